@@ -1,0 +1,289 @@
+"""The study file as frozen objects: one class per section, one field per key.
+
+A field's docstring is its help: what it means, its unit and range. `reading.py` turns a YAML file into a `Study` and
+every fault of the file into one message.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+
+from igkd_hpo.config.space import Choices, FloatRange, FloatSetting, Frozen, IntRange, IntSetting, Number
+
+Triple = tuple[float, float, float]
+Normalize = Literal["dataset", "none"] | tuple[Triple, Triple]
+ControlName = Literal["student", "kd", "ig", "kd_ig", "paper"]
+
+
+class Dataset(Frozen):
+    """Which images, and how they are split. The test split is never part of a search."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    name: Literal["digits", "cifar10", "cifar100", "folder"]
+    """digits (scikit-learn's 1,797 real 8x8 digits), cifar10, cifar100 (downloaded once), or folder (your own images)."""
+    root: str | None = None
+    """cifar*: where it is or is downloaded to; folder: holds train/<class>/*, optional test/<class>/*."""
+    image_size: int | None = Field(default=None, ge=8, le=1024)
+    """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images held out for validation; stratified and seeded."""
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share held out as the test split, only where the dataset brings none of its own."""
+    split_seed: int = Field(default=0, ge=0)
+    """Seed of the splits."""
+
+    @model_validator(mode="after")
+    def _root_fits(self) -> "Dataset":
+        if self.name == "folder" and self.root is None:
+            raise ValueError("a folder dataset needs root, the directory that holds train/<class>/*")
+        if self.name == "digits" and self.root is not None:
+            raise ValueError(f"root {self.root!r} is not used: digits comes with scikit-learn; remove root")
+        if self.name != "folder" and self.image_size is not None:
+            raise ValueError(f"image_size {self.image_size} is for folder datasets; {self.name} keeps its own; remove it")
+        return self
+
+
+class Teacher(Frozen):
+    """The accurate network whose knowledge the students get."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    architecture: str = "mobilenet_v2"
+    """mobilenet_v2 (CIFAR form), a torchvision model name, or module:function of your own code (see --allow-import)."""
+    width: float = Field(default=1.0, ge=0.1, le=4.0)
+    """Channel multiplier of mobilenet_v2."""
+    checkpoint: str | None = None
+    """A state dict to load; null trains the teacher here (torchvision models bring their own weights)."""
+    normalize: Normalize = "dataset"
+    """What the network's input is normalised with: dataset, none, or [[mean x3], [std x3]] in [0, 1] pixels."""
+    input_size: int | None = Field(default=None, ge=8, le=1024)
+    """Pixels; images are resized to this for the teacher alone; null gives it the dataset's size."""
+    epochs: int = Field(default=100, ge=1)
+    """Epochs of training, where there is no checkpoint."""
+    logits: Literal["auto", "cached", "online"] = "auto"
+    """cached: logits of every view are made once; online: computed in each step; auto: whichever costs less."""
+
+
+class Student(Frozen):
+    """The small network that is searched for."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    architecture: Literal["mobilenet_v2"] = "mobilenet_v2"
+    """Cut by hyperparameters.layers_removed and scaled by hyperparameters.width."""
+    normalize: Normalize = "dataset"
+    """As for the teacher."""
+
+
+class Attribution(Frozen):
+    """How the Integrated-Gradients maps of the teacher are made."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    n_steps: int = Field(default=16, ge=2, le=1000)
+    """Points on the path from the mean colour to the image."""
+    target: Literal["label", "prediction"] = "label"
+    """Which logit is attributed: the image's label, or the teacher's own prediction."""
+
+
+class Augmentation(Frozen):
+    """Random views of a training image; the teacher and the map see the same view as the student."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    crop_padding: int = Field(default=4, ge=0, le=32)
+    """Pixels of zero padding on each side before a random crop back to size."""
+    horizontal_flip: bool = True
+    """Mirror every second view, on average."""
+
+
+class Training(Frozen):
+    """How a student is trained."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    epochs: int = Field(default=100, ge=1)
+    """Epochs of every trial that is not pruned."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """sgd is with Nesterov momentum 0.9."""
+    schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
+    """The learning rate's course, step by step."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 on a GPU that has it, float32 elsewhere."""
+    seed: int = Field(default=0, ge=0)
+    """Trial n trains with seed + n: initial weights, order, views and overlays."""
+
+
+def within(low: float, high: float, *, above: bool = False) -> AfterValidator:
+    """Validator: every value that a setting can take lies from `low` (above it, if `above`) to `high`."""
+
+    def check(setting: Any) -> Any:
+        values = setting.corners() if isinstance(setting, FloatRange | IntRange | Choices) else (setting,)
+        for value in values:
+            if value < low or value > high or (above and value == low):
+                span = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
+                raise ValueError(f"{value} is out of range; it must be {span}")
+        return setting
+
+    return AfterValidator(check)
+
+
+class Hyperparameters(Frozen):
+    """A plain value is fixed; a mapping with a type is searched."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    temperature: Annotated[FloatSetting, within(0, 100, above=True)]
+    """Softens both softmaxes of the distillation term."""
+    alpha: Annotated[FloatSetting, within(0, 1)]
+    """Weight of the distillation term; 1 - alpha weights cross-entropy."""
+    overlay_probability: Annotated[FloatSetting, within(0, 1)]
+    """Share of the training samples that get an overlay."""
+    overlay_strength: Annotated[FloatSetting, within(0, 1)]
+    """0 leaves the image alone, 1 shows nothing but the map."""
+    learning_rate: Annotated[FloatSetting, within(0, 100, above=True)]
+    """Peak learning rate."""
+    weight_decay: Annotated[FloatSetting, within(0, 1)] = 5.0e-4
+    """L2 penalty (sgd, adam) or decoupled decay (adamw)."""
+    batch_size: Annotated[IntSetting, within(2, 65536)] = 128
+    """Images in a step."""
+    layers_removed: Annotated[IntSetting, within(0, 17)] = 5
+    """Blocks cut from the end of MobileNet-V2; 5 of the full-width one is the paper's 4.1x student."""
+    width: Annotated[FloatSetting, within(0.1, 4)] = 1.0
+    """Channel multiplier."""
+
+    def searched(self) -> dict[str, FloatRange | IntRange | Choices]:
+        """The settings that are ranges, by name, in the order of this class."""
+        settings = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: s for name, s in settings.items() if isinstance(s, FloatRange | IntRange | Choices)}
+
+    def fixed(self) -> dict[str, Number]:
+        """The settings that are plain values, by name."""
+        settings = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: s for name, s in settings.items() if not isinstance(s, FloatRange | IntRange | Choices)}
+
+
+class Sampler(Frozen):
+    """How the next configuration is chosen."""
+
+    name: Literal["tpe", "random"] = "tpe"
+    seed: int = Field(default=0, ge=0)
+
+
+class PercentilePruner(Frozen):
+    """Stops a trial whose best accuracy so far is not among the best `keep` per cent at that epoch."""
+
+    name: Literal["percentile"] = "percentile"
+    keep: float = Field(default=50, gt=0, lt=100)
+    grace_period: int = Field(default=3, ge=0)
+    patience: int = Field(default=0, ge=0)
+
+
+class MedianPruner(Frozen):
+    """Stops a trial whose best accuracy so far is below the median at that epoch."""
+
+    name: Literal["median"]
+    grace_period: int = Field(default=3, ge=0)
+    patience: int = Field(default=0, ge=0)
+
+
+class SuccessiveHalvingPruner(Frozen):
+    """Keeps one in `reduction_factor` trials at epochs grace_period, grace_period * reduction_factor, and so on."""
+
+    name: Literal["successive_halving"]
+    grace_period: int = Field(default=1, ge=1)
+    reduction_factor: int = Field(default=3, ge=2)
+
+
+class HyperbandPruner(Frozen):
+    """Several successive halvings with different grace periods, side by side."""
+
+    name: Literal["hyperband"]
+    grace_period: int = Field(default=1, ge=1)
+    reduction_factor: int = Field(default=3, ge=2)
+
+
+class NoPruner(Frozen):
+    """Every trial runs to its end."""
+
+    name: Literal["none"]
+
+
+Pruner = Annotated[
+    PercentilePruner | MedianPruner | SuccessiveHalvingPruner | HyperbandPruner | NoPruner, Field(discriminator="name")
+]
+
+
+class Execution(Frozen):
+    """The settings of a machine that decide a result's last bits; recorded with each trial and used again by `train`."""
+
+    device: str
+    threads: int = Field(ge=1)
+    precision: Literal["float32", "bfloat16", "float16"]
+    memory_format: Literal["channels_last", "contiguous"]
+    compile: bool
+    torch: str
+
+
+class Provenance(Frozen):
+    """Where an exported file comes from. Facts only: it never changes what runs, except that `train` uses `execution`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    study: str
+    trial: int = Field(ge=0)
+    validation_accuracy: float = Field(ge=0, le=1)
+    execution: Execution | None = None
+
+
+class Study(Frozen):
+    """The whole study file."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    version: Literal[1] = 1
+    """Format of this file."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """Names the study in the database; letters, digits, '.', '_' and '-'."""
+    dataset: Dataset
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    attribution: Attribution = Attribution()
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training()
+    hyperparameters: Hyperparameters
+    sampler: Sampler = Sampler()
+    pruner: Pruner = PercentilePruner()
+    n_trials: int = Field(default=100, ge=1)
+    """A total of COMPLETE plus PRUNED trials, over all launches and hosts, controls included."""
+    controls: tuple[ControlName, ...] = ("student", "kd", "ig", "kd_ig")
+    """Fixed trials that run first, are never pruned and count in n_trials."""
+    max_retries: int = Field(default=3, ge=0)
+    """Attempts in a row that ended without one more finished epoch, before the trial fails."""
+    max_failures: int = Field(default=5, ge=1)
+    """When the last this many ended trials all failed, the study stops with the reason."""
+    provenance: Provenance | None = None
+    """Written by export."""
+
+    @field_validator("controls")
+    @classmethod
+    def _distinct(cls, controls: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(controls)) < len(controls):
+            raise ValueError(f"controls {list(controls)} name one twice; write each once")
+        return controls
+
+    @model_validator(mode="after")
+    def _controls_fit(self) -> "Study":
+        if len(self.controls) > self.n_trials:
+            raise ValueError(
+                f"n_trials {self.n_trials} leaves no room for {len(self.controls)} controls; raise n_trials or drop controls"
+            )
+        return self
+
+    @property
+    def is_search(self) -> bool:
+        """Whether any hyperparameter is a range."""
+        return bool(self.hyperparameters.searched())
+
+

@@ -1,0 +1,80 @@
+"""Every error the project raises for people, and the exit code each one ends a command with.
+
+    IgkdError                1  something failed while running
+    ├── UsageError           2  a wrong flag, name or combination
+    │   └── StudyFileError   2  the study file is wrong, or is not the one the study was created from
+    ├── DataError            2  the images, the split or a checkpoint cannot be used as given
+    ├── NoCompletedTrial     3  the study ended, and no trial completed
+    ├── StorageError         4  the database cannot be reached or used
+    ├── AssetError           1  a cached asset is damaged, or cannot be written
+    │   └── AssetMissing     1  an asset was never made here
+    ├── TeacherError         1  the teacher is not fit to teach
+    └── StudyStopped         1  the study stopped early: too many failures in a row
+
+A message is one line (a study file's faults: one line each), names the value at fault, and says what to do about it.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command ends with."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NO_COMPLETED_TRIAL = 3
+    STORAGE = 4
+    DOCTOR = 5
+    INTERRUPTED = 130  # 128 + SIGINT
+    TERMINATED = 143  # 128 + SIGTERM
+
+
+class IgkdError(Exception):
+    """Base of all errors meant for people."""
+
+    exit_code: ExitCode = ExitCode.FAILED
+
+
+class UsageError(IgkdError):
+    """A flag, a name or a combination of them that cannot work."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StudyFileError(UsageError):
+    """The study file is wrong, or differs from the one that the study was created from."""
+
+
+class DataError(IgkdError):
+    """Images, splits or checkpoints that cannot be used as given."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NoCompletedTrial(IgkdError):
+    """The study holds no COMPLETE trial."""
+
+    exit_code = ExitCode.NO_COMPLETED_TRIAL
+
+
+class StorageError(IgkdError):
+    """The database cannot be reached, or refuses what is needed of it."""
+
+    exit_code = ExitCode.STORAGE
+
+
+class AssetError(IgkdError):
+    """A cached asset is damaged or cannot be written."""
+
+
+class AssetMissing(AssetError):
+    """An asset that was never made on this machine."""
+
+
+class TeacherError(IgkdError):
+    """The teacher is not fit to teach: it learned nothing, or is not the study's teacher."""
+
+
+class StudyStopped(IgkdError):
+    """The study stopped before its end: the last `max_failures` trials all failed."""
