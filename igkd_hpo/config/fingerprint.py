@@ -9,7 +9,7 @@ from igkd_hpo.config.study import Study
 
 # How far to go, where files lie and where a file came from do not change what a trial is. Data and teacher count by
 # content: their hashes are pinned beside the fingerprint once they are known.
-_NOT_MEANING = {
+_NOT_MEANING: dict[str, bool | set[str]] = {
     "name": True,
     "n_trials": True,
     "max_retries": True,
@@ -32,9 +32,15 @@ def fingerprint(study: Study) -> str:
 
 def difference(old: Study, new: Study) -> list[str]:
     """One line for each key whose meaning differs: `path: old -> new`."""
-    before, after = flatten(meaning(old)), flatten(meaning(new))
+    before, after = (
+        {
+            path: value if isinstance(value, str) else json.dumps(value)
+            for path, value in flatten(meaning(study)).items()
+        }
+        for study in (old, new)
+    )
     return [
         f"{path}: {before.get(path, 'absent')} -> {after.get(path, 'absent')}"
         for path in sorted(before.keys() | after.keys())
-        if before.get(path, "absent") != after.get(path, "absent")
+        if before.get(path) != after.get(path)
     ]

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 Number = int | float
 
@@ -11,22 +11,42 @@ Number = int | float
 class Frozen(BaseModel):
     """Immutable, and strict: an unknown key or a value of another type is a fault, never a guess."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def check_order(value: Any, info: ValidationInfo) -> Any:
+    """Raise ValueError, which pydantic collects, where `high`, `log` or `step` does not go with the keys before it."""
+    low, high = info.data.get("low"), info.data.get("high")
+    if info.field_name == "high" and low is not None and low > value:
+        raise ValueError(f"low {low} is above high {value}; swap them")
+    if info.field_name == "log" and value and low is not None and low <= 0:
+        raise ValueError(f"log: true needs low above 0, not {low}; raise low or set log: false")
+    if info.field_name == "step" and value is not None:
+        if info.data.get("log") and (value != 1 or isinstance(value, float)):
+            raise ValueError("log: true and step exclude each other; remove one of them")
+        if low is not None and high is not None and value > high - low > 0:
+            raise ValueError(
+                f"{value} steps over everything from {low} to {high}; lower step, or write the plain value"
+            )
+    return value
 
 
 class FloatRange(Frozen):
-    """Real numbers from `low` to `high`, both included; on a log scale when `log` is true, on a grid when `step` is set."""
+    """Real numbers from `low` to `high`, both included; on a log scale with `log`, on a grid with `step`."""
 
     type: Literal["float"]
     low: float
+    """Smallest value."""
     high: float
+    """Largest value."""
     log: bool = False
+    """Search the logarithm: for what spans powers of ten."""
     step: float | None = Field(default=None, gt=0)
+    """Only low, low + step, low + 2 step …"""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "FloatRange":
-        check_order(self.low, self.high, log=self.log, step=self.step)
-        return self
+    _ordered = field_validator("high", "log", "step")(check_order)
 
     @property
     def middle(self) -> float:
@@ -40,7 +60,12 @@ class FloatRange(Frozen):
         inside = min(max(value, self.low), self.high)
         if self.step is None:
             return inside
-        return self.low + self.step * min(round((inside - self.low) / self.step), int((self.high - self.low) / self.step))
+        return self.low + self.step * min(round((inside - self.low) / self.step), self._last)
+
+    @property
+    def _last(self) -> int:
+        # (0.3 - 0.1) / 0.1 is 1.9999999999999998: the tolerance, which Optuna uses too, keeps the grid's last point.
+        return math.floor((self.high - self.low) / (self.step or math.inf) + 1e-8)
 
     def corners(self) -> tuple[float, ...]:
         return (self.low, self.high)
@@ -51,14 +76,15 @@ class IntRange(Frozen):
 
     type: Literal["int"]
     low: int
+    """Smallest value."""
     high: int
+    """Largest value."""
     log: bool = False
+    """Search the logarithm: for what spans powers of ten."""
     step: int = Field(default=1, ge=1)
+    """Only low, low + step, low + 2 step …"""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "IntRange":
-        check_order(self.low, self.high, log=self.log, step=None if self.step == 1 else self.step)
-        return self
+    _ordered = field_validator("high", "log", "step")(check_order)
 
     @property
     def middle(self) -> int:
@@ -79,12 +105,14 @@ class Choices(Frozen):
 
     type: Literal["categorical"]
     choices: tuple[Number, ...] = Field(min_length=1)
+    """The values."""
 
-    @model_validator(mode="after")
-    def _distinct(self) -> "Choices":
-        if len(set(self.choices)) < len(self.choices):
-            raise ValueError(f"choices {list(self.choices)} repeat a value; write each value once")
-        return self
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: tuple[Number, ...]) -> tuple[Number, ...]:
+        if len(set(choices)) < len(choices):
+            raise ValueError(f"{', '.join(map(str, choices))} repeat a value; write each value once")
+        return choices
 
     @property
     def middle(self) -> Number:
@@ -102,36 +130,35 @@ class Choices(Frozen):
 Range = FloatRange | IntRange | Choices
 
 
-def check_order(low: float, high: float, *, log: bool, step: float | None) -> None:
-    """Raise ValueError, which pydantic collects, when no value lies between `low` and `high`."""
-    if low > high:
-        raise ValueError(f"low {low} is above high {high}; swap them")
-    if log and low <= 0:
-        raise ValueError(f"log: true needs low above 0, not {low}; raise low or set log: false")
-    if log and step is not None:
-        raise ValueError("log: true and step exclude each other; remove one of them")
-
-
 def _kind(value: Any) -> str:
     if isinstance(value, dict):
         return str(value.get("type", "missing"))
     return value.type if isinstance(value, FloatRange | IntRange | Choices) else "value"
 
 
-Kind = Discriminator(
-    _kind,
-    custom_error_type="range_type",
-    custom_error_message="needs a plain value, or a mapping whose type is float, int or categorical",
-)
+def _discriminator(kinds: str) -> Discriminator:
+    # `reading.py` makes the message from the context; a message here would not show the value at fault.
+    return Discriminator(
+        _kind, custom_error_type="range_type", custom_error_message=kinds, custom_error_context={"kinds": kinds}
+    )
+
+
+def _whole(setting: Any) -> Any:
+    for choice in setting.choices if isinstance(setting, Choices) else ():
+        if not isinstance(choice, int):
+            raise ValueError(f"choice {choice} is not a whole number; write whole numbers only")
+    return setting
+
 
 FloatSetting = Annotated[
     Annotated[float, Tag("value")]
     | Annotated[FloatRange, Tag("float")]
     | Annotated[IntRange, Tag("int")]
     | Annotated[Choices, Tag("categorical")],
-    Kind,
+    _discriminator("float, int, categorical"),
 ]
 IntSetting = Annotated[
     Annotated[int, Tag("value")] | Annotated[IntRange, Tag("int")] | Annotated[Choices, Tag("categorical")],
-    Kind,
+    _discriminator("int, categorical"),
+    AfterValidator(_whole),
 ]

@@ -6,23 +6,33 @@ every fault of the file into one message.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from igkd_hpo.config.space import Choices, FloatRange, FloatSetting, Frozen, IntRange, IntSetting, Number
 
-Triple = tuple[float, float, float]
-Normalize = Literal["dataset", "none"] | tuple[Triple, Triple]
+Pixel = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+Normalize = Annotated[
+    Annotated[Literal["dataset", "none"], Tag("word")]
+    | Annotated[tuple[tuple[Pixel, Pixel, Pixel], tuple[Deviation, Deviation, Deviation]], Tag("triples")],
+    Discriminator(
+        lambda value: (
+            "triples" if isinstance(value, list | tuple) else "word" if value in ("dataset", "none") else None
+        ),
+        custom_error_type="normalize_type",
+        custom_error_message="dataset, none, or [[mean, mean, mean], [std, std, std]] in [0, 1] pixels",
+    ),
+]
+LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
 ControlName = Literal["student", "kd", "ig", "kd_ig", "paper"]
 
 
 class Dataset(Frozen):
     """Which images, and how they are split. The test split is never part of a search."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     name: Literal["digits", "cifar10", "cifar100", "folder"]
-    """digits (scikit-learn's 1,797 real 8x8 digits), cifar10, cifar100 (downloaded once), or folder (your own images)."""
-    root: str | None = None
+    """digits (1,797 real 8x8 digits in scikit-learn), cifar10, cifar100 (downloaded once), folder (your own images)."""
+    root: str | None = Field(default=None, validate_default=True)
     """cifar*: where it is or is downloaded to; folder: holds train/<class>/*, optional test/<class>/*."""
     image_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
@@ -30,24 +40,30 @@ class Dataset(Frozen):
     """Share of the training images held out for validation; stratified and seeded."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share held out as the test split, only where the dataset brings none of its own."""
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Seed of the splits."""
 
-    @model_validator(mode="after")
-    def _root_fits(self) -> "Dataset":
-        if self.name == "folder" and self.root is None:
+    @field_validator("root")
+    @classmethod
+    def _root_fits(cls, root: str | None, info: ValidationInfo) -> str | None:
+        name = info.data.get("name")
+        if name == "folder" and root is None:
             raise ValueError("a folder dataset needs root, the directory that holds train/<class>/*")
-        if self.name == "digits" and self.root is not None:
-            raise ValueError(f"root {self.root!r} is not used: digits comes with scikit-learn; remove root")
-        if self.name != "folder" and self.image_size is not None:
-            raise ValueError(f"image_size {self.image_size} is for folder datasets; {self.name} keeps its own; remove it")
-        return self
+        if name == "digits" and root is not None:
+            raise ValueError(f"{root!r} is not used: digits comes with scikit-learn; remove root")
+        return root
+
+    @field_validator("image_size")
+    @classmethod
+    def _resizable(cls, image_size: int | None, info: ValidationInfo) -> int | None:
+        name = info.data.get("name", "folder")
+        if name != "folder" and image_size is not None:
+            raise ValueError(f"{image_size} is for folder datasets; {name} keeps its own size; remove image_size")
+        return image_size
 
 
 class Teacher(Frozen):
     """The accurate network whose knowledge the students get."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     architecture: str = "mobilenet_v2"
     """mobilenet_v2 (CIFAR form), a torchvision model name, or module:function of your own code (see --allow-import)."""
@@ -59,7 +75,7 @@ class Teacher(Frozen):
     """What the network's input is normalised with: dataset, none, or [[mean x3], [std x3]] in [0, 1] pixels."""
     input_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; images are resized to this for the teacher alone; null gives it the dataset's size."""
-    epochs: int = Field(default=100, ge=1)
+    epochs: int = Field(default=100, ge=1, le=100_000)
     """Epochs of training, where there is no checkpoint."""
     logits: Literal["auto", "cached", "online"] = "auto"
     """cached: logits of every view are made once; online: computed in each step; auto: whichever costs less."""
@@ -67,8 +83,6 @@ class Teacher(Frozen):
 
 class Student(Frozen):
     """The small network that is searched for."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     architecture: Literal["mobilenet_v2"] = "mobilenet_v2"
     """Cut by hyperparameters.layers_removed and scaled by hyperparameters.width."""
@@ -79,8 +93,6 @@ class Student(Frozen):
 class Attribution(Frozen):
     """How the Integrated-Gradients maps of the teacher are made."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     n_steps: int = Field(default=16, ge=2, le=1000)
     """Points on the path from the mean colour to the image."""
     target: Literal["label", "prediction"] = "label"
@@ -89,8 +101,6 @@ class Attribution(Frozen):
 
 class Augmentation(Frozen):
     """Random views of a training image; the teacher and the map see the same view as the student."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     crop_padding: int = Field(default=4, ge=0, le=32)
     """Pixels of zero padding on each side before a random crop back to size."""
@@ -101,9 +111,7 @@ class Augmentation(Frozen):
 class Training(Frozen):
     """How a student is trained."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    epochs: int = Field(default=100, ge=1)
+    epochs: int = Field(default=100, ge=1, le=100_000)
     """Epochs of every trial that is not pruned."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """sgd is with Nesterov momentum 0.9."""
@@ -111,7 +119,7 @@ class Training(Frozen):
     """The learning rate's course, step by step."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 on a GPU that has it, float32 elsewhere."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Trial n trains with seed + n: initial weights, order, views and overlays."""
 
 
@@ -131,8 +139,6 @@ def within(low: float, high: float, *, above: bool = False) -> AfterValidator:
 
 class Hyperparameters(Frozen):
     """A plain value is fixed; a mapping with a type is searched."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     temperature: Annotated[FloatSetting, within(0, 100, above=True)]
     """Softens both softmaxes of the distillation term."""
@@ -168,7 +174,9 @@ class Sampler(Frozen):
     """How the next configuration is chosen."""
 
     name: Literal["tpe", "random"] = "tpe"
-    seed: int = Field(default=0, ge=0)
+    """tpe learns from the trials so far; random does not."""
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    """Seed of the choice."""
 
 
 class PercentilePruner(Frozen):
@@ -176,8 +184,11 @@ class PercentilePruner(Frozen):
 
     name: Literal["percentile"] = "percentile"
     keep: float = Field(default=50, gt=0, lt=100)
+    """Per cent of the trials that go on."""
     grace_period: int = Field(default=3, ge=0)
+    """No trial is stopped in its first this many epochs."""
     patience: int = Field(default=0, ge=0)
+    """Epochs in a row without a better accuracy before a trial may be stopped."""
 
 
 class MedianPruner(Frozen):
@@ -185,7 +196,9 @@ class MedianPruner(Frozen):
 
     name: Literal["median"]
     grace_period: int = Field(default=3, ge=0)
+    """No trial is stopped in its first this many epochs."""
     patience: int = Field(default=0, ge=0)
+    """Epochs in a row without a better accuracy before a trial may be stopped."""
 
 
 class SuccessiveHalvingPruner(Frozen):
@@ -193,7 +206,9 @@ class SuccessiveHalvingPruner(Frozen):
 
     name: Literal["successive_halving"]
     grace_period: int = Field(default=1, ge=1)
+    """The first epoch at which trials are stopped."""
     reduction_factor: int = Field(default=3, ge=2)
+    """One in this many goes on."""
 
 
 class HyperbandPruner(Frozen):
@@ -201,7 +216,9 @@ class HyperbandPruner(Frozen):
 
     name: Literal["hyperband"]
     grace_period: int = Field(default=1, ge=1)
+    """The first epoch at which trials are stopped."""
     reduction_factor: int = Field(default=3, ge=2)
+    """One in this many goes on."""
 
 
 class NoPruner(Frozen):
@@ -216,7 +233,7 @@ Pruner = Annotated[
 
 
 class Execution(Frozen):
-    """The settings of a machine that decide a result's last bits; recorded with each trial and used again by `train`."""
+    """What of a machine decides a result's last bits; recorded with each trial and used again by `train`."""
 
     device: str
     threads: int = Field(ge=1)
@@ -227,7 +244,7 @@ class Execution(Frozen):
 
 
 class Provenance(Frozen):
-    """Where an exported file comes from. Facts only: it never changes what runs, except that `train` uses `execution`."""
+    """Where an exported file comes from. Facts only: nothing here changes what runs, but `train` uses `execution`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -239,8 +256,6 @@ class Provenance(Frozen):
 
 class Study(Frozen):
     """The whole study file."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     version: Literal[1] = 1
     """Format of this file."""
@@ -255,9 +270,9 @@ class Study(Frozen):
     hyperparameters: Hyperparameters
     sampler: Sampler = Sampler()
     pruner: Pruner = PercentilePruner()
-    n_trials: int = Field(default=100, ge=1)
+    n_trials: int = Field(default=100, ge=1, le=1_000_000)
     """A total of COMPLETE plus PRUNED trials, over all launches and hosts, controls included."""
-    controls: tuple[ControlName, ...] = ("student", "kd", "ig", "kd_ig")
+    controls: tuple[ControlName, ...] = Field(default=("student", "kd", "ig", "kd_ig"), validate_default=True)
     """Fixed trials that run first, are never pruned and count in n_trials."""
     max_retries: int = Field(default=3, ge=0)
     """Attempts in a row that ended without one more finished epoch, before the trial fails."""
@@ -268,22 +283,17 @@ class Study(Frozen):
 
     @field_validator("controls")
     @classmethod
-    def _distinct(cls, controls: tuple[str, ...]) -> tuple[str, ...]:
+    def _controls_fit(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if len(set(controls)) < len(controls):
-            raise ValueError(f"controls {list(controls)} name one twice; write each once")
-        return controls
-
-    @model_validator(mode="after")
-    def _controls_fit(self) -> "Study":
-        if len(self.controls) > self.n_trials:
+            raise ValueError(f"{', '.join(controls)}: one is there twice; write each once")
+        n_trials = info.data.get("n_trials")
+        if n_trials is not None and len(controls) > n_trials:
             raise ValueError(
-                f"n_trials {self.n_trials} leaves no room for {len(self.controls)} controls; raise n_trials or drop controls"
+                f"{len(controls)} controls do not fit into n_trials {n_trials}; raise n_trials or drop controls"
             )
-        return self
+        return controls
 
     @property
     def is_search(self) -> bool:
         """Whether any hyperparameter is a range."""
         return bool(self.hyperparameters.searched())
-
-

@@ -1,0 +1,172 @@
+"""The fingerprint sees every key that decides what a trial is, and no other."""
+
+from typing import Any
+
+import pytest
+
+from igkd_hpo.config.fingerprint import difference, fingerprint
+from igkd_hpo.config.reading import flatten
+from igkd_hpo.config.space import Frozen
+from igkd_hpo.config.study import Execution, Provenance, Study
+
+BASE: dict[str, Any] = {
+    "version": 1,
+    "name": "base",
+    "dataset": {
+        "name": "folder", "root": "images", "image_size": 16,
+        "validation_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0,
+    },
+    "teacher": {
+        "architecture": "mobilenet_v2", "width": 1.0, "checkpoint": None, "normalize": "dataset", "input_size": None,
+        "epochs": 10, "logits": "auto",
+    },
+    "hyperparameters": {
+        "temperature": {"type": "float", "low": 1.0, "high": 8.0, "step": 1.0},
+        "alpha": 0.5,
+        "overlay_probability": {"type": "categorical", "choices": [0.1, 0.2]},
+        "overlay_strength": 0.5,
+        "learning_rate": 0.1,
+        "batch_size": {"type": "int", "low": 16, "high": 64, "step": 16},
+    },
+    "n_trials": 24,
+    "controls": ["student"],
+    "provenance": {"study": "older", "trial": 3, "validation_accuracy": 0.5},
+}  # fmt: skip
+PRUNERS = [
+    {"name": "percentile", "keep": 50, "grace_period": 3, "patience": 0},
+    {"name": "median", "grace_period": 3, "patience": 0},
+    {"name": "successive_halving", "grace_period": 1, "reduction_factor": 3},
+    {"name": "hyperband", "grace_period": 1, "reduction_factor": 3},
+    {"name": "none"},
+]
+BASES = [{**BASE, "pruner": pruner} for pruner in PRUNERS]
+IGNORED = {"name", "n_trials", "max_retries", "max_failures", "dataset.root", "teacher.checkpoint"}
+# For each key of the format another valid value, or (another key, its value) where one cannot change alone.
+OTHER: dict[str, Any] = {
+    "name": "other",
+    "dataset.name": ("dataset", {"name": "digits"}),
+    "dataset.root": "elsewhere",
+    "dataset.image_size": 32,
+    "dataset.validation_fraction": 0.3,
+    "dataset.test_fraction": 0.3,
+    "dataset.split_seed": 1,
+    "teacher.architecture": "resnet18",
+    "teacher.width": 2.0,
+    "teacher.checkpoint": "teacher.pt",
+    "teacher.normalize": "none",
+    "teacher.input_size": 64,
+    "teacher.epochs": 11,
+    "teacher.logits": "online",
+    "student.normalize": [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]],
+    "attribution.n_steps": 17,
+    "attribution.target": "prediction",
+    "augmentation.crop_padding": 3,
+    "augmentation.horizontal_flip": False,
+    "training.epochs": 99,
+    "training.optimizer": "adam",
+    "training.schedule": "cosine",
+    "training.precision": "float32",
+    "training.seed": 1,
+    "hyperparameters.temperature.type": ("hyperparameters.temperature", {"type": "int", "low": 1, "high": 8}),
+    "hyperparameters.temperature.low": 2.0,
+    "hyperparameters.temperature.high": 7.0,
+    "hyperparameters.temperature.log": ("hyperparameters.temperature",
+        {"type": "float", "low": 1.0, "high": 8.0, "log": True}),
+    "hyperparameters.temperature.step": 2.0,
+    "hyperparameters.alpha": 0.6,
+    "hyperparameters.overlay_probability.type": ("hyperparameters.overlay_probability", 0.1),
+    "hyperparameters.overlay_probability.choices": [0.1, 0.3],
+    "hyperparameters.overlay_strength": 0.6,
+    "hyperparameters.learning_rate": 0.2,
+    "hyperparameters.weight_decay": 0.0,
+    "hyperparameters.batch_size.type": ("hyperparameters.batch_size", 32),
+    "hyperparameters.batch_size.low": 32,
+    "hyperparameters.batch_size.high": 48,
+    "hyperparameters.batch_size.log": ("hyperparameters.batch_size",
+        {"type": "int", "low": 16, "high": 64, "log": True}),
+    "hyperparameters.batch_size.step": 8,
+    "hyperparameters.layers_removed": 4,
+    "hyperparameters.width": 0.5,
+    "sampler.name": "random",
+    "sampler.seed": 1,
+    "pruner.name": None,  # every pair is compared by test_pruners_differ
+    "pruner.keep": 40,
+    "pruner.grace_period": 4,
+    "pruner.patience": 1,
+    "pruner.reduction_factor": 2,
+    "n_trials": 25,
+    "controls": ["student", "kd"],
+    "max_retries": 4,
+    "max_failures": 6,
+}  # fmt: skip
+ONE_VALUE = {"version", "student.architecture"}
+
+
+def build(document: dict[str, Any]) -> Study:
+    return Study.model_validate(document, strict=False)
+
+
+def with_value(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    head, _, rest = path.partition(".")
+    return {**document, head: with_value(document.get(head, {}), rest, value) if rest else value}
+
+
+def paths(study: Study) -> set[str]:
+    return {path for path in flatten(study.model_dump(mode="json")) if not path.startswith("provenance")}
+
+
+def test_every_key_of_the_format_is_in_the_table() -> None:
+    assert set().union(*(paths(build(base)) for base in BASES)) == OTHER.keys() | ONE_VALUE
+
+
+def test_the_bases_hold_every_section_of_the_format() -> None:
+    def sections(value: Any) -> set[type]:
+        if not isinstance(value, Frozen):
+            return set()
+        return {type(value)}.union(*(sections(getattr(value, name)) for name in type(value).model_fields))
+
+    held = set().union(*(sections(build(base)) for base in BASES))
+    assert held | {Execution} == set(Frozen.__subclasses__())
+
+
+@pytest.mark.parametrize("base", BASES, ids=[pruner["name"] for pruner in PRUNERS])
+def test_each_key_changes_the_fingerprint_unless_it_is_ignored(base: dict[str, Any]) -> None:
+    study = build(base)
+    for path in sorted(paths(study) - ONE_VALUE - {"pruner.name"}):
+        target, value = OTHER[path] if isinstance(OTHER[path], tuple) else (path, OTHER[path])
+        other = build(with_value(base, target, value))
+        assert other != study, path
+        assert (fingerprint(other) == fingerprint(study)) == (path in IGNORED), path
+        assert (difference(study, other) == []) == (path in IGNORED), path
+
+
+def test_pruners_differ() -> None:
+    assert len({fingerprint(build(base)) for base in BASES}) == len(BASES)
+
+
+def test_provenance_is_ignored() -> None:
+    provenance = Provenance(study="another", trial=7, validation_accuracy=0.9)
+    assert fingerprint(build({**BASE, "provenance": provenance})) == fingerprint(build(BASE))
+
+
+def test_a_default_written_out_means_the_same() -> None:
+    assert fingerprint(build({**BASE, "sampler": {"name": "tpe", "seed": 0}})) == fingerprint(build(BASE))
+    assert fingerprint(build(with_value(BASE, "hyperparameters.learning_rate", 1))) == fingerprint(
+        build(with_value(BASE, "hyperparameters.learning_rate", 1.0))
+    )
+
+
+def test_the_difference_is_told_key_by_key() -> None:
+    new = with_value(BASE, "teacher.logits", "cached")
+    new = with_value(new, "hyperparameters.temperature", 4.0)
+    new = with_value(new, "augmentation.horizontal_flip", False)
+    assert difference(build(BASE), build({**new, "n_trials": 99})) == [
+        "augmentation.horizontal_flip: true -> false",
+        "hyperparameters.temperature: absent -> 4.0",
+        "hyperparameters.temperature.high: 8.0 -> absent",
+        "hyperparameters.temperature.log: false -> absent",
+        "hyperparameters.temperature.low: 1.0 -> absent",
+        "hyperparameters.temperature.step: 1.0 -> absent",
+        "hyperparameters.temperature.type: float -> absent",
+        "teacher.logits: auto -> cached",
+    ]

@@ -1,0 +1,267 @@
+"""A study file that is wrong is refused with one message that names every fault, its place, and what would be right."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.reading import parse_study, read_study, study_from_json, study_schema
+from igkd_hpo.config.study import Study
+from igkd_hpo.errors import ExitCode, StudyFileError
+
+DIGITS = builtin_studies()["digits"].read_text(encoding="utf-8")
+TEMPERATURE = "{type: float, low: 1.0, high: 8.0}"
+NORMALIZE = "normalize: dataset, epochs"
+PRUNER = "{name: percentile, keep: 50, grace_period: 3, patience: 0}"
+
+
+def changed(old: str, new: str) -> str:
+    assert DIGITS.count(old) == 1, f"{old!r} must be in digits.yaml once"
+    return DIGITS.replace(old, new)
+
+
+def faults_of(text: str) -> str:
+    with pytest.raises(StudyFileError) as caught:
+        parse_study(text, source="study.yaml")
+    assert caught.value.exit_code == ExitCode.USAGE
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # unknown keys, with the near name
+        ("n_trials: 24", "n_trails: 24", "n_trails: unknown key (did you mean n_trials?); remove or rename it"),
+        ("keep: 50", "kep: 50", "pruner.kep: unknown key (did you mean keep?); remove or rename it"),
+        ("split_seed: 0", "splitseed: 0",
+         "dataset.splitseed: unknown key (did you mean split_seed?); remove or rename it"),
+        (PRUNER, "{name: median, keep: 50}",
+         "pruner.keep: unknown key (known here: name, grace_period, patience); remove or rename it"),
+        # wrong types
+        ("n_trials: 24", "n_trials: many", 'n_trials: "many" must be a whole number'),
+        ("n_trials: 24", "n_trials: 24.5", "n_trials: 24.5 must be a whole number"),
+        ("n_trials: 24", "n_trials: true", "n_trials: true must be a whole number"),
+        ("n_trials: 24", 'n_trials: "24"', 'n_trials: "24" must be a whole number'),
+        ("name: digits\ndataset", "name: 12\ndataset", "name: 12 must be text; quote it if it is meant as text"),
+        ("horizontal_flip: false", "horizontal_flip: no", 'augmentation.horizontal_flip: "no" must be true or false'),
+        ("horizontal_flip: false", "horizontal_flip: 0", "augmentation.horizontal_flip: 0 must be true or false"),
+        (PRUNER, "percentile", 'pruner: "percentile" must be a mapping of keys to values'),
+        ("weight_decay: 5.0e-4", "weight_decay: abc", 'hyperparameters.weight_decay: "abc" must be a number'),
+        ("weight_decay: 5.0e-4", "weight_decay:", "hyperparameters.weight_decay: null must be a number"),
+        ("weight_decay: 5.0e-4", "weight_decay: [0, 1e-4]",
+         ("hyperparameters.weight_decay: [0, 0.0001] is a list; to search these values write "
+          "{type: categorical, choices: [0, 0.0001]}")),
+        ("batch_size: 128", "batch_size: 12.5", "hyperparameters.batch_size: 12.5 must be a whole number"),
+        ("[student, kd, ig, kd_ig]", "student", 'controls: "student" must be a list in [brackets]'),
+        # not finite
+        ("weight_decay: 5.0e-4", "weight_decay: .nan", "hyperparameters.weight_decay: NaN must be a finite number"),
+        ("high: 8.0", "high: .inf", "hyperparameters.temperature.high: Infinity must be a finite number"),
+        # ranges
+        (TEMPERATURE, "{type: float, low: 9.0, high: 8.0}",
+         "hyperparameters.temperature.high: low 9.0 is above high 8.0; swap them"),
+        ("low: 1.0e-3, high: 1.0, log", "low: 0, high: 1.0, log",
+         "hyperparameters.learning_rate.log: log: true needs low above 0, not 0.0; raise low or set log: false"),
+        (TEMPERATURE, "{type: float, low: 1.0, high: 8.0, step: 1, log: true}",
+         "hyperparameters.temperature.step: log: true and step exclude each other; remove one of them"),
+        (TEMPERATURE, "{type: float, low: 1.0, high: 8.0, step: 10}",
+         ("hyperparameters.temperature.step: 10.0 steps over everything from 1.0 to 8.0; lower step, "
+          "or write the plain value")),
+        (TEMPERATURE, "{type: float, low: 1.0, high: 8.0, step: 0}",
+         "hyperparameters.temperature.step: 0 must be greater than 0"),
+        (TEMPERATURE, "{type: flaot, low: 1.0, high: 8.0}",
+         'hyperparameters.temperature.type: "flaot" is not one of float, int, categorical (did you mean float?)'),
+        (TEMPERATURE, "{low: 1.0, high: 8.0}",
+         "hyperparameters.temperature.type: missing; it is one of float, int, categorical"),
+        (TEMPERATURE, "{type: float, low: 1.0}",
+         "hyperparameters.temperature.high: missing; add it, it has no default"),
+        ("batch_size: 128", "batch_size: {type: float, low: 16, high: 32}",
+         'hyperparameters.batch_size.type: "float" is not one of int, categorical'),
+        ("batch_size: 128", "batch_size: {type: categorical, choices: [32, 64.5]}",
+         "hyperparameters.batch_size: choice 64.5 is not a whole number; write whole numbers only"),
+        ("batch_size: 128", "batch_size: {type: categorical, choices: [32, a]}",
+         'hyperparameters.batch_size.choices[1]: "a" must be a number'),
+        ("batch_size: 128", "batch_size: {type: categorical, choices: [32, 64, 32]}",
+         "hyperparameters.batch_size.choices: 32, 64, 32 repeat a value; write each value once"),
+        ("batch_size: 128", "batch_size: {type: categorical, choices: []}",
+         "hyperparameters.batch_size.choices: 0 values; it takes at least 1"),
+        # what the quantity itself allows
+        (TEMPERATURE, "0", "hyperparameters.temperature: 0.0 is out of range; it must be above 0 and at most 100"),
+        ("{type: float, low: 0.0, high: 1.0}", "1.5",
+         "hyperparameters.alpha: 1.5 is out of range; it must be from 0 to 1"),
+        ("{type: float, low: 0.0, high: 1.0}", "{type: float, low: 0.0, high: 1.5}",
+         "hyperparameters.alpha: 1.5 is out of range; it must be from 0 to 1"),
+        ("batch_size: 128", "batch_size: {type: categorical, choices: [1, 64]}",
+         "hyperparameters.batch_size: 1 is out of range; it must be from 2 to 65536"),
+        ("layers_removed: 5", "layers_removed: 18",
+         "hyperparameters.layers_removed: 18 is out of range; it must be from 0 to 17"),
+        ("validation_fraction: 0.2", "validation_fraction: 1", "dataset.validation_fraction: 1 must be less than 1"),
+        ("epochs: 12", "epochs: 0", "training.epochs: 0 must be greater than or equal to 1"),
+        ("split_seed: 0", "split_seed: 4294967296",
+         "dataset.split_seed: 4294967296 must be less than or equal to 2147483647"),
+        # words of a union
+        (PRUNER, "{name: precentile}",
+         ('pruner.name: "precentile" is not one of percentile, median, successive_halving, hyperband, none '
+          "(did you mean percentile?)")),
+        (PRUNER, "{keep: 50}",
+         "pruner.name: missing; it is one of percentile, median, successive_halving, hyperband, none"),
+        ("name: tpe", "name: tep", 'sampler.name: "tep" is not one of tpe, random (did you mean tpe?)'),
+        ("name: digits\n  validation", "name: cifar\n  validation",
+         'dataset.name: "cifar" is not one of digits, cifar10, cifar100, folder (did you mean cifar10?)'),
+        (NORMALIZE, "normalize: imagenet, epochs",
+         ('teacher.normalize: "imagenet" is not one of dataset, none, or [[mean, mean, mean], [std, std, std]] '
+          "in [0, 1] pixels")),
+        (NORMALIZE, "normalize: [[0.5, 0.5, 0.5], [0.5, 0.5]], epochs",
+         "teacher.normalize[1][2]: missing; the list is too short"),
+        (NORMALIZE, "normalize: [[0.5, 0.5, 0.5], [0.5, 0, 0.5]], epochs",
+         "teacher.normalize[1][1]: 0 must be greater than 0"),
+        (NORMALIZE, "normalize: [[123.7, 0.5, 0.5], [0.5, 0.5, 0.5]], epochs",
+         "teacher.normalize[0][0]: 123.7 must be less than or equal to 1"),
+        ("version: 1", "version: 2", "version: 2 is not one of 1"),
+        ("name: digits\ndataset", "name: my study\ndataset",
+         "name: \"my study\" must be 1 to 100 letters, digits, '.', '_' or '-', a letter or digit first"),
+        # keys that do not go together
+        ("[student, kd, ig, kd_ig]", "[student, kd, student]",
+         "controls: student, kd, student: one is there twice; write each once"),
+        ("[student, kd, ig, kd_ig]", "[student, igg]",
+         'controls[1]: "igg" is not one of student, kd, ig, kd_ig, paper (did you mean ig?)'),
+        ("n_trials: 24", "n_trials: 3",
+         "controls: 4 controls do not fit into n_trials 3; raise n_trials or drop controls"),
+        ("name: digits\n  validation", "name: digits\n  root: here\n  validation",
+         "dataset.root: 'here' is not used: digits comes with scikit-learn; remove root"),
+        ("name: digits\n  validation", "name: digits\n  image_size: 16\n  validation",
+         "dataset.image_size: 16 is for folder datasets; digits keeps its own size; remove image_size"),
+        ("name: digits\n  validation", "name: folder\n  validation",
+         "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_named_with_its_place_and_remedy(old: str, new: str, message: str) -> None:
+    assert faults_of(changed(old, new)) == f"study.yaml: {message}"
+
+
+def test_all_faults_come_in_one_message() -> None:
+    text = (
+        changed("n_trials: 24", "n_trials: x")
+        .replace("low: 1.0,", "low: 9.0,")
+        .replace("  name: digits", "  nmae: digits")
+    )
+    text = text.replace("layers_removed: 5", "layers_removed: 50").replace(
+        PRUNER, "{name: percentile, keep: 500, kep: 1}"
+    )
+    assert faults_of(text).splitlines() == [
+        "study.yaml has 7 faults:",
+        "  dataset.name: missing; add it, it has no default",
+        "  dataset.nmae: unknown key (did you mean name?); remove or rename it",
+        "  hyperparameters.temperature.high: low 9.0 is above high 8.0; swap them",
+        "  hyperparameters.layers_removed: 50 is out of range; it must be from 0 to 17",
+        "  pruner.keep: 500 must be less than 100",
+        "  pruner.kep: unknown key (did you mean keep?); remove or rename it",
+        '  n_trials: "x" must be a whole number',
+    ]
+
+
+@pytest.mark.parametrize("key", ["value", "none", "float", "word"])
+def test_a_key_named_like_a_union_tag_is_still_an_unknown_key(key: str) -> None:
+    assert faults_of(f"{DIGITS}\n{key}: 3\n").startswith(f"study.yaml: {key}: unknown key (known here: version, name,")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "study.yaml holds nothing; a study file is a mapping with name"),
+        ("# a comment\n", "study.yaml holds nothing; a study file is a mapping with name"),
+        ("- a\n", "study.yaml holds a list; a study file is a mapping with name"),
+        ("hello\n", "study.yaml holds one plain value; a study file is a mapping"),
+        (DIGITS + "\nn_trials: 3\n", "is not YAML: line 31, column 1: found duplicate key \"n_trials\""),
+        (DIGITS.replace("  validation", "\tvalidation"),
+         "line 6, column 1: a tab where spaces are needed; indent with spaces"),
+        (DIGITS + "\n---\na: 1\n", "is not YAML: line 31, column 1: a second document begins; keep one, without ---"),
+        (DIGITS + "\nx: !!python/object/apply:os.system [ls]\n",
+         "tag 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed in a study file; remove it"),
+        ("name: {digits\n", "is not YAML: line 2, column 1:"),
+        ("name: \x00", "is not YAML:"),
+        ("a: " + "[" * 3000, "is nested too deeply for a study file; look for a bracket left open"),
+        ("a: &a {b: *a}\n", "has an alias (*name) inside its own value; write the value out"),
+        ("a: !!binary aGVsbG8=\n", "holds what is neither text nor number: Object of type bytes is not"),
+        ("? [a, b]\n: 1\n", "holds what is neither text nor number: keys must be"),
+    ],
+)  # fmt: skip
+def test_what_is_no_mapping_is_refused_in_one_line(text: str, message: str) -> None:
+    told = faults_of(text)
+    assert message in told
+    assert "\n" not in told
+    assert told.startswith("study.yaml ")
+
+
+def test_numbers_and_words_are_those_of_yaml_1_2() -> None:
+    """PyYAML, which speaks YAML 1.1, takes 1e-3 as text and `no` as false."""
+    study = parse_study(changed("weight_decay: 5.0e-4", "weight_decay: 1e-3"), source="-")
+    assert study.hyperparameters.weight_decay == 0.001
+    assert parse_study(changed("name: digits\ndataset", "name: no\ndataset"), source="-").name == "no"
+    assert parse_study(changed("name: digits\ndataset", "name: 2026-01-31\ndataset"), source="-").name == "2026-01-31"
+
+
+def test_a_whole_number_is_a_real_number_and_stays_whole_among_choices() -> None:
+    text = changed(TEMPERATURE, "{type: float, low: 1, high: 8}").replace(
+        "batch_size: 128", "batch_size: {type: categorical, choices: [64, 128]}"
+    )
+    searched = parse_study(text, source="-").hyperparameters.searched()
+    assert repr(searched["temperature"].corners()) == "(1.0, 8.0)"
+    assert repr(searched["batch_size"].corners()) == "(64, 128)"
+
+
+def test_the_order_of_searched_and_fixed_names_is_the_order_of_the_format() -> None:
+    hyperparameters = parse_study(DIGITS, source="-").hyperparameters
+    assert list(hyperparameters.searched()) == [
+        "temperature", "alpha", "overlay_probability", "overlay_strength", "learning_rate"
+    ]  # fmt: skip
+    assert hyperparameters.fixed() == {"weight_decay": 5e-4, "batch_size": 128, "layers_removed": 5, "width": 0.5}
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyFileError, match=r"no study file .*/nowhere\.yaml; give the path of a YAML file"):
+        read_study(tmp_path / "nowhere.yaml")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StudyFileError, match="Is a directory; give the path of a readable YAML file"):
+        read_study(tmp_path)
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("name: Zürich\n".encode("latin-1"))
+    with pytest.raises(StudyFileError, match=r"latin\.yaml is not UTF-8 text \(byte 7\); save it as UTF-8"):
+        read_study(path)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "windows.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + DIGITS.replace("\n", "\r\n").encode())
+    assert read_study(path) == parse_study(DIGITS, source="-")
+
+
+def test_the_database_copy_is_checked_as_the_file_is() -> None:
+    study = parse_study(DIGITS, source="-")
+    assert study_from_json(study.model_dump_json(), source="database") == study
+    with pytest.raises(StudyFileError, match=r"^database: n_trials: 0 must be greater than or equal to 1$"):
+        study_from_json(json.dumps({**study.model_dump(mode="json"), "n_trials": 0, "controls": []}), source="database")
+
+
+def test_a_study_cannot_be_changed() -> None:
+    study = parse_study(DIGITS, source="-")
+    with pytest.raises(ValueError, match="frozen"):
+        study.n_trials = 3  # type: ignore[misc]
+
+
+def test_the_schema_has_every_key_with_its_help() -> None:
+    schema = json.loads(json.dumps(study_schema()))
+    assert set(schema["properties"]) == set(Study.model_fields)
+    assert schema["required"] == ["name", "dataset", "hyperparameters"]
+    unexplained = [
+        f"{name}.{key}"
+        for name, section in {**schema["$defs"], "Study": schema}.items()
+        for key, field in section.get("properties", {}).items()
+        if "description" not in field and "const" not in field and "$ref" not in field and "oneOf" not in field
+    ]
+    assert [name for name in unexplained if not name.startswith(("Execution.", "Provenance."))] == []

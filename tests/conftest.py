@@ -1,0 +1,33 @@
+"""What every test gets: a clean environment, a folder of its own, one thread."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before torch reads it: pytest-xdist fills the cores already. Subprocesses inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+pytest_plugins = ["tests.fixtures.databases"] if (Path(__file__).parent / "fixtures" / "databases.py").exists() else []
+
+settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of the developer's shell reaches a test, and what a test forgets to place lands in its own folder."""
+    for name in list(os.environ):
+        if name.startswith(("IGKD_HPO_", "OPTUNA_")):
+            monkeypatch.delenv(name)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parent.parent
