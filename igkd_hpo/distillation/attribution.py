@@ -1,0 +1,55 @@
+"""Attribution maps: which pixels of an image the teacher's answer rests on."""
+
+import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor
+from torch.func import functional_call
+
+from igkd_hpo.distillation.models import Network
+
+
+def integrated_gradients(
+    network: Network, pixels: Tensor, targets: Tensor, *, baseline: Tensor, n_steps: int
+) -> tuple[Tensor, Tensor]:
+    """Return the Integrated-Gradients maps of a batch, and how far each is from adding up as it should.
+
+    The target's logit is integrated along the straight line from the baseline colour to the image, by Gauss-Legendre
+    quadrature; the map is the sum over colours of the attributions' absolute values. Memory and time grow with
+    B * n_steps: all points of the line go through the network at once.
+
+    Args:
+        network: in evaluation mode, on the device of `pixels`.
+        pixels: float32 (B, 3, H, W) in [0, 1].
+        targets: int64 (B,), the class whose logit is explained.
+        baseline: (3,), a colour in [0, 1], such as the mean colour of the training images.
+        n_steps: points on the line, 1 or more.
+
+    Returns:
+        The maps, float32 (B, H, W), 0 or above, not normalised; and the completeness error (B,): |sum of attributions -
+        (F(x) - F(x'))| / |F(x) - F(x')|, 0 where the quadrature is exact.
+
+    Raises:
+        ValueError: the network is in training mode, where images of a batch influence each other.
+
+    Source: Sundararajan et al. 2017, arXiv 1703.01365, equation 1 and proposition 1.
+    """
+    if network.training:
+        raise ValueError("the network is in training mode; call network.eval() before attributing")
+    frozen = {name: parameter.detach() for name, parameter in network.named_parameters()}
+
+    def forward(x: Tensor) -> Tensor:
+        logits: Tensor = functional_call(network, frozen, (x,))
+        return logits
+
+    colour = baseline.to(pixels)[None, :, None, None].expand(1, *pixels.shape[1:])
+    pixels = pixels.detach().contiguous(memory_format=torch.channels_last)
+    attributions = IntegratedGradients(forward).attribute(
+        pixels, colour, target=targets, n_steps=n_steps, method="gausslegendre"
+    )
+    with torch.no_grad():
+        at_image = forward(pixels).gather(1, targets[:, None])[:, 0]
+        at_baseline = forward(colour)[0, targets]
+    difference = at_image - at_baseline
+    residual = attributions.sum(dim=(1, 2, 3)) - difference
+    completeness = residual.abs() / difference.abs().clamp_min(torch.finfo(torch.float32).eps)
+    return attributions.abs().sum(dim=1).float(), completeness

@@ -1,0 +1,62 @@
+"""Views: the crop and flip of an image, named by (dy, dx, flip), so that maps and logits can follow the image."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Views(NamedTuple):
+    """One view for each sample: the crop's corner in the padded image, then whether it is mirrored.
+
+    `dy` and `dx` are int64 in [0, 2 * padding]; both at `padding`, with no flip, is the image itself.
+    """
+
+    dy: Tensor
+    dx: Tensor
+    flip: Tensor  # bool
+
+
+def n_views(padding: int, horizontal_flip: bool) -> int:
+    """Return how many different views there are."""
+    return (2 * padding + 1) ** 2 * (2 if horizontal_flip else 1)
+
+
+def identity_index(padding: int, horizontal_flip: bool) -> int:
+    """Return the index of the view that is the image itself; the same with and without flips."""
+    return padding * (2 * padding + 1) + padding
+
+
+def views_from_index(index: Tensor, padding: int, horizontal_flip: bool) -> Views:
+    """Return the views that int64 indices in [0, n_views) name, in the indices' own shape."""
+    side = 2 * padding + 1
+    flip = index >= side * side
+    within = index % (side * side)
+    return Views(dy=within // side, dx=within % side, flip=flip)
+
+
+def index_of(views: Views, padding: int, horizontal_flip: bool) -> Tensor:
+    """Return the index of each view: the unflipped ones come first, row by row."""
+    side = 2 * padding + 1
+    return (views.flip * side + views.dy) * side + views.dx
+
+
+def apply_views(x: Tensor, views: Views, padding: int) -> Tensor:
+    """Return the views of a batch: padded with 0 on every side, cropped back to its size, then mirrored.
+
+    Images and attribution maps go through here alike, which keeps them on top of each other. One gather for the whole
+    batch; the result lies in memory with the channels last, since that is the order in which it is gathered.
+
+    Args:
+        x: (B, C, H, W) of any dtype.
+        views: one for each sample, (B,).
+        padding: 0 or more, in pixels.
+    """
+    batch, _, height, width = x.shape
+    rows = views.dy[:, None] + torch.arange(height, device=x.device)
+    from_left = torch.arange(width, device=x.device)
+    columns = views.dx[:, None] + torch.where(views.flip[:, None], width - 1 - from_left, from_left)
+    samples = torch.arange(batch, device=x.device)
+    padded = F.pad(x, (padding,) * 4)
+    return padded[samples[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,55 @@
+"""What a network answers, and how often it is right."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from igkd_hpo.distillation.models import Network, to_pixels
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put the module into evaluation mode without gradients, and back afterwards."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)
+
+
+def forward_in_batches(network: Network, x: Tensor, *, batch_size: int) -> Tensor:
+    """Return the float32 logits (N, K), on the network's device, in batches of exactly `batch_size`.
+
+    The last batch is filled up with zeros and cut, so that a row's numbers do not depend on N: kernels may sum in
+    another order when the batch has another size.
+
+    Args:
+        network: in whatever mode; it is evaluated in evaluation mode.
+        x: uint8 images or float32 pixels (N, 3, H, W), N 1 or more, on any device.
+        batch_size: 1 or more.
+    """
+    device = network.mean.device
+    logits = []
+    with evaluating(network):
+        for chunk in torch.split(x, batch_size):
+            moved = chunk.to(device)
+            pixels = to_pixels(moved) if moved.dtype == torch.uint8 else moved
+            if len(chunk) < batch_size:
+                pixels = torch.cat([pixels, pixels.new_zeros(batch_size - len(chunk), *pixels.shape[1:])])
+            # The memory format is fixed too, for the same reason; channels last is the fast one everywhere.
+            logits.append(network(pixels.contiguous(memory_format=torch.channels_last))[: len(chunk)].float())
+    return torch.cat(logits)
+
+
+def predict(network: Network, images: Tensor, *, batch_size: int = 64, device: torch.device) -> Tensor:
+    """Return the float32 logits (N, K), on the CPU, of uint8 images (N, 3, H, W); moves the network to `device`."""
+    return forward_in_batches(network.to(device), images, batch_size=batch_size).cpu()
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the share, in [0, 1], of rows whose largest logit is the label's."""
+    return (logits.argmax(dim=1) == labels.to(logits.device)).double().mean().item()

@@ -1,0 +1,50 @@
+"""Optimizers and learning-rate schedules, torch's own, by the names the study file uses."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
+
+_FUSED = ("cpu", "cuda")  # where torch has one kernel for a whole optimizer step
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], name: str, learning_rate: float, weight_decay: float, device: torch.device
+) -> Optimizer:
+    """Return the optimizer `name`: "sgd" (Nesterov momentum 0.9), "adam" or "adamw".
+
+    Raises:
+        ValueError: another name.
+    """
+    fused = device.type in _FUSED
+    match name:
+        case "sgd":
+            return SGD(
+                parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=fused
+            )
+        case "adam":
+            return Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+        case "adamw":
+            return AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+    raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw")
+
+
+def make_schedule(optimizer: Optimizer, name: str, learning_rate: float, total_steps: int) -> LRScheduler:
+    """Return the schedule `name`, to be stepped after every batch, for `total_steps` batches.
+
+    "constant"; "cosine" from `learning_rate` to 0; "one_cycle" up to `learning_rate` over the first 30 %, then down to
+    nearly 0, leaving the momentum as it is.
+
+    Raises:
+        ValueError: another name.
+    """
+    match name:
+        case "constant":
+            return ConstantLR(optimizer, factor=1.0, total_iters=0)
+        case "cosine":
+            return CosineAnnealingLR(optimizer, T_max=total_steps)
+        case "one_cycle":
+            return OneCycleLR(optimizer, max_lr=learning_rate, total_steps=total_steps, cycle_momentum=False)
+    raise ValueError(f"schedule is {name!r}; it must be constant, cosine or one_cycle")

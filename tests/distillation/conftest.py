@@ -1,0 +1,70 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.training import Recipe, TrainingData
+
+torch.set_num_threads(1)
+
+N_CLASSES = 3
+
+
+@pytest.fixture
+def tiny_network() -> Callable[[], Network]:
+    """Make a network with everything that could break a resumed training: batch statistics, dropout, convolutions."""
+
+    def make() -> Network:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            body = nn.Sequential(
+                nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+                nn.Dropout(0.2),
+                nn.Linear(8, N_CLASSES),
+            )
+        return Network(body, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
+
+    return make
+
+
+@pytest.fixture
+def data() -> TrainingData:
+    """Seventy 8x8 images of three classes that a tiny network can learn: the class is the brightest colour."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(70) % N_CLASSES
+    images = torch.randint(0, 128, (70, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    images[torch.arange(70), labels] += 60
+    maps = torch.rand(70, 8, 8, generator=generator).half()
+    return TrainingData(
+        images=images, labels=labels, maps=maps, validation_images=images[:21], validation_labels=labels[:21]
+    )
+
+
+@pytest.fixture
+def recipe() -> Callable[..., Recipe]:
+    """Make a recipe that uses everything, with the given fields changed."""
+    default = Recipe(
+        epochs=4,
+        batch_size=32,
+        optimizer="sgd",
+        schedule="one_cycle",
+        learning_rate=0.1,
+        weight_decay=5e-4,
+        temperature=4.0,
+        alpha=0.5,
+        overlay_probability=0.5,
+        overlay_strength=0.5,
+        crop_padding=1,
+        horizontal_flip=True,
+        seed=3,
+        precision="float32",
+        channels_last=True,
+    )
+    return lambda **changes: replace(default, **changes)

@@ -1,0 +1,95 @@
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+from torch import nn
+
+from igkd_hpo.distillation.attribution import integrated_gradients
+from igkd_hpo.distillation.models import Network, mobilenet_v2
+
+BASELINE = torch.tensor([0.4, 0.5, 0.6])
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def targets() -> torch.Tensor:
+    return torch.tensor([2, 0, 4, 1])
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network(mobilenet_v2(num_classes=5, width=0.25, layers_removed=9), [0.5] * 3, [0.25] * 3).eval()
+
+
+@pytest.fixture
+def smooth_network() -> Network:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Softplus(), nn.Flatten(), nn.Linear(6 * 64, 5))
+    return Network(body, [0.5] * 3, [0.25] * 3).eval()
+
+
+@pytest.mark.parametrize("n_steps", [1, 16])
+def test_equals_captum_called_plainly(
+    network: Network, pixels: torch.Tensor, targets: torch.Tensor, n_steps: int
+) -> None:
+    maps, _ = integrated_gradients(network, pixels, targets, baseline=BASELINE, n_steps=n_steps)
+    baselines = BASELINE[None, :, None, None].expand_as(pixels)
+    plain = IntegratedGradients(network).attribute(pixels, baselines, target=targets, n_steps=n_steps)
+    assert maps.shape == (4, 8, 8)
+    assert maps.dtype == torch.float32
+    assert (maps - plain.abs().sum(1)).abs().max() <= 1e-4 * maps.max()
+
+
+def test_linear_network_by_hand(pixels: torch.Tensor, targets: torch.Tensor) -> None:
+    """Of a linear function, Integrated Gradients are weight times distance from the baseline, at any step count."""
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    network = Network(body, [0.5] * 3, [0.25] * 3).eval()
+    maps, completeness = integrated_gradients(network, pixels, targets, baseline=BASELINE, n_steps=2)
+    weight = body[1].weight.detach()[targets].reshape(4, 3, 8, 8) / 0.25
+    expected = (weight * (pixels - BASELINE[None, :, None, None])).abs().sum(1)
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
+    assert completeness.max() < 1e-3
+
+
+def test_completeness_is_small_where_the_function_is_smooth(
+    smooth_network: Network, pixels: torch.Tensor, targets: torch.Tensor
+) -> None:
+    _, completeness = integrated_gradients(smooth_network, pixels, targets, baseline=BASELINE, n_steps=64)
+    assert completeness.shape == (4,)
+    assert completeness.max() < 1e-3
+
+
+def test_completeness_shows_a_coarse_quadrature(network: Network, pixels: torch.Tensor, targets: torch.Tensor) -> None:
+    """It must be the relative error by definition, seen where one step is far too few."""
+    _, completeness = integrated_gradients(network, pixels, targets, baseline=BASELINE, n_steps=1)
+    baselines = BASELINE[None, :, None, None].expand_as(pixels)
+    plain, delta = IntegratedGradients(network).attribute(
+        pixels, baselines, target=targets, n_steps=1, return_convergence_delta=True
+    )
+    expected = delta.abs() / (plain.sum(dim=(1, 2, 3)) - delta).abs()
+    torch.testing.assert_close(completeness.double(), expected.detach().double(), rtol=1e-2, atol=1e-3)
+
+
+def test_an_image_equal_to_the_baseline_gives_zeros(smooth_network: Network) -> None:
+    pixels = BASELINE[None, :, None, None].expand(1, 3, 8, 8)
+    maps, completeness = integrated_gradients(smooth_network, pixels, torch.tensor([0]), baseline=BASELINE, n_steps=4)
+    assert torch.equal(maps, torch.zeros(1, 8, 8))
+    assert completeness.isfinite().all()
+
+
+def test_the_network_is_left_as_it_was(network: Network, pixels: torch.Tensor, targets: torch.Tensor) -> None:
+    maps, completeness = integrated_gradients(network, pixels, targets, baseline=BASELINE, n_steps=2)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+    assert not maps.requires_grad
+    assert not completeness.requires_grad
+    assert not pixels.requires_grad
+
+
+def test_training_mode_is_refused(network: Network, pixels: torch.Tensor, targets: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="training mode"):
+        integrated_gradients(network.train(), pixels, targets, baseline=BASELINE, n_steps=2)

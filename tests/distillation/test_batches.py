@@ -1,0 +1,200 @@
+"""Images, maps and logits stay on top of each other: every number says which image and which pixel it came from."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from igkd_hpo.distillation.augmentation import n_views
+from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.overlay import normalize_maps
+from igkd_hpo.distillation.training import (
+    Batch,
+    CachedLogits,
+    EpochPlan,
+    OnlineLogits,
+    Recipe,
+    Training,
+    TrainingData,
+    draw_plan,
+    make_batch,
+)
+
+N, SIZE, PADDING, STRENGTH = 45, 6, 2, 0.5
+VIEWS = n_views(PADDING, True)
+
+
+@pytest.fixture
+def coded() -> TrainingData:
+    """Red is the row of the image, green the height and blue the width of the pixel, all counted from 1; 0 is padding."""
+    row = torch.arange(1, N + 1)[:, None, None].expand(N, SIZE, SIZE)
+    y = torch.arange(1, SIZE + 1)[None, :, None].expand(N, SIZE, SIZE)
+    x = torch.arange(1, SIZE + 1)[None, None, :].expand(N, SIZE, SIZE)
+    maps = torch.rand(N, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) + 0.01
+    images = torch.stack([row, y, x], dim=1).to(torch.uint8)
+    return TrainingData(
+        images=images,
+        labels=torch.arange(N),
+        maps=maps.half(),
+        validation_images=images[:2],
+        validation_labels=torch.arange(2),
+    )
+
+
+@pytest.fixture
+def table() -> Tensor:
+    """The logits of image i in view v are (i, v)."""
+    rows, views = torch.meshgrid(torch.arange(N), torch.arange(VIEWS), indexing="ij")
+    return torch.stack([rows, views], dim=2).half()
+
+
+@pytest.fixture
+def plan(recipe: Callable[..., Recipe]) -> EpochPlan:
+    return draw_plan(
+        recipe(batch_size=16, crop_padding=PADDING, overlay_strength=STRENGTH, overlay_probability=0.5), N, epoch=1
+    )
+
+
+def assert_aligned(data: TrainingData, batch: Batch, exponents: Tensor, logits: Tensor) -> None:
+    """Read row and place out of the clean pixels alone, and compare everything else with what belongs there."""
+    assert data.maps is not None
+    assert batch.maps is not None
+    codes = (batch.pixels * 255).round().long()
+    for j, code in enumerate(codes):
+        inside = code[0] > 0
+        (row,) = set((code[0][inside] - 1).tolist())
+        y, x = code[1][inside] - 1, code[2][inside] - 1
+        assert batch.rows[j] == batch.labels[j] == row
+        expected = torch.zeros(SIZE, SIZE)
+        expected[inside] = normalize_maps(data.maps[row : row + 1], exponents[j : j + 1])[0][y, x]
+        assert torch.equal(batch.maps[j], expected)
+        at_y, at_x = (index[0] for index in inside.nonzero(as_tuple=True))
+        flipped = x[1] < x[0]
+        dy = y[0] - at_y + PADDING
+        dx = x[0] - (SIZE - 1 - at_x if flipped else at_x) + PADDING
+        assert logits[j].tolist() == [row, int((flipped * 5 + dy) * 5 + dx)]
+
+
+def test_every_batch_of_an_epoch_is_aligned(coded: TrainingData, plan: EpochPlan, table: Tensor) -> None:
+    teaching = CachedLogits(table, PADDING, True)
+    seen = []
+    for step in range(len(plan.rows)):
+        batch = make_batch(coded, plan, step, torch.channels_last)
+        logits = teaching.logits(batch.rows, batch.views, batch.pixels)
+        assert_aligned(coded, batch, plan.exponents[step], logits)
+        seen += batch.rows.tolist()
+    assert sorted(seen[:N]) == list(range(N))
+    assert seen[N:] == seen[: len(seen) - N]
+    assert plan.views.flip.any()
+    assert not plan.views.flip.all()
+    assert len(plan.views.dy.unique()) == 5
+
+
+def test_the_check_sees_every_kind_of_misalignment(coded: TrainingData, plan: EpochPlan, table: Tensor) -> None:
+    batch = make_batch(coded, plan, 0, torch.channels_last)
+    teaching = CachedLogits(table, PADDING, True)
+    logits = teaching.logits(batch.rows, batch.views, batch.pixels)
+    exponents = plan.exponents[0]
+    assert coded.maps is not None
+    assert batch.maps is not None
+    shuffled_maps = make_batch(replace(coded, maps=coded.maps.roll(1, 0)), plan, 0, torch.channels_last)
+    shuffled_logits = CachedLogits(table.roll(1, 0), PADDING, True).logits(batch.rows, batch.views, batch.pixels)
+    uncropped = batch._replace(maps=normalize_maps(coded.maps[batch.rows], exponents))
+    unflipped = batch._replace(maps=torch.where(batch.views.flip[:, None, None], batch.maps.flip(2), batch.maps))
+    one_view = teaching.logits(batch.rows, batch.views._replace(flip=~batch.views.flip), batch.pixels)
+    assert_aligned(coded, batch, exponents, logits)
+    for wrong_batch, wrong_logits in (
+        (shuffled_maps, logits),
+        (uncropped, logits),
+        (unflipped, logits),
+        (batch, shuffled_logits),
+        (batch, one_view),
+    ):
+        with pytest.raises(AssertionError):
+            assert_aligned(coded, wrong_batch, exponents, wrong_logits)
+
+
+def test_the_chosen_share_is_overlaid_and_the_rest_is_untouched(coded: TrainingData, plan: EpochPlan) -> None:
+    overlaid = 0
+    for step in range(len(plan.rows)):
+        batch = make_batch(coded, plan, step, torch.contiguous_format)
+        assert batch.maps is not None
+        chosen = plan.strengths[step] > 0
+        assert torch.equal(batch.overlaid[~chosen], batch.pixels[~chosen])
+        blended = (1 - STRENGTH) * batch.pixels[chosen] + STRENGTH * batch.maps[chosen][:, None]
+        torch.testing.assert_close(batch.overlaid[chosen], blended)
+        overlaid += int(chosen.sum())
+    assert 0.25 < overlaid / plan.rows.numel() < 0.75
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_pixels_come_in_the_memory_format_asked_for(
+    coded: TrainingData, plan: EpochPlan, memory_format: torch.memory_format
+) -> None:
+    batch = make_batch(coded, plan, 0, memory_format)
+    assert batch.pixels.is_contiguous(memory_format=memory_format)
+    assert batch.overlaid.is_contiguous(memory_format=memory_format)
+
+
+def test_student_sees_the_overlaid_view_and_teacher_the_clean_one(
+    coded: TrainingData, recipe: Callable[..., Recipe], tiny_network: Callable[[], Network]
+) -> None:
+    class Recorder:
+        def __init__(self) -> None:
+            self.batches: list[Tensor] = []
+
+        def logits(self, rows: Tensor, views: object, pixels: Tensor) -> Tensor:
+            self.batches.append(pixels)
+            return torch.zeros(len(rows), 3)
+
+    teacher, student_batches = Recorder(), []
+    network = tiny_network()
+    network.register_forward_pre_hook(lambda module, inputs: student_batches.append((module.training, inputs[0])))
+    used = recipe(epochs=1, batch_size=16, crop_padding=PADDING, overlay_probability=1.0, overlay_strength=STRENGTH)
+    data = replace(coded, labels=coded.labels % 3, validation_labels=coded.validation_labels % 3)
+    next(Training(network, data, used, device=torch.device("cpu"), teaching=teacher).epochs())
+    plan = draw_plan(used, N, epoch=1)
+    trained_on = [pixels for training, pixels in student_batches if training]
+    assert len(trained_on) == len(teacher.batches) == 3
+    for step in range(3):
+        expected = make_batch(data, plan, step, torch.channels_last)
+        assert torch.equal(teacher.batches[step], expected.pixels)
+        assert torch.equal(trained_on[step], expected.overlaid)
+        assert not torch.equal(expected.pixels, expected.overlaid)
+
+
+def test_a_plan_fills_the_last_step_and_depends_on_seed_and_epoch_alone(recipe: Callable[..., Recipe]) -> None:
+    plan = draw_plan(recipe(batch_size=32), 70, epoch=2)
+    again = draw_plan(recipe(batch_size=32), 70, epoch=2)
+    assert plan.rows.shape == (3, 32)
+    assert torch.equal(plan.rows, again.rows)
+    assert torch.equal(plan.exponents, again.exponents)
+    assert not torch.equal(plan.rows, draw_plan(recipe(batch_size=32), 70, epoch=3).rows)
+    assert not torch.equal(plan.rows, draw_plan(recipe(batch_size=32, seed=4), 70, epoch=2).rows)
+    assert 1 <= plan.exponents.min() < plan.exponents.max() <= 2
+    assert draw_plan(recipe(batch_size=128), 70, epoch=1).rows.shape == (1, 70)
+
+
+def test_overlays_change_neither_order_nor_views(recipe: Callable[..., Recipe]) -> None:
+    with_overlays, without = (draw_plan(recipe(overlay_probability=p), 70, epoch=1) for p in (0.3, 0.0))
+    assert torch.equal(with_overlays.rows, without.rows)
+    assert all(map(torch.equal, with_overlays.views, without.views))
+    assert without.strengths.max() == 0
+
+
+def test_a_table_with_another_number_of_views_is_refused(table: Tensor) -> None:
+    with pytest.raises(ValueError, match="the table of logits holds 50 views; padding 1 and flip True make 18"):
+        CachedLogits(table, 1, True)
+
+
+def test_online_logits_are_rounded_to_float16(tiny_network: Callable[[], Network], plan: EpochPlan) -> None:
+    network = tiny_network()
+    pixels = torch.rand(5, 3, 8, 8)
+    logits = OnlineLogits(network).logits(torch.arange(5), plan.views, pixels)
+    with torch.no_grad():
+        exact = network.eval()(pixels)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, logits.half().float())
+    torch.testing.assert_close(logits, exact, rtol=1e-3, atol=1e-3)

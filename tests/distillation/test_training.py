@@ -1,0 +1,256 @@
+import io
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
+from igkd_hpo.distillation.evaluation import accuracy, forward_in_batches, predict
+from igkd_hpo.distillation.models import Network, mobilenet_v2
+from igkd_hpo.distillation.training import (
+    TEACHER_BATCH,
+    CachedLogits,
+    NonFiniteLoss,
+    OnlineLogits,
+    Recipe,
+    Training,
+    TrainingData,
+    resolve_precision,
+)
+from igkd_hpo.errors import UsageError
+
+CPU = torch.device("cpu")
+MakeRecipe = Callable[..., Recipe]
+MakeNetwork = Callable[[], Network]
+
+
+@pytest.fixture
+def teaching() -> CachedLogits:
+    table = torch.randn(70, n_views(1, True), 3, generator=torch.Generator().manual_seed(2)).half()
+    return CachedLogits(table, 1, True)
+
+
+def weights(training: Training) -> Tensor:
+    return torch.cat([value.flatten().double() for value in training.network.body.state_dict().values()])
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "sgd", "schedule": "one_cycle", "precision": "float32"},
+        {"optimizer": "adam", "schedule": "constant", "channels_last": False},
+        {"optimizer": "adamw", "schedule": "cosine", "precision": "bfloat16"},
+        {"optimizer": "sgd", "schedule": "cosine", "precision": "float16"},
+    ],
+    ids=lambda changes: changes["optimizer"] + "-" + changes.get("precision", "float32"),
+)
+def test_two_epochs_and_two_more_are_four_epochs_bit_for_bit(
+    changes: dict[str, Any],
+    data: TrainingData,
+    recipe: MakeRecipe,
+    tiny_network: MakeNetwork,
+    teaching: CachedLogits,
+) -> None:
+    used = recipe(**changes, learning_rate=0.02)
+    straight = Training(tiny_network(), data, used, device=CPU, teaching=teaching)
+    metrics = list(straight.epochs())
+
+    first = Training(tiny_network(), data, used, device=CPU, teaching=teaching)
+    running = first.epochs()
+    next(running)
+    next(running)
+    state = through_a_file(first.state_dict())
+    torch.manual_seed(99)  # another process has other global random numbers
+    network = tiny_network()
+    nn.init.zeros_(network.body[0].weight)
+    second = Training(network, data, used, device=CPU, teaching=teaching)
+    second.load_state_dict(state)
+    assert second.completed_epochs == 2
+    rest = list(second.epochs())
+
+    assert [m.epoch for m in rest] == [3, 4]
+    assert torch.equal(weights(second), weights(straight))
+    for resumed, expected in zip(rest, metrics[2:], strict=True):
+        assert replace(resumed, seconds=0, images_per_second=0) == replace(expected, seconds=0, images_per_second=0)
+
+
+def test_mobilenet_resumes_too(data: TrainingData, recipe: MakeRecipe, teaching: CachedLogits) -> None:
+    def make() -> Training:
+        torch.manual_seed(0)
+        network = Network(mobilenet_v2(num_classes=3, width=0.25, layers_removed=9, dropout=0.2), [0.5] * 3, [0.3] * 3)
+        return Training(network, data, recipe(epochs=2), device=CPU, teaching=teaching)
+
+    straight = make()
+    list(straight.epochs())
+    first, second = make(), make()
+    next(first.epochs())
+    second.load_state_dict(through_a_file(first.state_dict()))
+    list(second.epochs())
+    assert torch.equal(weights(second), weights(straight))
+
+
+@pytest.mark.parametrize("batch_size", [32, 100])
+def test_cached_and_online_logits_give_the_same_training_bit_for_bit(
+    batch_size: int, data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    torch.manual_seed(5)
+    teacher = Network(mobilenet_v2(num_classes=3, width=0.25, layers_removed=9), [0.5] * 3, [0.3] * 3).eval()
+    columns = []
+    for view in range(n_views(1, True)):
+        seen = apply_views(data.images, views_from_index(torch.full((70,), view), 1, True), 1)
+        columns.append(forward_in_batches(teacher, seen, batch_size=TEACHER_BATCH).half())
+    cached = CachedLogits(torch.stack(columns, dim=1), 1, True)
+    results = []
+    for teaching in (cached, OnlineLogits(teacher)):
+        used = recipe(epochs=2, batch_size=batch_size, alpha=1.0)
+        training = Training(tiny_network(), data, used, device=CPU, teaching=teaching)
+        list(training.epochs())
+        results.append(weights(training))
+    assert torch.equal(*results)
+
+
+def test_metrics_are_what_they_say(
+    data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork, teaching: CachedLogits
+) -> None:
+    training = Training(tiny_network(), data, recipe(), device=CPU, teaching=teaching)
+    for epoch, metrics in enumerate(training.epochs(), start=1):
+        logits = predict(training.network, data.validation_images, device=CPU)
+        assert metrics.epoch == training.completed_epochs == epoch
+        assert metrics.validation_accuracy == pytest.approx(accuracy(logits, data.validation_labels))
+        expected_loss = nn.functional.cross_entropy(logits, data.validation_labels).item()
+        assert metrics.validation_loss == pytest.approx(expected_loss, rel=1e-4)
+        assert metrics.images_per_second == pytest.approx(96 / metrics.seconds)
+    assert metrics.learning_rate < 1e-4  # one cycle ends near 0
+    assert epoch == 4
+
+
+def test_train_loss_is_the_mean_over_steps(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
+    """With no learning rate to speak of and no dropout, every step's loss is that of the first weights."""
+    network = tiny_network()
+    network.body[5] = nn.Identity()
+    used = recipe(alpha=0.0, overlay_probability=0.0, learning_rate=1e-12, schedule="constant", batch_size=70)
+    used = replace(used, crop_padding=0, horizontal_flip=False)
+    network.train()
+    expected = nn.functional.cross_entropy(network(data.images.float() / 255), data.labels).item()
+    training = Training(network, data, used, device=CPU, teaching=None)
+    assert next(training.epochs()).train_loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_learns(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
+    used = recipe(epochs=40, alpha=0.0, overlay_probability=0.0, learning_rate=0.2)
+    last = list(Training(tiny_network(), data, used, device=CPU, teaching=None).epochs())[-1]
+    assert last.validation_accuracy > 0.9
+
+
+def test_a_good_teachers_logits_alone_teach(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
+    table = nn.functional.one_hot(data.labels, 3)[:, None].expand(70, n_views(1, True), 3).half() * 6
+    used = recipe(epochs=40, alpha=1.0, temperature=2.0, overlay_probability=0.1, learning_rate=0.1)
+    shuffled_labels = replace(data, labels=data.labels.roll(1))
+    training = Training(tiny_network(), shuffled_labels, used, device=CPU, teaching=CachedLogits(table, 1, True))
+    assert list(training.epochs())[-1].validation_accuracy > 0.9
+
+
+def test_the_networks_weights_are_channels_last_where_asked(
+    data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    for asked in (True, False):
+        network = tiny_network()
+        used = recipe(alpha=0.0, channels_last=asked, epochs=1)
+        list(Training(network, data, used, device=CPU, teaching=None).epochs())
+        assert network.body[0].weight.is_contiguous(memory_format=torch.channels_last) == asked
+
+
+def test_the_global_random_numbers_are_left_alone(
+    data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    training = Training(tiny_network(), data, recipe(alpha=0.0), device=CPU, teaching=None)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    next(training.epochs())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_loss_that_is_not_finite_is_told_with_its_epoch(
+    data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    used = recipe(alpha=0.0, learning_rate=1e30, schedule="constant")
+    training = Training(tiny_network(), data, used, device=CPU, teaching=None)
+    with pytest.raises(NonFiniteLoss, match="the loss of epoch 1 is not finite") as caught:
+        list(training.epochs())
+    assert caught.value.epoch == 1
+    assert training.completed_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (({"batch_size": 1}, {}), "batch_size is 1 and there are 70 training images"),
+        (({}, {"images": slice(1), "labels": slice(1), "maps": slice(1)}), "there are 1 training images"),
+        (({}, {"labels": slice(69)}), "there are 69 labels for 70 training images"),
+        (({}, {"maps": slice(69)}), "there are 69 maps for 70 training images"),
+        (({}, {"maps": None}), r"overlay_probability is 0\.5, which needs attribution maps"),
+        (({"alpha": 0.5}, {}), r"alpha is 0\.5, which needs a teacher's logits"),
+        (({"epochs": 0}, {}), "epochs is 0"),
+        (({}, {"validation_images": slice(0)}), "there are no validation images"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(
+    changes: tuple[dict[str, Any], dict[str, slice | None]],
+    message: str,
+    data: TrainingData,
+    recipe: MakeRecipe,
+    tiny_network: MakeNetwork,
+) -> None:
+    recipe_changes, data_changes = changes
+    cut = {name: None if part is None else getattr(data, name)[part] for name, part in data_changes.items()}
+    used = recipe(**({"alpha": 0.0} | recipe_changes))
+    with pytest.raises(ValueError, match=message):
+        Training(tiny_network(), replace(data, **cut), used, device=CPU, teaching=None)
+
+
+def test_precision_on_a_cpu() -> None:
+    assert resolve_precision("auto", CPU) == resolve_precision("float32", CPU) == "float32"
+    for name in ("bfloat16", "float16"):
+        with pytest.raises(UsageError, match=f"precision {name} is not to be had on the device cpu"):
+            resolve_precision(name, CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
+    precision: str, data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork, teaching: CachedLogits
+) -> None:
+    class Watched(Training):
+        def _train_step(self, *arguments: Any) -> Tensor:
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                return super()._train_step(*arguments)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+    cuda = torch.device("cuda")
+    used = recipe(precision=precision, learning_rate=0.02)
+    network = tiny_network()
+    network.body[5] = nn.Identity()  # dropout draws other numbers on another kind of device
+    reference = tiny_network()
+    reference.body[5] = nn.Identity()
+    there = CachedLogits(teaching.table.to(cuda), 1, True)
+    losses = [m.train_loss for m in Watched(network, data, used, device=cuda, teaching=there).epochs()]
+    plain = Training(reference, data, replace(used, precision="float32"), device=CPU, teaching=teaching)
+    expected = [m.train_loss for m in plain.epochs()]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses == pytest.approx(expected, rel=2e-2)
