@@ -1,0 +1,47 @@
+"""Control trials: fixed configurations that every study runs first, for reference."""
+
+from dataclasses import dataclass
+
+from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number
+from igkd_hpo.config.study import ControlName, Hyperparameters
+
+_DEFINED_BY: dict[ControlName, dict[str, float]] = {
+    "student": {"alpha": 0.0, "overlay_probability": 0.0},
+    "kd": {"alpha": 0.9, "temperature": 4.0, "overlay_probability": 0.0},
+    "ig": {"alpha": 0.0, "overlay_probability": 0.1, "overlay_strength": 0.5},
+    "kd_ig": {"alpha": 0.9, "temperature": 4.0, "overlay_probability": 0.1, "overlay_strength": 0.5},
+    "paper": {"alpha": 0.01, "temperature": 2.5, "overlay_probability": 0.1, "overlay_strength": 0.5},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """One control trial.
+
+    Args:
+        hyperparameters: all of them, as the trial trains.
+        params: the searched ones as Optuna stores them: the nearest point of the range, so that the sampler learns from
+            the trial and never sees a value outside its space.
+    """
+
+    name: ControlName
+    hyperparameters: dict[str, Number]
+    params: dict[str, Number]
+
+
+def make_control(name: ControlName, hyperparameters: Hyperparameters) -> Control:
+    """The control of this name in a study with these hyperparameters.
+
+    What does not define the control is taken from the study file, the middle of the range where it is searched.
+    """
+    defined = _DEFINED_BY[name]
+    values: dict[str, Number] = {}
+    params: dict[str, Number] = {}
+    for key in type(hyperparameters).model_fields:
+        setting = getattr(hyperparameters, key)
+        if isinstance(setting, FloatRange | IntRange | Choices):
+            values[key] = defined.get(key, setting.middle)
+            params[key] = setting.nearest(values[key])
+        else:
+            values[key] = defined.get(key, setting)
+    return Control(name=name, hyperparameters=values, params=params)

@@ -1,0 +1,83 @@
+"""Which process is that, exactly? A process id is used again by a later process; with its start time it is not."""
+
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessIdentity:
+    """A process, told apart from every other process of every host.
+
+    Args:
+        host: host name, for people only; containers share names.
+        boot_id: the kernel's boot id and the process id namespace: who has the same sees the same processes.
+        pid: process id in that namespace.
+        start_time: seconds from the host's boot to the start of the process.
+    """
+
+    host: str
+    boot_id: str
+    pid: int
+    start_time: float
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The process with this id on this host; None when there is none, or only its zombie."""
+    start_time = _start_time(pid)
+    if start_time is None:
+        return None
+    return ProcessIdentity(host=socket.gethostname(), boot_id=_boot_id(), pid=pid, start_time=start_time)
+
+
+def this_process() -> ProcessIdentity:
+    """The calling process."""
+    identity = identify(os.getpid())
+    assert identity is not None, "a running process is in /proc"
+    return identity
+
+
+def is_gone(identity: ProcessIdentity) -> bool | None:
+    """Whether the process has ended (a zombie has); None where that cannot be told from here: another host."""
+    if identity.boot_id != _boot_id():
+        return None
+    return _start_time(identity.pid) != identity.start_time
+
+
+def kill(identity: ProcessIdentity) -> bool:
+    """SIGKILL, only if the process is still the same one; whether it was sent."""
+    if is_gone(identity) is not False:
+        return False
+    try:
+        handle = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return False
+    try:  # the handle is for whatever has the pid now, and stays with it: check once more, then signal
+        if is_gone(identity):
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _boot_id() -> str:
+    return f"{(_PROC / 'sys/kernel/random/boot_id').read_text().strip()}/{os.readlink(_PROC / 'self/ns/pid')}"
+
+
+def _start_time(pid: int) -> float | None:
+    # Ticks since boot, as the kernel counts them. psutil's create_time adds the boot's wall-clock time, which moves
+    # when the clock is set, and a living process would then look like another one.
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, *fields = stat.rpartition(")")[2].split()  # the name before it may hold anything, brackets included
+    return None if state in {"Z", "X"} else int(fields[18]) / _TICKS_PER_SECOND

@@ -1,0 +1,407 @@
+"""Who may work on which trial: the protocol that neither loses a trial nor lets two workers write into one.
+
+Each step is one transaction under the study's lock, Optuna's writes included. A process that dies between any two
+statements leaves the database as it was before the step.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, Update, case, update
+
+from igkd_hpo.config.space import Number
+from igkd_hpo.errors import StorageError
+from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
+from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
+from igkd_hpo.search.pruner import why_pruned
+from igkd_hpo.search.study import SURPLUS, SearchStudy, count, ended_trials
+from igkd_hpo.search.suggest import UnusableTrial, suggest
+
+JSON = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """Who claims trials: a name for people, and the process that the lease stands and falls with."""
+
+    name: str
+    process: ProcessIdentity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to run one attempt at a trial, as long as the lease stands.
+
+    Args:
+        number: of the trial in its study, from 0.
+        attempt: from 1; a new one for every claim.
+        hyperparameters: all of them, as the trial trains.
+        seed: of everything random in the training.
+        control: the control's name, if it is one.
+        reported_epochs: epochs (from 1) that the database has an accuracy for.
+    """
+
+    study: str
+    trial_id: int
+    number: int
+    attempt: int
+    hyperparameters: dict[str, Number]
+    seed: int
+    control: str | None
+    reported_epochs: frozenset[int]
+
+
+class Verdict(StrEnum):
+    """What a reported epoch means for the trial."""
+
+    GO_ON = "go_on"
+    PRUNE = "prune"
+    LOST = "lost"  # somebody else has the trial, or it has ended; nothing was written
+
+
+class Idle(StrEnum):
+    """Why there is nothing to claim."""
+
+    WAIT = "wait"  # others hold the last trials; one of them may come back
+    FINISHED = "finished"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reaped:
+    """A lease whose holder was gone. `state` is what became of the trial."""
+
+    number: int
+    attempt: int
+    worker: str
+    host: str
+    state: TrialState
+
+    def __str__(self) -> str:
+        fate = "waits for another attempt" if self.state is TrialState.WAITING else f"is {self.state.name}"
+        return f"worker {self.worker} on {self.host} is gone; trial {self.number} (attempt {self.attempt}) {fate}"
+
+
+class Leases:
+    """The leases of one study.
+
+    Every method raises StorageError when the database is away, having written nothing, and can be called again.
+
+    Args:
+        lease_seconds: how long the holder on another host may show no sign of life.
+        clock: seconds, monotonic; no other clock is ever compared with it.
+    """
+
+    def __init__(
+        self, study: SearchStudy, *, lease_seconds: float = 60, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._study = study
+        self._storage = study.storage
+        self._study_id = study.study_id
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._seen: dict[tuple[int, int], tuple[int, float]] = {}  # (trial, attempt): (beat, when it was first seen)
+
+    def claim(self, worker: Worker) -> Claim | Idle:
+        """Take the next trial for one attempt: an orphan, else one that waits, else a new one."""
+        self._study.trials()  # reads what is new before others have to wait for it
+        with self._step() as connection:
+            self._reap(connection)
+            attributes = self._storage.get_study_user_attrs(self._study_id)
+            if attributes.get("stopped") is not None:
+                return Idle.STOPPED
+            trials = self._all_trials()
+            if reason := self._failing(trials, attributes["ended_before_launch"]):
+                self._storage.set_study_user_attr(self._study_id, "stopped", reason)
+                return Idle.STOPPED
+            leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
+            finished = count(trials).finished
+            if finished >= attributes["n_trials"]:
+                if not leased:
+                    self._end_surplus(trials)
+                return Idle.FINISHED
+            if finished + len(leased) >= attributes["n_trials"]:
+                return Idle.WAIT
+            return self._take(connection, worker, trials, leased)
+
+    def started(self, claim: Claim, process: ProcessIdentity, device: str) -> bool:
+        """Note what trains and where. False: the lease is lost."""
+        values = {"trial_pid": process.pid, "trial_start": process.start_time, "device": device}
+        with self._step() as connection:
+            if connection.execute(self._of(claim).values(values)).rowcount == 0:
+                return False
+            self._annotate(claim.trial_id, {"device": device})
+            return True
+
+    def beat(self, claim: Claim, *, last_epoch: int) -> bool:
+        """Show life. False: the lease is lost."""
+        newest = case((LEASES.c.last_epoch < last_epoch, last_epoch), else_=LEASES.c.last_epoch)
+        with self._step() as connection:
+            values = {"beat": LEASES.c.beat + 1, "last_epoch": newest}
+            return connection.execute(self._of(claim).values(values)).rowcount == 1
+
+    def report(self, claim: Claim, *, epoch: int, accuracy: float) -> Verdict:
+        """Write the validation accuracy (a fraction) after an epoch (from 1), and ask whether to go on.
+
+        An epoch that is already there is not written again. The pruner is asked about the newest epoch only, and
+        neither about controls nor after the last epoch.
+        """
+        with self._step() as connection:
+            trial = self._fenced(connection, claim)
+            if trial is None:
+                return Verdict.LOST
+            if epoch not in trial.intermediate_values:
+                self._storage.set_trial_intermediate_value(claim.trial_id, epoch, accuracy)
+                newest = case((LEASES.c.last_epoch < epoch, epoch), else_=LEASES.c.last_epoch)
+                connection.execute(self._of(claim).values(last_epoch=newest))
+            is_newest = epoch >= max(trial.intermediate_values, default=0)
+            if claim.control is not None or not is_newest or epoch >= self._study.config.training.epochs:
+                return Verdict.GO_ON
+            trial = self._storage.get_trial(claim.trial_id)
+            return Verdict.PRUNE if self._study.pruner.prune(self._study.optuna_study, trial) else Verdict.GO_ON
+
+    def why_pruned(self, claim: Claim) -> str:
+        """After PRUNE: the accuracy and the bar it missed, in one sentence."""
+        trials = self._study.trials()
+        return why_pruned(self._study.config.pruner, trials[claim.number], trials)
+
+    def annotate(self, claim: Claim, attributes: Mapping[str, JSON]) -> bool:
+        """Write user attributes. False: the lease is lost."""
+        with self._step() as connection:
+            if self._fenced(connection, claim) is None:
+                return False
+            self._annotate(claim.trial_id, attributes)
+            return True
+
+    def complete(self, claim: Claim, accuracy: float, attributes: Mapping[str, JSON]) -> bool:
+        """End the trial as COMPLETE with its validation accuracy. False: the lease is lost."""
+        return self._end(claim, TrialState.COMPLETE, dict(attributes), accuracy)
+
+    def prune(self, claim: Claim, reason: str, attributes: Mapping[str, JSON]) -> bool:
+        """End the trial as PRUNED with its last reported accuracy, 0.0 without one. False: the lease is lost."""
+        return self._end(claim, TrialState.PRUNED, {"reason": reason} | dict(attributes))
+
+    def fail(self, claim: Claim, reason: str, attributes: Mapping[str, JSON]) -> bool:
+        """End the trial as FAIL. False: the lease is lost."""
+        return self._end(claim, TrialState.FAIL, {"reason": reason} | dict(attributes))
+
+    def give_back(self, claim: Claim, reason: str, *, counted: bool, epochs_gained: bool) -> bool:
+        """Let the trial wait for another attempt. False: the lease is lost.
+
+        Args:
+            counted: the attempt was not simply stopped; too many in a row without a new epoch end the trial as FAIL.
+            epochs_gained: the attempt finished an epoch that was not there before.
+        """
+        with self._step() as connection:
+            trial = self._fenced(connection, claim, ended_as=TrialState.WAITING)
+            if trial is None:
+                return False
+            if trial.state is TrialState.RUNNING:
+                self._return(connection, trial, reason, counted=counted, epochs_gained=epochs_gained)
+            return True
+
+    def reap(self) -> list[Reaped]:
+        """Free what the dead hold: at once on this host, elsewhere after `lease_seconds` without a sign of life."""
+        with self._step() as connection:
+            reaped = self._reap(connection)
+            trials = self._all_trials()
+            enough = count(trials).finished >= self._study.n_trials
+            if reaped and enough and not read_leases(connection, self._study_id):
+                self._end_surplus(trials)
+            return reaped
+
+    def drop_worker(self, worker: Worker) -> None:
+        """Give back, uncounted, what a worker held that was ended on purpose."""
+        with self._step() as connection:
+            for lease in read_leases(connection, self._study_id):
+                if lease.process == worker.process:
+                    self._free(connection, lease, f"worker {worker.name} was stopped", counted=False)
+
+    def held(self) -> list[Lease]:
+        """The leases as they are, without waiting for anybody."""
+        with self._storage.reading() as connection:
+            return read_leases(connection, self._study_id)
+
+    @contextmanager
+    def _step(self) -> Iterator[Connection]:
+        try:
+            with self._study.transaction() as connection:
+                yield connection
+        except StorageError:
+            # Nobody can beat while the database is away: what was seen before says nothing about who lives.
+            self._seen.clear()
+            raise
+
+    def _all_trials(self) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(self._study_id, deepcopy=False)
+
+    def _annotate(self, trial_id: int, attributes: Mapping[str, JSON]) -> None:
+        for key, value in attributes.items():
+            self._storage.set_trial_user_attr(trial_id, key, value)
+
+    def _of(self, claim: Claim) -> Update:
+        return update(LEASES).where(
+            LEASES.c.trial_id == claim.trial_id,
+            LEASES.c.attempt == claim.attempt,
+            LEASES.c.study_id == self._study_id,
+        )
+
+    def _fenced(
+        self, connection: Connection, claim: Claim, *, ended_as: TrialState | None = None
+    ) -> FrozenTrial | None:
+        """The trial, if this attempt holds it, or ended it as `ended_as` in a call whose answer got lost; else None."""
+        trial = self._storage.get_trial(claim.trial_id)
+        held = any(
+            (lease.trial_id, lease.attempt) == (claim.trial_id, claim.attempt)
+            for lease in read_leases(connection, self._study_id)
+        )
+        if held and trial.state is TrialState.RUNNING:
+            return trial
+        if held:  # somebody ended it with other tools, a dashboard for example
+            drop_lease(connection, claim.trial_id)
+        elif trial.state is ended_as and trial.user_attrs["attempts"] == claim.attempt:
+            return trial
+        late = self._storage.get_study_user_attrs(self._study_id)["late_results"]
+        self._storage.set_study_user_attr(self._study_id, "late_results", late + 1)
+        return None
+
+    def _end(self, claim: Claim, state: TrialState, attributes: dict[str, JSON], accuracy: float | None = None) -> bool:
+        with self._step() as connection:
+            trial = self._fenced(connection, claim, ended_as=state)
+            if trial is None:
+                return False
+            if trial.state is not TrialState.RUNNING:
+                return True
+            if state is TrialState.PRUNED:
+                accuracy = self._last_accuracy(trial)
+            elif state is TrialState.COMPLETE and "reason" in trial.user_attrs:
+                attributes = attributes | {"reason": None}  # why an earlier attempt was given back
+            self._annotate(claim.trial_id, attributes)
+            self._storage.set_trial_state_values(claim.trial_id, state, None if accuracy is None else [accuracy])
+            drop_lease(connection, claim.trial_id)
+            return True
+
+    def _last_accuracy(self, trial: FrozenTrial) -> float:
+        if trial.intermediate_values:
+            return trial.intermediate_values[max(trial.intermediate_values)]
+        self._storage.set_trial_intermediate_value(trial._trial_id, 1, 0.0)  # samplers rank pruned trials by their last
+        return 0.0
+
+    def _return(
+        self, connection: Connection, trial: FrozenTrial, reason: str, *, counted: bool, epochs_gained: bool
+    ) -> TrialState:
+        """Put a RUNNING trial back into the queue, or end it when it got nowhere too often; what became of it."""
+        in_vain = 0 if epochs_gained else trial.user_attrs.get("attempts_without_progress", 0) + counted
+        state = TrialState.WAITING
+        if in_vain > self._study.config.max_retries:
+            state = TrialState.FAIL
+            reason = f"{in_vain} attempts in a row ended without one more finished epoch; the last: {reason}"
+        self._annotate(trial._trial_id, {"reason": reason, "attempts_without_progress": in_vain})
+        self._storage.set_trial_state_values(trial._trial_id, state)
+        drop_lease(connection, trial._trial_id)
+        return state
+
+    def _free(self, connection: Connection, lease: Lease, reason: str, *, counted: bool) -> Reaped:
+        if lease.trial_process is not None:
+            kill(lease.trial_process)
+        trial = self._storage.get_trial(lease.trial_id)
+        state = trial.state
+        if state is TrialState.RUNNING:
+            gained = lease.last_epoch > lease.first_epoch
+            state = self._return(connection, trial, reason, counted=counted, epochs_gained=gained)
+        else:
+            drop_lease(connection, lease.trial_id)
+        return Reaped(
+            number=trial.number, attempt=lease.attempt, worker=lease.worker, host=lease.process.host, state=state
+        )
+
+    def _reap(self, connection: Connection) -> list[Reaped]:
+        leases = read_leases(connection, self._study_id)
+        now = self._clock()
+        keys = [(lease.trial_id, lease.attempt) for lease in leases]
+        seen = {key: self._seen.get(key, (lease.beat, now)) for key, lease in zip(keys, leases, strict=True)}
+        self._seen = {
+            key: seen[key] if seen[key][0] == lease.beat else (lease.beat, now)
+            for key, lease in zip(keys, leases, strict=True)
+        }
+        reaped = []
+        for key, lease in zip(keys, leases, strict=True):
+            gone = is_gone(lease.process)
+            silent = now - self._seen[key][1] >= self._lease_seconds
+            if gone or (gone is None and silent):
+                how = "ended" if gone else f"gave no sign of life for {self._lease_seconds:g} s"
+                reason = f"worker {lease.worker} on {lease.process.host} {how}"
+                reaped.append(self._free(connection, lease, reason, counted=True))
+        return reaped
+
+    def _failing(self, trials: list[FrozenTrial], ended_before_launch: int) -> str | None:
+        limit = self._study.config.max_failures
+        last = ended_trials(trials)[ended_before_launch:][-limit:]
+        if len(last) < limit or any(trial.state is not TrialState.FAIL for trial in last):
+            return None
+        newest = last[-1]
+        return (
+            f"the last {limit} trials all failed; trial {newest.number}: {newest.user_attrs.get('reason', 'no reason')}"
+        )
+
+    def _end_surplus(self, trials: list[FrozenTrial]) -> None:
+        for trial in trials:
+            if not trial.state.is_finished():
+                self._annotate(trial._trial_id, {"reason": SURPLUS})
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    def _take(self, connection: Connection, worker: Worker, trials: list[FrozenTrial], leased: set[int]) -> Claim:
+        orphans = [t for t in trials if t.state is TrialState.RUNNING and t._trial_id not in leased]
+        waiting = [t for t in trials if t.state is TrialState.WAITING]
+        for trial in [*orphans, *waiting]:
+            try:
+                return self._begin(connection, worker, trial)
+            except UnusableTrial as error:
+                self._annotate(trial._trial_id, {"reason": str(error)})
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        trial_id = self._storage.create_new_trial(self._study_id)
+        return self._begin(connection, worker, self._storage.get_trial(trial_id))
+
+    def _begin(self, connection: Connection, worker: Worker, trial: FrozenTrial) -> Claim:
+        trial_id, attributes = trial._trial_id, trial.user_attrs
+        if trial.state is TrialState.WAITING:
+            self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        claim = Claim(
+            study=self._study.name,
+            trial_id=trial_id,
+            number=trial.number,
+            attempt=attributes.get("attempts", 0) + 1,
+            hyperparameters=suggest(self._study, trial),
+            seed=self._study.config.training.seed + trial.number,
+            control=attributes.get("control"),
+            reported_epochs=frozenset(trial.intermediate_values),
+        )
+        self._annotate(
+            trial_id,
+            {
+                "hyperparameters": claim.hyperparameters,
+                "seed": claim.seed,
+                "attempts": claim.attempt,
+                "worker": worker.name,
+                "host": worker.process.host,
+            },
+        )
+        known = max(trial.intermediate_values, default=0)
+        lease = Lease(
+            trial_id=trial_id,
+            attempt=claim.attempt,
+            worker=worker.name,
+            process=worker.process,
+            trial_process=None,
+            device=None,
+            beat=0,
+            first_epoch=known,
+            last_epoch=known,
+        )
+        write_lease(connection, self._study_id, lease)
+        return claim

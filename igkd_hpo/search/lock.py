@@ -1,0 +1,67 @@
+"""Locks between processes, which whoever dies or is cut off lets go of."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+from sqlalchemy import URL, Connection, NullPool, create_engine, text
+
+from igkd_hpo.errors import StorageError
+
+CREATION = 0
+"""In place of a study's id: the lock for making tables and studies."""
+
+_NAMESPACE = 0x16BD  # of our advisory locks, so that other users of the database do not meet them by chance
+_LIMIT = "30s"  # longest wait for a lock, and longest pause of a process that holds one (a suspended laptop)
+_TABLES_SECONDS = 60.0
+
+
+def lock_study(connection: Connection, study_id: int) -> None:
+    """Begin a transaction on a fresh connection that nobody else on this study runs beside; its end is the unlocking.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: the lock was not free within 30 seconds.
+    """
+    if connection.dialect.name == "sqlite":
+        # SQLite has one writer at a time. IMMEDIATE takes its place at once and waits for it; a deferred transaction
+        # fails without waiting when it turns from reading to writing after somebody else wrote.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    _lock_postgresql(connection, study_id)
+
+
+@contextmanager
+def creation_lock(url: URL) -> Iterator[None]:
+    """Held while tables are made, which Optuna does on connections of its own.
+
+    Raises:
+        StorageError: another process held it for a minute.
+        sqlalchemy.exc.OperationalError: the database is away, or the lock was not free within 30 seconds.
+    """
+    if url.get_backend_name() == "sqlite":
+        lock = FileLock(f"{url.database}.lock")
+        try:
+            with lock.acquire(timeout=_TABLES_SECONDS):
+                yield
+        except Timeout:
+            raise StorageError(
+                f"another process has been making {url.database} for {_TABLES_SECONDS:.0f} s; end it and try again"
+            ) from None
+        return
+    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
+    with engine.begin() as connection:
+        _lock_postgresql(connection, CREATION)
+        # Making the tables takes longer than a step of the protocol, and this connection waits meanwhile.
+        connection.execute(text("SELECT set_config('idle_in_transaction_session_timeout', '120s', true)"))
+        yield
+
+
+def _lock_postgresql(connection: Connection, key: int) -> None:
+    connection.execute(
+        text(
+            "SELECT set_config('lock_timeout', :limit, true),"
+            " set_config('idle_in_transaction_session_timeout', :limit, true)"
+        ),
+        {"limit": _LIMIT},
+    )
+    connection.execute(text("SELECT pg_advisory_xact_lock(:namespace, :key)"), {"namespace": _NAMESPACE, "key": key})

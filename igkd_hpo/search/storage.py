@@ -1,0 +1,234 @@
+"""The database: which URLs are meant, how it is opened, and what is said when it is away."""
+
+import difflib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage, _CachedStorage
+from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.search.lease_table import LEASES, METADATA
+from igkd_hpo.search.lock import creation_lock, lock_study
+
+_EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password@host/database"
+_SECRET_QUERY_KEYS = {"password", "sslpassword"}
+_SQLITE_BUSY_SECONDS = 30
+_POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not after TCP's quarter of an hour
+    "connect_timeout": 5,  # seconds for each address of the host
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+    "application_name": "igkd-hpo",
+}
+
+
+class SharedStorage(_CachedStorage):
+    """Optuna's cached storage, whose writes can join a transaction of ours.
+
+    Args:
+        backend: Optuna's storage on the database.
+        url: where that is.
+    """
+
+    def __init__(self, backend: RDBStorage, url: URL) -> None:
+        super().__init__(backend)
+        self.url = url
+
+    @property
+    def engine(self) -> Engine:
+        """Optuna's own engine: 2 connections at most."""
+        return self._backend.engine
+
+    @contextmanager
+    def transaction(self, study_id: int) -> Iterator[Connection]:
+        """One transaction under the study's lock, for Optuna's reads and writes in this thread and for ours.
+
+        Optuna commits after each small write; in here such a commit is the release of a savepoint, so that what belongs
+        together is in the database as a whole or not at all, however the process ends.
+
+        Raises:
+            StorageError: the database is away, or the lock was not free in time; nothing was written.
+        """
+        sessions = self._backend.scoped_session
+        with storage_errors(self.url):
+            try:
+                with self.engine.begin() as connection:
+                    lock_study(connection, study_id)
+                    sessions.remove()
+                    sessions.registry.set(Session(bind=connection, join_transaction_mode="create_savepoint"))
+                    try:
+                        yield connection
+                    finally:
+                        sessions.remove()
+            except BaseException:
+                self._forget()
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read from, without waiting for anybody. Raises StorageError."""
+        with storage_errors(self.url), self.engine.connect() as connection:
+            yield connection
+
+    def _forget(self) -> None:
+        """Drop what is cached: after a rollback it may hold trials that never came to be."""
+        self.__init__(self._backend, self.url)  # type: ignore[misc]
+
+
+def check_url(url: str) -> URL:
+    """The storage URL, with the driver filled in. Raises UsageError that says what to write instead."""
+    if "://" not in url:
+        raise UsageError(f"storage {url!r} is not a URL; write for example {_EXAMPLES}")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise UsageError(f"the storage URL cannot be read; write for example {_EXAMPLES}") from None
+    backend, _, driver = parsed.drivername.partition("+")
+    if backend == "postgres":
+        raise UsageError(f"{backend}:// is not a dialect of SQLAlchemy; write postgresql+psycopg:// and keep the rest")
+    if backend == "postgresql":
+        return _check_postgresql(parsed, driver)
+    if backend == "sqlite" and driver in {"", "pysqlite"}:
+        return _check_sqlite(parsed)
+    near = difflib.get_close_matches(backend, ["sqlite", "postgresql"], n=1)
+    meant = f" (did you mean {near[0]}://?)" if near and near[0] != backend else ""
+    raise UsageError(f"storage dialect {parsed.drivername!r} is not supported{meant}; write for example {_EXAMPLES}")
+
+
+def mask(url: str | URL) -> str:
+    """The URL as it may be shown: passwords are hidden."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return "(unreadable storage URL)"
+    secret = {key: "***" for key in parsed.query if key in _SECRET_QUERY_KEYS}
+    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+
+
+def open_storage(url: str, *, create: bool) -> SharedStorage:
+    """Open the database, and with `create` make its tables where they are missing.
+
+    Raises:
+        UsageError: the URL is wrong, or without `create` the database holds no tables of ours.
+        StorageError: the database is out of reach or cannot be used.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    checked = check_url(url)
+    if checked.get_backend_name() == "sqlite":
+        _check_sqlite_file(checked, create=create)
+    with storage_errors(checked):
+        if not _has_tables(checked):
+            if not create:
+                raise UsageError(f"{mask(checked)} holds no studies yet; igkd-hpo launch makes the first one")
+            with creation_lock(checked):
+                backend = _open_backend(checked, create=True)
+                METADATA.create_all(backend.engine)
+        else:
+            backend = _open_backend(checked, create=False)
+        return SharedStorage(backend, checked)
+
+
+@contextmanager
+def storage_errors(url: URL) -> Iterator[None]:
+    """Whatever SQLAlchemy and Optuna raise about the database comes out as one line, a StorageError."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StorageError(_explain(url, error)) from error
+
+
+def _check_postgresql(url: URL, driver: str) -> URL:
+    if driver not in {"", "psycopg"}:
+        raise UsageError(
+            f"driver {driver!r} is not used here: PostgreSQL is reached through psycopg 3; "
+            "write postgresql+psycopg:// and keep the rest"
+        )
+    if url.host is not None and "@" in url.host:
+        raise UsageError("the storage URL holds more than one '@'; in a user name or password write '@' as %40")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _check_sqlite(url: URL) -> URL:
+    if url.host:
+        raise UsageError(f"{mask(url)} names a host; a SQLite path follows three slashes: sqlite:///folder/file.db")
+    if not url.database or url.database == ":memory:" or url.query.get("mode") == "memory":
+        raise UsageError(
+            "SQLite in memory cannot be shared by several processes; name a file: sqlite:///folder/file.db"
+        )
+    if url.database.startswith("file:"):
+        raise UsageError(f"{mask(url)} is a SQLite URI; name the file plainly: sqlite:///folder/file.db")
+    return url.set(database=str(Path(url.database).absolute()))
+
+
+def _check_sqlite_file(url: URL, *, create: bool) -> None:
+    path = Path(url.database or "")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it: sqlite:///{path}/igkd_hpo.db")
+    if not create:
+        if not path.exists():
+            raise UsageError(f"no database {path}; igkd-hpo launch makes one, or name another with --storage")
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the folder {path.parent}: {error.strerror}; name another with --storage"
+        ) from error
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise StorageError(f"cannot write {path}: it or its folder is read-only; name another with --storage")
+
+
+def _engine_options(url: URL) -> dict[str, Any]:
+    pool = {"pool_size": 2, "max_overflow": 0}
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": _SQLITE_BUSY_SECONDS}, **pool}
+    connect = {key: value for key, value in _POSTGRESQL_CONNECT.items() if key not in url.query}
+    return {"connect_args": connect, "pool_pre_ping": True, "isolation_level": "READ COMMITTED", **pool}
+
+
+def _has_tables(url: URL) -> bool:
+    """Whether all tables are there: ours is the last one that is made."""
+    engine = create_engine(url, **_engine_options(url))
+    try:
+        return inspect(engine).has_table(LEASES.name)
+    finally:
+        engine.dispose()
+
+
+def _open_backend(url: URL, *, create: bool) -> RDBStorage:
+    # Optuna puts the URL through str.format.
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    try:
+        backend = RDBStorage(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
+    except RuntimeError as error:
+        raise StorageError(f"{mask(url)} was made by another version of Optuna: {_one_line(error)}") from error
+    if create and url.get_backend_name() == "sqlite":
+        with backend.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers do not wait for writers; stays in the file
+    return backend
+
+
+def _explain(url: URL, error: Exception) -> str:
+    cause: BaseException = error
+    while (deeper := getattr(cause, "orig", None) or cause.__cause__) is not None:
+        cause = deeper
+    reason = _one_line(cause)
+    if url.password:
+        reason = reason.replace(str(url.password), "***")
+    remedy = "check --storage, that the server runs, and that it can be reached from here"
+    if url.get_backend_name() == "sqlite":
+        remedy = "check that the file is a SQLite database on a local disk with room left"
+    return f"the database {mask(url)} cannot be used: {reason}; {remedy}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,310 @@
+"""Studies in the database: making one, opening it again, and what it says about itself."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from optuna.storages._rdb.models import NOT_FOUND_MSG
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection
+
+from igkd_hpo import __version__
+from igkd_hpo.config import study as config
+from igkd_hpo.config.fingerprint import difference, fingerprint
+from igkd_hpo.config.reading import study_from_json
+from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError
+from igkd_hpo.search.controls import make_control
+from igkd_hpo.search.lease_table import drop_leases_of_study
+from igkd_hpo.search.lock import CREATION
+from igkd_hpo.search.pruner import make_pruner
+from igkd_hpo.search.storage import SharedStorage, mask, storage_errors
+
+SURPLUS = "surplus"
+"""Why a trial that nobody needs any more ended as FAIL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetPins:
+    """The content that all hosts of a study share, as SHA-256 in hexadecimal."""
+
+    dataset_sha256: str
+    teacher_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Trials by state."""
+
+    complete: int
+    pruned: int
+    fail: int
+    running: int
+    waiting: int
+
+    @property
+    def finished(self) -> int:
+        """What counts towards `n_trials`."""
+        return self.complete + self.pruned
+
+
+class SearchStudy:
+    """An existing study. Every method reads the database anew and raises StorageError when it is away.
+
+    Args:
+        storage: the open database.
+        name: of a study that this project made.
+
+    Raises:
+        UsageError: the study was made by something else.
+    """
+
+    def __init__(self, storage: SharedStorage, name: str) -> None:
+        self.storage = storage
+        self.name = name
+        with storage_errors(storage.url):
+            self.study_id: int = storage.get_study_id_from_name(name)
+            attributes = storage.get_study_user_attrs(self.study_id)
+            if "fingerprint" not in attributes:
+                raise UsageError(
+                    f"study {name!r} in {mask(storage.url)} was not made by igkd-hpo; choose another name or storage"
+                )
+            if storage.get_study_directions(self.study_id) != [StudyDirection.MAXIMIZE]:
+                raise UsageError(
+                    f"study {name!r} in {mask(storage.url)} does not maximise one value; choose another name"
+                )
+            self.config = study_from_json(attributes["study_file"], source=f"study {name!r} in the database")
+            self.pruner = make_pruner(self.config.pruner, self.config.training.epochs)
+            self.optuna_study = optuna.Study(name, storage, pruner=self.pruner)
+
+    def attributes(self) -> dict[str, Any]:
+        """The study's user attributes."""
+        with storage_errors(self.storage.url), self._still_there():
+            return self.storage.get_study_user_attrs(self.study_id)
+
+    @property
+    def n_trials(self) -> int:
+        """The total of COMPLETE plus PRUNED trials that ends the study."""
+        return int(self.attributes()["n_trials"])
+
+    @property
+    def stopped(self) -> str | None:
+        """Why no new trial begins, if the study was stopped."""
+        reason: str | None = self.attributes().get("stopped")
+        return reason
+
+    @property
+    def pins(self) -> AssetPins | None:
+        """What the study's data and teacher are, once they are known."""
+        return _pins(self.attributes())
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number; shared with the cache, so not to be changed."""
+        with storage_errors(self.storage.url), self._still_there():
+            return self.storage.get_all_trials(self.study_id, deepcopy=False)
+
+    def counts(self) -> Counts:
+        """Trials by state."""
+        return count(self.trials())
+
+    def stop(self, reason: str) -> None:
+        """No trial begins from now on, until the study is launched again."""
+        with self.transaction():
+            self.storage.set_study_user_attr(self.study_id, "stopped", reason)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction under the study's lock. Raises UsageError when the study was deleted."""
+        with self.storage.transaction(self.study_id) as connection, self._still_there():
+            yield connection
+
+    @contextmanager
+    def _still_there(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyError as error:
+            if error.args != (NOT_FOUND_MSG,):
+                raise
+            raise UsageError(
+                f"study {self.name!r} lost a record in {mask(self.storage.url)}; was it deleted or renamed in a "
+                "dashboard? `igkd-hpo status` shows what is there"
+            ) from error
+
+
+def count(trials: list[FrozenTrial]) -> Counts:
+    """Trials by state."""
+    states = Counter(trial.state for trial in trials)
+    return Counts(
+        complete=states[TrialState.COMPLETE],
+        pruned=states[TrialState.PRUNED],
+        fail=states[TrialState.FAIL],
+        running=states[TrialState.RUNNING],
+        waiting=states[TrialState.WAITING],
+    )
+
+
+def check_unchanged(storage: SharedStorage, study: config.Study) -> SearchStudy | None:
+    """The study of this name, None where there is none yet.
+
+    Raises:
+        StudyFileError: it was created from a file that means something else.
+        UsageError: it was made by something else.
+    """
+    with storage_errors(storage.url):
+        try:
+            storage.get_study_id_from_name(study.name)
+        except KeyError:
+            return None
+    existing = SearchStudy(storage, study.name)
+    if changes := difference(existing.config, study):
+        listed = "; ".join(changes)
+        raise StudyFileError(
+            f"study {study.name!r} was created from a file that meant something else: {listed}. "
+            f"Give the file a new name, or run it as {next_version(storage, study.name)} with --new-version"
+        )
+    return existing
+
+
+def create_or_open(
+    storage: SharedStorage, study: config.Study, *, n_trials: int | None, pins: AssetPins | None
+) -> SearchStudy:
+    """Make the study with its control trials, or open it to go on; all of it happens or nothing does.
+
+    Args:
+        n_trials: the new total. None: the file's, if that changed since the last launch, else what the study has.
+        pins: content of data and teacher on this host; None while unknown.
+
+    Raises:
+        StudyFileError: the name is taken by a study that means something else.
+        DataError, TeacherError: the content here is not the study's.
+    """
+    if n_trials is not None and n_trials < 1:
+        raise UsageError(f"{n_trials} trials cannot be run; give 1 or more")
+    with storage.transaction(CREATION) as connection:
+        existing = check_unchanged(storage, study)
+        if existing is None:
+            _create(connection, storage, study, n_trials or study.n_trials)
+            existing = SearchStudy(storage, study.name)
+        else:
+            _resume(existing, study, n_trials)
+        if pins is not None:
+            _pin(existing, pins)
+        storage.set_study_user_attr(existing.study_id, "launched", datetime.now(UTC).isoformat())
+    return SearchStudy(storage, study.name)
+
+
+def open_study(storage: SharedStorage, name: str) -> SearchStudy:
+    """The study of this name. Raises UsageError that names the near ones."""
+    with storage_errors(storage.url):
+        try:
+            return SearchStudy(storage, name)
+        except KeyError:
+            pass
+    known = study_names(storage)
+    if not known:
+        raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes the first one")
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    raise UsageError(f"no study {name!r} in {mask(storage.url)}; {hint}")
+
+
+def study_names(storage: SharedStorage) -> list[str]:
+    """The studies of this project, in the order of their last launches."""
+    with storage_errors(storage.url):
+        ours = [study for study in storage.get_all_studies() if "fingerprint" in study.user_attrs]
+    return [study.study_name for study in sorted(ours, key=lambda study: str(study.user_attrs["launched"]))]
+
+
+def latest_study(storage: SharedStorage) -> str:
+    """The study that was launched last. Raises UsageError when there is none."""
+    names = study_names(storage)
+    if not names:
+        raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes the first one")
+    return names[-1]
+
+
+def next_version(storage: SharedStorage, name: str) -> str:
+    """The next free name: digits, digits-v2, digits-v3."""
+    stem = re.sub(r"-v\d+$", "", name)
+    with storage_errors(storage.url):
+        taken = {study.study_name for study in storage.get_all_studies()}
+    versions = [int(m[1]) for other in taken if (m := re.fullmatch(rf"{re.escape(stem)}-v(\d+)", other))]
+    return f"{stem}-v{max([1, *versions]) + 1}"
+
+
+def ended_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that ran to some end, in the order of their ends; surplus ones never ran."""
+    ended = [trial for trial in trials if trial.state.is_finished() and trial.user_attrs.get("reason") != SURPLUS]
+    return sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))  # noqa: DTZ901 - Optuna's are naive
+
+
+def _create(connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int) -> None:
+    if n_trials < len(study.controls):
+        raise UsageError(
+            f"{n_trials} trials leave no room for {len(study.controls)} controls; give more, or drop controls"
+        )
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], study.name)
+    drop_leases_of_study(connection, study_id)
+    attributes = {
+        "study_file": study.model_dump_json(),
+        "fingerprint": fingerprint(study),
+        "n_trials": n_trials,
+        "created_by": f"igkd-hpo {__version__}",
+        "late_results": 0,
+        "ended_before_launch": 0,
+    }
+    for key, value in attributes.items():
+        storage.set_study_user_attr(study_id, key, value)
+    created = optuna.Study(study.name, storage)
+    for name in study.controls:
+        control = make_control(name, study.hyperparameters)
+        created.enqueue_trial(control.params, user_attrs={"control": name, "hyperparameters": control.hyperparameters})
+
+
+def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) -> None:
+    storage, study_id = existing.storage, existing.study_id
+    if n_trials is None and study.n_trials != existing.config.n_trials:
+        n_trials = study.n_trials
+    if n_trials is not None:
+        storage.set_study_user_attr(study_id, "n_trials", n_trials)
+    # What is not part of the meaning (paths, max_retries …) follows the file that was launched last.
+    storage.set_study_user_attr(study_id, "study_file", study.model_dump_json())
+    if existing.stopped is not None:
+        storage.set_study_user_attr(study_id, "stopped", None)
+    # Failures from before this launch are forgiven: else the study would stop again at once.
+    storage.set_study_user_attr(study_id, "ended_before_launch", len(ended_trials(existing.trials())))
+
+
+def _pins(attributes: dict[str, Any]) -> AssetPins | None:
+    if "teacher_sha256" not in attributes:
+        return None
+    return AssetPins(dataset_sha256=attributes["dataset_sha256"], teacher_sha256=attributes["teacher_sha256"])
+
+
+def _pin(existing: SearchStudy, pins: AssetPins) -> None:
+    pinned = existing.pins
+    if pinned is None:
+        existing.storage.set_study_user_attr(existing.study_id, "dataset_sha256", pins.dataset_sha256)
+        existing.storage.set_study_user_attr(existing.study_id, "teacher_sha256", pins.teacher_sha256)
+        return
+    check_pins(existing.name, pinned, pins)
+
+
+def check_pins(name: str, pinned: AssetPins, here: AssetPins) -> None:
+    """Raise DataError or TeacherError when this host's content is not the study's."""
+    if here.dataset_sha256 != pinned.dataset_sha256:
+        raise DataError(
+            f"the images here (sha256 {here.dataset_sha256[:12]}) are not those of study {name!r} "
+            f"({pinned.dataset_sha256[:12]}); copy the data of the host that created it, or use a new name"
+        )
+    if here.teacher_sha256 != pinned.teacher_sha256:
+        raise TeacherError(
+            f"the teacher here (sha256 {here.teacher_sha256[:12]}) is not that of study {name!r} "
+            f"({pinned.teacher_sha256[:12]}); copy storage/assets of the host that created it, or use a new name"
+        )
