@@ -35,6 +35,13 @@ class Paths:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    def trained(self, study_name: str, seed: int) -> Path:
+        return self.root / "trained" / f"{study_name}-seed-{seed}"
+
+    @property
+    def test_split_log(self) -> Path:
+        return self.logs / "test-split.log"
+
     def trial_checkpoints(self, study_name: str, trial_number: int) -> Path:
         return self.checkpoints / study_name / f"trial-{trial_number:05d}"
 

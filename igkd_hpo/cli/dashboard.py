@@ -1,0 +1,31 @@
+"""`igkd-hpo dashboard`: optuna-dashboard on this storage."""
+
+from typing import Annotated
+
+import typer
+
+from igkd_hpo.cli.arguments import Storage
+from igkd_hpo.settings import Settings
+
+
+def dashboard(
+    storage: Storage = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8080,
+    write: Annotated[bool, typer.Option("--write", help="Allow changes: notes, deleting, telling trials.")] = False,
+) -> None:
+    """Serve optuna-dashboard on this storage, on 127.0.0.1 and read-only unless --write.
+
+    Example: igkd-hpo dashboard --port 8081
+    """
+    from igkd_hpo.results.dashboard import serve
+
+    settings = Settings.resolve(storage_url=storage)
+    serve(
+        settings.storage_url,
+        settings.paths,
+        port=port,
+        write=write,
+        on_ready=lambda url: typer.echo(f"dashboard at {url} (Ctrl-C ends it)", err=True),
+    )

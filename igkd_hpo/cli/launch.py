@@ -1,0 +1,123 @@
+"""`igkd-hpo launch`: create or resume a study and run it."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, study_to_run
+from igkd_hpo.errors import ExitCode, NoCompletedTrial, StudyStopped, UsageError
+from igkd_hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from igkd_hpo.search.study import SearchStudy
+    from igkd_hpo.service.signals import StopSignal
+
+
+def launch(
+    study: StudyFile = None,
+    workers: Annotated[int, typer.Option("--workers", help="Trials side by side on this host; 0 only submits.")] = 1,
+    trials: Annotated[
+        int | None, typer.Option("--trials", help="Total of COMPLETE plus PRUNED, instead of the file's n_trials.")
+    ] = None,
+    storage: Storage = None,
+    device: Device = "auto",
+    allow_import: AllowImport = None,
+    new_version: Annotated[
+        bool, typer.Option("--new-version", help="Run a changed file as NAME-v2, NAME-v3 … beside the old study.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, where, and about how long.")
+    ] = False,
+) -> None:
+    """Create or resume a study and run it; without STUDY, the built-in digits.
+
+    Example: igkd-hpo launch --workers 4
+    """
+    from igkd_hpo.search.note import save_study_note
+    from igkd_hpo.search.storage import mask, open_storage
+    from igkd_hpo.search.study import AssetPins, check_unchanged, create_or_open, next_version
+    from igkd_hpo.service.preparation import PreparationFailed, prepare_in_child
+    from igkd_hpo.service.signals import StopSignal
+
+    if workers < 0:
+        raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
+    if trials is not None and trials < 1:
+        raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
+    settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
+    config = study_to_run(study, settings)
+    if dry_run:
+        from igkd_hpo.service.dry_run import describe_launch
+
+        typer.echo(describe_launch(config, settings, workers=workers, trials=trials, device=device))
+        return
+
+    opened = open_storage(settings.storage_url, create=True)
+    if new_version:
+        config = config.model_copy(update={"name": next_version(opened, config.name)})
+    existed = check_unchanged(opened, config) is not None
+    with StopSignal() as stop:
+        try:
+            made = prepare_in_child(config, settings, device=device, stop=stop)
+        except PreparationFailed as failed:
+            raise typer.Exit(failed.exit_code) from None
+        pins = AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
+        found = create_or_open(opened, config, n_trials=trials, pins=pins)
+        if not existed:
+            save_study_note(found)
+        typer.echo(f"study {found.name}, {found.n_trials} trials, in {mask(settings.storage_url)}", err=True)
+        if workers == 0:
+            typer.echo(f"submitted; igkd-hpo worker {found.name} runs it", err=True)
+            return
+        kept_alive = _supervise(found, settings, workers=workers, device=device, stop=stop)
+        counts = found.counts()
+        if stop.received is not None:
+            again = f"igkd-hpo launch {study or ''}".strip()
+            typer.echo(
+                f"stopped with {counts.finished} of {found.n_trials} trials finished; `{again}` goes on", err=True
+            )
+            raise typer.Exit(128 + stop.received)
+    _conclude(found, kept_alive=kept_alive)
+
+
+def _supervise(found: "SearchStudy", settings: Settings, *, workers: int, device: str, stop: "StopSignal") -> bool:
+    """Run the workers under the live view; False when one could not be kept alive."""
+    from rich.console import Console
+
+    from igkd_hpo.results.best import best_trial
+    from igkd_hpo.service.live import LiveView
+    from igkd_hpo.service.supervisor import Supervisor
+
+    with LiveView(Console(stderr=True), found.n_trials, found.config.training.epochs) as view:
+
+        def refresh() -> None:
+            view.counts(found.counts(), found.n_trials)
+            with suppress(NoCompletedTrial):
+                best = best_trial(found)
+                view.best(best.validation_accuracy, best.number, best.control)
+
+        supervisor = Supervisor(
+            found,
+            settings,
+            workers=workers,
+            device=device,
+            stop=stop,
+            on_event=view.event,
+            on_message=view.message,
+            on_refresh=refresh,
+        )
+        return supervisor.run()
+
+
+def _conclude(found: "SearchStudy", *, kept_alive: bool) -> None:
+    """The summary on standard output, or why there is none, and the exit code."""
+    from igkd_hpo.results.best import summary
+
+    if found.stopped is not None:
+        if found.counts().complete == 0:
+            typer.echo(f"error: study {found.name} stopped: {found.stopped}", err=True)
+            raise typer.Exit(ExitCode.NO_COMPLETED_TRIAL)
+        raise StudyStopped(f"study {found.name} stopped: {found.stopped}")
+    typer.echo(summary(found))
+    if not kept_alive:
+        raise typer.Exit(ExitCode.FAILED)

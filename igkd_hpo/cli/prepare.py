@@ -1,0 +1,33 @@
+"""`igkd-hpo prepare`: the assets alone."""
+
+from dataclasses import asdict
+
+import typer
+
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_to_run
+from igkd_hpo.cli.progress import make_progress
+from igkd_hpo.settings import Settings
+
+
+def prepare(
+    study: StudyFile = None,
+    storage: Storage = None,
+    device: Device = "auto",
+    allow_import: AllowImport = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make what a study needs before its first trial: images, teacher, logits and attribution maps.
+
+    Example: igkd-hpo prepare cifar10
+    """
+    settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
+    config = study_to_run(study, settings)
+
+    from igkd_hpo.assets.study_assets import prepare_assets
+
+    with make_progress() as progress:
+        summary = prepare_assets(config, settings, device=device, progress=progress)
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        typer.echo(f"{config.name}: ready; the teacher is right on {summary.teacher_accuracy:.2%} of validation")

@@ -1,0 +1,88 @@
+"""How long work shows how far it is: bars on a terminal, plain lines elsewhere; always on standard error."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_LINE_SECONDS = 15.0
+
+
+@contextmanager
+def make_progress() -> Iterator["BarProgress | LineProgress"]:
+    """The progress that fits where standard error goes."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield LineProgress(console)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield BarProgress(bars)
+
+
+class BarProgress:
+    """One bar for each piece of work."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        task = self._bars.add_task(description, total=total)
+        yield lambda count: self._bars.advance(task, count)
+        self._bars.update(task, completed=total)
+
+    def note(self, text: str) -> None:
+        self._bars.console.print(text, highlight=False, markup=False)
+
+    def warn(self, text: str) -> None:
+        self._bars.console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
+
+
+class LineProgress:
+    """A line when a piece of work begins, one every 15 seconds, and one when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        begun = said = time.monotonic()
+        done = 0
+        self.note(f"{description} …")
+
+        def advance(count: int) -> None:
+            nonlocal done, said
+            done += count
+            now = time.monotonic()
+            if now - said >= _LINE_SECONDS and done < total:
+                said = now
+                left = (now - begun) / max(done, 1) * (total - done)
+                self.note(f"{description}: {done} of {total}, about {left:.0f} s left")
+
+        yield advance
+        self.note(f"{description}: done in {time.monotonic() - begun:.1f} s")
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self.note(f"warning: {text}")

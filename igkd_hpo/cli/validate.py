@@ -1,0 +1,30 @@
+"""`igkd-hpo validate`: the study file alone."""
+
+from typing import Annotated
+
+import typer
+
+from igkd_hpo.cli.arguments import StudyFile, study_to_run
+from igkd_hpo.config.study import Study
+from igkd_hpo.settings import Settings
+
+
+def validate(
+    study: StudyFile = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of study files instead.")] = False,
+) -> None:
+    """Check a study file, and name every fault in it.
+
+    Example: igkd-hpo validate my-study.yaml
+    """
+    if schema:
+        from igkd_hpo.cli.arguments import print_json
+
+        print_json(Study.model_json_schema())
+        return
+    checked = study_to_run(study, Settings.resolve())
+    searched = checked.hyperparameters.searched()
+    what = (
+        f"searches {', '.join(searched)}" if searched else "searches nothing; its trials are seeds of one configuration"
+    )
+    typer.echo(f"{checked.name}: valid; {what}; {checked.n_trials} trials")

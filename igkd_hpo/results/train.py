@@ -1,0 +1,140 @@
+"""One student from a study file without ranges, the way a trial of the study trains it."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.config.study import Execution, Study
+from igkd_hpo.config.writing import to_yaml, write_text
+from igkd_hpo.errors import AssetError, UsageError
+from igkd_hpo.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedStudent:
+    """What `train` made.
+
+    Args:
+        validation_accuracy: after the last epoch, a fraction.
+        test_accuracy: a fraction, or None when the test split was left alone.
+        folder: holds study.yaml, metrics.json and student.pt (a state dict).
+        notes: what kept the run from repeating the one it comes from bit for bit.
+    """
+
+    study: str
+    seed: int
+    validation_accuracy: float
+    test_accuracy: float | None
+    parameters: int
+    compression_factor: float
+    execution: dict[str, object]
+    folder: str
+    notes: tuple[str, ...]
+
+
+def train_student(
+    study: Study,
+    settings: Settings,
+    *,
+    seed: int | None,
+    device: str,
+    test: bool,
+    output: Path | None,
+    progress: Progress,
+) -> TrainedStudent:
+    """Train, evaluate and write one student.
+
+    Args:
+        seed: instead of the file's `training.seed`.
+        test: also evaluate on the test split.
+        output: folder; None takes one below `storage/trained`.
+
+    Raises:
+        UsageError: the file still holds ranges, or the device does not exist.
+        IgkdError: what making the assets raises.
+    """
+    if ranges := study.hyperparameters.searched():
+        raise UsageError(
+            f"{study.name} still searches {', '.join(ranges)}; give a file without ranges, as export writes one"
+        )
+
+    import torch
+
+    from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+    from igkd_hpo.distillation.evaluation import accuracy, predict
+    from igkd_hpo.distillation.training import NonFiniteLoss
+    from igkd_hpo.search.trial import choose_device, make_trial
+
+    summary = prepare_assets(study, settings, device=device, progress=progress)
+    notes = _differences(study, teacher_sha256=summary.teacher_sha256, dataset_sha256=summary.dataset_sha256)
+    chosen = choose_device(device)
+    execution = _repeat(study, chosen.type, notes)
+    if execution is not None:
+        torch.set_num_threads(execution.threads)
+    for note in notes:
+        progress.warn(note)
+    assets = open_assets(study, settings)
+    used_seed = study.training.seed if seed is None else seed
+    trial = make_trial(study, study.hyperparameters.fixed(), assets, seed=used_seed, device=chosen, execution=execution)
+    metrics = []
+    with progress.task(f"training {study.name}, seed {used_seed}", study.training.epochs) as advance:
+        try:
+            for epoch in trial.training.epochs():
+                metrics.append(epoch)
+                advance(1)
+        except NonFiniteLoss as error:
+            raise UsageError(f"the loss was not finite in epoch {error.epoch}; lower learning_rate") from None
+
+    test_accuracy = None
+    if test:
+        from igkd_hpo.assets.dataset import TestPurpose, open_test
+
+        images, labels = open_test(study.dataset, settings, purpose=TestPurpose.TRAIN_TEST)
+        test_accuracy = accuracy(predict(trial.training.network, images, device=chosen), labels)
+
+    folder = output or settings.paths.trained(study.name, used_seed)
+    trained = TrainedStudent(
+        study=study.name,
+        seed=used_seed,
+        validation_accuracy=metrics[-1].validation_accuracy,
+        test_accuracy=test_accuracy,
+        parameters=trial.parameters,
+        compression_factor=trial.compression_factor,
+        execution=trial.execution.model_dump(mode="json"),
+        folder=str(folder),
+        notes=tuple(notes),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "study.yaml", to_yaml(study))
+        facts = asdict(trained) | {"epochs": [asdict(epoch) for epoch in metrics]}
+        write_text(folder / "metrics.json", json.dumps(facts, indent=2))
+        temporary = folder / f".student.{os.getpid()}"
+        torch.save(trial.training.network.body.state_dict(), temporary)
+        temporary.replace(folder / "student.pt")
+    except OSError as error:
+        raise AssetError(f"cannot write to {folder}: {error.strerror}; give another place with -o") from error
+    return trained
+
+
+def _differences(study: Study, **now: str) -> list[str]:
+    """What differs from the run that an exported file comes from."""
+    recorded = study.provenance.model_extra if study.provenance else None
+    return [
+        f"{name} is {value[:12]}…, the exported trial had {recorded[name][:12]}…; the result will differ a little"
+        for name, value in now.items()
+        if recorded and isinstance(recorded.get(name), str) and recorded[name] != value
+    ]
+
+
+def _repeat(study: Study, device_type: str, notes: list[str]) -> Execution | None:
+    """The recorded execution when this device can repeat it."""
+    execution = study.provenance.execution if study.provenance else None
+    if execution is not None and execution.device != device_type:
+        notes.append(
+            f"the exported trial ran on {execution.device}, this is {device_type}; the last digits will differ"
+        )
+        return None
+    return execution

@@ -1,0 +1,112 @@
+"""A trial's checkpoint: one file per attempt, and the journal of what the trial has done.
+
+The file holds the training state, the metrics of every finished epoch and, at the end, the result. What the database
+missed is reported from it, and a trial that finished but was never told is told from it.
+"""
+
+import io
+import logging
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from igkd_hpo.distillation.training import EpochMetrics
+
+SCHEMA = 1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What one attempt left behind.
+
+    Args:
+        fingerprint: of the study whose trial this is.
+        hyperparameters: what the trial trains with.
+        seed: of the trial.
+        training: state of `Training`; None once the trial has its result, when only the weights are kept.
+        weights: the student's state dict.
+        metrics: of every finished epoch, in order.
+        result: validation accuracy after the last epoch (a fraction), or None while there are epochs left.
+    """
+
+    fingerprint: str
+    hyperparameters: dict[str, int | float]
+    seed: int
+    training: dict[str, Any] | None
+    weights: dict[str, torch.Tensor]
+    metrics: tuple[EpochMetrics, ...]
+    result: float | None
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Replace the file in one step, flushed to the disk. Raises OSError; the old file then stays as it was."""
+    content = {
+        "schema": SCHEMA,
+        "fingerprint": checkpoint.fingerprint,
+        "hyperparameters": checkpoint.hyperparameters,
+        "seed": checkpoint.seed,
+        "training": checkpoint.training,
+        "weights": checkpoint.weights,
+        "metrics": [asdict(metrics) for metrics in checkpoint.metrics],
+        "result": checkpoint.result,
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one file; nothing but tensors and plain values is accepted.
+
+    Raises:
+        ValueError: the file is damaged, or of another schema.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"checkpoint {path} has schema {content['schema']}, not {SCHEMA}")
+        return Checkpoint(
+            fingerprint=content["fingerprint"],
+            hyperparameters=content["hyperparameters"],
+            seed=content["seed"],
+            training=content["training"],
+            weights=content["weights"],
+            metrics=tuple(EpochMetrics(**metrics) for metrics in content["metrics"]),
+            result=content["result"],
+        )
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+
+
+def newest_checkpoint(folder: Path, *, fingerprint: str, hyperparameters: dict[str, int | float]) -> Checkpoint | None:
+    """The furthest usable checkpoint of a trial over all its attempts, or None.
+
+    Files that are damaged or belong to another study of the same name are passed over and named in the log.
+    """
+    best: Checkpoint | None = None
+    for path in sorted(folder.glob("attempt-*.pt"), reverse=True):
+        try:
+            checkpoint = load_checkpoint(path)
+        except ValueError as error:
+            _log.warning("%s; an older one is used", error)
+            continue
+        if checkpoint.fingerprint != fingerprint or checkpoint.hyperparameters != hyperparameters:
+            _log.warning("checkpoint %s belongs to another trial; it is not used", path)
+            continue
+        if best is None or len(checkpoint.metrics) > len(best.metrics):
+            best = checkpoint
+    return best

@@ -1,0 +1,168 @@
+"""One trial: a student built from hyperparameters and trained on a study's assets."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+import torch
+
+from igkd_hpo.assets.study_assets import Assets
+from igkd_hpo.config.space import Number
+from igkd_hpo.config.study import Execution, Normalize, Study
+from igkd_hpo.distillation.models import Network, count_parameters, mobilenet_v2
+from igkd_hpo.distillation.overlay import normalize_maps, overlay
+from igkd_hpo.distillation.training import Recipe, Training, resolve_precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A training that is ready to start, and the facts about it that are recorded.
+
+    Args:
+        training: yields metrics epoch by epoch.
+        execution: the settings that decide a result's last bits.
+        parameters: of the student.
+        compression_factor: parameters of the teacher over those of the student.
+    """
+
+    training: Training
+    execution: Execution
+    parameters: int
+    compression_factor: float
+
+
+def choose_device(name: str, slot: int = 0) -> torch.device:
+    """The device for one worker: `auto` and `cuda` spread workers over the visible GPUs by their slot.
+
+    Raises:
+        ValueError: the device does not exist on this machine.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda", slot % gpus) if gpus else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        if device.index is None and gpus:
+            return torch.device("cuda", slot % gpus)
+        if device.index is None or device.index >= gpus:
+            raise ValueError(f"device {name!r} is not on this machine, which has {gpus} usable GPUs; use auto or cpu")
+    elif device.type != "cpu":
+        raise ValueError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def make_execution(study: Study, device: torch.device) -> Execution:
+    """How this process would run a trial of the study."""
+    return Execution.model_validate(
+        {
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "precision": resolve_precision(study.training.precision, device),
+            "memory_format": "channels_last",
+            "compile": False,
+            "torch": torch.__version__,
+        }
+    )
+
+
+def normalization(normalize: Normalize, assets: Assets) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation, each of shape (3,), that a network's input is normalised with."""
+    if normalize == "dataset":
+        return assets.dataset.mean, assets.dataset.std
+    if normalize == "none":
+        return torch.zeros(3), torch.ones(3)
+    mean, std = normalize
+    return torch.tensor(mean), torch.tensor(std)
+
+
+def make_student(study: Study, hyperparameters: dict[str, Number], assets: Assets, *, seed: int) -> Network:
+    """A student with fresh weights, drawn from `seed`."""
+    mean, std = normalization(study.student.normalize, assets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = mobilenet_v2(
+            num_classes=len(assets.dataset.class_names),
+            width=float(hyperparameters["width"]),
+            layers_removed=int(hyperparameters["layers_removed"]),
+        )
+    return Network(body, mean, std)
+
+
+def make_trial(
+    study: Study,
+    hyperparameters: dict[str, Number],
+    assets: Assets,
+    *,
+    seed: int,
+    device: torch.device,
+    execution: Execution | None = None,
+) -> Trial:
+    """A trial ready to train.
+
+    Args:
+        hyperparameters: all of them, by the names of the study file.
+        seed: of initial weights, order, views and overlays.
+        execution: settings of an earlier run to repeat; None takes this machine's own.
+    """
+    execution = execution or make_execution(study, device)
+    student = make_student(study, hyperparameters, assets, seed=seed)
+    recipe = Recipe(
+        epochs=study.training.epochs,
+        batch_size=int(hyperparameters["batch_size"]),
+        optimizer=study.training.optimizer,
+        schedule=study.training.schedule,
+        learning_rate=float(hyperparameters["learning_rate"]),
+        weight_decay=float(hyperparameters["weight_decay"]),
+        temperature=float(hyperparameters["temperature"]),
+        alpha=float(hyperparameters["alpha"]),
+        overlay_probability=float(hyperparameters["overlay_probability"]),
+        overlay_strength=float(hyperparameters["overlay_strength"]),
+        crop_padding=study.augmentation.crop_padding,
+        horizontal_flip=study.augmentation.horizontal_flip,
+        seed=seed,
+        precision=execution.precision,
+        channels_last=execution.memory_format == "channels_last",
+    )
+    teaching = assets.teaching(device) if recipe.alpha > 0 else None
+    training = Training(student, assets.training_data(device), recipe, device=device, teaching=teaching)
+    parameters = count_parameters(student)
+    return Trial(
+        training=training,
+        execution=execution,
+        parameters=parameters,
+        compression_factor=assets.teacher_parameters / parameters,
+    )
+
+
+class OverlayExamples(NamedTuple):
+    """Training images with their maps and overlays: (N, 3, H, W) uint8, (N, H, W) and (N, 3, H, W) in [0, 1]."""
+
+    images: npt.NDArray[Any]
+    maps: npt.NDArray[Any]
+    overlays: npt.NDArray[Any]
+    names: tuple[str, ...]
+
+
+def overlay_examples(assets: Assets, *, strength: float, count: int) -> OverlayExamples | None:
+    """The first `count` training images, one class after the other, un-augmented; None when the study has no maps."""
+    data = assets.training_data(torch.device("cpu"))
+    if data.maps is None:
+        return None
+    # Round robin over the classes, so that a strip does not show five images of the first class.
+    order = torch.argsort(_rank_within_class(data.labels), stable=True)[:count]
+    images, maps = data.images[order], data.maps[order]
+    normalized = normalize_maps(maps, torch.ones(len(order)))
+    blended = overlay(images.float() / 255, normalized, torch.full((len(order),), float(strength)))
+    names = tuple(assets.dataset.class_names[label] for label in data.labels[order].tolist())
+    return OverlayExamples(images.numpy(), normalized.numpy(), blended.numpy(), names)
+
+
+def _rank_within_class(labels: torch.Tensor) -> torch.Tensor:
+    rank = torch.zeros_like(labels)
+    for label in labels.unique():
+        chosen = labels == label
+        rank[chosen] = torch.arange(int(chosen.sum()))
+    return rank

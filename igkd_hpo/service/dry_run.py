@@ -1,0 +1,186 @@
+"""What a launch would run, where, and about how long: two networks are timed for real, the rest is arithmetic."""
+
+import os
+import time
+from dataclasses import dataclass
+
+from igkd_hpo.config.space import Number
+from igkd_hpo.config.study import Study
+from igkd_hpo.errors import AssetMissing, IgkdError, UsageError
+from igkd_hpo.search.storage import mask
+from igkd_hpo.settings import Settings
+
+_WARM_UP_STEPS = 2
+_TIMED_STEPS = 3
+_BACKWARD_COST = 3  # a training step costs about three forward passes
+_PUBLISHED = {"digits": (1797, 8, 10), "cifar10": (50_000, 32, 10), "cifar100": (50_000, 32, 100)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Seconds, before pruning saves any of them.
+
+    Args:
+        step: one training step of the middle configuration.
+        trial: all epochs of one trial, validation included.
+        search: all trials that are left, on all workers.
+        assets: teacher, logits and maps; 0 when they are there.
+    """
+
+    step: float
+    trial: float
+    search: float
+    assets: float
+
+
+def describe_launch(study: Study, settings: Settings, *, workers: int, trials: int | None, device: str) -> str:
+    """Several lines for people. Nothing is created. Raises what opening the storage or choosing the device raises."""
+    import torch
+
+    from igkd_hpo.search.trial import choose_device
+
+    try:
+        chosen = choose_device(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    slots = max(1, workers)
+    cores = len(os.sched_getaffinity(0))
+    threads = max(1, cores // slots)
+    torch.set_num_threads(threads)
+    total = trials or study.n_trials
+    finished = _finished(study, settings)
+    lines = [
+        f"study {study.name}: {total} trials of {study.training.epochs} epochs, {finished} finished",
+        f"  controls: {', '.join(study.controls) or 'none'}",
+        *(f"  searches {name}: {_span(setting)}" for name, setting in study.hyperparameters.searched().items()),
+        f"storage: {mask(settings.storage_url)}",
+        *(
+            f"worker {slot}: {choose_device(device, slot)}, {threads} thread{'s' if threads > 1 else ''}"
+            for slot in range(slots)
+        ),
+    ]
+    shape = _shape(study, settings)
+    if shape is None:
+        return "\n".join(
+            [*lines, f"time: not known before the images are read; `igkd-hpo prepare` reads {study.dataset.root}"]
+        )
+    n_images, size, num_classes, prepared = shape
+    parallel = min(slots, cores) if chosen.type == "cpu" else 1
+    left = max(0, total - finished)
+    estimate = _estimate(
+        study, n_images=n_images, size=size, num_classes=num_classes, prepared=prepared,
+        left=left, parallel=parallel, device=chosen,
+    )  # fmt: skip
+    made = "there" if prepared else f"about {_duration(estimate.assets)} to make (images, teacher, logits, maps)"
+    return "\n".join(
+        [
+            *lines,
+            f"assets: {made}",
+            f"time: at most about {_duration(estimate.search)} for the {left} trials that are left",
+            f"  {_duration(estimate.trial)} each without pruning ({1000 * estimate.step:.0f} ms a step, measured)",
+        ]
+    )
+
+
+def _finished(study: Study, settings: Settings) -> int:
+    from igkd_hpo.search.storage import check_url, open_storage
+    from igkd_hpo.search.study import check_unchanged
+
+    url = check_url(settings.storage_url)
+    if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):
+        return 0
+    existing = check_unchanged(open_storage(settings.storage_url, create=False), study)
+    return existing.counts().finished if existing else 0
+
+
+def _shape(study: Study, settings: Settings) -> tuple[int, int, int, bool] | None:
+    """Training images, side in pixels, classes, and whether the assets are there; None when only reading would tell."""
+    from igkd_hpo.assets.study_assets import open_assets
+
+    try:
+        assets = open_assets(study, settings)
+    except AssetMissing:
+        published = _PUBLISHED.get(study.dataset.name)
+        if published is None:
+            return None
+        n_images, size, classes = published
+        return round(n_images * (1 - study.dataset.validation_fraction)), size, classes, False
+    except IgkdError:
+        return None
+    images = assets.dataset.train_images
+    return len(images), images.shape[-1], len(assets.dataset.class_names), True
+
+
+def _estimate(
+    study: Study,
+    *,
+    n_images: int,
+    size: int,
+    num_classes: int,
+    prepared: bool,
+    left: int,
+    parallel: int,
+    device: object,
+) -> Estimate:
+    import torch
+
+    from igkd_hpo.distillation.augmentation import n_views
+    from igkd_hpo.distillation.models import mobilenet_v2
+
+    assert isinstance(device, torch.device)
+    middle = _middle(study)
+    batch = min(int(middle["batch_size"]), n_images)
+    student = mobilenet_v2(
+        num_classes=num_classes, width=float(middle["width"]), layers_removed=int(middle["layers_removed"])
+    )
+    step = _time_step(student, batch, size, device)
+    share = study.dataset.validation_fraction / (1 - study.dataset.validation_fraction)
+    trial = study.training.epochs * -(-n_images // batch) * step * (1 + share / _BACKWARD_COST)
+    assets = 0.0
+    if not prepared:
+        teacher = mobilenet_v2(num_classes=num_classes, width=study.teacher.width)
+        per_image = _time_step(teacher, batch, size, device) / batch
+        passes = study.teacher.epochs * _BACKWARD_COST if study.teacher.checkpoint is None else 1
+        passes += n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
+        passes += study.attribution.n_steps * _BACKWARD_COST
+        assets = passes / _BACKWARD_COST * n_images * per_image
+    return Estimate(step=step, trial=trial, search=left * trial / parallel, assets=assets)
+
+
+def _middle(study: Study) -> dict[str, Number]:
+    return study.hyperparameters.fixed() | {
+        name: setting.middle for name, setting in study.hyperparameters.searched().items()
+    }
+
+
+def _time_step(network: object, batch: int, size: int, device: object) -> float:
+    """Seconds of forward, backward and nothing else, the median of a few."""
+    import torch
+
+    assert isinstance(network, torch.nn.Module)
+    assert isinstance(device, torch.device)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pixels = torch.rand(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    seconds = []
+    for _ in range(_WARM_UP_STEPS + _TIMED_STEPS):
+        begun = time.perf_counter()
+        network(pixels).square().mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    return sorted(seconds[_WARM_UP_STEPS:])[_TIMED_STEPS // 2]
+
+
+def _span(setting: object) -> str:
+    from igkd_hpo.config.space import Choices, FloatRange, IntRange
+
+    if isinstance(setting, Choices):
+        return "one of " + ", ".join(f"{choice:g}" for choice in setting.choices)
+    assert isinstance(setting, FloatRange | IntRange)
+    return f"{setting.low:g} to {setting.high:g}{', log scale' if setting.log else ''}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

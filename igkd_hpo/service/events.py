@@ -1,0 +1,58 @@
+"""What a worker tells whoever watches it: one JSON object a line."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Kind = Literal["waiting", "claimed", "epoch", "complete", "pruned", "fail", "given_back", "lost", "storage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happened in a worker; fields that do not belong to the kind are None.
+
+    Args:
+        kind: waiting (nothing to claim now), claimed, epoch, how an attempt ended (complete, pruned, fail,
+            given_back, lost), or storage (the database is away; `reason` says how).
+        trial: number.
+        attempt: of the trial.
+        control: name, when the trial is one.
+        epoch: epochs finished.
+        accuracy: validation accuracy, a fraction.
+        images_per_second: while training.
+        device: for example cpu or cuda:0.
+        reason: why, in words.
+    """
+
+    kind: Kind
+    trial: int | None = None
+    attempt: int | None = None
+    control: str | None = None
+    epoch: int | None = None
+    accuracy: float | None = None
+    images_per_second: float | None = None
+    device: str | None = None
+    reason: str | None = None
+
+    def to_line(self) -> str:
+        """One line of JSON, without a line break."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
+
+    @classmethod
+    def from_line(cls, line: str) -> "Event":
+        """The event in a line. Raises ValueError when it holds none."""
+        try:
+            return cls(**json.loads(line))
+        except TypeError as error:
+            raise ValueError(f"not an event: {line!r}") from error
+
+    def for_people(self) -> str:
+        """The event as a line of a log."""
+        accuracy = "" if self.accuracy is None else f" {self.accuracy:.2%}"
+        epoch = "" if self.epoch is None else f" after epoch {self.epoch}"
+        why = f": {self.reason}" if self.reason else ""
+        if self.trial is None:
+            return f"{self.kind.replace('_', ' ')}{why}"
+        which = f"trial {self.trial}" + (f" ({self.control})" if self.control else "")
+        again = f", attempt {self.attempt}" if self.attempt and self.attempt > 1 else ""
+        return f"{which}{again} {self.kind.replace('_', ' ')}{epoch}{accuracy}{why}"

@@ -1,0 +1,43 @@
+"""Signals as something to wait on: a handler only notes what came, the loop acts."""
+
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopSignal:
+    """Context manager: SIGINT and SIGTERM set `received` and make the descriptor readable; old handlers come back."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._old: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.set(signal.Signals(number))
+
+    def set(self, number: signal.Signals) -> None:
+        """As if the signal had come; the first one counts."""
+        if self.received is None:
+            self.received = number
+            os.write(self._writer, b"x")
+
+    @property
+    def descriptor(self) -> int:
+        """To wait on: readable once a signal came, and from then on."""
+        return self._reader

@@ -1,0 +1,140 @@
+"""The process of one attempt: it trains, writes a checkpoint after each epoch, and tells its worker through a pipe.
+
+It is forked from a fork server that has imported this module, and torch with it, and nothing more: no connection, no
+thread, no CUDA call. It talks to no database. When the worker's end of the pipe closes, it leaves.
+"""
+
+import base64
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from igkd_hpo.assets.study_assets import Assets, open_assets
+from igkd_hpo.config.fingerprint import fingerprint
+from igkd_hpo.config.reading import study_from_json
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.training import NonFiniteLoss
+from igkd_hpo.errors import IgkdError
+from igkd_hpo.search.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from igkd_hpo.search.pictures import draw_strip
+from igkd_hpo.search.trial import choose_device, make_trial, overlay_examples
+from igkd_hpo.service.attempt import TrialTask
+
+_log = logging.getLogger(__name__)
+_TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what happened; a database column should stay small
+
+
+def run_trial_process(task: TrialTask, pipe: Connection) -> None:
+    """Entry point of the process. Messages are JSON objects, told apart by `kind`:
+
+    ready (pid, device, execution, parameters, compression_factor, overlays: a PNG in base64 or null), epoch (the fields
+    of EpochMetrics), result (accuracy), non_finite (epoch), error (text, traceback).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    study = study_from_json(task.study, source="the database")
+    log = task.settings.paths.trial_log(study.name, task.number, task.attempt)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    threading.Thread(target=_leave_with_worker, args=(pipe,), daemon=True).start()
+    torch.set_num_threads(task.threads)
+
+    def send(kind: str, **content: Any) -> None:
+        pipe.send_bytes(json.dumps({"kind": kind, **content}).encode())
+
+    try:
+        _train(task, study, send)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(1)
+    except NonFiniteLoss as error:
+        send("non_finite", epoch=error.epoch)
+    except IgkdError as error:
+        traceback.print_exc()
+        send("error", text=str(error), traceback="")
+    except Exception as error:
+        traceback.print_exc()
+        text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+        send("error", text=text, traceback=traceback.format_exc()[-_TRACEBACK_CHARACTERS:])
+
+
+def _leave_with_worker(pipe: Connection) -> None:
+    """The worker never writes to the pipe: that it becomes readable means that the worker is gone."""
+    try:
+        pipe.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
+    paths = task.settings.paths
+    mark = fingerprint(study)
+    device = choose_device(task.device, task.slot)
+    assets = open_assets(study, task.settings)
+    trial = make_trial(study, task.hyperparameters, assets, seed=task.seed, device=device)
+    training = trial.training
+    send(
+        "ready",
+        pid=os.getpid(),
+        device=str(device),
+        execution=trial.execution.model_dump(mode="json"),
+        parameters=trial.parameters,
+        compression_factor=trial.compression_factor,
+        overlays=_draw_overlays(task, assets),
+    )
+
+    found = newest_checkpoint(
+        paths.trial_checkpoints(study.name, task.number), fingerprint=mark, hyperparameters=task.hyperparameters
+    )
+    metrics = list(found.metrics) if found else []
+    for earlier in metrics:
+        send("epoch", **asdict(earlier))
+    if found and found.result is not None:
+        send("result", accuracy=found.result)
+        return
+    if found and found.training is not None:
+        training.load_state_dict(found.training)
+        _log.info("going on after epoch %d", training.completed_epochs)
+
+    path: Path = paths.checkpoint(study.name, task.number, task.attempt)
+    for epoch in training.epochs():
+        metrics.append(epoch)
+        finished = epoch.epoch == study.training.epochs
+        state = training.state_dict()
+        save_checkpoint(
+            path,
+            Checkpoint(
+                fingerprint=mark,
+                hyperparameters=task.hyperparameters,
+                seed=task.seed,
+                training=None if finished else state,
+                weights=training.network.body.state_dict(),
+                metrics=tuple(metrics),
+                result=epoch.validation_accuracy if finished else None,
+            ),
+        )
+        send("epoch", **asdict(epoch))
+    send("result", accuracy=metrics[-1].validation_accuracy)
+
+
+def _draw_overlays(task: TrialTask, assets: Assets) -> str | None:
+    strength = float(task.hyperparameters["overlay_strength"])
+    examples = overlay_examples(assets, strength=strength, count=5)
+    if examples is None:
+        return None
+    return base64.b64encode(draw_strip(examples.images, examples.maps, examples.overlays)).decode()

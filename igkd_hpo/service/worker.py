@@ -1,0 +1,279 @@
+"""A worker: one slot that claims trials, runs each attempt in a process of its own, and alone talks to the database.
+
+It never imports torch. Its fork server does, once, so that a trial process is ready in hundredths of a second.
+"""
+
+import base64
+import logging
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+from igkd_hpo.errors import StorageError
+from igkd_hpo.search.artifacts import upload_trial_pictures
+from igkd_hpo.search.lease import Claim, Idle, Leases, Verdict, Worker
+from igkd_hpo.search.pictures import draw_curve
+from igkd_hpo.search.storage import storage_errors
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.service.attempt import Attempt, TrialTask, start_fork_server
+from igkd_hpo.service.events import Event
+from igkd_hpo.service.signals import StopSignal
+from igkd_hpo.settings import Settings
+
+BEAT_SECONDS = 10.0  # a sixth of the lease time: five beats may be missed
+CLAIM_SECONDS = 1.0  # how often to ask again while others hold the last trials
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """Where a worker trains.
+
+    Args:
+        number: from 0 on this host; spreads workers over GPUs.
+        device: auto, cpu, cuda or cuda:N.
+        threads: for torch in each trial process.
+    """
+
+    number: int
+    device: str
+    threads: int
+
+
+class WorkerLoop:
+    """Claims and runs trials of one study until none is left or a signal comes."""
+
+    def __init__(
+        self,
+        study: SearchStudy,
+        settings: Settings,
+        worker: Worker,
+        slot: Slot,
+        *,
+        emit: Callable[[Event], None],
+        stop: StopSignal,
+    ) -> None:
+        self._study = study
+        self._settings = settings
+        self._worker = worker
+        self._slot = slot
+        self._emit = emit
+        self._stop = stop
+        self._leases = Leases(study)
+
+    def run(self) -> Idle | None:
+        """Work until the study is finished or stopped; None when a signal ended it first."""
+        start_fork_server()
+        retry = FIRST_RETRY_SECONDS
+        while self._stop.received is None:
+            try:
+                claim = self._leases.claim(self._worker)
+            except StorageError as error:
+                self._emit(Event(kind="storage", reason=str(error)))
+                wait([self._stop.descriptor], retry)
+                retry = min(2 * retry, LAST_RETRY_SECONDS)
+                continue
+            retry = FIRST_RETRY_SECONDS
+            if claim is Idle.WAIT:
+                self._emit(Event(kind="waiting"))
+                wait([self._stop.descriptor], CLAIM_SECONDS)
+            elif isinstance(claim, Claim):
+                AttemptRun(claim, self._leases, self._study, self._settings, self._slot, self._emit, self._stop).run()
+            else:
+                return claim
+        return None
+
+
+class AttemptRun:
+    """One claimed trial from the start of its process to the word that the database has of its end."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        leases: Leases,
+        study: SearchStudy,
+        settings: Settings,
+        slot: Slot,
+        emit: Callable[[Event], None],
+        stop: StopSignal,
+    ) -> None:
+        self._claim = claim
+        self._leases = leases
+        self._study = study
+        self._paths = settings.paths
+        self._slot = slot
+        self._emit = emit
+        self._stop = stop
+        self._pending: deque[dict[str, Any]] = deque()
+        self._attributes: dict[str, Any] = {}
+        self._speeds: list[float] = []
+        self._curve: list[tuple[int, float]] = []
+        self._overlays: bytes | None = None
+        self._newest_epoch = max(claim.reported_epochs, default=0)
+        self._retry_at = 0.0
+        self._retry = FIRST_RETRY_SECONDS
+        self._task = TrialTask(
+            study=study.config.model_dump_json(),
+            number=claim.number,
+            attempt=claim.attempt,
+            hyperparameters=claim.hyperparameters,
+            seed=claim.seed,
+            device=slot.device,
+            slot=slot.number,
+            threads=slot.threads,
+            settings=settings,
+        )
+
+    def run(self) -> None:
+        """Start the process, pass on what it says, and end the attempt in the database."""
+        claim = self._claim
+        self._say("claimed", device=self._slot.device)
+        attempt = Attempt(self._task)
+        try:
+            if (identity := attempt.identity) is not None:
+                self._try(lambda: self._leases.started(claim, identity, self._slot.device))
+            self._serve(attempt)
+        finally:
+            attempt.close()
+
+    def _serve(self, attempt: Attempt) -> None:
+        next_beat = time.monotonic() + BEAT_SECONDS
+        while True:
+            now = time.monotonic()
+            due = max(0.0, (self._retry_at if self._pending else next_beat) - now)
+            wait([*attempt.waitables(), self._stop.descriptor], min(due, max(0.0, next_beat - now)))
+            if self._stop.received is not None:
+                attempt.close()
+                self._give_back(f"stopped by {self._stop.received.name}", counted=False)
+                return
+            self._pending.extend(attempt.messages())
+            if attempt.ended and not self._pending:
+                self._give_back(attempt.how_it_ended(), counted=True)
+                return
+            if self._pending and time.monotonic() >= self._retry_at and self._flush(attempt):
+                return
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + BEAT_SECONDS
+                if self._try(lambda: self._leases.beat(self._claim, last_epoch=self._newest_epoch)) is False:
+                    self._say("lost", reason="another worker has taken over the trial")
+                    return
+
+    def _flush(self, attempt: Attempt) -> bool:
+        """Pass on what has arrived, in order; True when that ended the attempt. What the database refuses stays."""
+        while self._pending:
+            try:
+                ended = self._pass_on(self._pending[0], attempt)
+            except StorageError as error:
+                self._emit(Event(kind="storage", reason=str(error)))
+                self._retry_at = time.monotonic() + self._retry
+                self._retry = min(2 * self._retry, LAST_RETRY_SECONDS)
+                return False
+            self._retry = FIRST_RETRY_SECONDS
+            self._pending.popleft()
+            if ended:
+                return True
+        return False
+
+    def _pass_on(self, message: dict[str, Any], attempt: Attempt) -> bool:
+        claim = self._claim
+        match message["kind"]:
+            case "ready":
+                facts = {
+                    key: message[key] for key in ("pid", "device", "execution", "parameters", "compression_factor")
+                }
+                self._leases.annotate(claim, facts)
+                if message["overlays"] is not None:
+                    self._overlays = base64.b64decode(message["overlays"])
+                self._say("claimed", device=message["device"])
+            case "epoch":
+                return self._epoch(message, attempt)
+            case "result":
+                self._upload_pictures()
+                told = self._leases.complete(claim, message["accuracy"], self._attributes)
+                self._end("complete" if told else "lost", accuracy=message["accuracy"])
+                return True
+            case "non_finite":
+                attempt.close()
+                reason = f"the loss was not finite in epoch {message['epoch']}"
+                told = self._leases.prune(claim, reason, self._attributes)
+                self._end("pruned" if told else "lost", reason=reason)
+                return True
+            case "error":
+                attributes = self._attributes | {"error": message["traceback"] or message["text"]}
+                told = self._leases.fail(claim, message["text"], attributes)
+                self._end("fail" if told else "lost", reason=message["text"])
+                return True
+        return False
+
+    def _epoch(self, message: dict[str, Any], attempt: Attempt) -> bool:
+        claim, epoch, accuracy = self._claim, message["epoch"], message["validation_accuracy"]
+        verdict = self._leases.report(claim, epoch=epoch, accuracy=accuracy)
+        self._newest_epoch = max(self._newest_epoch, epoch)
+        self._speeds.append(message["images_per_second"])
+        self._curve.append((epoch, accuracy))
+        self._attributes = {
+            "images_per_second": round(sum(self._speeds) / len(self._speeds), 1),
+            "validation_loss": message["validation_loss"],
+            "train_loss": message["train_loss"],
+        }
+        if verdict is Verdict.LOST:
+            attempt.close()
+            self._say("lost", reason="another worker has taken over the trial")
+            return True
+        if verdict is Verdict.PRUNE and epoch < self._study.config.training.epochs:
+            attempt.close()
+            self._upload_pictures()
+            reason = self._leases.why_pruned(claim)
+            told = self._leases.prune(claim, reason, self._attributes)
+            self._end("pruned" if told else "lost", epoch=epoch, accuracy=accuracy, reason=reason)
+            return True
+        self._say("epoch", epoch=epoch, accuracy=accuracy, images_per_second=message["images_per_second"])
+        return False
+
+    def _upload_pictures(self) -> None:
+        """For the dashboard. Pictures that cannot be written are said and left out: the trial's result matters more."""
+        title = f"trial {self._claim.number}" + (f", control {self._claim.control}" if self._claim.control else "")
+        curve = draw_curve(self._curve, title, epochs=self._study.config.training.epochs)
+        pictures = {"learning curve.png": curve}
+        if self._overlays is not None:
+            pictures["overlays.png"] = self._overlays
+        try:
+            with storage_errors(self._study.storage.url):
+                upload_trial_pictures(self._study.storage, self._claim.trial_id, self._paths, pictures)
+        except OSError as error:
+            _log.warning("the pictures of trial %d are left out: %s", self._claim.number, error)
+
+    def _give_back(self, reason: str, *, counted: bool) -> None:
+        gained = self._newest_epoch > max(self._claim.reported_epochs, default=0)
+        self._try(lambda: self._leases.give_back(self._claim, reason, counted=counted, epochs_gained=gained))
+        self._say("given_back", reason=reason)
+
+    def _end(self, kind: Any, **content: Any) -> None:
+        self._say(kind, **content)
+        folder = self._paths.trial_checkpoints(self._study.name, self._claim.number)
+        if kind == "pruned":
+            shutil.rmtree(folder, ignore_errors=True)
+        elif kind == "complete":
+            kept = self._paths.checkpoint(self._study.name, self._claim.number, self._claim.attempt)
+            for path in folder.glob("attempt-*.pt"):
+                if path != kept and kept.exists():
+                    path.unlink(missing_ok=True)
+
+    def _try(self, call: Callable[[], bool]) -> bool | None:
+        """What the call says; None when the database is away, which a lease survives."""
+        try:
+            return call()
+        except StorageError as error:
+            self._emit(Event(kind="storage", reason=str(error)))
+            return None
+
+    def _say(self, kind: Any, **content: Any) -> None:
+        claim = self._claim
+        self._emit(Event(kind=kind, trial=claim.number, attempt=claim.attempt, control=claim.control, **content))

@@ -1,0 +1,187 @@
+"""The command line as people use it: real processes in a folder of their own, on assets that are made once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import sqlalchemy
+from filelock import FileLock
+from optuna.trial import FrozenTrial, TrialState
+
+STUDY = """\
+version: 1
+name: tiny
+dataset: {name: digits, validation_fraction: 0.2, test_fraction: 0.2}
+teacher: {width: 0.25, epochs: 6}
+attribution: {n_steps: 4}
+augmentation: {crop_padding: 1, horizontal_flip: false}
+training: {epochs: 4}
+hyperparameters:
+  temperature: {type: float, low: 1.0, high: 8.0}
+  alpha: {type: float, low: 0.0, high: 1.0}
+  overlay_probability: {type: float, low: 0.0, high: 0.5}
+  overlay_strength: 0.5
+  learning_rate: {type: float, low: 1.0e-3, high: 1.0, log: true}
+  batch_size: 128
+  layers_removed: 9
+  width: 0.25
+pruner: {name: median, grace_period: 1}
+n_trials: 8
+controls: [student, kd_ig]
+"""
+PATIENCE = 120.0  # seconds that any condition may take on two busy cores
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """The condition's first true value; fails the test when it does not come."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    pytest.fail(f"waited {PATIENCE:.0f} s in vain for {what}")
+
+
+@dataclass
+class Workspace:
+    """A person's working directory."""
+
+    folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.folder}/storage/igkd_hpo.db"
+
+    def environment(self) -> dict[str, str]:
+        return {key: value for key, value in os.environ.items() if not key.startswith(("IGKD_HPO_", "OPTUNA_"))}
+
+    def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end and check its exit code."""
+        done = subprocess.run(
+            [sys.executable, "-m", "igkd_hpo", *arguments],
+            cwd=self.folder,
+            env=self.environment() | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, as a shell does."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "igkd_hpo", *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def refused(self, *arguments: str, code: int, **environment: str) -> str:
+        """Run a command that must fail with one line; the line."""
+        done = self.run(*arguments, code=code, **environment)
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        return lines[0]
+
+    def write(self, text: str, name: str = "study.yaml") -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def trials(self, study: str = "tiny") -> list[FrozenTrial]:
+        """What the database holds now; nothing before the study is there."""
+        if not (self.folder / "storage" / "igkd_hpo.db").exists():
+            return []
+        try:
+            return optuna.load_study(study_name=study, storage=self.url).get_trials(deepcopy=False)
+        except (KeyError, optuna.exceptions.StorageInternalError):
+            return []
+
+    def states(self, study: str = "tiny") -> dict[TrialState, int]:
+        trials = self.trials(study)
+        return {state: sum(trial.state == state for trial in trials) for state in TrialState}
+
+    def leases(self) -> list[Any]:
+        engine = sqlalchemy.create_engine(self.url)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(sqlalchemy.text("select * from igkd_hpo_leases")).mappings())
+        finally:
+            engine.dispose()
+
+    def checked_to_end(self, n_trials: int, study: str = "tiny") -> list[FrozenTrial]:
+        """The finished study's trials, after checking that nothing is left over."""
+        states = self.states(study)
+        assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == n_trials, states
+        assert states[TrialState.RUNNING] == states[TrialState.WAITING] == states[TrialState.FAIL] == 0, states
+        assert self.leases() == []
+        return self.trials(study)
+
+
+def signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """What a terminal does on Ctrl-C: the signal goes to every process of the group."""
+    os.killpg(process.pid, number)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and not a zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose `storage/assets` hold what the tiny study needs; made once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder = shared / "prepared"
+    with FileLock(shared / "prepared.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir(exist_ok=True)
+            (folder / "study.yaml").write_text(STUDY)
+            Workspace(folder).run("prepare", "study.yaml")
+            (folder / "done").touch()
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, prepared: Path) -> Iterator[Workspace]:
+    """A working directory with the tiny study's file and assets; whatever was started there is ended."""
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / "assets").symlink_to(prepared / "storage" / "assets")
+    (tmp_path / "study.yaml").write_text(STUDY)
+    made = Workspace(tmp_path)
+    yield made
+    for process in made.started:
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+        process.communicate()
+
+
+def json_of(done: subprocess.CompletedProcess[str]) -> Any:
+    """The JSON document on a command's standard output."""
+    return json.loads(done.stdout)

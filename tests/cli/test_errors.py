@@ -1,0 +1,107 @@
+"""Bad input: one line, the value, the remedy, the right exit code, and nothing half made left behind."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import STUDY, Workspace
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Workspace:
+    """A working directory with nothing but the tiny study's file."""
+    workspace = Workspace(tmp_path)
+    workspace.write(STUDY)
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["launch", "--workers", "-1"], 2, r"--workers -1 is below 0"),
+        (["launch", "--workers", "two"], 2, r"'two' is not a valid int"),
+        (["launch", "--trials", "0"], 2, r"--trials 0 is below 1"),
+        (["launch", "digit"], 2, r"'digit' \(did you mean digits\?\)"),
+        (["launch", "missing.yaml"], 2, r"missing\.yaml"),
+        (["launch", "study.yaml", "--storage", "sqlit:///x.db"], 2, r"sqlit.*did you mean sqlite"),
+        (["launch", "study.yaml", "--storage", "postgres://u:secret@h/d"], 2, r"postgresql\+psycopg://"),
+        (["launch", "study.yaml", "--storage", "postgresql://u:secret@127.0.0.1:1/d"], 4, r"127\.0\.0\.1:1"),
+        (["launch", "study.yaml", "--device", "cuda:77"], 2, r"cuda:77"),
+        (["launch", "study.yaml", "--device", "abacus"], 2, r"abacus"),
+        (["prepare", "study.yaml", "--device", "cuda:77"], 2, r"cuda:77"),
+        (["lunch"], 2, r"lunch.*launch"),
+        (["best"], 2, r"no database .*igkd_hpo\.db"),
+        (["status"], 2, r"no database"),
+        (["export"], 2, r"no database"),
+        (["worker"], 2, r"no database"),
+        (["worker", "--threads", "0"], 2, r"--threads 0"),
+        (["dashboard"], 2, r"no database"),
+        (["show"], 2, r"give one of --maps N, --curves and --importance"),
+        (["train", "study.yaml"], 2, r"still searches temperature, alpha"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_one_line(bare: Workspace, arguments: list[str], code: int, expected: str) -> None:
+    line = bare.refused(*arguments, code=code)
+    assert re.search(expected, line), line
+    assert "secret" not in line
+    assert not list(bare.folder.glob("x.db*"))
+
+
+def test_a_place_that_cannot_be_written_is_named(bare: Workspace) -> None:
+    (bare.folder / "storage").write_text("a file where a folder must be")
+    line = bare.refused("launch", "study.yaml", code=4)
+    assert str(bare.folder / "storage") in line
+
+
+def test_all_faults_of_a_file_come_at_once(bare: Workspace) -> None:
+    bare.write(STUDY.replace("n_trials", "n_trails").replace("high: 8.0", "high: 0.5"))
+    done = bare.run("launch", "study.yaml", code=2)
+    assert "n_trails" in done.stderr
+    assert "low 1.0 is above high 0.5" in done.stderr
+    assert not (bare.folder / "storage").exists()
+
+
+def test_debug_shows_the_traceback(bare: Workspace) -> None:
+    assert "Traceback" in bare.run("--debug", "best", code=1).stderr
+
+
+def test_an_unknown_study_names_the_near_ones(workspace: Workspace) -> None:
+    workspace.run("launch", "study.yaml", "--workers", "0")
+    assert "tiny" in workspace.refused("best", "tin", code=2)
+    line = workspace.refused("best", "tiny", code=3)
+    assert "no completed trial" in line
+
+
+def test_a_corrupt_asset_is_named_with_the_folder_to_delete(workspace: Workspace, prepared: Path) -> None:
+    import shutil
+
+    assets = workspace.folder / "storage" / "assets"
+    assets.unlink()
+    shutil.copytree(prepared / "storage" / "assets", assets)
+    (table,) = (
+        assets.glob("*logits*/*.npy")
+        if len(list(assets.glob("*logits*/*.npy"))) == 1
+        else [max(assets.glob("*logits*/*.npy"), key=lambda path: path.stat().st_size)]
+    )
+    content = bytearray(table.read_bytes())
+    content[-1] ^= 1
+    table.write_bytes(content)
+    line = workspace.refused("launch", "study.yaml", code=1)
+    assert "damaged" in line
+    assert table.parent.name in line
+    assert workspace.trials() == []
+
+
+def test_a_teacher_that_learned_nothing_is_refused_with_its_accuracy(workspace: Workspace) -> None:
+    import torch
+
+    from igkd_hpo.distillation.models import mobilenet_v2
+
+    torch.manual_seed(1)
+    torch.save(mobilenet_v2(num_classes=10, width=0.25).state_dict(), workspace.folder / "teacher.pt")
+    workspace.write(STUDY.replace("epochs: 6}", "epochs: 6, checkpoint: teacher.pt}"))
+    done = workspace.run("launch", "study.yaml", code=1)
+    assert re.search(r"\d+\.\d+ ?%", done.stderr)
+    assert workspace.trials() == []

@@ -1,0 +1,167 @@
+"""From launch to export, as one story and with everything that may come between."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from ruamel.yaml import YAML
+
+from tests.cli.conftest import STUDY, Workspace, is_running, json_of, signal_group, wait_until
+
+
+def longer(epochs: int = 30) -> str:
+    """The tiny study with trials long enough to be disturbed."""
+    return STUDY.replace("training: {epochs: 4}", f"training: {{epochs: {epochs}}}").replace(
+        "pruner: {name: median, grace_period: 1}", "pruner: {name: none}"
+    )
+
+
+def first_epochs(workspace: Workspace, count: int = 1) -> bool:
+    """Whether that many trials are running and have a finished epoch in the database."""
+    running = [t for t in workspace.trials() if t.state == TrialState.RUNNING and t.intermediate_values]
+    return len(running) >= count
+
+
+def test_from_launch_to_train(workspace: Workspace) -> None:
+    launched = workspace.run("launch", "study.yaml", "--workers", "2")
+    trials = workspace.checked_to_end(8)
+    assert "8 of 8 trials finished" in launched.stdout
+
+    # Each attempt had a process of its own, and the controls ran with what defines them.
+    assert len({trial.user_attrs["pid"] for trial in trials}) == len(trials)
+    by_control = {t.user_attrs["control"]: t for t in trials if "control" in t.user_attrs}
+    assert by_control["student"].user_attrs["hyperparameters"]["alpha"] == 0
+    assert by_control["kd_ig"].user_attrs["hyperparameters"]["temperature"] == 4
+    assert all(trial.state == TrialState.COMPLETE for trial in by_control.values())
+
+    best = json_of(workspace.run("best", "--json"))
+    assert best["validation_accuracy"] == max(t.value for t in trials if t.state == TrialState.COMPLETE)
+    (status,) = json_of(workspace.run("status", "--json"))
+    assert status["name"] == "tiny"
+    assert "tiny" in workspace.run("status").stdout
+
+    workspace.run("export", "-o", "best.yaml")
+    exported = YAML(typ="safe").load(workspace.folder / "best.yaml")
+    assert not any(isinstance(value, dict) for value in exported["hyperparameters"].values())
+    workspace.run("validate", "best.yaml")
+    trained = json_of(workspace.run("train", "best.yaml", "--json"))
+    assert trained["validation_accuracy"] == best["validation_accuracy"]
+    weights = torch.load(Path(trained["folder"], "student.pt"), weights_only=True)
+    checkpoints = workspace.folder / "storage" / "checkpoints" / "tiny" / f"trial-{best['number']:05d}"
+    (kept,) = checkpoints.glob("attempt-*.pt")
+    searched = torch.load(kept, weights_only=True)["weights"]
+    assert all(torch.equal(weights[name], searched[name]) for name in searched)
+
+    again = workspace.run("launch", "study.yaml")  # nothing is left to do
+    assert "8 of 8 trials finished" in again.stdout
+    assert len(workspace.trials()) == 8
+    workspace.run("launch", "study.yaml", "--trials", "9")
+    workspace.checked_to_end(9)
+
+    changed = workspace.write(STUDY.replace("epochs: 4}", "epochs: 5}"), "changed.yaml")
+    refusal = workspace.run("launch", str(changed), code=2).stderr
+    assert "training.epochs: 4 -> 5" in refusal
+    assert "--new-version" in refusal
+
+
+def test_ctrl_c_gives_everything_back_and_launch_goes_on(workspace: Workspace) -> None:
+    workspace.write(longer())
+    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "4")
+    wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
+    pids = [trial.user_attrs["pid"] for trial in workspace.trials() if trial.state == TrialState.RUNNING]
+    signal_group(launched, signal.SIGINT)
+    output, _ = launched.communicate(timeout=60)
+    assert launched.returncode == 130, output
+    assert "Traceback" not in output
+    assert not any(is_running(pid) for pid in pids)
+    assert workspace.states()[TrialState.RUNNING] == 0
+    assert workspace.leases() == []
+    interrupted = [t for t in workspace.trials() if t.intermediate_values and t.state == TrialState.WAITING]
+    assert interrupted
+
+    before = {trial.number: dict(trial.intermediate_values) for trial in interrupted}
+    workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "4")
+    trials = {trial.number: trial for trial in workspace.checked_to_end(4)}
+    for number, values in before.items():
+        assert trials[number].user_attrs["attempts"] == 2
+        assert values.items() <= trials[number].intermediate_values.items()
+        assert len(trials[number].intermediate_values) == 30
+        log = workspace.folder / "storage" / "logs" / "tiny" / f"trial-{number:05d}-attempt-002.log"
+        assert f"going on after epoch {max(values)}" in log.read_text() or "going on after epoch" in log.read_text()
+
+
+def test_two_launches_at_once_end_at_exactly_n(workspace: Workspace) -> None:
+    launches = [workspace.start("launch", "study.yaml", "--workers", "2") for _ in range(2)]
+    outputs = [launched.communicate(timeout=240)[0] for launched in launches]
+    assert [launched.returncode for launched in launches] == [0, 0], outputs
+    workspace.checked_to_end(8)
+
+
+@pytest.mark.parametrize("victim", ["trial", "worker"])
+def test_a_killed_process_loses_no_trial(workspace: Workspace, victim: str) -> None:
+    workspace.write(longer())
+    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "4")
+    wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
+    (lease, *_) = (row for row in workspace.leases() if row["trial_pid"])
+    os.kill(lease["trial_pid"] if victim == "trial" else lease["worker_pid"], signal.SIGKILL)
+    output, _ = launched.communicate(timeout=240)
+    assert launched.returncode == 0, output
+    trials = workspace.checked_to_end(4)
+    (hit,) = (trial for trial in trials if trial.user_attrs["attempts"] > 1)
+    assert hit.user_attrs["attempts"] == 2
+    assert len(hit.intermediate_values) == 30
+
+
+def test_a_killed_launch_leaves_nothing_running_and_the_next_one_goes_on(workspace: Workspace) -> None:
+    workspace.write(longer())
+    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "3")
+    wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
+    leases = workspace.leases()
+    os.kill(launched.pid, signal.SIGKILL)
+    for lease in leases:
+        for pid in (lease["worker_pid"], lease["trial_pid"]):
+            wait_until(lambda pid=pid: not is_running(pid), f"process {pid} to leave")
+    workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "3")
+    workspace.checked_to_end(3)
+
+
+def test_sigterm_ends_with_143_and_everything_resumable(workspace: Workspace) -> None:
+    workspace.write(longer())
+    launched = workspace.start("launch", "study.yaml", "--workers", "1", "--trials", "2")
+    wait_until(lambda: first_epochs(workspace), "a trial with an epoch")
+    launched.terminate()
+    output, _ = launched.communicate(timeout=60)
+    assert launched.returncode == 143, output
+    assert workspace.states()[TrialState.RUNNING] == 0
+    assert workspace.leases() == []
+
+
+def test_a_loss_that_is_not_finite_is_pruned_with_the_reason(workspace: Workspace) -> None:
+    hot = STUDY.replace("{type: float, low: 1.0e-3, high: 1.0, log: true}", "100.0").replace(
+        "batch_size: 128", "batch_size: 128\n  weight_decay: 1.0"
+    )
+    workspace.write(hot.replace("controls: [student, kd_ig]", "controls: []"))
+    workspace.run("launch", "study.yaml", "--trials", "2", code=3)
+    trials = workspace.checked_to_end(2)
+    assert all(trial.state == TrialState.PRUNED for trial in trials)
+    assert all("not finite" in trial.user_attrs["reason"] for trial in trials)
+    assert trials[0].value is not None
+
+
+def test_trials_that_always_fail_stop_the_study(workspace: Workspace) -> None:
+    # More images in a batch than memory: the exception must end the trial, not the worker.
+    workspace.write(STUDY + "max_failures: 2\n")
+    assets = workspace.folder / "storage" / "assets"
+    workspace.run("launch", "study.yaml", "--workers", "0")
+    target = assets.resolve()
+    assets.unlink()
+    assets.mkdir()
+    done = workspace.run("worker", "tiny", "--supervised", code=0)
+    assert target.exists()
+    states = workspace.states()
+    assert states[TrialState.FAIL] == 2
+    assert states[TrialState.RUNNING] == 0
+    assert "fail" in done.stdout
