@@ -208,8 +208,8 @@ def describe_end(event: Event, line: WorkerLine, epochs: int) -> str:
     """How an attempt ended, in one line for people."""
     epoch = event.epoch or line.epoch
     where = f" at epoch {epoch} of {epochs}" if epoch and event.kind != "complete" else ""
-    accuracy = f" {event.accuracy:.2%}" if event.kind == "complete" and event.accuracy is not None else ""
-    again = f", attempt {line.attempt}" if line.attempt > 1 else ""
+    accuracy = f": {event.accuracy:.2%}" if event.kind == "complete" and event.accuracy is not None else ""
+    again = f", attempt {event.attempt}" if event.attempt and event.attempt > 1 else ""
     why = f": {event.reason}" if event.reason else ""
     return f"{_trial(event.trial, event.control)}{again} {_WORDS[event.kind]}{where}{accuracy}{why}"
 
