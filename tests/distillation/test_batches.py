@@ -28,7 +28,7 @@ VIEWS = n_views(PADDING, True)
 
 @pytest.fixture
 def coded() -> TrainingData:
-    """Red is the row of the image, green the height and blue the width of the pixel, all counted from 1; 0 is padding."""
+    """Red is the image's row, green the pixel's height and blue its width, all counted from 1; 0 is padding."""
     row = torch.arange(1, N + 1)[:, None, None].expand(N, SIZE, SIZE)
     y = torch.arange(1, SIZE + 1)[None, :, None].expand(N, SIZE, SIZE)
     x = torch.arange(1, SIZE + 1)[None, None, :].expand(N, SIZE, SIZE)
@@ -150,7 +150,7 @@ def test_student_sees_the_overlaid_view_and_teacher_the_clean_one(
             return torch.zeros(len(rows), 3)
 
     teacher, student_batches = Recorder(), []
-    network = tiny_network()
+    network = tiny_network().eval()
     network.register_forward_pre_hook(lambda module, inputs: student_batches.append((module.training, inputs[0])))
     used = recipe(epochs=1, batch_size=16, crop_padding=PADDING, overlay_probability=1.0, overlay_strength=STRENGTH)
     data = replace(coded, labels=coded.labels % 3, validation_labels=coded.validation_labels % 3)
@@ -189,10 +189,16 @@ def test_a_table_with_another_number_of_views_is_refused(table: Tensor) -> None:
         CachedLogits(table, 1, True)
 
 
-def test_online_logits_are_rounded_to_float16(tiny_network: Callable[[], Network], plan: EpochPlan) -> None:
+def test_online_logits_come_in_batches_of_64_rounded_to_float16(
+    tiny_network: Callable[[], Network], plan: EpochPlan
+) -> None:
     network = tiny_network()
-    pixels = torch.rand(5, 3, 8, 8)
-    logits = OnlineLogits(network).logits(torch.arange(5), plan.views, pixels)
+    sizes: list[int] = []
+    hook = network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    pixels = torch.rand(70, 3, 8, 8)
+    logits = OnlineLogits(network).logits(torch.arange(70), plan.views, pixels)
+    hook.remove()
+    assert sizes == [64, 64]
     with torch.no_grad():
         exact = network.eval()(pixels)
     assert logits.dtype == torch.float32

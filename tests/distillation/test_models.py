@@ -41,6 +41,13 @@ def test_width_is_rounded_to_multiples_of_8() -> None:
     assert all(m.out_channels % 8 == 0 for m in body.modules() if isinstance(m, nn.Conv2d))
 
 
+def test_dropout_comes_before_the_last_layer() -> None:
+    body = mobilenet_v2(num_classes=3, width=0.25, layers_removed=9, dropout=0.3)
+    dropout, head = body.classifier
+    assert dropout.p == 0.3
+    assert isinstance(head, nn.Linear)
+
+
 def test_same_seed_same_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)

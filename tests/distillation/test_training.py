@@ -82,6 +82,7 @@ def test_two_epochs_and_two_more_are_four_epochs_bit_for_bit(
 
     assert [m.epoch for m in rest] == [3, 4]
     assert torch.equal(weights(second), weights(straight))
+    assert second.state_dict()["scaler"] == straight.state_dict()["scaler"]
     for resumed, expected in zip(rest, metrics[2:], strict=True):
         assert replace(resumed, seconds=0, images_per_second=0) == replace(expected, seconds=0, images_per_second=0)
 
@@ -137,15 +138,28 @@ def test_metrics_are_what_they_say(
 
 
 def test_train_loss_is_the_mean_over_steps(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
-    """With no learning rate to speak of and no dropout, every step's loss is that of the first weights."""
+    """With a learning rate of nearly 0, no batch statistics and no dropout, two halves' mean is that of the whole."""
     network = tiny_network()
-    network.body[5] = nn.Identity()
-    used = recipe(alpha=0.0, overlay_probability=0.0, learning_rate=1e-12, schedule="constant", batch_size=70)
+    network.body[1] = network.body[5] = nn.Identity()
+    used = recipe(alpha=0.0, overlay_probability=0.0, learning_rate=1e-12, schedule="constant", batch_size=35)
     used = replace(used, crop_padding=0, horizontal_flip=False)
-    network.train()
     expected = nn.functional.cross_entropy(network(data.images.float() / 255), data.labels).item()
     training = Training(network, data, used, device=CPU, teaching=None)
     assert next(training.epochs()).train_loss == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "float32"])
+def test_the_student_computes_in_the_recipes_precision_and_the_loss_in_float32(
+    precision: str, data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork, teaching: CachedLogits
+) -> None:
+    network = tiny_network()
+    seen: set[tuple[bool, torch.dtype]] = set()
+    network.register_forward_hook(lambda module, _, logits: seen.add((module.training, logits.dtype)))
+    training = Training(network, data, recipe(precision=precision), device=CPU, teaching=teaching)
+    assert bool(training.state_dict()["scaler"]) == (precision == "float16")
+    next(training.epochs())
+    assert seen == {(True, getattr(torch, precision)), (False, torch.float32)}
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
 def test_it_learns(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
