@@ -9,7 +9,7 @@ from hypothesis import settings
 # Before torch reads it: pytest-xdist fills the cores already. Subprocesses inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-pytest_plugins = ["tests.fixtures.databases"] if (Path(__file__).parent / "fixtures" / "databases.py").exists() else []
+pytest_plugins = ["tests.fixtures.databases"]
 
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)

@@ -33,7 +33,7 @@ class Dataset(Frozen):
     name: Literal["digits", "cifar10", "cifar100", "folder"]
     """digits (1,797 real 8x8 digits in scikit-learn), cifar10, cifar100 (downloaded once), folder (your own images)."""
     root: str | None = Field(default=None, validate_default=True)
-    """cifar*: where it is or is downloaded to; folder: holds train/<class>/*, optional test/<class>/*."""
+    """cifar10, cifar100: where it is or is downloaded to; folder: holds `train/<class>/`, optional `test/<class>/`."""
     image_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -114,11 +114,11 @@ class Training(Frozen):
     epochs: int = Field(default=100, ge=1, le=100_000)
     """Epochs of every trial that is not pruned."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """sgd is with Nesterov momentum 0.9."""
+    """sgd (with Nesterov momentum 0.9), adam or adamw."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
-    """The learning rate's course, step by step."""
+    """constant, cosine or one_cycle: the learning rate's course, step by step."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: bfloat16 on a GPU that has it, float32 elsewhere."""
+    """float32, bfloat16, float16, or auto: bfloat16 on a GPU that has it, float32 elsewhere."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Trial n trains with seed + n: initial weights, order, views and overlays."""
 
@@ -273,7 +273,7 @@ class Study(Frozen):
     n_trials: int = Field(default=100, ge=1, le=1_000_000)
     """A total of COMPLETE plus PRUNED trials, over all launches and hosts, controls included."""
     controls: tuple[ControlName, ...] = Field(default=("student", "kd", "ig", "kd_ig"), validate_default=True)
-    """Fixed trials that run first, are never pruned and count in n_trials."""
+    """Fixed trials (student, kd, ig, kd_ig, paper) that run first, are never pruned and count in n_trials."""
     max_retries: int = Field(default=3, ge=0)
     """Attempts in a row that ended without one more finished epoch, before the trial fails."""
     max_failures: int = Field(default=5, ge=1)

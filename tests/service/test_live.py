@@ -37,8 +37,8 @@ STATE = LiveState(
     total=24,
     epochs=12,
     workers=(
-        WorkerLine(slot=0, state="training", trial=9, control="kd_ig", epoch=6, accuracy=0.9306, images_per_second=12400,
-                   device="cpu"),
+        WorkerLine(slot=0, state="training", trial=9, control="kd_ig", epoch=6, accuracy=0.9306,
+                   images_per_second=12400, device="cpu"),
         WorkerLine(slot=1, state="starting", trial=10, device="cuda:0", attempt=2),
         WorkerLine(slot=2, state="waiting"),
         WorkerLine(slot=3, state="database away", trial=7, epoch=12, accuracy=1.0, images_per_second=980,

@@ -1,0 +1,122 @@
+"""The rules of the house that a machine can check."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+# What costs seconds to import, and what only drawing needs.
+HEAVY = ("torch", "torchvision", "captum", "sklearn", "matplotlib")
+# These run in a trial process or in a child that makes assets, where torch is wanted.
+WITH_TORCH = {"igkd_hpo.search.checkpoint", "igkd_hpo.search.trial", "igkd_hpo.service.trial_process"}
+LIGHT_IN_ASSETS = ["igkd_hpo.assets.store", "igkd_hpo.assets.progress"]
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check"),
+        ("ruff", "format", "--check"),
+        ("mypy",),
+        ("importlinter.cli", "lint"),
+    ],
+    ids=" ".join,
+)
+def test_the_tools_have_nothing_to_say(command: tuple[str, ...], repository: Path) -> None:
+    if command[0] == "importlinter.cli":
+        done = run(str(Path(sys.executable).parent / "lint-imports"), cwd=repository)
+    else:
+        done = run(sys.executable, "-m", *command, cwd=repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def light_modules(package: Path) -> list[str]:
+    """Every module that must start fast, found on disk so that a new one is not forgotten."""
+    found = [
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        for folder in ("cli", "config", "results", "search", "service")
+        for path in sorted((package / folder).rglob("*.py"))
+    ]
+    return [name for name in found if name not in WITH_TORCH] + LIGHT_IN_ASSETS
+
+
+def test_start_up_is_light(repository: Path) -> None:
+    modules = light_modules(repository / "igkd_hpo")
+    assert "igkd_hpo.cli.app" in modules
+    assert "igkd_hpo.service.worker" in modules
+    program = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    heavy = [module for module in {HEAVY!r} if module in sys.modules]\n"
+        "    assert not heavy, f'{name} imports {heavy}'\n"
+    )
+    done = run(sys.executable, "-c", program, cwd=repository)
+    assert done.returncode == 0, done.stderr
+
+
+def test_modules_stay_under_400_lines(repository: Path) -> None:
+    sizes = {
+        path.relative_to(repository).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (repository / "igkd_hpo").rglob("*.py")
+    }
+    assert {name: size for name, size in sizes.items() if size >= 400} == {}
+
+
+def commands_of_readme(repository: Path) -> list[str]:
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    return [line for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) for line in block.splitlines()]
+
+
+def test_ci_runs_the_second_command_of_the_readme(repository: Path) -> None:
+    second = commands_of_readme(repository)[1]
+    assert second in (repository / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_readme_has_every_command_and_no_other(repository: Path) -> None:
+    from igkd_hpo.cli.app import COMMANDS
+
+    rows = re.findall(r"^\| `(\w+)[^|]*\|", (repository / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(COMMANDS)
+
+
+def test_every_relative_link_leads_somewhere(repository: Path) -> None:
+    listed = run("git", "ls-files", "-co", "--exclude-standard", "*.md", cwd=repository)
+    names = listed.stdout.splitlines()
+    assert "README.md" in names
+    dead = []
+    for name in names:
+        page = repository / name
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            target = link.partition("#")[0]
+            if "://" not in link and target and not (page.parent / target).exists():
+                dead.append(f"{name}: {link}")
+    assert dead == []
+
+
+def test_a_wheel_works_outside_the_checkout(repository: Path, tmp_path: Path) -> None:
+    built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=repository)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    elsewhere = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(elsewhere)
+    assert (elsewhere / "igkd_hpo" / "studies" / "digits.yaml").is_file()
+    assert (elsewhere / "igkd_hpo" / "py.typed").is_file(), "the classifier says Typing :: Typed"
+    assert not any(path.name == "tests" for path in elsewhere.iterdir())
+
+    where = run(
+        sys.executable, "-c", "import igkd_hpo; print(igkd_hpo.__file__)", cwd=tmp_path, PYTHONPATH=str(elsewhere)
+    )
+    assert Path(where.stdout.strip()) == elsewhere / "igkd_hpo" / "__init__.py"
+    done = run(sys.executable, "-m", "igkd_hpo", "validate", "digits", cwd=tmp_path, PYTHONPATH=str(elsewhere))
+    assert done.returncode == 0, done.stderr
