@@ -9,6 +9,9 @@ from hypothesis import settings
 # Before torch reads it: pytest-xdist fills the cores already. Subprocesses inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Processes that tests start elsewhere, and the trial processes forked by those, must write beside the others' data.
+os.environ["COVERAGE_FILE"] = str(Path(__file__).resolve().parent.parent / ".coverage")
+
 pytest_plugins = ["tests.fixtures.databases"]
 
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
