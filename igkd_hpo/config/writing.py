@@ -24,11 +24,16 @@ def to_yaml(study: Study) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new one. Raises OSError."""
+    """`write_bytes` of a text in UTF-8. Raises OSError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file in one step: a reader sees the old content or the new one. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

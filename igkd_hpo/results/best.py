@@ -1,0 +1,168 @@
+"""The best trial of a study, set against its controls, in the words that a result deserves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.config.space import Number
+from igkd_hpo.config.study import Execution
+from igkd_hpo.errors import NoCompletedTrial
+from igkd_hpo.search.study import SearchStudy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A control beside the best trial. `difference` is best minus control; both are fractions."""
+
+    control: str
+    trial: int
+    validation_accuracy: float
+    difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestTrial:
+    """The COMPLETE trial with the highest validation accuracy; of equals, the first.
+
+    Args:
+        epochs: that it trained.
+        hyperparameters: all of them, as they trained.
+        control: its name, if the best trial is a control.
+        seed: of initial weights, order, views and overlays.
+        execution: the settings of the machine that it ran with, if they were recorded.
+        parameters: of the student; `compression_factor` is the teacher's number over it.
+        attempts: runs it took; more than one when a worker was lost or stopped on the way.
+        compared: the COMPLETE controls, itself left out, in the order of the study.
+        completed: COMPLETE trials that it is the best of.
+    """
+
+    study: str
+    number: int
+    validation_accuracy: float
+    epochs: int
+    hyperparameters: Mapping[str, Number]
+    control: str | None
+    seed: int
+    execution: Execution | None
+    parameters: int | None
+    compression_factor: float | None
+    attempts: int
+    compared: tuple[Comparison, ...]
+    completed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values; accuracies are fractions."""
+        return {
+            **vars(self),
+            "hyperparameters": dict(self.hyperparameters),
+            "execution": self.execution.model_dump() if self.execution else None,
+            "compared": [dict(vars(comparison)) for comparison in self.compared],
+        }
+
+
+def best_trial(study: SearchStudy) -> BestTrial:
+    """The best COMPLETE trial so far. Raises NoCompletedTrial."""
+    completed = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
+    if not completed:
+        raise NoCompletedTrial(
+            f"study {study.name} has no completed trial ({counted(study)}); "
+            f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
+        )
+    best = max(completed, key=lambda trial: (accuracy(trial), -trial.number))
+    attributes = best.user_attrs
+    execution = attributes.get("execution")
+    return BestTrial(
+        study=study.name,
+        number=best.number,
+        validation_accuracy=accuracy(best),
+        epochs=max(best.intermediate_values, default=study.config.training.epochs),
+        hyperparameters=attributes["hyperparameters"],
+        control=attributes.get("control"),
+        seed=attributes["seed"],
+        execution=Execution.model_validate(execution) if execution else None,
+        parameters=attributes.get("parameters"),
+        compression_factor=attributes.get("compression_factor"),
+        attempts=attributes.get("attempts", 1),
+        compared=tuple(
+            Comparison(
+                control=trial.user_attrs["control"],
+                trial=trial.number,
+                validation_accuracy=accuracy(trial),
+                difference=accuracy(best) - accuracy(trial),
+            )
+            for trial in completed
+            if "control" in trial.user_attrs and trial is not best
+        ),
+        completed=len(completed),
+    )
+
+
+def accuracy(trial: FrozenTrial) -> float:
+    """The validation accuracy of a COMPLETE trial, a fraction."""
+    assert trial.value is not None
+    return trial.value
+
+
+def counted(study: SearchStudy) -> str:
+    """The study's trials by state, in words: `17 complete, 6 pruned, 1 failed`."""
+    counts = study.counts()
+    named = (
+        (counts.complete, "complete"),
+        (counts.pruned, "pruned"),
+        (counts.fail, "failed"),
+        (counts.running, "running"),
+        (counts.waiting, "waiting"),
+    )
+    return ", ".join(f"{number} {word}" for number, word in named if number) or "none yet"
+
+
+def summary(study: SearchStudy) -> str:
+    """What a search ends with: counts, the best trial, the controls beside it, and how far to trust the difference.
+
+    Raises:
+        NoCompletedTrial: there is nothing to sum up.
+    """
+    best = best_trial(study)
+    which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
+    lines = [
+        f"{study.name}: {study.counts().finished} of {study.n_trials} trials finished ({counted(study)})",
+        f"best: {which}, {_percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
+        f"  {_student(best)}",
+        "  " + ", ".join(f"{name} {value:.4g}" for name, value in best.hyperparameters.items()),
+    ]
+    if best.compared:
+        width = max(len(comparison.control) for comparison in best.compared)
+        lines.append("against the controls, which nobody tuned:")
+        lines += [
+            f"  {comparison.control:<{width}}  {_percent(comparison.validation_accuracy)}  "
+            f"{100 * comparison.difference:+.1f} points"
+            for comparison in best.compared
+        ]
+    return "\n".join([*lines, _caution(best)])
+
+
+def _student(best: BestTrial) -> str:
+    if best.parameters is None:
+        return f"seed {best.seed}"
+    smaller = f", {best.compression_factor:.1f} times smaller than the teacher" if best.compression_factor else ""
+    return f"{best.parameters:,} parameters{smaller}, seed {best.seed}"
+
+
+def _caution(best: BestTrial) -> str:
+    if best.completed == 1:
+        luck = "This is one trial with one seed, so nothing can be said yet about how much of it is luck."
+    else:
+        luck = (
+            f"The highest of {best.completed} completed trials with one seed each is partly luck: "
+            "one seed each cannot tell a real gain from it."
+        )
+    return (
+        f"{luck}\nTo see: `igkd-hpo export {best.study} -o best.yaml`, "
+        "then `igkd-hpo launch best.yaml` trains it with 5 seeds."
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"

@@ -1,0 +1,63 @@
+"""A trial as a study file: every range replaced by the value that trained, so that anyone can train it again."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import igkd_hpo
+from igkd_hpo.config.fingerprint import fingerprint
+from igkd_hpo.config.study import Hyperparameters, NoPruner, Provenance, Study
+from igkd_hpo.config.writing import to_yaml, write_text
+from igkd_hpo.errors import UsageError
+from igkd_hpo.results.best import BestTrial
+from igkd_hpo.search.study import SearchStudy
+
+N_SEEDS = 5  # trials of the exported file: enough for a mean and its spread, few enough to run at once
+
+
+def exported_study(study: SearchStudy, best: BestTrial) -> Study:
+    """The study file of one trial.
+
+    Its `training.seed` is the trial's own, so that `train` and the file's trial 0 repeat the trial, and trials 1 to 4
+    are fresh seeds. A control comes out as it trained. Paths stay as they are in the study's file.
+    """
+    config, pins = study.config, study.pins
+    provenance = {
+        "study": study.name,
+        "trial": best.number,
+        "validation_accuracy": best.validation_accuracy,
+        "execution": best.execution,
+        "control": best.control,
+        "confirmed": False,
+        "completed_trials": best.completed,
+        "controls": {comparison.control: comparison.validation_accuracy for comparison in best.compared},
+        "fingerprint": fingerprint(config),
+        "dataset_sha256": pins.dataset_sha256 if pins else None,
+        "teacher_sha256": pins.teacher_sha256 if pins else None,
+        "igkd_hpo": igkd_hpo.__version__,
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    changed = {
+        "name": _best_name(study.name),
+        "training": config.training.model_copy(update={"seed": best.seed}),
+        "hyperparameters": Hyperparameters.model_validate(dict(best.hyperparameters)),
+        "pruner": NoPruner(name="none"),
+        "controls": (),
+        "n_trials": N_SEEDS,
+        "provenance": Provenance.model_validate(provenance),
+    }
+    # Validated as a whole: what is written here is read back by the same rules.
+    return Study.model_validate({**dict(config), **changed})
+
+
+def export(study: SearchStudy, best: BestTrial, path: Path) -> Study:
+    """Write `exported_study` as YAML, in one step, and return it. Raises UsageError."""
+    exported = exported_study(study, best)
+    try:
+        write_text(path, to_yaml(exported))
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
+    return exported
+
+
+def _best_name(name: str) -> str:
+    return f"{name[:95]}-best"  # a study's name has at most 100 characters

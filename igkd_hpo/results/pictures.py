@@ -1,0 +1,194 @@
+"""The pictures of `show`: attribution maps, learning curves, and which hyperparameters mattered.
+
+Each function draws one figure; `save_figure` writes it in the format that the file's name says.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.config.writing import write_bytes
+from igkd_hpo.errors import UsageError
+from igkd_hpo.search.study import SearchStudy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _GREY, _BLUE = "#222222", "#a8a8a8", "#1f5fb4"
+_CONTROL_COLOURS = {"student": "#d1495b", "kd": "#edae49", "ig": "#30963f", "kd_ig": "#7b4fa3", "paper": "#00798c"}
+_MAX_COLUMNS = 8
+
+
+def maps_figure(
+    images: npt.NDArray[Any], maps: npt.NDArray[Any], overlays: npt.NDArray[Any], names: Sequence[str]
+) -> "Figure":
+    """Training images, their attribution maps and the overlays, in threes of rows, at most eight columns wide.
+
+    Args:
+        images: (N, 3, H, W), uint8 or floats in [0, 1]; N of at least 1.
+        maps: (N, H, W), floats in [0, 1].
+        overlays: (N, 3, H, W), uint8 or floats in [0, 1].
+        names: each image's class.
+    """
+    n_images = len(images)
+    columns = min(n_images, _MAX_COLUMNS)
+    bands = -(-n_images // columns)
+    figure = _figure(width=0.9 + 1.25 * columns, height=0.35 + 4.15 * bands)
+    axes = figure.subplots(3 * bands, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for n in range(n_images):
+        band, column = divmod(n, columns)
+        image_axis, map_axis, overlay_axis = (axes[3 * band + row, column] for row in range(3))
+        image_axis.imshow(images[n].transpose(1, 2, 0), interpolation="nearest")
+        image_axis.set_title(_shortened(names[n]), fontsize=9)
+        map_axis.imshow(maps[n], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+        overlay_axis.imshow(overlays[n].transpose(1, 2, 0), interpolation="nearest")
+    for row in range(3 * bands):
+        label = ("image", "map", "overlay")[row % 3]
+        axes[row, 0].text(
+            -0.12, 0.5, label, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=10, color=_INK
+        )
+    return figure
+
+
+def curves_figure(study: SearchStudy) -> "Figure":
+    """Validation accuracy by epoch of every trial: the best and the controls in colour, pruned trials thin.
+
+    Raises:
+        UsageError: no trial has finished an epoch.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    trials = [trial for trial in study.trials() if trial.intermediate_values]
+    if not trials:
+        raise UsageError(f"study {study.name} has no finished epoch to draw yet; see `igkd-hpo status`")
+    figure = _figure(width=9.5, height=5)
+    axis = figure.subplots()
+    n_epochs = study.config.training.epochs
+    best = _best(trials)
+    told = set()  # of the grey lines, one of each kind goes into the legend
+    for trial in trials:
+        epochs, accuracies = _curve(trial)
+        style: dict[str, Any] = {"marker": "." if len(epochs) == 1 else None}  # one point makes no line
+        if trial is best:
+            label = f"best of the search, trial {trial.number}: {100 * _accuracy(trial):.1f} %"
+            style |= {"color": _BLUE, "linewidth": 2.4, "zorder": 4}
+        elif control := trial.user_attrs.get("control"):
+            label = f"control {control}: {100 * accuracies[-1]:.1f} %"
+            style |= {"color": _CONTROL_COLOURS[control], "linewidth": 1.5, "zorder": 3}
+        elif trial.state == TrialState.PRUNED:
+            label = "pruned trials"
+            style |= {"color": _GREY, "linewidth": 1.2, "linestyle": ":"}
+        else:
+            label = "other trials"
+            style |= {"color": _GREY, "linewidth": 0.8}
+        axis.plot(epochs, accuracies, label=label if label not in told else "_nolegend_", **style)
+        told.add(label)
+    axis.set_title(f"{study.name}: {len(trials)} trials", loc="left", fontsize=12, color=_INK)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("validation accuracy")
+    # From a quarter of the epochs on, trials differ by a few points; the steep rise before it would flatten them.
+    late = [value for trial in trials for epoch, value in trial.intermediate_values.items() if 4 * epoch >= n_epochs]
+    if late:
+        axis.set_ylim(bottom=min(late) - 0.05 * (max(late) - min(late)) - 0.005)
+    _percent(axis.yaxis)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, frameon=False)
+    _plain(axis, grid="both")
+    return figure
+
+
+def importance_figure(study: SearchStudy) -> "Figure":
+    """How much each searched hyperparameter decided whether a COMPLETE trial was among the better ones (PED-ANOVA).
+
+    Raises:
+        UsageError: nothing is searched, fewer than 4 trials completed, or all of them are equally accurate.
+    """
+    from optuna.importance import get_param_importances
+
+    completed = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
+    searched = list(study.config.hyperparameters.searched())
+    if not searched:
+        raise UsageError(f"study {study.name} searches no hyperparameter, so none can be ranked")
+    if len(completed) < 4:
+        raise UsageError(
+            f"study {study.name} has {len(completed)} completed trials, too few to rank its hyperparameters; run more"
+        )
+    if len({trial.value for trial in completed}) == 1:
+        raise UsageError(
+            f"all {len(completed)} completed trials of study {study.name} reached the same accuracy, "
+            "so no hyperparameter can be ranked"
+        )
+    importances = get_param_importances(study.optuna_study, params=searched)
+    names = sorted(importances, key=lambda name: importances[name])
+    figure = _figure(width=7, height=1.5 + 0.42 * len(names))
+    axis = figure.subplots()
+    bars = axis.barh(names, [importances[name] for name in names], color=_BLUE, height=0.62)
+    axis.bar_label(bars, labels=[f"{100 * importances[name]:.0f} %" for name in names], padding=4, fontsize=10)
+    axis.set_xlim(0, 1.12 * max(importances.values()))
+    axis.set_title(f"{study.name}: which hyperparameters mattered", loc="left", fontsize=12, color=_INK)
+    axis.set_xlabel(f"relative importance (PED-ANOVA on {len(completed)} completed trials)")
+    _percent(axis.xaxis)
+    _plain(axis, grid="x")
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure in one step, as PNG, SVG or PDF by the name's ending. Raises UsageError."""
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in ("png", "svg", "pdf"):
+        raise UsageError(f"cannot draw {path.name}: a picture's name ends in .png, .svg or .pdf")
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind, dpi=160)
+    try:
+        write_bytes(path, buffer.getvalue())
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
+
+
+def _figure(*, width: float, height: float) -> "Figure":
+    """An empty figure, sizes in inches, that no pyplot state knows of."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _curve(trial: FrozenTrial) -> tuple[list[int], list[float]]:
+    """Epochs, from 1, and the validation accuracies after them."""
+    epochs = sorted(trial.intermediate_values)
+    return epochs, [trial.intermediate_values[epoch] for epoch in epochs]
+
+
+def _best(trials: list[FrozenTrial]) -> FrozenTrial | None:
+    completed = [trial for trial in trials if trial.state == TrialState.COMPLETE and "control" not in trial.user_attrs]
+    return max(completed, key=_accuracy, default=None)
+
+
+def _accuracy(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def _percent(axis: Any) -> None:
+    axis.set_major_formatter(lambda fraction, _: f"{round(100 * fraction, 2):g} %")
+
+
+def _plain(axis: "Axes", *, grid: Any) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
+    axis.set_axisbelow(True)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 14 else name[:13] + "…"

@@ -1,0 +1,120 @@
+"""What every study in a database is doing, read without disturbing anybody."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.search.identity import is_gone
+from igkd_hpo.search.lease import Leases
+from igkd_hpo.search.lease_table import Lease
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import Counts, SearchStudy, count, study_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningTrial:
+    """A trial that a worker holds.
+
+    Args:
+        trial: its number.
+        attempt: from 1.
+        epoch: finished epochs, of `epochs`.
+        validation_accuracy: after that epoch, a fraction; None before the first.
+        worker: its name; `host` is where it runs.
+        device: where it trains; None until its process has started.
+        lost: its worker is gone, and another one will take the trial over; None on another host, where that cannot be
+            told from here.
+    """
+
+    trial: int
+    attempt: int
+    epoch: int
+    epochs: int
+    validation_accuracy: float | None
+    control: str | None
+    worker: str
+    host: str
+    device: str | None
+    lost: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStatus:
+    """A study at a glance; accuracies are fractions.
+
+    Args:
+        n_trials: the total of COMPLETE plus PRUNED trials that ends it.
+        best_accuracy: of the COMPLETE trials; `best_trial` is its number.
+        finished: nothing is left to run.
+        stopped: why no new trial begins, if it was stopped before its end.
+        last_failure: why the last FAIL failed.
+    """
+
+    name: str
+    n_trials: int
+    counts: Counts
+    best_accuracy: float | None
+    best_trial: int | None
+    running: tuple[RunningTrial, ...]
+    finished: bool
+    stopped: str | None
+    last_failure: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def status(storage: SharedStorage) -> list[StudyStatus]:
+    """Every study of this project, the last launched last. Raises StorageError."""
+    return [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
+
+
+def study_status(study: SearchStudy) -> StudyStatus:
+    """One study. Raises StorageError."""
+    leases = Leases(study).held()
+    trials = study.trials()
+    counts = count(trials)
+    n_trials = study.n_trials
+    best = max(
+        (trial for trial in trials if trial.state == TrialState.COMPLETE),
+        key=lambda trial: (trial.value, -trial.number),
+        default=None,
+    )
+    by_id = {trial._trial_id: trial for trial in trials}
+    running = (
+        _running(by_id[lease.trial_id], lease, study.config.training.epochs)
+        for lease in leases
+        # One that ended between the two readings runs no more.
+        if lease.trial_id in by_id and not by_id[lease.trial_id].state.is_finished()
+    )
+    return StudyStatus(
+        name=study.name,
+        n_trials=n_trials,
+        counts=counts,
+        best_accuracy=best.value if best else None,
+        best_trial=best.number if best else None,
+        running=tuple(sorted(running, key=lambda trial: trial.trial)),
+        finished=counts.finished >= n_trials,
+        stopped=study.stopped,
+        last_failure=next(
+            (str(trial.user_attrs.get("reason")) for trial in reversed(trials) if trial.state == TrialState.FAIL), None
+        ),
+    )
+
+
+def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:
+    accuracies = trial.intermediate_values
+    return RunningTrial(
+        trial=trial.number,
+        attempt=lease.attempt,
+        epoch=max([lease.last_epoch, *accuracies]),
+        epochs=epochs,
+        validation_accuracy=accuracies[max(accuracies)] if accuracies else None,
+        control=trial.user_attrs.get("control"),
+        worker=lease.worker,
+        host=lease.process.host,
+        device=lease.device,
+        lost=is_gone(lease.process),
+    )
