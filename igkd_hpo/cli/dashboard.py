@@ -13,6 +13,9 @@ def dashboard(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8080,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. There is no login: all who reach it see every study.")
+    ] = "127.0.0.1",
     write: Annotated[bool, typer.Option("--write", help="Allow changes: notes, deleting, telling trials.")] = False,
 ) -> None:
     """Serve optuna-dashboard on this storage, on 127.0.0.1 and read-only unless --write.
@@ -26,6 +29,7 @@ def dashboard(
         settings.storage_url,
         settings.paths,
         port=port,
+        host=host,
         write=write,
         on_ready=lambda url: typer.echo(f"dashboard at {url} (Ctrl-C ends it)", err=True),
     )

@@ -1,13 +1,10 @@
 """A trial as a study file: every range replaced by the value that trained, so that anyone can train it again."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import igkd_hpo
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Hyperparameters, NoPruner, Provenance, Study
-from igkd_hpo.config.writing import to_yaml, write_text
-from igkd_hpo.errors import UsageError
 from igkd_hpo.results.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
 
@@ -47,16 +44,6 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
     }
     # Validated as a whole: what is written here is read back by the same rules.
     return Study.model_validate({**dict(config), **changed})
-
-
-def export(study: SearchStudy, best: BestTrial, path: Path) -> Study:
-    """Write `exported_study` as YAML, in one step, and return it. Raises UsageError."""
-    exported = exported_study(study, best)
-    try:
-        write_text(path, to_yaml(exported))
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
-    return exported
 
 
 def _best_name(name: str) -> str:

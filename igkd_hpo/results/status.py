@@ -1,7 +1,7 @@
 """What every study in a database is doing, read without disturbing anybody."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -10,6 +10,9 @@ from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.lease_table import Lease
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import Counts, SearchStudy, count, study_names
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +64,6 @@ class StudyStatus:
     stopped: str | None
     last_failure: str | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 def status(storage: SharedStorage) -> list[StudyStatus]:
     """Every study of this project, the last launched last. Raises StorageError."""
@@ -102,6 +101,59 @@ def study_status(study: SearchStudy) -> StudyStatus:
             (str(trial.user_attrs.get("reason")) for trial in reversed(trials) if trial.state == TrialState.FAIL), None
         ),
     )
+
+
+def status_table(studies: list[StudyStatus]) -> "RenderableType":
+    """The same for people: a row for each study, and one for each trial that runs."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    overview = Table("study", "state", "trials", "best", box=None, pad_edge=False)
+    running = Table("study", "trial", "epoch", "accuracy", "worker", box=None, pad_edge=False)
+    for study in studies:
+        counts = study.counts
+        failed = f", {counts.fail} failed" if counts.fail else ""
+        overview.add_row(
+            study.name,
+            _state(study),
+            f"{counts.finished} of {study.n_trials} ({counts.complete} complete, {counts.pruned} pruned{failed})",
+            "" if study.best_accuracy is None else f"{_percent(study.best_accuracy)} (trial {study.best_trial})",
+        )
+        for trial in study.running:
+            what = f"{trial.trial} ({trial.control})" if trial.control else str(trial.trial)
+            again = f", attempt {trial.attempt}" if trial.attempt > 1 else ""
+            where = f"{trial.worker} on {trial.host}" + (f" ({trial.device})" if trial.device else "")
+            running.add_row(
+                study.name,
+                what + again,
+                f"{trial.epoch} of {trial.epochs}",
+                "" if trial.validation_accuracy is None else _percent(trial.validation_accuracy),
+                Text(f"{where}, gone" if trial.lost else where),
+            )
+    reasons = [
+        Text(f"{study.name}: {reason}")  # no markup: a reason may well hold brackets
+        for study in studies
+        for reason in (study.stopped and f"stopped: {study.stopped}", _failed(study))
+        if reason
+    ]
+    return Group(*([overview] + ([running] if running.row_count else [])), *reasons)
+
+
+def _state(study: StudyStatus) -> str:
+    if study.finished:
+        return "finished"
+    if study.stopped is not None:
+        return "stopped"
+    return "running" if any(not trial.lost for trial in study.running) else "not running"
+
+
+def _failed(study: StudyStatus) -> str | None:
+    return study.last_failure and f"the last failed trial: {study.last_failure.strip().splitlines()[-1]}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
 
 
 def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:
