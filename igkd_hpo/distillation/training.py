@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from igkd_hpo.distillation.augmentation import Views, apply_views, index_of, n_views, views_from_index
 from igkd_hpo.distillation.evaluation import forward_in_batches
@@ -207,6 +207,18 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return name
 
 
+def _forget_within(steps: int, network: Network) -> None:
+    """Raise batch normalisation's momentum until an epoch of few steps leaves 1 % of the statistics it began with.
+
+    Else validation lags behind training by epochs, and a pruner judges noise: on 1,150 digits, 9 steps an epoch, a
+    student whose training loss had come down to 1.05 still validated at 0.13 with torch's 0.1, at 0.4 or more with 0.5.
+    From 44 steps on, 0.1 is enough already.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and module.momentum is not None:
+            module.momentum = max(module.momentum, 1 - 0.01 ** (1 / steps))
+
+
 class Training:
     """One training, epoch by epoch; it can be left after any epoch and gone on with, bit for bit, from its state.
 
@@ -252,6 +264,7 @@ class Training:
             self.network.parameters(), recipe.optimizer, recipe.learning_rate, recipe.weight_decay, device
         )
         steps = math.ceil(len(data.images) / recipe.batch_size)
+        _forget_within(steps, self.network)
         self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.learning_rate, recipe.epochs * steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
 

@@ -162,6 +162,24 @@ def test_the_student_computes_in_the_recipes_precision_and_the_loss_in_float32(
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
+def test_validation_sees_statistics_of_its_own_epoch(
+    data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    """Statistics that start far off are gone after one epoch of any length; in long ones the momentum stays 0.1."""
+    for batch_size in (70, 7, 2):
+        network = tiny_network()
+        norm = network.body[1]
+        nn.init.constant_(norm.running_mean, 1000.0)
+        used = recipe(alpha=0.0, overlay_probability=0.0, batch_size=batch_size, learning_rate=1e-12, epochs=1)
+        list(Training(network, data, used, device=CPU, teaching=None).epochs())
+        assert norm.running_mean.abs().max() < 20
+        assert norm.momentum >= 0.1
+    many = replace(data, images=data.images.repeat(2, 1, 1, 1), labels=data.labels.repeat(2), maps=None)
+    network = tiny_network()
+    Training(network, many, recipe(alpha=0.0, overlay_probability=0.0, batch_size=2), device=CPU, teaching=None)
+    assert network.body[1].momentum == 0.1
+
+
 def test_it_learns(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
     used = recipe(epochs=40, alpha=0.0, overlay_probability=0.0, learning_rate=0.2)
     last = list(Training(tiny_network(), data, used, device=CPU, teaching=None).epochs())[-1]
