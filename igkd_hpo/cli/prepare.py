@@ -24,9 +24,10 @@ def prepare(
     config = study_to_run(study, settings)
 
     from igkd_hpo.assets.study_assets import prepare_assets
+    from igkd_hpo.distillation.device import choose_device
 
     with make_progress() as progress:
-        summary = prepare_assets(config, settings, device=device, progress=progress)
+        summary = prepare_assets(config, settings, device=str(choose_device(device)), progress=progress)
     if as_json:
         print_json(asdict(summary))
     else:

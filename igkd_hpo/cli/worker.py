@@ -31,6 +31,7 @@ def worker(
     """
     from igkd_hpo.search.identity import this_process
     from igkd_hpo.search.lease import Idle, Worker
+    from igkd_hpo.search.study import AssetPins, check_pins
     from igkd_hpo.service.events import Event
     from igkd_hpo.service.preparation import PreparationFailed, prepare_in_child
     from igkd_hpo.service.signals import StopSignal
@@ -55,9 +56,12 @@ def worker(
             threading.Thread(target=_stop_with_supervisor, args=(stop,), daemon=True).start()
         else:
             try:
-                prepare_in_child(found.config, settings, device=device, stop=stop)
+                made = prepare_in_child(found.config, settings, device=device, stop=stop)
             except PreparationFailed as error:
                 raise typer.Exit(error.exit_code) from None
+            if found.pins is not None:
+                here = AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
+                check_pins(found.name, found.pins, here)
         slot_facts = Slot(number=slot, device=device, threads=threads or len(os.sched_getaffinity(0)))
         ended = WorkerLoop(found, settings, who, slot_facts, emit=emit, stop=stop).run()
         if stop.received is not None:
@@ -72,6 +76,6 @@ def _stop_with_supervisor(stop: object) -> None:
     from igkd_hpo.service.signals import StopSignal
 
     assert isinstance(stop, StopSignal)
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):  # a buffered read would hold a lock that Python's own end needs
         pass
     stop.set(signal.SIGTERM)

@@ -63,13 +63,14 @@ def train_student(
     import torch
 
     from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+    from igkd_hpo.distillation.device import choose_device
     from igkd_hpo.distillation.evaluation import accuracy, predict
     from igkd_hpo.distillation.training import NonFiniteLoss
-    from igkd_hpo.search.trial import choose_device, make_trial
+    from igkd_hpo.search.trial import make_trial
 
-    summary = prepare_assets(study, settings, device=device, progress=progress)
-    notes = _differences(study, teacher_sha256=summary.teacher_sha256, dataset_sha256=summary.dataset_sha256)
     chosen = choose_device(device)
+    summary = prepare_assets(study, settings, device=str(chosen), progress=progress)
+    notes = _differences(study, teacher_sha256=summary.teacher_sha256, dataset_sha256=summary.dataset_sha256)
     execution = _repeat(study, chosen.type, notes)
     if execution is not None:
         torch.set_num_threads(execution.threads)

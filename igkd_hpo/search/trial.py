@@ -31,29 +31,6 @@ class Trial:
     compression_factor: float
 
 
-def choose_device(name: str, slot: int = 0) -> torch.device:
-    """The device for one worker: `auto` and `cuda` spread workers over the visible GPUs by their slot.
-
-    Raises:
-        ValueError: the device does not exist on this machine.
-    """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda", slot % gpus) if gpus else torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda":
-        if device.index is None and gpus:
-            return torch.device("cuda", slot % gpus)
-        if device.index is None or device.index >= gpus:
-            raise ValueError(f"device {name!r} is not on this machine, which has {gpus} usable GPUs; use auto or cpu")
-    elif device.type != "cpu":
-        raise ValueError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
-    return device
-
-
 def make_execution(study: Study, device: torch.device) -> Execution:
     """How this process would run a trial of the study."""
     return Execution.model_validate(

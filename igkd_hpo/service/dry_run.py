@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from igkd_hpo.config.space import Number
 from igkd_hpo.config.study import Study
-from igkd_hpo.errors import AssetMissing, IgkdError, UsageError
+from igkd_hpo.errors import AssetMissing, IgkdError
 from igkd_hpo.search.storage import mask
 from igkd_hpo.settings import Settings
 
@@ -37,12 +37,9 @@ def describe_launch(study: Study, settings: Settings, *, workers: int, trials: i
     """Several lines for people. Nothing is created. Raises what opening the storage or choosing the device raises."""
     import torch
 
-    from igkd_hpo.search.trial import choose_device
+    from igkd_hpo.distillation.device import choose_device
 
-    try:
-        chosen = choose_device(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    chosen = choose_device(device)
     slots = max(1, workers)
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // slots)

@@ -25,7 +25,6 @@ STOP_SECONDS = 5.0
 FIRST_RESTART_SECONDS = 1.0
 LAST_RESTART_SECONDS = 60.0
 MAX_RESTARTS = 5  # in a row, of one slot, without a trial that it finished in between
-_HANDLED = {ExitCode.DONE, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
 
 
 @dataclass(kw_only=True)
@@ -45,7 +44,7 @@ class SupervisedWorker:
     @property
     def to_restart(self) -> bool:
         """Whether the process has died and is worth another start."""
-        return self.process is None and self.exit_code not in _HANDLED and self.restarts <= MAX_RESTARTS
+        return self.process is None and self.exit_code != ExitCode.DONE and self.restarts <= MAX_RESTARTS
 
 
 class Supervisor:
@@ -95,7 +94,7 @@ class Supervisor:
                 if time.monotonic() >= next_refresh:
                     self._refresh()
                     next_refresh = time.monotonic() + REFRESH_SECONDS
-            return all(worker.exit_code in _HANDLED for worker in self._workers)
+            return all(worker.exit_code == ExitCode.DONE for worker in self._workers)
         finally:
             self._end_all()
             self._selector.close()
@@ -152,7 +151,7 @@ class Supervisor:
         self._read(worker)
         worker.exit_code = worker.process.returncode
         self._let_go(worker)
-        if worker.exit_code in _HANDLED:
+        if worker.exit_code == ExitCode.DONE:
             return
         self._free_leases()
         worker.restarts += 1

@@ -24,11 +24,12 @@ from igkd_hpo.assets.study_assets import Assets, open_assets
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.device import choose_device
 from igkd_hpo.distillation.training import NonFiniteLoss
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from igkd_hpo.search.pictures import draw_strip
-from igkd_hpo.search.trial import choose_device, make_trial, overlay_examples
+from igkd_hpo.search.trial import make_trial, overlay_examples
 from igkd_hpo.service.attempt import TrialTask
 
 _log = logging.getLogger(__name__)
