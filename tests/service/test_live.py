@@ -256,8 +256,11 @@ def test_on_a_terminal_lines_are_redrawn_and_colours_obey_no_color(
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    out = io.StringIO()
-    with LiveView(Console(file=out, force_terminal=True, width=80), total=24, epochs=12, clock=Clock()) as view:
+    out, clock = io.StringIO(), Clock()
+    with LiveView(Console(file=out, force_terminal=True, width=80), total=24, epochs=12, clock=clock) as view:
         claim(view, 0, 3)
         view.event(0, Event(kind="complete", trial=3, attempt=1, accuracy=0.5))
-    assert out.getvalue() == "#3 complete: 50.00%\n"
+        clock.now += 30
+        view.counts(counts(complete=1), 24)
+    assert said(out)[0] == "#3 complete: 50.00%"
+    assert said(out)[1].startswith("1 of 24 finished, 0 running")
