@@ -78,3 +78,9 @@ class TeacherError(IgkdError):
 
 class StudyStopped(IgkdError):
     """The study stopped before its end: the last `max_failures` trials all failed."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's code says, cut to its first line; its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,121 @@
+"""The Integrated-Gradients map of every training image under the teacher, made once."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igkd_hpo.assets.dataset import Dataset, row_digests
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.rows import check_rows
+from igkd_hpo.assets.store import Asset, AssetStore
+from igkd_hpo.assets.teacher import Teacher, teacher_identity
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.evaluation import predict
+from igkd_hpo.distillation.models import to_pixels
+
+_SCHEMA = 1
+_BATCH_SIZE = 32  # images; each goes through the network at n_steps points at once
+_CHUNK = 16 * _BATCH_SIZE  # images between two marks of progress that survive a kill
+_WORST_MEDIAN = 0.3
+
+
+def uses_maps(study: Study) -> bool:
+    """Whether any trial of the study can have an overlay."""
+    setting = study.hyperparameters.overlay_probability
+    highest = max(setting.corners()) if hasattr(setting, "corners") else setting
+    return highest > 0 or not {"ig", "kd_ig", "paper"}.isdisjoint(study.controls)
+
+
+def prepare_maps(
+    study: Study, dataset: Dataset, teacher: Teacher, store: AssetStore, *, device: torch.device, progress: Progress
+) -> Asset | None:
+    """The maps, made if they are not there yet; None where no trial can use them.
+
+    `maps.npy`: float16 (N, H, W), each map divided by its own maximum; `scale.npy`: float32 (N,), that maximum;
+    `completeness.npy`: float32 (N,), how far each is from adding up, see `integrated_gradients`. Facts: the median and
+    the 95th percentile of the completeness. Raises AssetError.
+    """
+    if not uses_maps(study):
+        return None
+    with store.build("maps", _inputs(study, dataset, teacher.sha256), progress) as draft:
+        if draft.finished is not None:
+            return check_rows(draft.finished, dataset)
+        images, (height, width) = len(dataset.train_images), dataset.image_size
+        table = draft.table(
+            maps=(np.float16, (images, height, width)),
+            scale=(np.float32, (images,)),
+            completeness=(np.float32, (images,)),
+            digests=(np.uint64, (images,)),
+        )
+        with progress.task("attribution maps", images) as advance:
+            advance(table.rows_done)
+            while table.rows_done < images:
+                rows = slice(table.rows_done, table.rows_done + _CHUNK)
+                clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
+                maps, completeness = _attribute(study, dataset, teacher, clean, labels, device=device)
+                scale = maps.amax(dim=(1, 2))
+                relative = maps / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
+                table.append(
+                    maps=relative.half().numpy(),
+                    scale=scale.numpy(),
+                    completeness=completeness.numpy(),
+                    digests=row_digests(clean.numpy(), labels.numpy()),
+                )
+                advance(len(clean))
+        errors = table.column("completeness")
+        facts = {
+            "n_steps": study.attribution.n_steps,
+            "target": study.attribution.target,
+            "completeness": {"median": float(np.median(errors)), "p95": float(np.quantile(errors, 0.95))},
+        }
+        return check_rows(draft.commit(facts), dataset)
+
+
+def _attribute(
+    study: Study, dataset: Dataset, teacher: Teacher, images: Tensor, labels: Tensor, *, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    from igkd_hpo.distillation.attribution import integrated_gradients  # captum: only the making of maps needs it
+
+    network = teacher.network.to(device)
+    if study.attribution.target == "prediction":
+        labels = predict(network, images, device=device).argmax(dim=1)
+    parts = [
+        integrated_gradients(
+            network,
+            to_pixels(batch.to(device)),
+            targets.to(device),
+            baseline=torch.tensor(dataset.mean),
+            n_steps=study.attribution.n_steps,
+        )
+        for batch, targets in zip(torch.split(images, _BATCH_SIZE), torch.split(labels, _BATCH_SIZE), strict=True)
+    ]
+    return torch.cat([maps for maps, _ in parts]).float().cpu(), torch.cat([error for _, error in parts]).float().cpu()
+
+
+def completeness_warning(asset: Asset) -> str | None:
+    """What to say when the maps are too coarse: the median error is above 0.3."""
+    median = float(asset.facts["completeness"]["median"])
+    if median <= _WORST_MEDIAN:
+        return None
+    return (
+        f"half of the attribution maps miss their sum by more than {median:.0%}; "
+        f"raise attribution.n_steps ({asset.facts['n_steps']} now)"
+    )
+
+
+def open_maps(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
+    """The maps that were made for this teacher; None where no trial can use them. Raises AssetMissing, AssetError."""
+    if not uses_maps(study):
+        return None
+    return check_rows(store.open("maps", _inputs(study, dataset, teacher_sha256)), dataset)
+
+
+def _inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, Any]:
+    return {
+        "schema": _SCHEMA,
+        "dataset": dataset.sha256,
+        "teacher": teacher_identity(study, teacher_sha256),
+        "attribution": study.attribution.model_dump(mode="json"),
+    }

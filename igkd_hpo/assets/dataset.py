@@ -1,0 +1,238 @@
+"""The data set of a study: images in a fixed order, split once, with the hash that all that is made from them names."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from igkd_hpo.assets.cifar import load_cifar
+from igkd_hpo.assets.folder import Listing, decode_folder, list_folder
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.splits import split_rows
+from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
+from igkd_hpo.config import study as config
+from igkd_hpo.errors import AssetError, AssetMissing
+from igkd_hpo.settings import Settings
+
+_SCHEMA = 1  # of what is made from the same images and settings: raise it when the making changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The training and validation images; row i of every training array belongs to training image i.
+
+    Args:
+        train_images: uint8 (N, 3, H, W).
+        train_labels: int64 (N,), indices into class_names.
+        validation_images: uint8 (M, 3, H, W).
+        validation_labels: int64 (M,).
+        class_names: in the order of the labels.
+        mean: of the training pixels in [0, 1], one number per colour.
+        std: likewise; 1 where a colour never varies.
+        sha256: of the content: images, labels, order, split and class names.
+        train_digests: uint64 (N,), see `row_digests`.
+        warnings: what the making of it found that people should know.
+        folder: where it is kept.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sha256: str
+    train_digests: NDArray[np.uint64]
+    warnings: tuple[str, ...]
+    folder: Path
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width, in pixels."""
+        return int(self.train_images.shape[2]), int(self.train_images.shape[3])
+
+
+def row_digests(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """One 8-byte BLAKE2b digest for each image with its label, (N,): tells whether two arrays have the same order."""
+    digests = (
+        hashlib.blake2b(image.tobytes() + label.tobytes(), digest_size=8).digest()
+        for image, label in zip(images, labels, strict=True)
+    )
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def prepare_dataset(dataset: config.Dataset, settings: Settings, store: AssetStore, progress: Progress) -> Dataset:
+    """The data set, made if it is not there yet; looks at the images, so that changed ones make a new data set.
+
+    Raises:
+        DataError: the images cannot be used; the message says which and what to do.
+        AssetError: the asset is damaged or cannot be written.
+    """
+    listing = list_folder(_root(dataset, settings)) if dataset.name == "folder" else None
+    inputs: dict[str, Any] = {"schema": _SCHEMA, **dataset.model_dump(mode="json", exclude={"root"})}
+    if listing is not None:
+        inputs["listing"] = listing.fingerprint
+    if dataset.name in ("cifar10", "cifar100") or (listing is not None and listing.has_test):
+        del inputs["test_fraction"]  # it brings its own test split
+    with store.build("dataset", inputs, progress) as draft:
+        if draft.finished is None:
+            source = _read(dataset, settings, listing, store=store, draft=draft, progress=progress)
+            asset, test = _make(source, dataset, inputs, store=store, draft=draft, progress=progress)
+        else:
+            asset = draft.finished
+            try:
+                test = store.open("test-split", inputs)
+            except AssetMissing:
+                raise AssetError(
+                    f"the test split of {asset.folder} is gone; delete that folder and run again"
+                ) from None
+    request = dataset.model_dump(mode="json")
+    store.remember("dataset", request, asset)
+    store.remember("test-split", request, test)
+    return _from_asset(asset)
+
+
+def open_dataset(dataset: config.Dataset, store: AssetStore) -> Dataset:
+    """The data set as it was last prepared; looks at nothing but the asset. Raises AssetMissing, AssetError."""
+    return _from_asset(store.recall("dataset", dataset.model_dump(mode="json")))
+
+
+def _from_asset(asset: Asset) -> Dataset:
+    def tensor(name: str) -> Tensor:
+        return torch.from_numpy(asset.array(name))
+
+    return Dataset(
+        train_images=tensor("train_images"),
+        train_labels=tensor("train_labels"),
+        validation_images=tensor("validation_images"),
+        validation_labels=tensor("validation_labels"),
+        class_names=tuple(json.loads(asset.read("classes.json"))),
+        mean=tuple(asset.facts["mean"]),
+        std=tuple(asset.facts["std"]),
+        sha256=asset.sha256,
+        train_digests=asset.array("train_digests"),
+        warnings=tuple(asset.facts["warnings"]),
+        folder=asset.folder,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """All images of a source; those of its own test split, if it has one, from row n_train on."""
+
+    images: NDArray[np.uint8]  # (N, 3, H, W)
+    labels: NDArray[np.int64]  # (N,)
+    rows: NDArray[np.int64]  # those that could be read
+    n_train: int
+    class_names: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def _make(
+    source: "_Images", dataset: config.Dataset, inputs: Json, *, store: AssetStore, draft: Draft, progress: Progress
+) -> tuple[Asset, Asset]:
+    split = split_rows(
+        source.labels,
+        source.rows,
+        n_train=source.n_train,
+        class_names=source.class_names,
+        validation_fraction=dataset.validation_fraction,
+        test_fraction=dataset.test_fraction,
+        seed=dataset.split_seed,
+    )
+    # The test split is finished first: whoever finds the data set finds it too, killed makers included.
+    with store.build("test-split", inputs, progress) as test_draft:
+        test = test_draft.finished
+        if test is None:
+            test_draft.write_rows("images", source.images, split.test)
+            test_draft.write_array("labels", source.labels[split.test])
+            test = test_draft.commit({"images": len(split.test)})
+    for name, rows in (("train", split.train), ("validation", split.validation)):
+        draft.write_rows(f"{name}_images", source.images, rows)
+        draft.write_array(f"{name}_labels", source.labels[rows])
+    train = np.load(draft.folder / "train_images.npy", mmap_mode="r")
+    draft.write_array("train_digests", row_digests(train, source.labels[split.train]))
+    draft.write("classes.json", json.dumps(source.class_names).encode())
+    mean, std = _mean_and_std(train)
+    facts = {
+        "mean": mean,
+        "std": std,
+        "warnings": source.warnings,
+        "images": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
+    }
+    for warning in source.warnings:
+        progress.warn(warning)
+    return draft.commit(facts, drop=("decoded.npy", "readable.npy")), test
+
+
+def _read(
+    dataset: config.Dataset,
+    settings: Settings,
+    listing: Listing | None,
+    *,
+    store: AssetStore,
+    draft: Draft,
+    progress: Progress,
+) -> _Images:
+    if listing is not None:
+        decoded = decode_folder(listing, dataset.image_size, draft, progress)
+        return _Images(
+            images=decoded.images,
+            labels=listing.labels,
+            rows=decoded.rows,
+            n_train=listing.n_train,
+            class_names=listing.class_names,
+            warnings=decoded.warnings,
+        )
+    if dataset.name == "digits":
+        return _digits()
+    assert dataset.name != "folder", "a folder has a listing"
+    images, labels, n_train, class_names = load_cifar(dataset.name, _root(dataset, settings), store, progress)
+    return _Images(images=images, labels=labels, rows=np.arange(len(labels)), n_train=n_train, class_names=class_names)
+
+
+def _digits() -> _Images:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # the file's values are 0 to 16
+    labels = digits.target.astype(np.int64)
+    return _Images(
+        images=np.repeat(grey[:, None], 3, axis=1),
+        labels=labels,
+        rows=np.arange(len(labels)),
+        n_train=len(labels),
+        class_names=tuple(str(name) for name in digits.target_names),
+    )
+
+
+def _root(dataset: config.Dataset, settings: Settings) -> Path:
+    """Where the images are; downloads without a root go to the folder `data`."""
+    return settings.data_path(dataset.root if dataset.root is not None else "data")
+
+
+def _mean_and_std(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Of each colour, in [0, 1] pixels; from counts of the 256 values, hence exact and without a float copy."""
+    means, deviations = [], []
+    values = np.arange(256) / 255
+    for channel in range(3):
+        counts = np.zeros(256, dtype=np.int64)
+        for start in range(0, len(images), 1024):
+            counts += np.bincount(images[start : start + 1024, channel].ravel(), minlength=256)
+        mean = float((counts * values).sum() / counts.sum())
+        variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
+        means.append(mean)
+        # A colour that never varies has nothing to scale.
+        deviations.append(variance**0.5 or 1.0)
+    return means, deviations

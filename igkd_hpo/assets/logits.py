@@ -1,0 +1,103 @@
+"""The teacher's logits for every view of every training image, made once where a study earns that back."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from igkd_hpo.assets.dataset import Dataset, row_digests
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.rows import check_rows
+from igkd_hpo.assets.store import Asset, AssetStore
+from igkd_hpo.assets.teacher import Teacher, teacher_identity
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
+from igkd_hpo.distillation.models import to_pixels
+from igkd_hpo.distillation.training import OnlineLogits
+from igkd_hpo.errors import AssetMissing
+
+_SCHEMA = 1
+_LARGEST_TABLE = 2 << 30  # bytes: every worker of a host shares it in memory, and each GPU holds one
+# Of all trial epochs, the share that is left when pruning is done. Making a table costs as many passes of the teacher
+# over the images as there are views; online costs one pass in each epoch.
+_EPOCHS_LEFT = 0.6
+_PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two marks of progress that survive a kill
+
+
+def uses_logits(study: Study) -> bool:
+    """Whether any trial of the study can have an alpha above 0."""
+    setting = study.hyperparameters.alpha
+    highest = max(setting.corners()) if hasattr(setting, "corners") else setting
+    return highest > 0 or not {"kd", "kd_ig", "paper"}.isdisjoint(study.controls)
+
+
+def wants_table(study: Study, dataset: Dataset) -> bool:
+    """Whether the logits are to be made beforehand: as the study says, or, for `auto`, where it costs less."""
+    if study.teacher.logits != "auto":
+        return study.teacher.logits == "cached"
+    views = n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
+    size = len(dataset.train_images) * views * dataset.num_classes * np.dtype(np.float16).itemsize
+    epochs = study.n_trials * study.training.epochs * _EPOCHS_LEFT
+    return uses_logits(study) and views < epochs and size <= _LARGEST_TABLE
+
+
+def prepare_logits(
+    study: Study, dataset: Dataset, teacher: Teacher, store: AssetStore, *, device: torch.device, progress: Progress
+) -> Asset | None:
+    """The table `logits.npy`, float16 (N, n_views, K), made if it is not there yet; None where they are made online.
+
+    Column v is the view with index v of `distillation.augmentation`; the numbers are those that `OnlineLogits` gives,
+    because it makes them. Raises AssetError.
+    """
+    if not wants_table(study, dataset):
+        return None
+    with store.build("logits", _inputs(study, dataset, teacher.sha256), progress) as draft:
+        if draft.finished is not None:
+            return check_rows(draft.finished, dataset)
+        padding, flip = study.augmentation.crop_padding, study.augmentation.horizontal_flip
+        views, images = n_views(padding, flip), len(dataset.train_images)
+        table = draft.table(
+            logits=(np.float16, (images, views, dataset.num_classes)),
+            digests=(np.uint64, (images,)),
+        )
+        one_image = views * dataset.train_images[0].numel() * 4
+        at_once = max(1, _PIXEL_BYTES[device.type] // one_image)
+        online = OnlineLogits(teacher.network.to(device))
+        with progress.task(f"teacher logits of {views} views", images) as advance:
+            advance(table.rows_done)
+            while table.rows_done < images:
+                rows = slice(table.rows_done, table.rows_done + at_once)
+                clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
+                every = views_from_index(torch.arange(views, device=device).repeat(len(clean)), padding, flip)
+                pixels = to_pixels(apply_views(clean.to(device).repeat_interleave(views, dim=0), every, padding))
+                logits = online.logits(torch.arange(0), every, pixels).half().cpu()
+                table.append(
+                    logits=logits.reshape(len(clean), views, dataset.num_classes).numpy(),
+                    digests=row_digests(clean.numpy(), labels.numpy()),
+                )
+                advance(len(clean))
+        return check_rows(draft.commit({"views": views, "device": device.type}), dataset)
+
+
+def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
+    """The table that was made for this teacher and these views; None where the logits are made online.
+
+    `auto` takes a table wherever one is there, since both give the same numbers. Raises AssetMissing, AssetError.
+    """
+    if study.teacher.logits == "online":
+        return None
+    try:
+        return check_rows(store.open("logits", _inputs(study, dataset, teacher_sha256)), dataset)
+    except AssetMissing:
+        if study.teacher.logits == "cached":
+            raise
+        return None
+
+
+def _inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, Any]:
+    return {
+        "schema": _SCHEMA,
+        "dataset": dataset.sha256,
+        "teacher": teacher_identity(study, teacher_sha256),
+        "augmentation": study.augmentation.model_dump(mode="json"),
+    }

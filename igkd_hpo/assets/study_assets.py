@@ -1,0 +1,157 @@
+"""All that a study needs before its first trial: made by `prepare_assets`, read by `open_assets`."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from igkd_hpo.assets.attribution_maps import completeness_warning, open_maps, prepare_maps
+from igkd_hpo.assets.dataset import Dataset, open_dataset, prepare_dataset
+from igkd_hpo.assets.logits import open_logits, prepare_logits
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.store import Asset, AssetStore
+from igkd_hpo.assets.teacher import Teacher, open_teacher, prepare_teacher, teacher_asset
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.training import CachedLogits, OnlineLogits, Teaching, TrainingData
+from igkd_hpo.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetSummary:
+    """What was made or found, as plain JSON values.
+
+    Args:
+        teacher_accuracy: on the validation images, a fraction.
+        image_size: height and width, in pixels.
+        logits: `cached` in a table, or computed `online`.
+        completeness: median error of the attribution maps, a fraction; None where there are none.
+        seconds: that this took.
+        folders: of the assets.
+    """
+
+    dataset_sha256: str
+    teacher_sha256: str
+    teacher_accuracy: float
+    teacher_parameters: int
+    n_train: int
+    n_validation: int
+    num_classes: int
+    image_size: tuple[int, int]
+    logits: Literal["cached", "online"]
+    completeness: float | None
+    warnings: list[str]
+    seconds: float
+    folders: list[str]
+
+
+def prepare_assets(study: Study, settings: Settings, *, device: str, progress: Progress) -> AssetSummary:
+    """Make what is missing and check what is there.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:<n>`.
+
+    Raises:
+        DataError, UsageError, TeacherError: the data or the teacher cannot be used.
+        AssetError: an asset is damaged or cannot be written.
+    """
+    start = time.perf_counter()
+    store = AssetStore(settings.paths.assets)
+    on = torch.device(device)
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    teacher = prepare_teacher(study, dataset, settings, store, device=on, progress=progress)
+    logits = prepare_logits(study, dataset, teacher, store, device=on, progress=progress)
+    maps = prepare_maps(study, dataset, teacher, store, device=on, progress=progress)
+    warnings = list(dataset.warnings)
+    if maps is not None and (coarse := completeness_warning(maps)) is not None:
+        progress.warn(coarse)
+        warnings.append(coarse)
+    return AssetSummary(
+        dataset_sha256=dataset.sha256,
+        teacher_sha256=teacher.sha256,
+        teacher_accuracy=teacher.validation_accuracy,
+        teacher_parameters=teacher.parameters,
+        n_train=len(dataset.train_images),
+        n_validation=len(dataset.validation_images),
+        num_classes=dataset.num_classes,
+        image_size=dataset.image_size,
+        logits="online" if logits is None else "cached",
+        completeness=None if maps is None else float(maps.facts["completeness"]["median"]),
+        warnings=warnings,
+        seconds=time.perf_counter() - start,
+        folders=[
+            str(folder)
+            for folder in (dataset.folder, teacher.folder, logits and logits.folder, maps and maps.folder)
+            if folder
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Assets:
+    """A study's assets, opened; arrays are memory-mapped, and the teacher's network is built only when it is asked for.
+
+    Args:
+        teacher_sha256: of the teacher's weights.
+        teacher_parameters: how many numbers it has learned.
+    """
+
+    study: Study
+    settings: Settings
+    dataset: Dataset
+    teacher_sha256: str
+    teacher_parameters: int
+    logits: Asset | None
+    maps: Asset | None
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The teacher, on the CPU. Raises UsageError where its code is not allowed here."""
+        return open_teacher(self.study, self.dataset, self.settings, AssetStore(self.settings.paths.assets))
+
+    def training_data(self, device: torch.device) -> TrainingData:
+        """The images and maps, on the device."""
+
+        def on_device(tensor: Tensor) -> Tensor:
+            return tensor.to(device)
+
+        maps = None if self.maps is None else on_device(torch.from_numpy(self.maps.array("maps")))
+        return TrainingData(
+            images=on_device(self.dataset.train_images),
+            labels=on_device(self.dataset.train_labels),
+            maps=maps,
+            validation_images=on_device(self.dataset.validation_images),
+            validation_labels=on_device(self.dataset.validation_labels),
+        )
+
+    def teaching(self, device: torch.device) -> Teaching:
+        """Where trials get the teacher's logits from: the table, or the teacher itself, on the device."""
+        if self.logits is None:
+            return OnlineLogits(self.teacher.network.to(device))
+        augmentation = self.study.augmentation
+        table = torch.from_numpy(self.logits.array("logits")).to(device)
+        return CachedLogits(table, augmentation.crop_padding, augmentation.horizontal_flip)
+
+
+def open_assets(study: Study, settings: Settings) -> Assets:
+    """What `prepare_assets` made, checksums and the order of rows verified; looks at neither images nor checkpoints.
+
+    Raises:
+        AssetMissing: it was not prepared here.
+        AssetError: something is damaged; the message names the folder to delete.
+    """
+    store = AssetStore(settings.paths.assets)
+    dataset = open_dataset(study.dataset, store)
+    teacher = teacher_asset(study, dataset, store)
+    teacher_sha256 = str(teacher.facts["sha256"])
+    return Assets(
+        study=study,
+        settings=settings,
+        dataset=dataset,
+        teacher_sha256=teacher_sha256,
+        teacher_parameters=int(teacher.facts["parameters"]),
+        logits=open_logits(study, dataset, teacher_sha256, store),
+        maps=open_maps(study, dataset, teacher_sha256, store),
+    )

@@ -1,0 +1,225 @@
+"""The teacher: trained here, or given; kept with the hash of its weights, which a study pins."""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from igkd_hpo.assets.dataset import Dataset
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
+from igkd_hpo.assets.teacher_check import check_teacher
+from igkd_hpo.assets.teacher_network import build_body, check_output, load_given_body, unwrap, wrap
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.models import Network, count_parameters
+from igkd_hpo.distillation.training import NonFiniteLoss, Recipe, Training, TrainingData, resolve_precision
+from igkd_hpo.errors import AssetError, TeacherError
+from igkd_hpo.settings import Settings
+
+_SCHEMA = 1  # of the recipe and the file: raise it when the same inputs would give another teacher
+_WEIGHTS = "weights.pt"
+_CHECKPOINT = "training.pt"
+# Not the students' training.seed: an exported file carries its trial's seed, and must find the same teacher.
+_SEED = 0
+_BATCH_SIZE = 128
+_FEWEST_STEPS = 8  # in an epoch: few images go in smaller batches, down to 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A network that is frozen and in evaluation mode, and what is known of it.
+
+    Args:
+        network: on the CPU when opened.
+        sha256: of its weights, see `weights_hash`.
+        validation_accuracy: a fraction.
+        parameters: how many numbers it has learned.
+        folder: where it is kept.
+    """
+
+    network: Network
+    sha256: str
+    validation_accuracy: float
+    parameters: int
+    folder: Path
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state dict's names, types, shapes and numbers, in hexadecimal; files and layouts do not count."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def prepare_teacher(
+    study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, device: torch.device, progress: Progress
+) -> Teacher:
+    """The study's teacher, trained or taken in if it is not there yet, and checked against guessing.
+
+    Raises:
+        TeacherError: it learned nothing, or its training diverged.
+        DataError, UsageError: its checkpoint, weights or code cannot be used.
+        AssetError: the asset is damaged or cannot be written.
+    """
+    make = _train if _is_trained_here(study) else _take_in
+    asset = make(study, dataset, settings, store, device=device, progress=progress)
+    store.remember("teacher", _request(study, dataset), asset)
+    return _from_asset(asset, study, dataset, settings)
+
+
+def open_teacher(study: Study, dataset: Dataset, settings: Settings, store: AssetStore) -> Teacher:
+    """The teacher as it was last prepared. Raises AssetMissing, AssetError, and UsageError (see `build_body`)."""
+    return _from_asset(teacher_asset(study, dataset, store), study, dataset, settings)
+
+
+def teacher_asset(study: Study, dataset: Dataset, store: AssetStore) -> Asset:
+    """What `open_teacher` opens; its facts hold sha256, validation_accuracy and parameters, with no network built."""
+    return store.recall("teacher", _request(study, dataset))
+
+
+def teacher_identity(study: Study, teacher_sha256: str) -> dict[str, Any]:
+    """All that the teacher's answers depend on: its weights and what its input goes through before them."""
+    return {
+        "weights": teacher_sha256,
+        "architecture": study.teacher.architecture,
+        **study.teacher.model_dump(mode="json", include={"normalize", "input_size"}),
+    }
+
+
+def _is_trained_here(study: Study) -> bool:
+    return study.teacher.checkpoint is None and study.teacher.architecture == "mobilenet_v2"
+
+
+def _request(study: Study, dataset: Dataset) -> dict[str, Any]:
+    """What decides the teacher, before anything of it is looked at; how its logits are kept does not."""
+    request: dict[str, Any] = {
+        "schema": _SCHEMA,
+        "dataset": dataset.sha256,
+        "teacher": study.teacher.model_dump(mode="json", exclude={"logits"}),
+    }
+    if _is_trained_here(study):
+        request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": _SEED}
+    else:
+        del request["teacher"]["epochs"]
+    return request
+
+
+def _from_asset(asset: Asset, study: Study, dataset: Dataset, settings: Settings) -> Teacher:
+    state = torch.load(io.BytesIO(asset.read(_WEIGHTS)), map_location="cpu", weights_only=True)
+    body = build_body(study.teacher, dataset.num_classes, settings, state=state)
+    return Teacher(
+        network=wrap(body, study.teacher, (dataset.mean, dataset.std)),
+        sha256=str(asset.facts["sha256"]),
+        validation_accuracy=float(asset.facts["validation_accuracy"]),
+        parameters=int(asset.facts["parameters"]),
+        folder=asset.folder,
+    )
+
+
+def _take_in(
+    study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, device: torch.device, progress: Progress
+) -> Asset:
+    body = load_given_body(study.teacher, dataset.num_classes, settings)
+    request = _request(study, dataset)
+    del request["teacher"]["checkpoint"]  # the weights count, not where they lie
+    with store.build("teacher", {**request, "weights": weights_hash(body.state_dict())}, progress) as draft:
+        if draft.finished is not None:
+            return draft.finished
+        network = wrap(body, study.teacher, (dataset.mean, dataset.std)).to(device)
+        check_output(network, dataset.image_size, dataset.num_classes, study.teacher.architecture)
+        progress.note("measuring the teacher's accuracy")
+        return _commit(draft, network, dataset, device=device, facts={"source": study.teacher.checkpoint or "own"})
+
+
+def _train(
+    study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, device: torch.device, progress: Progress
+) -> Asset:
+    with store.build("teacher", _request(study, dataset), progress) as draft:
+        if draft.finished is not None:
+            return draft.finished
+        with torch.random.fork_rng([]):
+            torch.manual_seed(_SEED)
+            body = build_body(study.teacher, dataset.num_classes, settings)
+        network = wrap(body, study.teacher, (dataset.mean, dataset.std)).requires_grad_(True)
+        recipe = _recipe(study, len(dataset.train_images), device)
+        training = Training(network, _training_data(dataset), recipe, device=device, teaching=None)
+        _go_on(training, draft)
+        with progress.task("training the teacher", recipe.epochs) as advance:
+            advance(training.completed_epochs)
+            try:
+                for _ in training.epochs():
+                    draft.write(_CHECKPOINT, _to_bytes(training.state_dict()))
+                    advance(1)
+            except NonFiniteLoss as error:
+                raise TeacherError(
+                    f"the teacher's training diverged in epoch {error.epoch}; "
+                    "check the images and teacher.normalize, or give teacher.checkpoint"
+                ) from error
+        network.eval().requires_grad_(False)
+        return _commit(draft, network, dataset, device=device, facts={"source": "trained here", "device": device.type})
+
+
+def _recipe(study: Study, n_images: int, device: torch.device) -> Recipe:
+    return Recipe(
+        epochs=study.teacher.epochs,
+        batch_size=max(16, min(_BATCH_SIZE, n_images // _FEWEST_STEPS)),
+        optimizer="sgd",
+        schedule="one_cycle",
+        learning_rate=0.1,
+        weight_decay=5e-4,
+        temperature=1.0,
+        alpha=0.0,
+        overlay_probability=0.0,
+        overlay_strength=0.0,
+        crop_padding=study.augmentation.crop_padding,
+        horizontal_flip=study.augmentation.horizontal_flip,
+        seed=_SEED,
+        precision=resolve_precision(study.training.precision, device),
+        channels_last=True,
+    )
+
+
+def _training_data(dataset: Dataset) -> TrainingData:
+    return TrainingData(
+        images=dataset.train_images,
+        labels=dataset.train_labels,
+        maps=None,
+        validation_images=dataset.validation_images,
+        validation_labels=dataset.validation_labels,
+    )
+
+
+def _go_on(training: Training, draft: Draft) -> None:
+    kept = draft.read(_CHECKPOINT)
+    if kept is None:
+        return
+    try:
+        training.load_state_dict(torch.load(io.BytesIO(kept), map_location=training.device, weights_only=True))
+    except Exception as error:  # a damaged file shows itself in many ways
+        raise AssetError(f"{draft.folder / _CHECKPOINT} is damaged; delete {draft.folder} and run again") from error
+
+
+def _commit(draft: Draft, network: Network, dataset: Dataset, *, device: torch.device, facts: Json) -> Asset:
+    measured = check_teacher(network, dataset, device=device)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in unwrap(network).state_dict().items()}
+    draft.write(_WEIGHTS, _to_bytes(state))
+    known = {
+        "sha256": weights_hash(state),
+        "validation_accuracy": measured,
+        "parameters": count_parameters(network),
+    }
+    return draft.commit({**facts, **known}, drop=(_CHECKPOINT,))
+
+
+def _to_bytes(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""Is the teacher fit to teach? It must beat guessing, on the validation images, beyond doubt."""
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binomtest
+from torch import Tensor
+
+from igkd_hpo.assets.dataset import Dataset
+from igkd_hpo.distillation.evaluation import accuracy, predict
+from igkd_hpo.distillation.models import Network
+from igkd_hpo.errors import TeacherError
+
+_P_VALUE = 0.001  # one-sided; of a thousand teachers that guess the most common class, one would pass
+_PROBED = 1000  # validation images that the search for a cause looks at
+_NORMALIZATIONS = {
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "[[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]] (ImageNet's)": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+def check_teacher(network: Network, dataset: Dataset, *, device: torch.device) -> float:
+    """The teacher's accuracy on the validation images, a fraction.
+
+    Raises:
+        TeacherError: it is not better than always guessing the most common class (binomial test, p >= 0.001); the
+            message names both numbers and what is likely wrong.
+    """
+    labels = dataset.validation_labels
+    logits = predict(network, dataset.validation_images, device=device)
+    measured = accuracy(logits, labels)
+    counts = torch.bincount(labels, minlength=dataset.num_classes)
+    share = counts.max().item() / len(labels)
+    right = round(measured * len(labels))
+    if _is_better(right, len(labels), share):
+        return measured
+    if not _is_better(len(labels), len(labels), share):
+        raise TeacherError(
+            f"{len(labels)} validation images are too few to tell whether the teacher learned anything; "
+            "raise dataset.validation_fraction or add images"
+        )
+    raise TeacherError(
+        f"the teacher gets {measured:.1%} of {len(labels)} validation images right, and always guessing "
+        f"{dataset.class_names[int(counts.argmax())]!r} gets {share:.1%}: it has nothing to teach; "
+        + _likely_cause(network, dataset, logits, measured, device)
+    )
+
+
+def _is_better(right: int, total: int, share: float) -> bool:
+    return bool(binomtest(right, total, share, alternative="greater").pvalue < _P_VALUE)
+
+
+def _likely_cause(network: Network, dataset: Dataset, logits: Tensor, measured: float, device: torch.device) -> str:
+    permuted = _best_permutation(logits, dataset.validation_labels, dataset.num_classes)
+    if permuted > max(0.5, 2 * measured):
+        return (
+            f"with its classes in another order it would get {permuted:.1%}: it was trained with other class numbers; "
+            f"here they are {', '.join(dataset.class_names[:10])}{' …' if dataset.num_classes > 10 else ''}"
+        )
+    images = dataset.validation_images[:_PROBED]
+    labels = dataset.validation_labels[:_PROBED]
+    for name, (mean, std) in {"dataset": (dataset.mean, dataset.std), **_NORMALIZATIONS}.items():
+        other = Network(network.body, mean, std).eval()
+        found = accuracy(predict(other, images, device=device), labels)
+        if found > max(0.5, 2 * measured):
+            return f"with teacher.normalize {name} it would get {found:.1%}"
+    return "check teacher.normalize, teacher.input_size, the order of the classes, or train it for more epochs"
+
+
+def _best_permutation(logits: Tensor, labels: Tensor, num_classes: int) -> float:
+    """The accuracy if every class number were exchanged for the one that fits best."""
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(confusion, (labels.numpy(), logits.argmax(dim=1).numpy()), 1)
+    rows, columns = linear_sum_assignment(confusion, maximize=True)
+    return float(confusion[rows, columns].sum() / len(labels))

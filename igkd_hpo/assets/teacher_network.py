@@ -1,0 +1,168 @@
+"""The teacher's network by its name in the study file: MobileNet-V2, a torchvision model, or people's own function."""
+
+import difflib
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from igkd_hpo.assets.checkpoint import layers_removed, load_weights, read_state_dict
+from igkd_hpo.config.study import Student as StudentSection
+from igkd_hpo.config.study import Teacher as TeacherSection
+from igkd_hpo.distillation.models import Network, mobilenet_v2
+from igkd_hpo.errors import DataError, UsageError, first_line
+from igkd_hpo.settings import Settings
+
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+class Resized(nn.Module):
+    """A body that sees its input resized to a square: bilinear with antialias, so gradients pass through it."""
+
+    def __init__(self, body: nn.Module, size: int) -> None:
+        super().__init__()
+        self.body = body
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of (B, 3, H, W), whatever H and W are."""
+        resized = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
+        logits: Tensor = self.body(resized)
+        return logits
+
+
+def build_body(
+    teacher: TeacherSection, num_classes: int, settings: Settings, *, state: dict[str, Tensor] | None = None
+) -> nn.Module:
+    """The architecture; its weights are those of `state`, or whatever the architecture begins with.
+
+    Raises:
+        UsageError: no such architecture, or code that --allow-import does not name.
+        DataError: weights that do not fit.
+    """
+    name = teacher.architecture
+    if name == "mobilenet_v2":
+        cut = layers_removed(state) if state is not None else 0
+        body = mobilenet_v2(num_classes=num_classes, width=teacher.width, layers_removed=cut)
+    elif ":" in name:
+        body = _call_own_function(name, num_classes, settings)
+    else:
+        body = _torchvision_model(name, num_classes, own_weights=state is None and teacher.checkpoint is None)
+    if state is not None:
+        load_weights(body, state, path=Path(teacher.checkpoint or "teacher"), num_classes=num_classes)
+    return body
+
+
+def load_given_body(teacher: TeacherSection, num_classes: int, settings: Settings) -> nn.Module:
+    """A teacher that needs no training here: its checkpoint's weights, or those its architecture brings.
+
+    Raises:
+        UsageError, DataError: as `build_body` and `read_state_dict`.
+    """
+    state = read_state_dict(settings.data_path(teacher.checkpoint)) if teacher.checkpoint is not None else None
+    return build_body(teacher, num_classes, settings, state=state)
+
+
+def wrap(body: nn.Module, teacher: TeacherSection, statistics: Statistics) -> Network:
+    """The body with its normalisation and input size; frozen and in evaluation mode.
+
+    Args:
+        statistics: mean and standard deviation of the training images.
+    """
+    mean, std = normalization(teacher, statistics)
+    network = Network(body if teacher.input_size is None else Resized(body, teacher.input_size), mean, std)
+    # The one layout that every teacher has, however it came about: kernels differ in their last bits between layouts.
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def unwrap(network: Network) -> nn.Module:
+    """The body that `wrap` wrapped: what a state dict of the teacher belongs to."""
+    return network.body.body if isinstance(network.body, Resized) else network.body
+
+
+def normalization(network: TeacherSection | StudentSection, statistics: Statistics) -> Statistics:
+    """Mean and standard deviation, in [0, 1] pixels, that a network's `normalize` means."""
+    if network.normalize == "dataset":
+        return statistics
+    if network.normalize == "none":
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return network.normalize
+
+
+def check_output(network: Network, image_size: tuple[int, int], num_classes: int, name: str) -> None:
+    """Let two black images through. Raises DataError when they do not come out as logits (2, num_classes)."""
+    device = network.mean.device
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(2, 3, *image_size, device=device))
+    except Exception as error:  # whatever somebody's network raises on an input that it is not made for
+        raise DataError(
+            f"the teacher {name} fails on images of {image_size[1]}x{image_size[0]} ({first_line(error)}); "
+            "set teacher.input_size to the size it was made for"
+        ) from error
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, num_classes):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise DataError(f"the teacher {name} gives {shape} for 2 images; it must give logits (2, {num_classes})")
+
+
+def _torchvision_model(name: str, num_classes: int, *, own_weights: bool) -> nn.Module:
+    import torchvision.models
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        near = difflib.get_close_matches(name, [*known, "mobilenet_v2"], n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UsageError(
+            f"teacher.architecture {name!r} is no torchvision model{hint}; "
+            "write mobilenet_v2, a torchvision name such as resnet18, or module:function of your own code"
+        )
+    if not own_weights:
+        body: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+        return body
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    categories = len(weights.meta["categories"])
+    if categories != num_classes:
+        raise DataError(
+            f"torchvision's weights of {name} are for {categories} classes and the dataset has {num_classes}; "
+            "give teacher.checkpoint, a state dict fine-tuned on these classes"
+        )
+    try:
+        body = torchvision.models.get_model(name, weights=weights)
+    except (OSError, RuntimeError) as error:
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        raise DataError(
+            f"the weights of {name} could not be downloaded ({first_line(error)}); "
+            f"put {weights.url} into {cache} by hand and run again"
+        ) from error
+    return body
+
+
+def _call_own_function(name: str, num_classes: int, settings: Settings) -> nn.Module:
+    module_name, _, function_name = name.partition(":")
+    top = module_name.partition(".")[0]
+    if top not in settings.allow_import:
+        raise UsageError(
+            f"teacher.architecture {name!r} is code of the module {top}, which this machine was not told to trust; "
+            f"if you do, add --allow-import {top} (or set IGKD_HPO_ALLOW_IMPORT={top})"
+        )
+    # A module beside the study is found however the command was started; at the end, it hides no installed one.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+        takes = inspect.signature(function).parameters
+        body = function(num_classes=num_classes) if "num_classes" in takes else function()
+    except Exception as error:  # anything that somebody's code raises is told by name
+        raise UsageError(
+            f"teacher.architecture {name!r} cannot be used: {type(error).__name__}: "
+            f"{first_line(error)}; mend that code, or the name"
+        ) from error
+    if not isinstance(body, nn.Module):
+        raise UsageError(
+            f"teacher.architecture {name!r} returned {type(body).__name__}; it must return a torch.nn.Module"
+        )
+    return body
