@@ -19,9 +19,11 @@ def choose_device(name: str, slot: int = 0) -> torch.device:
     except RuntimeError:
         raise UsageError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
-        if device.index is None and gpus:
+        # "cuda" alone has no index, which torch's own annotations do not say.
+        index: int | None = device.index
+        if index is None and gpus:
             return torch.device("cuda", slot % gpus)
-        if device.index is None or device.index >= gpus:
+        if index is None or index >= gpus:
             raise UsageError(f"device {name!r} is not on this machine, which has {gpus} usable GPUs; use auto or cpu")
     elif device.type != "cpu":
         raise UsageError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")

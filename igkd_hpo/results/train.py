@@ -90,7 +90,7 @@ def train_student(
 
     test_accuracy = None
     if test:
-        from igkd_hpo.assets.dataset import TestPurpose, open_test
+        from igkd_hpo.assets.test_split import TestPurpose, open_test
 
         images, labels = open_test(study.dataset, settings, purpose=TestPurpose.TRAIN_TEST)
         test_accuracy = accuracy(predict(trial.training.network, images, device=chosen), labels)

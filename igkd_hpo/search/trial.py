@@ -7,8 +7,9 @@ import numpy.typing as npt
 import torch
 
 from igkd_hpo.assets.study_assets import Assets
+from igkd_hpo.assets.teacher_network import normalization
 from igkd_hpo.config.space import Number
-from igkd_hpo.config.study import Execution, Normalize, Study
+from igkd_hpo.config.study import Execution, Study
 from igkd_hpo.distillation.models import Network, count_parameters, mobilenet_v2
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.training import Recipe, Training, resolve_precision
@@ -45,19 +46,9 @@ def make_execution(study: Study, device: torch.device) -> Execution:
     )
 
 
-def normalization(normalize: Normalize, assets: Assets) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation, each of shape (3,), that a network's input is normalised with."""
-    if normalize == "dataset":
-        return assets.dataset.mean, assets.dataset.std
-    if normalize == "none":
-        return torch.zeros(3), torch.ones(3)
-    mean, std = normalize
-    return torch.tensor(mean), torch.tensor(std)
-
-
 def make_student(study: Study, hyperparameters: dict[str, Number], assets: Assets, *, seed: int) -> Network:
     """A student with fresh weights, drawn from `seed`."""
-    mean, std = normalization(study.student.normalize, assets)
+    mean, std = normalization(study.student, (assets.dataset.mean, assets.dataset.std))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = mobilenet_v2(
@@ -139,7 +130,7 @@ def overlay_examples(assets: Assets, *, strength: float, count: int) -> OverlayE
 
 def _rank_within_class(labels: torch.Tensor) -> torch.Tensor:
     rank = torch.zeros_like(labels)
-    for label in labels.unique():
+    for label in range(int(labels.max()) + 1):
         chosen = labels == label
         rank[chosen] = torch.arange(int(chosen.sum()))
     return rank
