@@ -61,12 +61,19 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, _WrongUsage):
             command = f"{arguments[0]} " if arguments[0] in COMMANDS else ""
-            message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+            message = error.format_message().rstrip(".") + _given(error, arguments)  # type: ignore[attr-defined]
             _fail(error, f"{message}; see igkd-hpo {command}--help", ExitCode.USAGE)
         name = type(error).__name__
         _fail(
             error, f"{name}: {error or 'no message'}; please report this defect; --debug shows where", ExitCode.FAILED
         )
+
+
+def _given(error: Exception, arguments: list[str]) -> str:
+    """The value that a flag was refused for, which typer's message leaves out."""
+    flags = getattr(getattr(error, "param", None), "opts", ())
+    values = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in flags]
+    return f" (got {values[-1]!r})" if values else ""
 
 
 def _fail(error: BaseException, message: str, code: ExitCode) -> None:

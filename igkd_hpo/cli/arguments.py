@@ -1,6 +1,7 @@
 """Arguments and options that several commands share, and how the name of a study becomes a study."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from igkd_hpo.config.builtin import DEFAULT, builtin_studies
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.storage import check_url, open_storage
 from igkd_hpo.search.study import SearchStudy, latest_study, open_study, study_names
 from igkd_hpo.settings import Settings
 
