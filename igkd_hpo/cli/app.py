@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib import import_module
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -72,7 +73,7 @@ def main() -> None:
 def _given(error: Exception, arguments: list[str]) -> str:
     """The value that a flag was refused for, which typer's message leaves out."""
     flags = getattr(getattr(error, "param", None), "opts", ())
-    values = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in flags]
+    values = [value for flag, value in pairwise(arguments) if flag in flags]
     return f" (got {values[-1]!r})" if values else ""
 
 

@@ -52,12 +52,14 @@ def study_to_run(text: str | None, settings: Settings) -> Study:
     builtin = builtin_studies()
     if name in builtin:
         return read_study(builtin[name])
-    storage = open_storage(settings.storage_url, create=False)
-    if name in study_names(storage):
+    check_url(settings.storage_url)
+    known: list[str] = []
+    with suppress(UsageError):  # no database yet holds no studies
+        storage = open_storage(settings.storage_url, create=False)
+        known = study_names(storage)
+    if name in known:
         return open_study(storage, name).config
-    raise UsageError(
-        f"no study named {name!r}{near(name, [*builtin, *study_names(storage)])}; give a file or one of them"
-    )
+    raise UsageError(f"no study named {name!r}{near(name, [*builtin, *known])}; give a file or one of them")
 
 
 def existing_study(text: str | None, settings: Settings) -> SearchStudy:
