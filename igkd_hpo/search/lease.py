@@ -19,7 +19,7 @@ from igkd_hpo.errors import StorageError
 from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.pruner import why_pruned
-from igkd_hpo.search.study import SURPLUS, SearchStudy, count, ended_trials
+from igkd_hpo.search.study import SearchStudy, count, ended_trials
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 JSON = Any
@@ -276,7 +276,7 @@ class Leases:
             if trial is None:
                 return False
             if trial.state is not TrialState.RUNNING:
-                return True
+                return accuracy is None or trial.value == accuracy
             if state is TrialState.PRUNED:
                 accuracy = self._last_accuracy(trial)
             elif state is TrialState.COMPLETE and "reason" in trial.user_attrs:
@@ -352,7 +352,7 @@ class Leases:
     def _end_surplus(self, trials: list[FrozenTrial]) -> None:
         for trial in trials:
             if not trial.state.is_finished():
-                self._annotate(trial._trial_id, {"reason": SURPLUS})
+                self._annotate(trial._trial_id, {"reason": "surplus"})
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def _take(self, connection: Connection, worker: Worker, trials: list[FrozenTrial], leased: set[int]) -> Claim:

@@ -26,9 +26,6 @@ from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, mask, storage_errors
 
-SURPLUS = "surplus"
-"""Why a trial that nobody needs any more ended as FAIL."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class AssetPins:
@@ -196,7 +193,7 @@ def create_or_open(
         if pins is not None:
             _pin(existing, pins)
         storage.set_study_user_attr(existing.study_id, "launched", datetime.now(UTC).isoformat())
-    return SearchStudy(storage, study.name)
+        return SearchStudy(storage, study.name)
 
 
 def open_study(storage: SharedStorage, name: str) -> SearchStudy:
@@ -239,8 +236,8 @@ def next_version(storage: SharedStorage, name: str) -> str:
 
 
 def ended_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that ran to some end, in the order of their ends; surplus ones never ran."""
-    ended = [trial for trial in trials if trial.state.is_finished() and trial.user_attrs.get("reason") != SURPLUS]
+    """COMPLETE, PRUNED and FAIL trials, in the order of their ends."""
+    ended = [trial for trial in trials if trial.state.is_finished()]
     return sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))  # noqa: DTZ901 - Optuna's are naive
 
 

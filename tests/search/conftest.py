@@ -73,3 +73,11 @@ def elsewhere() -> Callable[[str], Worker]:
         return Worker(name=name, process=identity)
 
     return make
+
+
+@pytest.fixture
+def make_postgresql_study(postgresql_url: str, study_file: Study) -> Iterator[Callable[[], SearchStudy]]:
+    """Makes the study in PostgreSQL alone."""
+    opened = open_storage(postgresql_url, create=True)
+    yield lambda: create_or_open(opened, study_file, n_trials=None, pins=PINS)
+    opened.engine.dispose()

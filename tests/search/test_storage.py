@@ -1,0 +1,184 @@
+"""Which databases are accepted, what is said about the others, and what an outage looks like."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import psycopg
+import pytest
+from sqlalchemy import make_url, text
+
+from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.storage import SharedStorage, check_url, mask, open_storage
+from igkd_hpo.search.study import SearchStudy, study_names
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgres://u:secret@h/d", "write postgresql+psycopg://"),
+        ("postgresql+psycopg2://u:secret@h/d", "write postgresql+psycopg://"),
+        ("postgresql+asyncpg://u:secret@h/d", "write postgresql+psycopg://"),
+        ("postgresq://u:secret@h/d", "did you mean postgresql://"),
+        ("sqllite:///x.db", "did you mean sqlite://"),
+        ("mysql://u:secret@h/d", "'mysql' is not supported; write for example sqlite:///"),
+        ("igkd_hpo.db", "'igkd_hpo.db' is not a URL"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+        ("sqlite://folder/x.db", "three slashes"),
+        ("sqlite:///file:x.db?uri=true", "name the file plainly"),
+        ("postgresql://u:se@cret@h/d", "'@' as %40"),
+        ("postgresql://u:secret@h:port/d", "cannot be read"),
+    ],
+)
+def test_unusable_urls(url: str, expected: str) -> None:
+    with pytest.raises(UsageError) as error:
+        check_url(url)
+    assert expected in str(error.value)
+    assert "cret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_postgresql_means_psycopg() -> None:
+    for url in ("postgresql://u@h/d", "postgresql+psycopg://u@h/d"):
+        assert check_url(url).drivername == "postgresql+psycopg"
+
+
+def test_passwords_are_never_shown() -> None:
+    assert mask("postgresql://ada:secret@h/d?sslmode=require") == "postgresql://ada:***@h/d?sslmode=require"
+    assert "secret" not in mask("postgresql://h/d?password=secret")
+    assert "secret" not in mask("post gresql://ada:secret@h:port/d")
+
+
+def test_any_character_may_be_in_a_password(postgresql_url: str, postgresql_server: str) -> None:
+    password = "a%b{c}d@e/f:g h'i%7B"
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS odd")
+        connection.execute("CREATE ROLE odd SUPERUSER LOGIN PASSWORD 'unused: this server trusts its socket'")
+    url = make_url(postgresql_url).set(username="odd", password=password).render_as_string(hide_password=False)
+    storage = open_storage(url, create=True)
+    assert str(storage.engine.url.password) == password
+    assert study_names(storage) == []
+    storage.engine.dispose()
+
+
+def test_odd_characters_in_a_sqlite_path(tmp_path: Path) -> None:
+    path = tmp_path / "50% {odd} name" / "a b.db"
+    storage = open_storage(f"sqlite:///{path}", create=True)
+    assert path.exists()
+    storage.engine.dispose()
+
+
+def test_a_database_is_only_made_on_demand(sqlite_url: str, postgresql_url: str) -> None:
+    for url in (sqlite_url, postgresql_url):
+        with pytest.raises(UsageError, match="igkd-hpo launch makes"):
+            open_storage(url, create=False)
+    path = Path(make_url(sqlite_url).database or "")
+    assert not path.parent.exists()
+    open_storage(sqlite_url, create=True).engine.dispose()
+    open_storage(sqlite_url, create=False).engine.dispose()
+
+
+def test_a_database_that_optuna_made_alone_gets_our_table_too(database_url: str) -> None:
+    url = database_url
+    if url.startswith("sqlite"):
+        Path(make_url(url).database or "").parent.mkdir()
+    theirs = optuna.create_study(study_name="theirs", storage=url, direction="minimize")
+    with pytest.raises(UsageError, match="holds no studies yet"):
+        open_storage(url, create=False)
+    storage = open_storage(url, create=True)
+    assert study_names(storage) == []
+    with pytest.raises(UsageError, match=r"'theirs' in .* was not made by igkd-hpo"):
+        SearchStudy(storage, "theirs")
+    storage.engine.dispose()
+    theirs._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+
+
+def test_files_and_folders_that_cannot_be_a_database(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder"):
+        open_storage(f"sqlite:///{tmp_path}", create=True)
+    wrong = tmp_path / "wrong.db"
+    wrong.write_text("this is no database, but it is long enough to look like one " * 20)
+    with pytest.raises(StorageError, match="file is not a database") as error:
+        open_storage(f"sqlite:///{wrong}", create=True)
+    assert str(wrong) in str(error.value)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot make the folder"):
+        open_storage(f"sqlite:///{tmp_path / 'file' / 'x.db'}", create=True)
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests may run as root, for whom no folder is read-only.
+    monkeypatch.setattr("igkd_hpo.search.storage.os.access", lambda *_: False)
+    with pytest.raises(StorageError, match="read-only; name another with --storage"):
+        open_storage(f"sqlite:///{tmp_path / 'x.db'}", create=True)
+
+
+def test_a_server_that_is_not_there_is_one_line_without_the_password() -> None:
+    with pytest.raises(StorageError) as error:
+        open_storage("postgresql://ada:secret@127.0.0.1:1/d", create=True)
+    message = str(error.value)
+    assert "postgresql+psycopg://ada:***@127.0.0.1:1/d" in message
+    assert "check --storage" in message
+    assert "\n" not in message
+    assert "secret" not in message
+
+
+def test_work_goes_on_when_the_server_is_back(
+    postgresql_url: str, postgresql_server: str, make_postgresql_study: Callable[[], SearchStudy], worker: Worker
+) -> None:
+    study = make_postgresql_study()
+    leases = Leases(study)
+    claim = leases.claim(worker)
+    assert isinstance(claim, Claim)
+    name = make_url(postgresql_url).database
+    with psycopg.connect(postgresql_server, autocommit=True) as server:
+        server.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        for call in (
+            lambda: leases.claim(worker),
+            lambda: leases.report(claim, epoch=1, accuracy=0.5),
+            lambda: leases.complete(claim, 0.5, {}),
+            lambda: leases.beat(claim, last_epoch=0),
+            study.counts,
+            leases.held,
+        ):
+            with pytest.raises(StorageError):
+                call()
+        server.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+    assert leases.report(claim, epoch=1, accuracy=0.5)
+    assert leases.complete(claim, 0.5, {})
+    with study.storage.reading() as connection:
+        used = connection.execute(
+            text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name"), {"name": name}
+        ).scalar_one()
+    assert used <= 2
+
+
+def test_a_holder_of_the_lock_that_was_cut_off_writes_nothing(
+    postgresql_server: str, make_postgresql_study: Callable[[], SearchStudy], worker: Worker
+) -> None:
+    study = make_postgresql_study()
+    leases = Leases(study)
+    claim = leases.claim(worker)
+    assert isinstance(claim, Claim)
+    with pytest.raises(StorageError), study.transaction() as connection:  # noqa: PT012 - the cut comes in between
+        study.storage.set_trial_user_attr(claim.trial_id, "device", "before the cut")
+        backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with psycopg.connect(postgresql_server, autocommit=True) as server:
+            server.execute("SELECT pg_terminate_backend(%s)", [backend])
+        study.storage.set_trial_user_attr(claim.trial_id, "device", "after the cut")
+    assert "device" not in study.trials()[0].user_attrs
+
+
+def test_a_trial_that_was_rolled_back_is_not_remembered(
+    storage: SharedStorage, make_study: Callable[[], SearchStudy]
+) -> None:
+    study = make_study()
+    with pytest.raises(ZeroDivisionError), study.transaction():  # noqa: PT012 - what comes before is undone
+        storage.create_new_trial(study.study_id)
+        raise ZeroDivisionError
+    assert study.trials() == []
+    trial_id = storage.create_new_trial(study.study_id)
+    assert [trial._trial_id for trial in study.trials()] == [trial_id]

@@ -1,0 +1,139 @@
+"""Making a study, opening it again, changing its total, and refusing what is not the same study; on both databases."""
+
+from collections.abc import Callable
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from igkd_hpo.config.fingerprint import fingerprint
+from igkd_hpo.config.study import Study
+from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError
+from igkd_hpo.search.controls import make_control
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import (
+    AssetPins,
+    SearchStudy,
+    check_unchanged,
+    create_or_open,
+    latest_study,
+    next_version,
+    open_study,
+    study_names,
+)
+
+PINS = AssetPins(dataset_sha256="a" * 64, teacher_sha256="b" * 64)
+
+
+def changed(study: Study, **changes: object) -> Study:
+    return Study.model_validate(study.model_dump() | changes)
+
+
+def test_a_new_study_and_its_controls(storage: SharedStorage, study_file: Study) -> None:
+    controls = ("student", "kd", "ig", "kd_ig", "paper")
+    file = changed(study_file, controls=controls)
+    assert check_unchanged(storage, file) is None
+    study = create_or_open(storage, file, n_trials=None, pins=PINS)
+    assert study.config == file
+    assert (study.n_trials, study.pins, study.stopped) == (8, PINS, None)
+    assert study.attributes()["fingerprint"] == fingerprint(file)
+    trials = study.trials()
+    assert [trial.state for trial in trials] == [TrialState.WAITING] * 5
+    assert study.counts().waiting == 5
+    for name, trial in zip(controls, trials, strict=True):
+        control = make_control(name, file.hyperparameters)
+        assert trial.user_attrs == {"control": name, "hyperparameters": control.hyperparameters}
+        assert trial.system_attrs["fixed_params"] == control.params
+    assert create_or_open(storage, file, n_trials=None, pins=None).trials() == trials
+
+
+def test_the_total_follows_the_flag_then_a_changed_file(storage: SharedStorage, study_file: Study) -> None:
+    def total(file: Study, n_trials: int | None = None) -> int:
+        return create_or_open(storage, file, n_trials=n_trials, pins=None).n_trials
+
+    assert total(study_file) == 8
+    assert total(study_file, 12) == 12
+    assert total(study_file) == 12
+    assert total(changed(study_file, n_trials=20)) == 20
+    assert total(changed(study_file, n_trials=20), 30) == 30
+    assert total(changed(study_file, n_trials=20)) == 30
+    with pytest.raises(UsageError, match="0 trials cannot be run"):
+        total(study_file, 0)
+    with pytest.raises(UsageError, match="no room for 2 controls"):
+        total(changed(study_file, name="other", controls=("student", "kd")), 1)
+    assert study_names(storage) == [study_file.name]
+
+
+def test_a_changed_file_is_refused_with_the_difference(storage: SharedStorage, study_file: Study) -> None:
+    study = create_or_open(storage, study_file, n_trials=None, pins=None)
+    same = changed(study_file, max_retries=9, max_failures=9)
+    unchanged = check_unchanged(storage, same)
+    assert unchanged is not None
+    assert unchanged.study_id == study.study_id
+    assert create_or_open(storage, same, n_trials=None, pins=None).config.max_retries == 9
+    other = changed(study_file, attribution={"n_steps": 32})
+    for call in (
+        lambda: check_unchanged(storage, other),
+        lambda: create_or_open(storage, other, n_trials=None, pins=None),
+    ):
+        with pytest.raises(StudyFileError) as error:
+            call()
+        assert str(error.value) == (
+            "study 'digits' was created from a file that meant something else: attribution.n_steps: 16 -> 32. "
+            "Give the file a new name, or run it as digits-v2 with --new-version"
+        )
+
+
+def test_another_hosts_content_is_refused(storage: SharedStorage, study_file: Study) -> None:
+    create_or_open(storage, study_file, n_trials=None, pins=None)
+    assert create_or_open(storage, study_file, n_trials=None, pins=PINS).pins == PINS
+    data = AssetPins(dataset_sha256="c" * 64, teacher_sha256="b" * 64)
+    teacher = AssetPins(dataset_sha256="a" * 64, teacher_sha256="c" * 64)
+    with pytest.raises(DataError, match=r"the images here .sha256 cccccccccccc. are not those of study 'digits'"):
+        create_or_open(storage, study_file, n_trials=None, pins=data)
+    with pytest.raises(TeacherError, match=r"the teacher here .sha256 cccccccccccc. is not that of study 'digits'"):
+        create_or_open(storage, study_file, n_trials=None, pins=teacher)
+
+
+def test_studies_of_other_tools_are_refused(storage: SharedStorage, study_file: Study) -> None:
+    optuna.create_study(study_name="digits", storage=storage, direction="maximize")
+    for call in (
+        lambda: check_unchanged(storage, study_file),
+        lambda: create_or_open(storage, study_file, n_trials=None, pins=None),
+        lambda: open_study(storage, "digits"),
+    ):
+        with pytest.raises(UsageError, match="was not made by igkd-hpo"):
+            call()
+    assert study_names(storage) == []
+
+
+def test_a_study_that_minimises_is_refused(storage: SharedStorage, study_file: Study) -> None:
+    theirs = optuna.create_study(study_name="digits", storage=storage, direction="minimize")
+    theirs.set_user_attr("fingerprint", fingerprint(study_file))
+    with pytest.raises(UsageError, match="does not maximise"):
+        open_study(storage, "digits")
+
+
+def test_names(storage: SharedStorage, study_file: Study) -> None:
+    with pytest.raises(UsageError, match="holds no studies yet"):
+        latest_study(storage)
+    with pytest.raises(UsageError, match="holds no studies yet"):
+        open_study(storage, "digits")
+    for name in ("digits", "cifar10", "digits-v2"):
+        create_or_open(storage, changed(study_file, name=name), n_trials=None, pins=None)
+    create_or_open(storage, study_file, n_trials=None, pins=None)  # launched again
+    assert study_names(storage) == ["cifar10", "digits-v2", "digits"]
+    assert latest_study(storage) == "digits"
+    assert next_version(storage, "digits") == "digits-v3"
+    assert next_version(storage, "digits-v2") == "digits-v3"
+    assert next_version(storage, "cifar10") == "cifar10-v2"
+    with pytest.raises(UsageError, match=r"no study 'digts' in .*; did you mean digits"):
+        open_study(storage, "digts")
+    with pytest.raises(UsageError, match="there are cifar10, digits-v2, digits"):
+        open_study(storage, "zzz")
+
+
+def test_optuna_stays_silent(make_study: Callable[..., SearchStudy], capfd: pytest.CaptureFixture[str]) -> None:
+    study = make_study(controls=("student",), pruner={"name": "median", "patience": 2})
+    study.optuna_study.enqueue_trial({"alpha": 0.5})
+    assert capfd.readouterr() == ("", "")
