@@ -95,13 +95,17 @@ def _attribute(
 
 
 def completeness_warning(asset: Asset) -> str | None:
-    """What to say when the maps are too coarse: the median error is above 0.3."""
-    median = float(asset.facts["completeness"]["median"])
+    """What to say when the maps are too coarse, see `coarse_maps`."""
+    return coarse_maps(float(asset.facts["completeness"]["median"]), n_steps=int(asset.facts["n_steps"]))
+
+
+def coarse_maps(median: float, *, n_steps: int) -> str | None:
+    """What to say when the median error of the maps' completeness, a fraction, is above 0.3."""
     if median <= _WORST_MEDIAN:
         return None
     return (
         f"half of the attribution maps miss their sum by more than {median:.0%}; "
-        f"raise attribution.n_steps ({asset.facts['n_steps']} now)"
+        f"raise attribution.n_steps ({n_steps} now)"
     )
 
 

@@ -35,7 +35,7 @@ class Dataset:
         class_names: in the order of the labels.
         mean: of the training pixels in [0, 1], one number per colour.
         std: likewise; 1 where a colour never varies.
-        sha256: of the content: images, labels, order, split and class names.
+        sha256: of the content: images, labels, order, split and class names; the test split's included.
         train_digests: uint64 (N,), see `row_digests`.
         warnings: what the making of it found that people should know.
         folder: where it is kept.
@@ -164,6 +164,7 @@ def _make(
     train = np.load(draft.folder / "train_images.npy", mmap_mode="r")
     draft.write_array("train_digests", row_digests(train, source.labels[split.train]))
     draft.write("classes.json", json.dumps(source.class_names).encode())
+    draft.write("test_split.json", json.dumps({"sha256": test.sha256}).encode())  # part of the data set's identity
     mean, std = _mean_and_std(train)
     facts = {
         "mean": mean,

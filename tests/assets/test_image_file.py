@@ -1,0 +1,132 @@
+"""Every kind of image file becomes the RGB pixels that a person would see."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from igkd_hpo.assets.image_file import UnreadableImageError, read_image
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def palette_image():
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *BLUE])
+    image.putpixel((1, 0), 1)
+    return image
+
+
+def palette_with_transparency():
+    image = palette_image()
+    image.info["transparency"] = 1
+    return image
+
+
+def rgba_image():
+    image = Image.new("RGBA", (2, 1), (*RED, 255))
+    image.putpixel((1, 0), (*BLUE, 0))
+    return image
+
+
+def grey_alpha_image():
+    image = Image.new("LA", (2, 1), (128, 255))
+    image.putpixel((1, 0), (0, 0))
+    return image
+
+
+def sixteen_bit_image():
+    return Image.fromarray(np.array([[0, 65535]], dtype=np.uint16))
+
+
+KINDS = {
+    "grey": (lambda: Image.fromarray(np.array([[7, 200]], dtype=np.uint8)), [(7, 7, 7), (200, 200, 200)]),
+    "black and white": (lambda: Image.new("1", (2, 1), 1), [WHITE, WHITE]),
+    "palette": (palette_image, [RED, BLUE]),
+    "palette with a transparent colour": (palette_with_transparency, [RED, WHITE]),
+    "RGBA": (rgba_image, [RED, WHITE]),
+    "grey with alpha": (grey_alpha_image, [(128, 128, 128), WHITE]),
+    "16-bit grey": (sixteen_bit_image, [(0, 0, 0), WHITE]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_pixel(tmp_path, kind):
+    make, expected = KINDS[kind]
+    info = make()
+    info.save(tmp_path / "image.png", **({"transparency": 1} if "transparent" in kind else {}))
+    pixels = read_image(tmp_path / "image.png", None)
+    assert pixels.shape == (3, 1, 2)
+    assert pixels.dtype == np.uint8
+    assert [tuple(int(v) for v in pixels[:, 0, column]) for column in (0, 1)] == expected
+
+
+def test_16_bits_are_scaled_not_cut(tmp_path):
+    values = np.array([[257 * 100, 257 * 101 - 1]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "image.png")
+    assert read_image(tmp_path / "image.png", None)[0].tolist() == [[100, 101]]
+
+
+def test_half_transparent_is_mixed_with_white(tmp_path):
+    Image.new("RGBA", (1, 1), (0, 0, 0, 51)).save(tmp_path / "image.png")
+    assert read_image(tmp_path / "image.png", None).ravel().tolist() == [204, 204, 204]
+
+
+def test_cmyk_jpeg_is_converted(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 0, 0, 255)).save(tmp_path / "image.jpg")
+    assert read_image(tmp_path / "image.jpg", None).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [(1, [[0, 80], [160, 240]]), (3, [[240, 160], [80, 0]]), (6, [[160, 0], [240, 80]]), (8, [[80, 240], [0, 160]])],
+)
+def test_the_cameras_orientation_is_followed(tmp_path, orientation, expected):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.array([[0, 80], [160, 240]], dtype=np.uint8)).save(tmp_path / "image.png", exif=exif)
+    assert read_image(tmp_path / "image.png", None)[0].tolist() == expected
+
+
+def test_resizing_averages_over_the_area(tmp_path):
+    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path / "image.png")
+    pixels = read_image(tmp_path / "image.png", 8)
+    assert pixels.shape == (3, 8, 8)
+    assert np.abs(pixels.astype(int) - 127).max() <= 2  # without antialias: 0 or 255
+
+
+def test_large_jpeg_comes_out_as_a_small_one_does(tmp_path):
+    ramp = np.linspace(0, 255, 800).astype(np.uint8)
+    Image.fromarray(np.tile(ramp, (800, 1))).save(tmp_path / "image.jpg", quality=95)
+    pixels = read_image(tmp_path / "image.jpg", 16)
+    assert np.abs(pixels[0, 8] - (np.arange(16) + 0.5) * 255 / 16).max() < 4
+
+
+def damaged(tmp_path, name):
+    path = tmp_path / name
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def test_what_cannot_be_read_says_so(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.jpg").touch()
+    Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "float.tiff")
+    for path in (
+        damaged(tmp_path, "cut.png"),
+        damaged(tmp_path, "cut.jpg"),
+        tmp_path / "text.png",
+        tmp_path / "empty.jpg",
+        tmp_path / "float.tiff",
+        tmp_path / "missing.png",
+    ):
+        with pytest.raises(UnreadableImageError, match=r"\w"):
+            read_image(path, None)
+
+
+def test_the_guard_against_decompression_bombs_is_on(tmp_path, monkeypatch):
+    Image.new("L", (64, 64)).save(tmp_path / "image.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UnreadableImageError, match="decompression bomb"):
+        read_image(tmp_path / "image.png", 8)

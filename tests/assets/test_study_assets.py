@@ -1,0 +1,306 @@
+"""Logits and maps: row i is training image i, online and cached agree, and nothing is made twice or needlessly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+
+from igkd_hpo.assets import attribution_maps, logits
+from igkd_hpo.assets.dataset import prepare_dataset
+from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+from igkd_hpo.assets.teacher import open_teacher, prepare_teacher
+from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
+from igkd_hpo.distillation.training import CachedLogits, OnlineLogits
+from igkd_hpo.errors import AssetError, AssetMissing
+
+from .conftest import make_study
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("own_teacher", "images")
+
+
+def test_the_summary_is_plain_json_and_the_second_time_costs_nothing(settings, progress):
+    summary = prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    assert progress.tasks == {
+        "decoding images": (80, 80),
+        "teacher logits of 18 views": (45, 45),
+        "attribution maps": (45, 45),
+    }
+    assert (summary.n_train, summary.n_validation, summary.num_classes) == (45, 15, 2)
+    assert summary.image_size == (8, 8)
+    assert summary.teacher_accuracy == 1
+    assert summary.logits == "cached"
+    assert 0 <= summary.completeness < 0.01
+    assert len(summary.folders) == 4
+    assert json.loads(json.dumps(asdict(summary)))["warnings"] == []
+    progress.tasks.clear()
+    again = prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    assert progress.tasks == {}
+    assert replace(again, seconds=summary.seconds) == summary
+
+
+def test_opening_before_preparing_says_what_to_run(settings):
+    with pytest.raises(AssetMissing, match="igkd-hpo prepare STUDY"):
+        open_assets(make_study(), settings)
+
+
+def test_row_and_view_of_the_table_are_those_of_the_image(settings, progress):
+    prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    assets = open_assets(make_study(), settings)
+    table = assets.logits.array("logits")
+    assert table.shape == (45, n_views(1, True), 2)
+    assert table.dtype == np.float16
+    network = assets.teacher.network
+    images = assets.dataset.train_images
+    for row in (0, 7, 44):
+        for view in range(18):
+            seen = apply_views(images[row : row + 1], views_from_index(torch.tensor([view]), 1, True), 1)
+            expected = network(seen.float() / 255)[0].detach().numpy()
+            assert table[row, view] == pytest.approx(expected, abs=2e-3)
+    # The teacher tells the halves apart, so a flip changes every sign: the views are not all alike.
+    assert (np.sign(table[:, 4, 0]) == -np.sign(table[:, 13, 0])).all()
+
+
+def test_cached_and_online_logits_agree_bit_for_bit(settings, progress):
+    prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    cached = open_assets(make_study(), settings).teaching(CPU)
+    online = open_assets(make_study(teacher={"logits": "online"}), settings).teaching(CPU)
+    assert isinstance(cached, CachedLogits)
+    assert isinstance(online, OnlineLogits)
+    data = open_assets(make_study(), settings).training_data(CPU)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(45, (100,), generator=generator)
+    views = views_from_index(torch.randint(18, (100,), generator=generator), 1, True)
+    pixels = apply_views(data.images[rows], views, 1).float() / 255
+    assert torch.equal(cached.logits(rows, views, pixels), online.logits(rows, views, pixels))
+
+
+def test_maps_are_those_that_captum_gives_for_each_row(settings, progress):
+    prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    assets = open_assets(make_study(), settings)
+    maps = assets.maps.array("maps").astype(np.float32) * assets.maps.array("scale")[:, None, None]
+    dataset = assets.dataset
+    pixels = dataset.train_images.float() / 255
+    baseline = torch.tensor(dataset.mean)[None, :, None, None].expand_as(pixels[:1])
+    explainer = IntegratedGradients(assets.teacher.network)
+    expected = explainer.attribute(pixels, baseline, target=dataset.train_labels, n_steps=32).abs().sum(dim=1)
+    assert maps == pytest.approx(expected.detach().numpy(), rel=2e-3, abs=1e-4)
+    assert assets.maps.array("maps").max(axis=(1, 2)) == pytest.approx(1)
+    assert torch.equal(assets.training_data(CPU).maps, torch.from_numpy(assets.maps.array("maps")))
+
+
+def test_maps_of_the_prediction_are_made_for_the_teachers_answer(settings, progress):
+    study = make_study(attribution={"target": "prediction"})
+    prepare_assets(study, settings, device="cpu", progress=progress)
+    assets = open_assets(study, settings)
+    assert assets.maps.facts["target"] == "prediction"
+
+
+def test_a_coarse_map_warns_and_names_n_steps(settings, progress, monkeypatch):
+    monkeypatch.setattr(attribution_maps, "_WORST_MEDIAN", -1.0)
+    summary = prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    assert "raise attribution.n_steps (32 now)" in summary.warnings[0]
+    assert progress.warnings == summary.warnings
+
+
+NO_OVERLAY = {"overlay_probability": 0.0}
+NO_TEACHING = {"alpha": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "controls", "maps", "table"),
+    [
+        ({}, [], True, True),
+        (NO_OVERLAY, [], False, True),
+        (NO_OVERLAY, ["student", "kd"], False, True),
+        (NO_OVERLAY, ["ig"], True, True),
+        (NO_TEACHING, ["student", "ig"], True, False),
+        (NO_TEACHING, ["kd"], True, True),
+        ({**NO_OVERLAY, **NO_TEACHING}, ["paper"], True, True),
+        ({**NO_OVERLAY, **NO_TEACHING}, ["student"], False, False),
+    ],
+)
+def test_only_what_a_trial_can_use_is_wanted(settings, store, progress, hyperparameters, controls, maps, table):
+    study = make_study(hyperparameters=hyperparameters, controls=controls)
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    assert attribution_maps.uses_maps(study) == maps
+    assert logits.wants_table(study, dataset) == table
+
+
+def test_auto_counts_the_cost(settings, store, progress, monkeypatch):
+    dataset = prepare_dataset(make_study().dataset, settings, store, progress)
+    # 18 views against trials * epochs * 0.6
+    assert logits.wants_table(make_study(n_trials=31, training={"epochs": 1}), dataset)
+    assert not logits.wants_table(make_study(n_trials=30, training={"epochs": 1}), dataset)
+    assert logits.wants_table(make_study(n_trials=4, training={"epochs": 1}, teacher={"logits": "cached"}), dataset)
+    monkeypatch.setattr(logits, "_LARGEST_TABLE", 45 * 18 * 2 * 2 - 1)
+    assert not logits.wants_table(make_study(n_trials=31), dataset)
+
+
+def test_a_study_with_all_at_zero_makes_neither(settings, progress):
+    study = make_study(hyperparameters={**NO_OVERLAY, **NO_TEACHING}, controls=["student"])
+    summary = prepare_assets(study, settings, device="cpu", progress=progress)
+    assert (summary.logits, summary.completeness, len(summary.folders)) == ("online", None, 2)
+    assert open_assets(study, settings).training_data(CPU).maps is None
+
+
+def test_auto_takes_a_table_that_is_there_and_cached_insists(settings, progress):
+    short = {"n_trials": 4, "training": {"epochs": 1}}
+    prepare_assets(make_study(**short), settings, device="cpu", progress=progress)
+    assert open_assets(make_study(**short), settings).logits is None
+    with pytest.raises(AssetMissing):
+        open_assets(make_study(**short, teacher={"logits": "cached"}), settings)
+    prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    assert open_assets(make_study(**short), settings).logits is not None
+
+
+@pytest.mark.parametrize("kind", ["logits", "maps"])
+def test_rows_in_another_order_are_refused(settings, store, progress, kind):
+    """A table made from permuted images, under the name of the right ones."""
+    study = make_study()
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    teacher = prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
+    order = torch.randperm(45, generator=torch.Generator().manual_seed(0))
+    permuted = replace(dataset, train_images=dataset.train_images[order], train_labels=dataset.train_labels[order])
+    make = {"logits": logits.prepare_logits, "maps": attribution_maps.prepare_maps}[kind]
+    with pytest.raises(AssetError, match=r"do not belong to the training images of .*; delete the first folder"):
+        make(study, permuted, teacher, store, device=CPU, progress=progress)
+    open_it = {"logits": logits.open_logits, "maps": attribution_maps.open_maps}[kind]
+    with pytest.raises(AssetError, match="do not belong to the training images"):
+        open_it(study, dataset, teacher.sha256, store)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "teacher", "logits", "maps"])
+def test_damage_is_told_with_the_folder(settings, store, progress, kind):
+    prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    (folder,) = store.root.glob(f"{kind}-*")
+    largest = max((path for path in folder.iterdir() if path.suffix != ".json"), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 255
+    largest.write_bytes(data)
+    for use in (
+        lambda: open_assets(make_study(), settings),
+        lambda: prepare_assets(make_study(), settings, device="cpu", progress=progress),
+    ):
+        with pytest.raises(AssetError, match=rf"asset {folder} is damaged \({largest.name} was changed\); delete"):
+            use()
+
+
+def test_the_teachers_input_is_part_of_what_its_answers_depend_on(settings, progress):
+    folders = set()
+    for section in ({}, {"normalize": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}, {"input_size": 16}):
+        folders |= set(prepare_assets(make_study(teacher=section), settings, device="cpu", progress=progress).folders)
+    assert len([folder for folder in folders if Path(folder).name.startswith("logits")]) == 3
+    assert len([folder for folder in folders if Path(folder).name.startswith("maps")]) == 3
+
+
+PREPARE = """
+    import sys
+    from pathlib import Path
+    import torch
+    from igkd_hpo.assets import attribution_maps, logits, study_assets
+    from igkd_hpo.assets.progress import SilentProgress
+    from igkd_hpo.config.reading import study_from_json
+    from igkd_hpo.settings import Paths, Settings
+
+    logits._PIXEL_BYTES = {"cpu": 1}  # an image at a time
+    attribution_maps._CHUNK = 1
+    torch.set_num_threads(1)
+    root = Path(sys.argv[1])
+    settings = Settings(
+        paths=Paths(root=root / "storage"), storage_url="", data_root=root, allow_import=frozenset({"own_teacher"})
+    )
+
+    class Spoken(SilentProgress):
+        def task(self, description, total):
+            from contextlib import contextmanager
+
+            @contextmanager
+            def told():
+                yield lambda count: print(description.split()[0], count, flush=True)
+
+            return told()
+
+    study = study_from_json(sys.stdin.read(), source="test")
+    study_assets.prepare_assets(study, settings, device="cpu", progress=Spoken())
+"""
+
+
+def start_preparing(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PREPARE), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    process.stdin.write(make_study().model_dump_json())
+    process.stdin.close()
+    return process
+
+
+def test_kill_9_while_logits_and_then_maps_are_made_loses_no_finished_chunk(settings, progress, tmp_path, store):
+    for word, kind in (("teacher", "logits"), ("attribution", "maps")):
+        with start_preparing(tmp_path) as process:
+            for line in process.stdout:
+                if line.split()[0] == word and len(list(store.root.glob(f"{kind}-*.partial/rows.json"))) == 1:
+                    (state,) = store.root.glob(f"{kind}-*.partial/rows.json")
+                    if json.loads(state.read_bytes())["done"] >= 5:
+                        process.send_signal(signal.SIGKILL)
+                        break
+        assert process.returncode == -signal.SIGKILL
+        assert not [path for path in store.root.glob(f"{kind}-*") if path.suffix != ".partial"]
+    study = make_study()
+    done = []
+    task = progress.task
+
+    def recorded(description, total):
+        context = task(description, total)
+        if description == "attribution maps":
+            (state,) = store.root.glob("maps-*.partial/rows.json")
+            done.append(json.loads(state.read_bytes())["done"])
+        return context
+
+    progress.task = recorded
+    prepare_assets(study, settings, device="cpu", progress=progress)
+    assert done[0] >= 5
+    interrupted = open_assets(study, settings)
+    # The same from the start, elsewhere.
+    elsewhere = replace(settings, paths=replace(settings.paths, root=tmp_path / "elsewhere"))
+    progress.task = task
+    prepare_assets(study, elsewhere, device="cpu", progress=progress)
+    straight = open_assets(study, elsewhere)
+    assert interrupted.logits.sha256 == straight.logits.sha256
+    assert interrupted.maps.sha256 == straight.maps.sha256
+
+
+def test_two_that_prepare_at_once_make_everything_once(tmp_path, settings, store):
+    with start_preparing(tmp_path) as first, start_preparing(tmp_path) as second:
+        told = [process.stdout.read().splitlines() for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    # Each image's logits were told by one of the two; a maker also tells 0 for what it found done.
+    counted = [line for lines in told for line in lines if line.startswith("teacher ") and line != "teacher 0"]
+    assert len(counted) == 45
+    assert len(list(store.root.glob("logits-*"))) == 1
+    assert not list(store.root.glob("*.partial"))
+
+
+def test_the_teacher_opens_without_its_code_only_where_the_table_is(settings, progress, store):
+    prepare_assets(make_study(), settings, device="cpu", progress=progress)
+    elsewhere = replace(settings, allow_import=frozenset())
+    assets = open_assets(make_study(), elsewhere)
+    assert isinstance(assets.teaching(CPU), CachedLogits)
+    from igkd_hpo.errors import UsageError
+
+    with pytest.raises(UsageError, match="--allow-import own_teacher"):
+        open_teacher(make_study(), assets.dataset, elsewhere, store)
