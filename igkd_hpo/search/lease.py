@@ -19,6 +19,7 @@ from igkd_hpo.errors import StorageError
 from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.pruner import why_pruned
+from igkd_hpo.search.silence import Silence
 from igkd_hpo.search.study import SearchStudy, count, ended_trials
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
@@ -104,8 +105,7 @@ class Leases:
         self._storage = study.storage
         self._study_id = study.study_id
         self._lease_seconds = lease_seconds
-        self._clock = clock
-        self._seen: dict[tuple[int, int], tuple[int, float]] = {}  # (trial, attempt): (beat, when it was first seen)
+        self._silence = Silence(clock)
 
     def claim(self, worker: Worker) -> Claim | Idle:
         """Take the next trial for one attempt: an orphan, else one that waits, else a new one."""
@@ -233,8 +233,7 @@ class Leases:
             with self._study.transaction() as connection:
                 yield connection
         except StorageError:
-            # Nobody can beat while the database is away: what was seen before says nothing about who lives.
-            self._seen.clear()
+            self._silence.start_again()
             raise
 
     def _all_trials(self) -> list[FrozenTrial]:
@@ -322,18 +321,10 @@ class Leases:
 
     def _reap(self, connection: Connection) -> list[Reaped]:
         leases = read_leases(connection, self._study_id)
-        now = self._clock()
-        keys = [(lease.trial_id, lease.attempt) for lease in leases]
-        seen = {key: self._seen.get(key, (lease.beat, now)) for key, lease in zip(keys, leases, strict=True)}
-        self._seen = {
-            key: seen[key] if seen[key][0] == lease.beat else (lease.beat, now)
-            for key, lease in zip(keys, leases, strict=True)
-        }
         reaped = []
-        for key, lease in zip(keys, leases, strict=True):
+        for lease, silence in zip(leases, self._silence.seconds(leases), strict=True):
             gone = is_gone(lease.process)
-            silent = now - self._seen[key][1] >= self._lease_seconds
-            if gone or (gone is None and silent):
+            if gone or (gone is None and silence >= self._lease_seconds):
                 how = "ended" if gone else f"gave no sign of life for {self._lease_seconds:g} s"
                 reason = f"worker {lease.worker} on {lease.process.host} {how}"
                 reaped.append(self._free(connection, lease, reason, counted=True))
