@@ -1,5 +1,6 @@
 """`igkd-hpo dashboard`: optuna-dashboard on this storage."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -14,7 +15,12 @@ def dashboard(
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8080,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. There is no login: all who reach it see every study.")
+        str,
+        typer.Option(
+            "--host",
+            help="Address to listen on. Beyond this machine a token is asked for: IGKD_HPO_DASHBOARD_TOKEN, or else "
+            "a new one, which is printed.",
+        ),
     ] = "127.0.0.1",
     write: Annotated[bool, typer.Option("--write", help="Allow changes: notes, deleting, telling trials.")] = False,
 ) -> None:
@@ -23,6 +29,7 @@ def dashboard(
     Example: igkd-hpo dashboard --port 8081
     """
     from igkd_hpo.results.dashboard import serve
+    from igkd_hpo.results.dashboard_token import VARIABLE
 
     settings = Settings.resolve(storage_url=storage)
     serve(
@@ -31,5 +38,6 @@ def dashboard(
         port=port,
         host=host,
         write=write,
+        token=os.environ.get(VARIABLE) or None,  # no flag: a flag stands in the process list
         on_ready=lambda url: typer.echo(f"dashboard at {url} (Ctrl-C ends it)", err=True),
     )

@@ -1,7 +1,5 @@
 """optuna-dashboard on this project's storage: on this machine only and read-only, unless told otherwise."""
 
-import json
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import ip_address
@@ -14,13 +12,12 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import BaseStorage
 
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.storage import open_storage
+from igkd_hpo.results.dashboard_token import authenticated, check_token, new_token, refuse
+from igkd_hpo.search.storage import check_url, open_storage
 from igkd_hpo.settings import Paths
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-_log = logging.getLogger(__name__)
 
 # What reads. Every other method of optuna-dashboard changes the database: it can tell a running trial, delete a study,
 # and rename one by copying it under the workers' feet.
@@ -45,29 +42,44 @@ def serve(
     on_ready: Callable[[str], None],
     host: str = "127.0.0.1",
     write: bool = False,
+    token: str | None = None,
 ) -> None:
     """Serve the dashboard until Ctrl-C, then return.
 
     Args:
-        storage_url: SQLAlchemy URL of a database that exists.
+        storage_url: SQLAlchemy URL of a database. A PostgreSQL database without our tables is given them, so that the
+            dashboard of a new server can wait for its first study; a SQLite file must exist.
         paths: where artifacts lie.
         port: 0 takes a free one.
-        on_ready: called once with the page's URL, when the port is open.
-        host: the address to listen on. There is no login: anyone who reaches it sees every study.
+        on_ready: called once with the page's URL, when the port is open. The URL holds the token if it was made here;
+            a token that was given is known, and does not belong into anybody's log.
+        host: the address to listen on. Beyond this machine a token is asked for.
         write: lets people change what they see, deleting studies included.
+        token: what people must show; None asks for nothing on this machine, and makes a new one for other addresses.
 
     Raises:
-        UsageError: the database does not exist yet, or the address cannot be listened on.
+        UsageError: the database does not exist yet, the token cannot be one, or the address cannot be listened on.
         StorageError: the database is out of reach.
     """
-    storage = open_storage(storage_url, create=False)
-    page = application(storage, paths, host=host, write=write)
-    with suppress(KeyboardInterrupt), listen(page, host, port) as server:
-        on_ready(f"http://{host}:{server.server_port}/dashboard")
-        server.serve_forever()
+    shown = ""
+    if token is not None:
+        check_token(token)
+    elif not _is_loopback(host):
+        token = new_token()
+        shown = f"?token={token}"
+    storage = open_storage(storage_url, create=check_url(storage_url).get_backend_name() == "postgresql")
+    try:
+        page = application(storage, paths, host=host, write=write, token=token)
+        with suppress(KeyboardInterrupt), listen(page, host, port) as server:
+            on_ready(f"http://{host}:{server.server_port}/dashboard{shown}")
+            server.serve_forever()
+    finally:
+        storage.engine.dispose()
 
 
-def application(storage: BaseStorage, paths: Paths, *, host: str, write: bool) -> "WSGIApplication":
+def application(
+    storage: BaseStorage, paths: Paths, *, host: str, write: bool, token: str | None = None
+) -> "WSGIApplication":
     """The page as a WSGI application, guarded.
 
     Args:
@@ -76,13 +88,18 @@ def application(storage: BaseStorage, paths: Paths, *, host: str, write: bool) -
         paths: where artifacts lie.
         host: the address it will listen on; a loopback address answers only to local names.
         write: lets methods through that change the database.
+        token: what every request must show; needed beyond loopback addresses.
     """
+    if token is None and not _is_loopback(host):
+        raise ValueError(f"a dashboard that listens on {host} needs a token")
     from optuna_dashboard import wsgi  # brings scikit-learn along: 1.3 s
 
     page: WSGIApplication = wsgi(storage, artifact_store=FileSystemArtifactStore(paths.artifacts))
     if not write:
         page = read_only(page)
     page = contained(page)
+    if token is not None:
+        page = authenticated(page, token)
     return local_only(page) if _is_loopback(host) else page
 
 
@@ -92,7 +109,7 @@ def read_only(page: "WSGIApplication") -> "WSGIApplication":
     def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] in READING:
             return page(environ, start_response)
-        return _refuse(start_response, "405 Method Not Allowed", _READ_ONLY, [("Allow", ", ".join(READING))])
+        return refuse(start_response, "405 Method Not Allowed", _READ_ONLY, [("Allow", ", ".join(READING))])
 
     return guarded
 
@@ -107,7 +124,7 @@ def local_only(page: "WSGIApplication") -> "WSGIApplication":
     def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if _is_loopback(_name(environ.get("HTTP_HOST", ""))):
             return page(environ, start_response)
-        return _refuse(start_response, "403 Forbidden", _LOCAL_ONLY, [])
+        return refuse(start_response, "403 Forbidden", _LOCAL_ONLY, [])
 
     return guarded
 
@@ -145,16 +162,7 @@ class _ThreadedServer(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        _log.debug(format, *args)
-
-
-def _refuse(
-    start_response: "StartResponse", status: str, reason: str, headers: list[tuple[str, str]]
-) -> Iterable[bytes]:
-    # JSON with a `reason` is what the page itself shows to people when a request fails.
-    body = json.dumps({"reason": reason}).encode()
-    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers])
-    return [body]
+        """Nothing: the first request's line holds the token."""
 
 
 def _name(authority: str) -> str:

@@ -4,10 +4,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.study import Study
+from igkd_hpo.search.artifacts import upload_trial_pictures
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage, open_storage
@@ -65,6 +67,19 @@ def storage(paths: Paths, empty_database: Path) -> SharedStorage:
     paths.root.mkdir()
     shutil.copy(empty_database, paths.database)
     return open_storage(f"sqlite:///{paths.database}", create=False)
+
+
+@pytest.fixture
+def searched(storage: SharedStorage, paths: Paths) -> SharedStorage:
+    """A study with two completed trials and one that runs, which has a picture."""
+    study = optuna.create_study(storage=storage, study_name="digits", direction="maximize")
+    for value in (0.4, 0.6):
+        trial = study.ask()
+        trial.suggest_float("alpha", 0, 1)
+        study.tell(trial, value)
+    running = study.ask()
+    upload_trial_pictures(storage, running._trial_id, paths, {"curve.png": b"\x89PNG"})
+    return storage
 
 
 @pytest.fixture

@@ -6,23 +6,20 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
 
 import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
 from igkd_hpo.errors import StorageError, UsageError
-from igkd_hpo.results.dashboard import READING, application, listen, serve
-from igkd_hpo.search.artifacts import upload_trial_pictures
+from igkd_hpo.results.dashboard import READING, serve
 from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.settings import Paths
-
-Request = Callable[..., HTTPResponse]
+from tests.fixtures.dashboard import Request, filled, requester, routes
 
 # Read in the source of optuna-dashboard 0.21.0, one by one: none of these writes. A new one has to be read as well.
 READING_ROUTES = {
@@ -48,42 +45,6 @@ def url(paths: Paths) -> str:
 
 
 @pytest.fixture
-def searched(storage: SharedStorage, paths: Paths) -> SharedStorage:
-    """A study with two completed trials and one that runs, which has a picture."""
-    study = optuna.create_study(storage=storage, study_name="digits", direction="maximize")
-    for value in (0.4, 0.6):
-        trial = study.ask()
-        trial.suggest_float("alpha", 0, 1)
-        study.tell(trial, value)
-    running = study.ask()
-    upload_trial_pictures(storage, running._trial_id, paths, {"curve.png": b"\x89PNG"})
-    return storage
-
-
-def requester(
-    storage: SharedStorage, paths: Paths, *, host: str = "127.0.0.1", write: bool = False
-) -> Iterator[Request]:
-    server = listen(application(storage, paths, host=host, write=write), "127.0.0.1", 0)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-
-    def request(method: str, path: str, body: object = None, **headers: str) -> HTTPResponse:
-        with closing(HTTPConnection("127.0.0.1", server.server_port, timeout=30)) as connection:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, {"Content-Type": "application/json", **headers})
-            response = connection.getresponse()
-            response.content = response.read()  # type: ignore[attr-defined]
-            return response
-
-    try:
-        yield request
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
 def request_page(searched: SharedStorage, paths: Paths) -> Iterator[Request]:
     yield from requester(searched, paths)
 
@@ -91,27 +52,6 @@ def request_page(searched: SharedStorage, paths: Paths) -> Iterator[Request]:
 def dump(paths: Paths) -> list[str]:
     with closing(sqlite3.connect(paths.database)) as connection:
         return list(connection.iterdump())
-
-
-def routes(storage: SharedStorage) -> list[tuple[str, str]]:
-    from optuna_dashboard import wsgi
-
-    return [(route.method, route.rule) for route in wsgi(storage).routes]
-
-
-def filled(rule: str) -> str:
-    for placeholder, value in {
-        "<study_id:int>": "1",
-        "<trial_id:int>": "3",
-        "<plot_type>": "edf",
-        "<history_id>": "h",
-        "<filename:path>": "bundle.js",
-        "<artifact_id:re:[0-9a-fA-F-]+>": "0a",
-        "<:re:(/.*)?>": "/studies/1",
-    }.items():
-        rule = rule.replace(placeholder, value)
-    assert "<" not in rule
-    return rule
 
 
 def test_the_page_and_its_data_are_served(request_page: Request) -> None:
@@ -203,8 +143,10 @@ def test_local_names_are_answered(request_page: Request, name: str) -> None:
 
 
 def test_a_dashboard_for_other_hosts_answers_to_any_name(searched: SharedStorage, paths: Paths) -> None:
-    for request in requester(searched, paths, host="0.0.0.0"):
-        assert request("GET", "/api/studies", Host="dashboard.example").status == 200
+    token = "0123456789abcdef"
+    for request in requester(searched, paths, host="0.0.0.0", token=token):
+        headers = {"Host": "dashboard.example", "Authorization": f"Bearer {token}"}
+        assert request("GET", "/api/studies", **headers).status == 200
 
 
 def test_a_port_in_use_is_named(searched: SharedStorage, url: str, paths: Paths) -> None:
