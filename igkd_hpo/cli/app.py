@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from igkd_hpo.cli.process_list import leave_process_list
 from igkd_hpo.errors import ExitCode, IgkdError
 
 COMMANDS = ("launch", "worker", "prepare", "validate", "status", "best", "export", "train", "show", "dashboard")
@@ -47,6 +48,7 @@ def _globals(
 
 def main() -> None:
     """Entry point of `igkd-hpo`: every error for people is one line on standard error, with its own exit code."""
+    leave_process_list()
     arguments = sys.argv[1:] or ["--help"]
     try:
         code = app(arguments, standalone_mode=False)
