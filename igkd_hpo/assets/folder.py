@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,6 +150,16 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+@contextmanager
+def _strict_about_bombs() -> Iterator[None]:
+    """Refuse what Pillow warns of, between one and two times its limit of pixels; its other warnings are silent."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # a damaged EXIF block is no reason to say so for each image
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@_strict_about_bombs()
 def decode_folder(listing: Listing, image_size: int | None, draft: Draft, progress: Progress) -> Decoded:
     """Decode all files into the draft's arrays `decoded` and `readable`; goes on where a killed run stopped.
 
@@ -165,11 +176,7 @@ def decode_folder(listing: Listing, image_size: int | None, draft: Draft, progre
     with (
         progress.task("decoding images", n_files) as advance,
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        warnings.catch_warnings(),
     ):
-        warnings.filterwarnings("ignore", module="PIL")  # a damaged EXIF block is no reason to say so for each image
-        # Between one and two times its limit Pillow only warns; here that is refused too.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         advance(table.rows_done)
         while table.rows_done < n_files:
             rows = range(table.rows_done, min(table.rows_done + at_once, n_files))

@@ -1,6 +1,7 @@
 """People's image folders: what is found, in which order, what is left out, and what is refused in one line."""
 
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -87,9 +88,18 @@ def test_the_split_depends_on_its_seed_alone(images, settings, store, progress):
     assert indices(first.train_images) != indices(other.train_images)
 
 
+def test_an_image_just_above_pillows_limit_is_left_out(images, settings, store, progress, monkeypatch):
+    Image.new("RGB", (12, 12)).save(images / "train" / "left" / "999.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as it is outside of tests, where warnings are errors
+        dataset = prepare(settings, store, progress, CONFIG.model_copy(update={"image_size": 8}))
+    assert "999.png (Image size (144 pixels) exceeds limit of 100 pixels" in dataset.warnings[0]
+
+
 def test_links_and_nested_folders_are_followed_and_cycles_are_not(images, tmp_path):
     nested = images / "train" / "left" / "more" / "deeper"
-    write_png(nested / "nested.png", coded_image(0, 0))
+    write_png(nested / "000a.png", coded_image(0, 0))
     write_png(tmp_path / "elsewhere" / "linked.png", coded_image(0, 1))
     (images / "train" / "left" / "link").symlink_to(tmp_path / "elsewhere")
     (images / "train" / "left" / "file.png").symlink_to(tmp_path / "elsewhere" / "linked.png")
@@ -98,7 +108,7 @@ def test_links_and_nested_folders_are_followed_and_cycles_are_not(images, tmp_pa
     left = [name for name in listing.files if name.startswith("train/left/")]
     assert left == sorted(left)
     assert set(left) - {f"train/left/{number:03d}.png" for number in range(40)} == {
-        "train/left/more/deeper/nested.png",
+        "train/left/more/deeper/000a.png",
         "train/left/link/linked.png",
         "train/left/file.png",
     }

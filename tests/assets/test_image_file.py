@@ -102,6 +102,14 @@ def test_large_jpeg_comes_out_as_a_small_one_does(tmp_path):
     assert np.abs(pixels[0, 8] - (np.arange(16) + 0.5) * 255 / 16).max() < 4
 
 
+def test_the_fast_way_to_decode_jpeg_keeps_detail(tmp_path):
+    stripes = np.tile(np.repeat([0, 255], 4), 8).astype(np.uint8)
+    Image.fromarray(np.tile(stripes, (64, 1))).save(tmp_path / "image.jpg", quality=95)
+    row = read_image(tmp_path / "image.jpg", 32)[0, 16].astype(int)
+    assert row.reshape(8, 4)[:, :2].mean() < 40
+    assert row.reshape(8, 4)[:, 2:].mean() > 215
+
+
 def damaged(tmp_path, name):
     path = tmp_path / name
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)

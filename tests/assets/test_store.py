@@ -139,6 +139,20 @@ def test_a_table_goes_on_where_it_stopped(store):
     assert {path.name for path in asset.folder.iterdir()} == {"a.npy", "b.npy", "manifest.json"}
 
 
+def test_a_table_takes_its_disk_space_at_the_start(store):
+    with store.build("thing", INPUTS, SilentProgress()) as draft:
+        draft.table(a=(np.uint8, (1 << 20,)))
+        assert (draft.folder / "a.npy").stat().st_blocks * 512 >= 1 << 20  # a file with holes has no blocks
+
+
+def test_what_a_killed_write_left_is_no_part_of_the_asset(store):
+    with store.build("thing", INPUTS, SilentProgress()) as draft:
+        (draft.folder / ".note.txt.123").write_bytes(b"half")
+        draft.write("note.txt", b"whole")
+        asset = draft.commit({})
+    assert {path.name for path in asset.folder.iterdir()} == {"note.txt", "manifest.json"}
+
+
 def test_a_table_of_another_shape_begins_anew(store):
     with store.build("thing", INPUTS, SilentProgress()) as draft:
         draft.table(a=(np.int32, (4,))).append(a=np.arange(2, dtype=np.int32))

@@ -98,11 +98,19 @@ def test_maps_are_those_that_captum_gives_for_each_row(settings, progress):
     assert torch.equal(assets.training_data(CPU).maps, torch.from_numpy(assets.maps.array("maps")))
 
 
-def test_maps_of_the_prediction_are_made_for_the_teachers_answer(settings, progress):
-    study = make_study(attribution={"target": "prediction"})
-    prepare_assets(study, settings, device="cpu", progress=progress)
-    assets = open_assets(study, settings)
-    assert assets.maps.facts["target"] == "prediction"
+@pytest.mark.parametrize("target", ["label", "prediction"])
+def test_the_target_is_the_label_or_the_teachers_answer(settings, store, progress, target):
+    """Under a teacher that is always wrong, where the two differ; its second logit is twice as large."""
+    study = make_study(attribution={"target": target})
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    teacher = prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
+    with torch.no_grad():
+        teacher.network.body.scale.neg_()
+    maps = attribution_maps.prepare_maps(study, dataset, teacher, store, device=CPU, progress=progress)
+    targets = dataset.train_labels if target == "label" else 1 - dataset.train_labels
+    scale = maps.array("scale")
+    assert scale[targets.numpy() == 1].mean() > 1.3 * scale[targets.numpy() == 0].mean()
+    assert maps.facts["target"] == target
 
 
 def test_a_coarse_map_warns_and_names_n_steps(settings, progress, monkeypatch):
