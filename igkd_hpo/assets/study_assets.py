@@ -1,6 +1,7 @@
 """All that a study needs before its first trial: made by `prepare_assets`, read by `open_assets`."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -14,6 +15,7 @@ from igkd_hpo.assets.logits import open_logits, prepare_logits
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teacher import Teacher, open_teacher, prepare_teacher, teacher_asset
+from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.training import CachedLogits, OnlineLogits, Teaching, TrainingData
 from igkd_hpo.settings import Settings
@@ -61,6 +63,20 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     store = AssetStore(settings.paths.assets)
     on = torch.device(device)
     dataset = prepare_dataset(study.dataset, settings, store, progress)
+    with fastest_threads(dataset.image_size) if on.type == "cpu" else nullcontext():
+        return _prepare_knowledge(study, dataset, settings, store, on=on, progress=progress, start=start)
+
+
+def _prepare_knowledge(
+    study: Study,
+    dataset: Dataset,
+    settings: Settings,
+    store: AssetStore,
+    *,
+    on: torch.device,
+    progress: Progress,
+    start: float,
+) -> AssetSummary:
     teacher = prepare_teacher(study, dataset, settings, store, device=on, progress=progress)
     logits = prepare_logits(study, dataset, teacher, store, device=on, progress=progress)
     maps = prepare_maps(study, dataset, teacher, store, device=on, progress=progress)

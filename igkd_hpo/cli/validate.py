@@ -22,9 +22,12 @@ def validate(
 
         print_json(Study.model_json_schema())
         return
+    from igkd_hpo.results.doctor.check import Verdict
+    from igkd_hpo.results.doctor.study_file import check_study_file
+
     checked = study_to_run(study, Settings.resolve())
-    searched = checked.hyperparameters.searched()
-    what = (
-        f"searches {', '.join(searched)}" if searched else "searches nothing; its trials are seeds of one configuration"
-    )
-    typer.echo(f"{checked.name}: valid; {what}; {checked.n_trials} trials")
+    file, *others = check_study_file(checked)
+    typer.echo(f"{checked.name}: {file.found}")
+    for check in others:
+        if check.verdict is not Verdict.OK:
+            typer.echo(f"warning: {check.found}; {check.advice}", err=True)

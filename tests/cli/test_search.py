@@ -151,17 +151,14 @@ def test_a_loss_that_is_not_finite_is_pruned_with_the_reason(workspace: Workspac
     assert trials[0].value is not None
 
 
-def test_trials_that_always_fail_stop_the_study(workspace: Workspace) -> None:
-    # More images in a batch than memory: the exception must end the trial, not the worker.
+def test_trials_that_always_fail_stop_the_study_with_the_reason(workspace: Workspace) -> None:
+    # No checkpoint can be written: each trial ends with the exception, no worker does.
     workspace.write(STUDY + "max_failures: 2\n")
-    assets = workspace.folder / "storage" / "assets"
-    workspace.run("launch", "study.yaml", "--workers", "0")
-    target = assets.resolve()
-    assets.unlink()
-    assets.mkdir()
-    done = workspace.run("worker", "tiny", "--supervised", code=0)
-    assert target.exists()
+    (workspace.folder / "storage" / "checkpoints").write_text("a file where a folder must be")
+    done = workspace.run("launch", "study.yaml", code=3)
     states = workspace.states()
     assert states[TrialState.FAIL] == 2
     assert states[TrialState.RUNNING] == 0
-    assert "fail" in done.stdout
+    assert "checkpoints" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert all("Traceback" in trial.user_attrs["error"] for trial in workspace.trials() if trial.state.is_finished())
