@@ -174,8 +174,8 @@ def _train(
 def _start_as_identity(body: nn.Module) -> None:
     """Let every residual block begin by passing its input on.
 
-    On the 1,149 training images of `digits` (width 0.5, 15 epochs, batch 71, two seeds) this took the validation
-    accuracy from 0.95 and 0.95 to 0.98 and 0.98, and the training loss below 1 in epoch 5 instead of 6 and 8.
+    On the 1,149 training images of `digits` (width 0.5, 15 epochs, batch 71) the validation accuracy was 0.95 without
+    it (two runs) and 0.974 with it (mean of six, 0.951 to 0.98), and the training loss came below 1 two epochs earlier.
 
     Source: Goyal et al. 2017, arXiv 1706.02677, section 5.1.
     """
