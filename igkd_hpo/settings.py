@@ -1,7 +1,7 @@
 """Where things are on this machine: the storage URL, the data folder, and every name below `storage/`."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -67,7 +67,7 @@ class Settings:
     """
 
     paths: Paths
-    storage_url: str
+    storage_url: str = field(repr=False)  # may hold a password
     data_root: Path
     allow_import: frozenset[str]
 
