@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import optuna
 import psutil
 import pytest
 import sqlalchemy
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import open_study
 
 STUDY = """\
 version: 1
@@ -110,12 +113,16 @@ class Workspace:
 
     def trials(self, study: str = "tiny") -> list[FrozenTrial]:
         """What the database holds now; nothing before the study is there."""
-        if not (self.folder / "storage" / "igkd_hpo.db").exists():
+        try:
+            storage = open_storage(self.url, create=False)  # never makes tables, as Optuna's own storage would
+        except (UsageError, StorageError):
             return []
         try:
-            return optuna.load_study(study_name=study, storage=self.url).get_trials(deepcopy=False)
-        except (KeyError, optuna.exceptions.StorageInternalError):
+            return open_study(storage, study).trials()
+        except UsageError:
             return []
+        finally:
+            storage.engine.dispose()
 
     def states(self, study: str = "tiny") -> dict[TrialState, int]:
         trials = self.trials(study)
