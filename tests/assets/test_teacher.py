@@ -252,7 +252,8 @@ class TestOwnCode:
             prepare(make_study())
 
 
-def test_wrong_normalisation_is_found(images, tmp_path, settings, store, progress, monkeypatch):
+@pytest.mark.usefixtures("own_teacher", "images")
+def test_wrong_normalisation_is_found(tmp_path, settings, store, progress):
     (tmp_path / "own_teacher.py").write_text(
         textwrap.dedent(
             """
@@ -273,13 +274,9 @@ def test_wrong_normalisation_is_found(images, tmp_path, settings, store, progres
         )
     )
     study = make_study(teacher={"architecture": "own_teacher:fussy", "normalize": "dataset"})
-    monkeypatch.setattr(sys, "path", list(sys.path))
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    try:
-        with pytest.raises(TeacherError, match=r"with teacher.normalize none it would get 100.0%"):
-            prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
-    finally:
-        sys.modules.pop("own_teacher", None)
+    with pytest.raises(TeacherError, match=r"with teacher.normalize none it would get 100.0%"):
+        prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
 
 
 class Malicious:
@@ -367,6 +364,7 @@ def test_weights_hash_sees_numbers_names_and_types_not_layouts():
     assert plain != weights_hash({"c": weight, "b": torch.tensor(1)})
 
 
+@pytest.mark.usefixtures("own_teacher")
 def test_half_of_the_images_being_one_class_raises_the_bar(tmp_path, settings, store, progress):
     for label, (name, count) in enumerate((("few", 100), ("many", 300))):
         for number in range(count):
@@ -375,8 +373,5 @@ def test_half_of_the_images_being_one_class_raises_the_bar(tmp_path, settings, s
         "    def forward(self, x):\n        return torch.tensor([[0.0, 1.0]]).repeat(len(x), 1)\n")  # fmt: skip
     study = make_study(teacher={"architecture": "own_teacher:Many"})
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    try:
-        with pytest.raises(TeacherError, match=r"always guessing 'many' gets 74.7%"):
-            prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
-    finally:
-        sys.modules.pop("own_teacher", None)
+    with pytest.raises(TeacherError, match=r"always guessing 'many' gets 74.7%"):
+        prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
