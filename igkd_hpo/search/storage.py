@@ -126,7 +126,9 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
     if checked.get_backend_name() == "sqlite":
         _check_sqlite_file(checked, create=create)
     with storage_errors(checked):
-        if not _has_tables(checked):
+        with bare_connection(checked) as connection:
+            there = has_tables(connection)
+        if not there:
             if not create:
                 raise UsageError(f"{mask(checked)} holds no studies yet; igkd-hpo launch makes the first one")
             with creation_lock(checked):
@@ -135,6 +137,25 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
         else:
             backend = _open_backend(checked, create=False)
         return SharedStorage(backend, checked)
+
+
+@contextmanager
+def bare_connection(url: URL) -> Iterator[Connection]:
+    """A connection to the database of a checked URL, whether or not it holds tables. Raises StorageError.
+
+    SQLite makes a file where there is none; look first.
+    """
+    engine = create_engine(url, **_engine_options(url))
+    try:
+        with storage_errors(url), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def has_tables(connection: Connection) -> bool:
+    """Whether all tables are there: ours is the last one that is made."""
+    return inspect(connection).has_table(LEASES.name)
 
 
 @contextmanager
@@ -193,15 +214,6 @@ def _engine_options(url: URL) -> dict[str, Any]:
         return {"connect_args": {"timeout": _SQLITE_BUSY_SECONDS}, **pool}
     connect = {key: value for key, value in _POSTGRESQL_CONNECT.items() if key not in url.query}
     return {"connect_args": connect, "pool_pre_ping": True, "isolation_level": "READ COMMITTED", **pool}
-
-
-def _has_tables(url: URL) -> bool:
-    """Whether all tables are there: ours is the last one that is made."""
-    engine = create_engine(url, **_engine_options(url))
-    try:
-        return inspect(engine).has_table(LEASES.name)
-    finally:
-        engine.dispose()
 
 
 def _open_backend(url: URL, *, create: bool) -> RDBStorage:

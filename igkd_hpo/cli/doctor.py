@@ -1,0 +1,66 @@
+"""`igkd-hpo doctor`: the study file, data, teacher, storage and devices, before hours are spent."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igkd_hpo.cli.arguments import (
+    AllowImport,
+    AsJson,
+    Device,
+    Storage,
+    StudyFile,
+    looks_like_path,
+    print_json,
+    study_to_run,
+)
+from igkd_hpo.cli.progress import make_progress
+from igkd_hpo.errors import ExitCode, StudyFileError, UsageError
+from igkd_hpo.settings import Settings
+
+
+def doctor(
+    study: StudyFile = None,
+    workers: Annotated[int, typer.Option("--workers", help="Trials side by side that there must be room for.")] = 1,
+    storage: Storage = None,
+    device: Device = "auto",
+    allow_import: AllowImport = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the study file, data, teacher, storage and devices; exit code 5 on a fault.
+
+    Example: igkd-hpo doctor my-study.yaml --workers 4
+    """
+    from igkd_hpo.config.study import Study
+    from igkd_hpo.results.doctor.check import Verdict
+    from igkd_hpo.results.doctor.doctor import checks_table, examine
+
+    if workers < 1:
+        raise UsageError(f"--workers {workers} is below 1; give the number of trials to run side by side")
+    settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
+    config: Study | StudyFileError
+    try:
+        config = study_to_run(study, settings)
+    except StudyFileError as error:
+        if study is not None and looks_like_path(study) and not Path(study).exists():
+            raise
+        config = error
+    with make_progress() as progress:
+        checks = examine(config, settings, workers=workers, device=device, progress=progress)
+    faults = sum(check.verdict is Verdict.FAULT for check in checks)
+    warnings = sum(check.verdict is Verdict.WARNING for check in checks)
+    if as_json:
+        print_json({"faults": faults, "warnings": warnings, "checks": [asdict(check) for check in checks]})
+    else:
+        from rich.console import Console
+
+        Console().print(checks_table(checks))
+        typer.echo(f"{len(checks)} checks: {_count(faults, 'fault')}, {_count(warnings, 'warning')}")
+    if faults:
+        raise typer.Exit(ExitCode.DOCTOR)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,121 @@
+"""The device: is it there, can it compute as asked, and is there memory for that many trials side by side."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from igkd_hpo.config.study import Study
+from igkd_hpo.errors import UsageError
+from igkd_hpo.results.doctor.check import Check, failed, fault, not_checked, ok, warning
+from igkd_hpo.results.doctor.sizes import step_bytes, table_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from igkd_hpo.assets.dataset import Dataset
+
+_GROUP = "devices"
+# What one more worker takes beside its networks, not shared with the others: 82 MiB for itself, 423 for its fork
+# server, 135 for its trial process. Measured as unique set sizes with `digits` on CPUs, torch 2.15.
+_SLOT_BYTES = 640 << 20
+_CUDA_SLOT_BYTES = 600 << 20  # of GPU memory: what CUDA and cuDNN take for a process
+_TIGHT = 0.8  # of what is free
+_CROWDED = 2  # trials for each core
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def check_devices(
+    study: Study | None, dataset: "Dataset | None", *, workers: int, device: str
+) -> "tuple[torch.device, list[Check]]":
+    """Where to compute, the CPU where the device cannot be used, and what is wrong with that."""
+    import torch
+
+    from igkd_hpo.distillation.device import choose_device
+
+    names = ("precision", "memory", "cores")
+    try:
+        slots = [choose_device(device, slot) for slot in range(workers)]
+    except UsageError as error:
+        rest = [not_checked(_GROUP, name, "the device cannot be used") for name in names]
+        return torch.device("cpu"), [failed(_GROUP, "device", error), *rest]
+    cores = len(os.sched_getaffinity(0))
+    found = ", ".join(dict.fromkeys(_name(slot, cores) for slot in slots))
+    if study is None:
+        return slots[0], [ok(_GROUP, "device", found), not_checked(_GROUP, "memory", "the study file has faults")]
+    return slots[0], [
+        ok(_GROUP, "device", found),
+        _check_precision(study, slots[0]),
+        _check_memory(study, dataset, slots),
+        _check_cores(slots, cores),
+    ]
+
+
+def free_memory() -> int:
+    """Bytes that new processes can have here: what is free, within the limits of this container's control groups."""
+    free = [psutil.virtual_memory().available]
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            free.append(int((_CGROUP / limit).read_text()) - int((_CGROUP / used).read_text()))
+        except (OSError, ValueError):  # no such limit: "max", or another version of control groups
+            continue
+    return max(0, min(free))
+
+
+def _name(device: "torch.device", cores: int) -> str:
+    import torch
+
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({cores} cores)"
+
+
+def _check_precision(study: Study, device: "torch.device") -> Check:
+    from igkd_hpo.distillation.training import resolve_precision
+
+    try:
+        return ok(_GROUP, "precision", resolve_precision(study.training.precision, device))
+    except UsageError as error:
+        return failed(_GROUP, "precision", error)
+
+
+def _check_memory(study: Study, dataset: "Dataset | None", slots: "list[torch.device]") -> Check:
+    import torch
+
+    name = "memory"
+    if dataset is None:
+        return not_checked(_GROUP, name, "the images cannot be used")
+    step = step_bytes(study, dataset)
+    if slots[0].type == "cpu":
+        each, free, most = _SLOT_BYTES + step, free_memory(), len(slots)
+    else:
+        images = dataset.train_images.nbytes + dataset.validation_images.nbytes
+        tables = sum(table_bytes(study, dataset))
+        each = _CUDA_SLOT_BYTES + step + images + tables
+        # The GPU that has least for each of its trials decides.
+        shares = {gpu: (torch.cuda.mem_get_info(gpu)[0], slots.count(gpu)) for gpu in slots}
+        free, most = min(shares.values(), key=lambda share: share[0] / share[1])
+    need = most * each
+    found = f"{most} trials side by side take about {_gib(need)}, and {_gib(free)} are free"
+    advice = f"start {max(1, int(_TIGHT * free // each))} workers, or lower batch_size or width"
+    if need > free:
+        return fault(_GROUP, name, found, advice if free >= each else "lower batch_size or width, or free memory")
+    if need > _TIGHT * free:
+        return warning(_GROUP, name, found, advice)
+    return ok(_GROUP, name, found)
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
+
+
+def _check_cores(slots: "list[torch.device]", cores: int) -> Check:
+    name = "cores"
+    found = f"{len(slots)} trials on {cores} cores"
+    if len(slots) > _CROWDED * cores:
+        return warning(_GROUP, name, found, f"start {cores} workers: more of them finish no sooner")
+    return ok(_GROUP, name, found)

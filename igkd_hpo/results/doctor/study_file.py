@@ -1,0 +1,66 @@
+"""A study file that is valid, and still would not do what it says; what `validate` and `doctor` share."""
+
+from collections.abc import Iterator
+
+from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number
+from igkd_hpo.config.study import Study
+from igkd_hpo.results.doctor.check import Check, ok, warning
+
+_GROUP = "study"
+Setting = Number | FloatRange | IntRange | Choices
+
+
+def check_study_file(study: Study) -> list[Check]:
+    """What a valid study file says, and what in it cannot have an effect."""
+    searched = study.hyperparameters.searched()
+    what = (
+        f"searches {', '.join(searched)}" if searched else "searches nothing; its trials are seeds of one configuration"
+    )
+    return [
+        ok(_GROUP, "file", f"valid; {what}; {study.n_trials} trials"),
+        _check("search space", "every range can change the result", list(_idle_ranges(study))),
+        _check("pruner", "bad trials are stopped early", list(_idle_pruner(study))),
+        _check("trials", "the controls leave trials to search with", list(_no_trials_left(study))),
+    ]
+
+
+def _check(name: str, fine: str, problems: list[tuple[str, str]]) -> Check:
+    if not problems:
+        return ok(_GROUP, name, fine)
+    return warning(_GROUP, name, "; ".join(found for found, _ in problems), "; ".join(todo for _, todo in problems))
+
+
+def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
+    settings = study.hyperparameters
+    searched = settings.searched()
+    for name, other in (
+        ("temperature", "alpha"),
+        ("overlay_strength", "overlay_probability"),
+        ("overlay_probability", "overlay_strength"),
+    ):
+        if name in searched and _highest(getattr(settings, other)) == 0:
+            yield f"{name} is searched while {other} is always 0", f"fix {name}, or let {other} be above 0"
+    for name, setting in searched.items():
+        if len(set(setting.corners())) == 1:
+            yield f"{name} is searched in a range of one value", f"write {name}: {setting.corners()[0]:g}, or widen it"
+
+
+def _idle_pruner(study: Study) -> Iterator[tuple[str, str]]:
+    grace = getattr(study.pruner, "grace_period", None)
+    if grace is not None and grace >= study.training.epochs and study.is_search:
+        yield (
+            f"no trial can be stopped: grace_period {grace} is not below training.epochs {study.training.epochs}",
+            "lower pruner.grace_period, or write pruner: {name: none}",
+        )
+
+
+def _no_trials_left(study: Study) -> Iterator[tuple[str, str]]:
+    if study.is_search and study.n_trials <= len(study.controls):
+        yield (
+            f"the {len(study.controls)} controls take all of n_trials {study.n_trials}: nothing is searched",
+            "raise n_trials",
+        )
+
+
+def _highest(setting: Setting) -> Number:
+    return max(setting.corners()) if isinstance(setting, FloatRange | IntRange | Choices) else setting
