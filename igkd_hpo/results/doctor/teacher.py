@@ -128,7 +128,9 @@ def _check_order(logits: "Tensor", dataset: "Dataset") -> Check:
     order = best_order(logits, labels, classes)
     moved = [int(number) for number in torch.nonzero(order != torch.arange(classes))]
     swaps = ", ".join(f"its {number} is {dataset.class_names[int(order[number])]!r}" for number in moved[:4])
-    found = f"with its classes in another order it would get {gain} more right ({swaps}{' …' if moved[4:] else ''})"
+    if moved[4:]:
+        swaps += " …"
+    found = f"with its classes in another order it would be right on {gain} more of the images ({swaps})"
     return fault(_GROUP, name, found, "bring its last layer into the order of the class names")
 
 
@@ -139,7 +141,7 @@ def _check_normalisation(logits: "Tensor", answers: "dict[str, Tensor]", labels:
     if not gains:
         return ok(_GROUP, name, "none of the usual others fits better")
     best = max(gains, key=lambda other: int(answers[other].sum()))
-    found = f"with teacher.normalize {best} it would get {gains[best]} more right"
+    found = f"with teacher.normalize {best} it would be right on {gains[best]} more of the images"
     return fault(_GROUP, name, found, f"set teacher.normalize: {best.partition(' (')[0]}")
 
 
@@ -151,7 +153,7 @@ def _gain(before: "Tensor", after: "Tensor") -> str | None:
     gain = (better - worse) / len(before)
     if gain < _SMALLEST_GAIN or binomtest(better, better + worse, 0.5, alternative="greater").pvalue >= _P_VALUE:
         return None
-    return f"{100 * gain:.1f} % of the images"
+    return f"{gain:.1%}"
 
 
 def _check_attribution(study: Study, network: "Network", dataset: "Dataset", device: "torch.device") -> Check:

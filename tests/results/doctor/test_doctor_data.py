@@ -31,20 +31,26 @@ def test_the_examination_makes_no_database_and_no_teacher(patient: Patient) -> N
 
 
 def test_assets_that_are_there_need_no_room_and_must_be_whole(patient: Patient) -> None:
-    before = patient.examine()
-    assert before["assets: maps"].found.startswith("will be made")
-    prepare_assets(patient.study(), patient.settings, device="cpu", progress=SilentProgress())
-    found = patient.examine()
+    large = {
+        "dataset": {"image_size": 64},  # its maps take 1.2 MiB
+        "augmentation": {"crop_padding": 0, "horizontal_flip": False},
+        "attribution": {"n_steps": 8},
+    }
+    before = patient.examine(**large)
+    assert before["assets: maps"].found == "will be made, 1.2 MiB"
+    prepare_assets(patient.study(**large), patient.settings, device="cpu", progress=SilentProgress())
+    found = patient.examine(**large)
     assert found.faults | found.warnings == set()
     assert found["assets: maps"].found.startswith("there")
     assert found["assets: logits"].found.startswith("there")
-    assert found["assets: disk space"].found != before["assets: disk space"].found
+    needs = [float(each["assets: disk space"].found.split()[6]) for each in (before, found)]
+    assert needs[0] - needs[1] == pytest.approx(1.2, abs=0.15)
 
     (maps,) = patient.settings.paths.assets.glob("maps-*/maps.npy")
     content = bytearray(maps.read_bytes())
     content[-1] ^= 1
     maps.write_bytes(content)
-    found = patient.examine()
+    found = patient.examine(**large)
     assert found.faults == {"assets: maps"}
     assert "delete that folder" in found["assets: maps"].advice
 
@@ -162,10 +168,17 @@ def test_faults_of_a_teacher(patient: Patient, teacher: dict[str, object], fault
     assert all(found[fault].advice for fault in found.faults)
 
 
+def test_chance_and_neighbours_are_told_apart(patient: Patient) -> None:
+    chance = patient.examine(teacher={"architecture": "quarters:Dropout"})["teacher: evaluation mode"]
+    neighbours = patient.examine(teacher={"architecture": "quarters:BatchStatistics"})["teacher: evaluation mode"]
+    assert "dropout" in chance.advice
+    assert "BatchNorm" in neighbours.advice
+
+
 def test_the_order_of_classes_that_would_fit_is_told(patient: Patient) -> None:
     told = patient.examine(teacher={"architecture": "quarters:Swapped"})["teacher: class order"].found
     assert "its 0 is 'north', its 1 is 'east'" in told
-    assert "50.5 % of the images" in told
+    assert "right on 50.5% more of the images" in told
 
 
 def test_a_student_as_large_as_its_teacher_is_a_warning(patient: Patient) -> None:
