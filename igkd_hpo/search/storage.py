@@ -1,6 +1,7 @@
 """The database: which URLs are meant, how it is opened, and what is said when it is away."""
 
 import difflib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, _CachedStorage
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from igkd_hpo.errors import StorageError, UsageError
@@ -21,6 +22,9 @@ from igkd_hpo.search.lock import creation_lock, lock_study
 _EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password@host/database"
 _SECRET_QUERY_KEYS = {"password", "sslpassword"}
 _SQLITE_BUSY_SECONDS = 30
+_OTHERS_MAKE_TABLES = 2  # tries that may fail: two were enough each time that this was tried with 4 processes
+
+_log = logging.getLogger(__name__)
 _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not after TCP's quarter of an hour
     "connect_timeout": 5,  # seconds for each address of the host
     "keepalives_idle": 30,
@@ -132,8 +136,7 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
             if not create:
                 raise UsageError(f"{mask(checked)} holds no studies yet; igkd-hpo launch makes the first one")
             with creation_lock(checked):
-                backend = _open_backend(checked, create=True)
-                METADATA.create_all(backend.engine)
+                backend = _make_tables(checked)
         else:
             backend = _open_backend(checked, create=False)
         return SharedStorage(backend, checked)
@@ -226,6 +229,26 @@ def _open_backend(url: URL, *, create: bool) -> RDBStorage:
     if create and url.get_backend_name() == "sqlite":
         with backend.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers do not wait for writers; stays in the file
+    return backend
+
+
+def _make_tables(url: URL) -> RDBStorage:
+    """Optuna's tables, then ours.
+
+    Our lock keeps our own processes apart. Another Optuna tool that opens the empty database at the same moment, a
+    stock optuna-dashboard say, makes the same tables without a lock; whoever comes second fails, and finds them there
+    on the next try.
+    """
+    for _ in range(_OTHERS_MAKE_TABLES):
+        try:
+            backend = _open_backend(url, create=True)
+            METADATA.create_all(backend.engine)
+        except (IntegrityError, OperationalError, ProgrammingError, StorageInternalError) as error:
+            _log.debug("making the tables of %s failed once: %s", mask(url), error)
+        else:
+            return backend
+    backend = _open_backend(url, create=True)
+    METADATA.create_all(backend.engine)
     return backend
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 import optuna
 import psycopg
 import pytest
-from sqlalchemy import make_url, text
+from optuna.storages import RDBStorage
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import IntegrityError
 
 from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.search import storage as module
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage, check_url, mask, open_storage
 from igkd_hpo.search.study import SearchStudy, study_names
@@ -182,3 +185,25 @@ def test_a_trial_that_was_rolled_back_is_not_remembered(
     assert study.trials() == []
     trial_id = storage.create_new_trial(study.study_id)
     assert [trial._trial_id for trial in study.trials()] == [trial_id]
+
+
+def test_another_tool_that_makes_the_same_tables_does_not_spoil_ours(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stock Optuna tool opens the empty database in the moment in which Optuna makes its tables for us.
+    original = module._open_backend
+    calls = []
+
+    def open_after_another(url: URL, *, create: bool) -> RDBStorage:
+        calls.append(create)
+        if len(calls) == 1:
+            other = RDBStorage(url.render_as_string(hide_password=False))
+            other.remove_session()
+            other.engine.dispose()
+            raise IntegrityError("INSERT INTO alembic_version", {}, Exception("UNIQUE constraint failed"))
+        return original(url, create=create)
+
+    monkeypatch.setattr(module, "_open_backend", open_after_another)
+    opened = open_storage(database_url, create=True)
+    assert study_names(opened) == []
+    assert len(calls) == 2
