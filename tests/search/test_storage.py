@@ -207,3 +207,5 @@ def test_another_tool_that_makes_the_same_tables_does_not_spoil_ours(
     opened = open_storage(database_url, create=True)
     assert study_names(opened) == []
     assert len(calls) == 2
+    opened.remove_session()
+    opened.engine.dispose()
