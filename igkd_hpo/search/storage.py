@@ -91,7 +91,8 @@ class SharedStorage(_CachedStorage):
 def check_url(url: str) -> URL:
     """The storage URL, with the driver filled in. Raises UsageError that says what to write instead."""
     if "://" not in url:
-        raise UsageError(f"storage {url!r} is not a URL; write for example {_EXAMPLES}")
+        shown = "the storage" if "@" in url else f"storage {url!r}"  # a password stands before an @
+        raise UsageError(f"{shown} is not a URL; write for example {_EXAMPLES}")
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -113,6 +114,8 @@ def mask(url: str | URL) -> str:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
+        return "(unreadable storage URL)"
+    if "@" in (parsed.host or ""):  # the rest of a password with an @ in it
         return "(unreadable storage URL)"
     secret = {key: "***" for key in parsed.query if key in _SECRET_QUERY_KEYS}
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)

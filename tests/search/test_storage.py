@@ -209,3 +209,13 @@ def test_another_tool_that_makes_the_same_tables_does_not_spoil_ours(
     assert len(calls) == 2
     opened.remove_session()
     opened.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ann:s3cret@host", "postgresql:/ann:s3cret@host/db", "postgresql://ann:a@s3cret@host/db", "mysql://a:s3cret@h/db"],
+)
+def test_a_url_that_is_refused_does_not_show_its_password(url: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        check_url(url)
+    assert "s3cret" not in str(raised.value) + mask(url)
