@@ -17,7 +17,9 @@ RUN python3 -m venv /usr/local/igkd-hpo && \
       *) echo "TORCH=$TORCH: it is cpu or cuda" >&2; exit 2 ;; \
     esac
 
-RUN --mount=type=bind,target=/source pip install /source
+# Copied, not mounted: Podman's build cache does not look at what is mounted, and would keep an old version.
+COPY . /usr/local/src/igkd-hpo
+RUN pip install /usr/local/src/igkd-hpo
 
 # Named volumes take the owner of the folder that they are mounted on.
 RUN useradd --uid 1000 --create-home igkd-hpo && \
