@@ -25,6 +25,9 @@ def prepare(
 
     from igkd_hpo.assets.study_assets import prepare_assets
     from igkd_hpo.distillation.device import choose_device
+    from igkd_hpo.distillation.memory import keep_freed_memory
+
+    keep_freed_memory()
 
     with make_progress() as progress:
         summary = prepare_assets(config, settings, device=str(choose_device(device)), progress=progress)

@@ -65,9 +65,11 @@ def train_student(
     from igkd_hpo.assets.study_assets import open_assets, prepare_assets
     from igkd_hpo.distillation.device import choose_device
     from igkd_hpo.distillation.evaluation import accuracy, predict
+    from igkd_hpo.distillation.memory import keep_freed_memory
     from igkd_hpo.distillation.training import NonFiniteLoss
     from igkd_hpo.search.trial import make_trial
 
+    keep_freed_memory()
     chosen = choose_device(device)
     summary = prepare_assets(study, settings, device=str(chosen), progress=progress)
     notes = _differences(study, teacher_sha256=summary.teacher_sha256, dataset_sha256=summary.dataset_sha256)

@@ -25,6 +25,7 @@ from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import choose_device
+from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.training import NonFiniteLoss
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
@@ -55,6 +56,7 @@ def run_trial_process(task: TrialTask, pipe: Connection) -> None:
     )
     threading.Thread(target=_leave_with_worker, args=(pipe,), daemon=True).start()
     torch.set_num_threads(task.threads)
+    keep_freed_memory()
 
     def send(kind: str, **content: Any) -> None:
         pipe.send_bytes(json.dumps({"kind": kind, **content}).encode())
