@@ -48,7 +48,7 @@ def creation_lock(url: URL) -> Iterator[None]:
                 f"another process has been making {url.database} for {_TABLES_SECONDS:.0f} s; end it and try again"
             ) from None
         return
-    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
+    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5, "client_encoding": "utf8"})
     with engine.begin() as connection:
         _lock_postgresql(connection, CREATION)
         # Making the tables takes longer than a step of the protocol, and this connection waits meanwhile.

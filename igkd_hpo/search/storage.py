@@ -32,6 +32,7 @@ _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not af
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # milliseconds
     "application_name": "igkd-hpo",
+    "client_encoding": "utf8",  # a database without an encoding (SQL_ASCII) would give bytes for every text
 }
 
 

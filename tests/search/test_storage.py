@@ -219,3 +219,16 @@ def test_a_url_that_is_refused_does_not_show_its_password(url: str) -> None:
     with pytest.raises(UsageError) as raised:
         check_url(url)
     assert "s3cret" not in str(raised.value) + mask(url)
+
+
+def test_a_database_without_an_encoding_holds_text(postgresql_server: str) -> None:
+    name = "plain"
+    make = f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name}")
+        connection.execute(make)
+    storage = open_storage(postgresql_server.replace("/postgres?", f"/{name}?"), create=True)
+    optuna.create_study(study_name="Blüten", storage=storage).set_user_attr("note", "größer")
+    assert optuna.get_all_study_names(storage) == ["Blüten"]
+    assert optuna.load_study(study_name="Blüten", storage=storage).user_attrs == {"note": "größer"}
+    storage.engine.dispose()
