@@ -60,14 +60,16 @@ class Workspace:
     """A person's working directory."""
 
     folder: Path
+    database: str | None = None
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{self.folder}/storage/igkd_hpo.db"
+        return self.database or f"sqlite:///{self.folder}/storage/igkd_hpo.db"
 
     def environment(self) -> dict[str, str]:
-        return {key: value for key, value in os.environ.items() if not key.startswith(("IGKD_HPO_", "OPTUNA_"))}
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("IGKD_HPO_", "OPTUNA_"))}
+        return clean | ({"IGKD_HPO_STORAGE": self.database} if self.database else {})
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end and check its exit code."""

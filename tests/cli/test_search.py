@@ -55,6 +55,15 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
     searched = torch.load(kept, weights_only=True)["weights"]
     assert all(torch.equal(weights[name], searched[name]) for name in searched)
 
+    for kind in (["--curves"], ["--importance"], ["--maps", "4"]):
+        workspace.run("show", "tiny", *kind, "-o", f"{kind[0][2:]}.png")
+        assert (workspace.folder / f"{kind[0][2:]}.png").read_bytes().startswith(b"\x89PNG")
+    plan = workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "10", "--dry-run").stdout
+    assert "10 trials of 4 epochs, 8 finished" in plan
+    assert "for the 2 trials that are left" in plan
+    assert "assets: there" in plan
+    assert len(workspace.trials()) == 8
+
     again = workspace.run("launch", "study.yaml")  # nothing is left to do
     assert "8 of 8 trials finished" in again.stdout
     assert len(workspace.trials()) == 8
