@@ -1,8 +1,15 @@
 """Where things are on this machine: the storage URL, the data folder, and every name below `storage/`."""
 
+import math
 import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from igkd_hpo.errors import UsageError
+
+LEASE_SECONDS = 60.0
+_SHORTEST_LEASE = 1.0  # seconds; a worker beats six times in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +71,22 @@ class Settings:
         storage_url: SQLAlchemy URL of the database.
         data_root: what relative dataset and checkpoint paths start at.
         allow_import: top-level modules whose code a study file may name as a teacher.
+        lease_seconds: how long the holder of a trial may show no sign of life; the same on all hosts of a study.
     """
 
     paths: Paths
     storage_url: str = field(repr=False)  # may hold a password
     data_root: Path
     allow_import: frozenset[str]
+    lease_seconds: float = LEASE_SECONDS
 
     @classmethod
     def resolve(cls, *, storage_url: str | None = None, allow_import: tuple[str, ...] = ()) -> "Settings":
-        """Settings of the current directory and environment; arguments win over variables."""
+        """Settings of the current directory and environment; arguments win over variables.
+
+        Raises:
+            UsageError: IGKD_HPO_LEASE_SECONDS is not a number of seconds.
+        """
         cwd = Path.cwd()
         paths = Paths(root=cwd / "storage")
         url = (
@@ -88,8 +101,29 @@ class Settings:
             storage_url=url,
             data_root=Path(os.environ.get("IGKD_HPO_DATA") or cwd),
             allow_import=frozenset(named),
+            lease_seconds=_lease_seconds(),
         )
 
     def data_path(self, path: str) -> Path:
         """A path from a study file: absolute as it is, relative from `data_root`."""
         return self.data_root / Path(path).expanduser()
+
+
+def host_name() -> str:
+    """What this host is called: IGKD_HPO_HOST, else its own name."""
+    return os.environ.get("IGKD_HPO_HOST") or socket.gethostname()
+
+
+def _lease_seconds() -> float:
+    text = os.environ.get("IGKD_HPO_LEASE_SECONDS")
+    if not text:
+        return LEASE_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _SHORTEST_LEASE <= seconds < math.inf:
+        raise UsageError(
+            f"IGKD_HPO_LEASE_SECONDS is {text!r}; give seconds, {_SHORTEST_LEASE:g} or more, or leave it out"
+        )
+    return seconds

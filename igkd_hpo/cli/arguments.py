@@ -21,6 +21,9 @@ StudyFile = Annotated[
 ExistingStudy = Annotated[
     str | None, typer.Argument(metavar="[STUDY]", help="Name or file of an existing study; without it, the latest.")
 ]
+EveryStudy = Annotated[
+    str | None, typer.Argument(metavar="[STUDY]", help="Name or file of an existing study; without it, every open one.")
+]
 Storage = Annotated[
     str | None,
     typer.Option(

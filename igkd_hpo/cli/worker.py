@@ -1,20 +1,26 @@
-"""`igkd-hpo worker`: one worker for an existing study."""
+"""`igkd-hpo worker`: one worker, for one study or for all that are open."""
 
 import os
 import signal
 import sys
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, Device, ExistingStudy, Storage, existing_study
+from igkd_hpo.cli.arguments import AllowImport, Device, EveryStudy, Storage, existing_study
 from igkd_hpo.errors import ExitCode, UsageError
 from igkd_hpo.settings import Settings
 
+if TYPE_CHECKING:
+    from igkd_hpo.search.lease import Worker
+    from igkd_hpo.service.events import Event
+    from igkd_hpo.service.signals import StopSignal
+    from igkd_hpo.service.worker import Slot
+
 
 def worker(
-    study: ExistingStudy = None,
+    study: EveryStudy = None,
     storage: Storage = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
@@ -25,44 +31,42 @@ def worker(
     name: Annotated[str | None, typer.Option("--name", hidden=True)] = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
-    """Run one worker for an existing study, from any host that reaches the storage.
+    """Run one worker for a study, or for every open one in turn, from any host that reaches the storage.
 
     Example: igkd-hpo worker digits --storage postgresql+psycopg://user@host/studies
     """
     from igkd_hpo.search.identity import this_process
     from igkd_hpo.search.lease import Idle, Worker
-    from igkd_hpo.search.study import AssetPins, check_pins
-    from igkd_hpo.service.events import Event
-    from igkd_hpo.service.preparation import PreparationFailed, prepare_in_child
+    from igkd_hpo.service.preparation import PreparationFailed, prepare_existing
     from igkd_hpo.service.signals import StopSignal
     from igkd_hpo.service.worker import Slot, WorkerLoop
 
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads} is too few; give 1 or more")
     settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
-    found = existing_study(study, settings)
     process = this_process()
     who = Worker(name=name or f"{process.host}-{process.pid}", process=process)
+    slot_facts = Slot(number=slot, device=device, threads=threads or len(os.sched_getaffinity(0)))
+    if study is None:
+        _serve_all(settings, who, slot_facts)
+        return
+    found = existing_study(study, settings)
 
-    def emit(event: Event) -> None:
+    def emit(event: "Event") -> None:
         if supervised:
             sys.stdout.write(event.to_line() + "\n")
             sys.stdout.flush()
-        elif event.kind != "waiting":
-            typer.echo(event.for_people(), err=True)
+        else:
+            _tell(event)
 
     with StopSignal() as stop:
         if supervised:
             threading.Thread(target=_stop_with_supervisor, args=(stop,), daemon=True).start()
         else:
             try:
-                made = prepare_in_child(found.config, settings, device=device, stop=stop)
+                prepare_existing(found, settings, device=device, stop=stop)
             except PreparationFailed as error:
                 raise typer.Exit(error.exit_code) from None
-            if found.pins is not None:
-                here = AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
-                check_pins(found.name, found.pins, here)
-        slot_facts = Slot(number=slot, device=device, threads=threads or len(os.sched_getaffinity(0)))
         ended = WorkerLoop(found, settings, who, slot_facts, emit=emit, stop=stop).run()
         if stop.received is not None:
             raise typer.Exit(128 + stop.received)
@@ -71,11 +75,33 @@ def worker(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _stop_with_supervisor(stop: object) -> None:
-    """Standard input ends when the supervisor does, however it ends; the worker then hands its trial back."""
+def _serve_all(settings: Settings, who: "Worker", slot: "Slot") -> None:
+    from igkd_hpo.search.storage import open_storage
+    from igkd_hpo.service.open_studies import OpenStudies
     from igkd_hpo.service.signals import StopSignal
 
-    assert isinstance(stop, StopSignal)
+    opened = open_storage(settings.storage_url, create=True)  # the first study may come later
+    with StopSignal() as stop:
+        OpenStudies(
+            opened,
+            settings,
+            who,
+            slot,
+            stop=stop,
+            on_event=lambda study, event: _tell(event, f"{study}: "),
+            on_message=lambda text: typer.echo(text, err=True),
+        ).run()
+        assert stop.received is not None
+        raise typer.Exit(128 + stop.received)
+
+
+def _tell(event: "Event", prefix: str = "") -> None:
+    if event.kind not in {"alive", "waiting"}:
+        typer.echo(prefix + event.for_people(), err=True)
+
+
+def _stop_with_supervisor(stop: "StopSignal") -> None:
+    """Standard input ends when the supervisor does, however it ends; the worker then hands its trial back."""
     while os.read(sys.stdin.fileno(), 1):  # a buffered read would hold a lock that Python's own end needs
         pass
     stop.set(signal.SIGTERM)

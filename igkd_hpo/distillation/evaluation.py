@@ -1,6 +1,6 @@
 """What a network answers, and how often it is right."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,7 +21,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def forward_in_batches(network: Network, x: Tensor, *, batch_size: int) -> Tensor:
+def forward_in_batches(
+    network: Network, x: Tensor, *, batch_size: int, on_batch: Callable[[], None] | None = None
+) -> Tensor:
     """Return the float32 logits (N, K), on the network's device, in batches of exactly `batch_size`.
 
     The last batch is filled up with zeros and cut, so that a row's numbers do not depend on N: kernels may sum in
@@ -31,6 +33,7 @@ def forward_in_batches(network: Network, x: Tensor, *, batch_size: int) -> Tenso
         network: in whatever mode; it is evaluated in evaluation mode.
         x: uint8 images or float32 pixels (N, 3, H, W), N 1 or more, on any device.
         batch_size: 1 or more.
+        on_batch: called after each batch.
     """
     device = network.mean.device
     logits = []
@@ -42,6 +45,8 @@ def forward_in_batches(network: Network, x: Tensor, *, batch_size: int) -> Tenso
                 pixels = torch.cat([pixels, pixels.new_zeros(batch_size - len(chunk), *pixels.shape[1:])])
             # The memory format is fixed too, for the same reason; channels last is the fast one everywhere.
             logits.append(network(pixels.contiguous(memory_format=torch.channels_last))[: len(chunk)].float())
+            if on_batch is not None:
+                on_batch()
     return torch.cat(logits)
 
 

@@ -251,6 +251,7 @@ class Training:
         self.device = device
         self.teaching = teaching if recipe.alpha > 0 else None
         self.completed_epochs = 0
+        self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
         self.data = TrainingData(
             images=data.images.to(device),
             labels=data.labels.to(device),
@@ -315,6 +316,7 @@ class Training:
             for step in range(steps):
                 learning_rate = self.optimizer.param_groups[0]["lr"]
                 total_loss += self._train_step(plan, step)
+                self._count_step()
         validation_loss, validation_accuracy = self._validate()
         results = torch.stack([total_loss / steps, validation_loss, validation_accuracy]).tolist()  # the one read
         if not all(map(math.isfinite, results)):
@@ -352,10 +354,14 @@ class Training:
         self.schedule.step()
         return loss.detach()
 
+    def _count_step(self) -> None:
+        self.steps_done += 1
+
     def _validate(self) -> tuple[Tensor, Tensor]:
         images = self.data.validation_images
         labels = self.data.validation_labels
-        logits = forward_in_batches(self.network, images, batch_size=min(_VALIDATION_BATCH, len(images)))
+        batch_size = min(_VALIDATION_BATCH, len(images))
+        logits = forward_in_batches(self.network, images, batch_size=batch_size, on_batch=self._count_step)
         return F.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
 
     def state_dict(self) -> dict[str, Any]:

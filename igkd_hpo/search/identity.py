@@ -2,9 +2,10 @@
 
 import os
 import signal
-import socket
 from dataclasses import dataclass
 from pathlib import Path
+
+from igkd_hpo.settings import host_name
 
 _PROC = Path("/proc")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -16,7 +17,8 @@ class ProcessIdentity:
 
     Args:
         host: host name, for people only; containers share names.
-        boot_id: the kernel's boot id and the process id namespace: who has the same sees the same processes.
+        boot_id: the kernel's boot id, the process id namespace, and the name that IGKD_HPO_HOST gave the host: who has
+            the same sees the same processes.
         pid: process id in that namespace.
         start_time: seconds from the host's boot to the start of the process.
     """
@@ -32,7 +34,7 @@ def identify(pid: int) -> ProcessIdentity | None:
     start_time = _start_time(pid)
     if start_time is None:
         return None
-    return ProcessIdentity(host=socket.gethostname(), boot_id=_boot_id(), pid=pid, start_time=start_time)
+    return ProcessIdentity(host=host_name(), boot_id=_boot_id(), pid=pid, start_time=start_time)
 
 
 def this_process() -> ProcessIdentity:
@@ -69,7 +71,8 @@ def kill(identity: ProcessIdentity) -> bool:
 
 
 def _boot_id() -> str:
-    return f"{(_PROC / 'sys/kernel/random/boot_id').read_text().strip()}/{os.readlink(_PROC / 'self/ns/pid')}"
+    boot, namespace = (_PROC / "sys/kernel/random/boot_id").read_text().strip(), os.readlink(_PROC / "self/ns/pid")
+    return "/".join(filter(None, (boot, namespace, os.environ.get("IGKD_HPO_HOST"))))
 
 
 def _start_time(pid: int) -> float | None:

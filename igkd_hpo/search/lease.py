@@ -20,7 +20,7 @@ from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.silence import Silence
-from igkd_hpo.search.study import SearchStudy, count, ended_trials
+from igkd_hpo.search.study import SearchStudy, count, why_failing
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 JSON = Any
@@ -58,10 +58,11 @@ class Claim:
 
 
 class Verdict(StrEnum):
-    """What a reported epoch means for the trial."""
+    """What a reported epoch or a beat means for the attempt."""
 
     GO_ON = "go_on"
     PRUNE = "prune"
+    STOP = "stop"  # give the trial back: the study was stopped with all that runs
     LOST = "lost"  # somebody else has the trial, or it has ended; nothing was written
 
 
@@ -94,7 +95,7 @@ class Leases:
     Every method raises StorageError when the database is away, having written nothing, and can be called again.
 
     Args:
-        lease_seconds: how long the holder on another host may show no sign of life.
+        lease_seconds: how long a holder may show no sign of life, also one on this host, which may be stopped or stuck.
         clock: seconds, monotonic; no other clock is ever compared with it.
     """
 
@@ -105,7 +106,7 @@ class Leases:
         self._storage = study.storage
         self._study_id = study.study_id
         self._lease_seconds = lease_seconds
-        self._silence = Silence(clock)
+        self._silence = Silence(clock, longest_gap=lease_seconds)
 
     def claim(self, worker: Worker) -> Claim | Idle:
         """Take the next trial for one attempt: an orphan, else one that waits, else a new one."""
@@ -116,7 +117,7 @@ class Leases:
             if attributes.get("stopped") is not None:
                 return Idle.STOPPED
             trials = self._all_trials()
-            if reason := self._failing(trials, attributes["ended_before_launch"]):
+            if reason := why_failing(trials, attributes["ended_before_launch"], self._study.config.max_failures):
                 self._storage.set_study_user_attr(self._study_id, "stopped", reason)
                 return Idle.STOPPED
             leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
@@ -138,12 +139,15 @@ class Leases:
             self._annotate(claim.trial_id, {"device": device})
             return True
 
-    def beat(self, claim: Claim, *, last_epoch: int) -> bool:
-        """Show life. False: the lease is lost."""
+    def beat(self, claim: Claim, *, last_epoch: int) -> Verdict:
+        """Show life, and hear whether to go on, to stop, or that the lease is lost."""
         newest = case((LEASES.c.last_epoch < last_epoch, last_epoch), else_=LEASES.c.last_epoch)
         with self._step() as connection:
             values = {"beat": LEASES.c.beat + 1, "last_epoch": newest}
-            return connection.execute(self._of(claim).values(values)).rowcount == 1
+            if connection.execute(self._of(claim).values(values)).rowcount == 0:
+                return Verdict.LOST
+            stop = self._storage.get_study_user_attrs(self._study_id).get("stopped_now")
+            return Verdict.STOP if stop else Verdict.GO_ON
 
     def report(self, claim: Claim, *, epoch: int, accuracy: float) -> Verdict:
         """Write the validation accuracy (a fraction) after an epoch (from 1), and ask whether to go on.
@@ -206,7 +210,7 @@ class Leases:
             return True
 
     def reap(self) -> list[Reaped]:
-        """Free what the dead hold: at once on this host, elsewhere after `lease_seconds` without a sign of life."""
+        """Free what the dead hold: at once on this host, else after `lease_seconds` without a sign of life."""
         with self._step() as connection:
             reaped = self._reap(connection)
             trials = self._all_trials()
@@ -324,21 +328,11 @@ class Leases:
         reaped = []
         for lease, silence in zip(leases, self._silence.seconds(leases), strict=True):
             gone = is_gone(lease.process)
-            if gone or (gone is None and silence >= self._lease_seconds):
+            if gone or silence >= self._lease_seconds:
                 how = "ended" if gone else f"gave no sign of life for {self._lease_seconds:g} s"
                 reason = f"worker {lease.worker} on {lease.process.host} {how}"
                 reaped.append(self._free(connection, lease, reason, counted=True))
         return reaped
-
-    def _failing(self, trials: list[FrozenTrial], ended_before_launch: int) -> str | None:
-        limit = self._study.config.max_failures
-        last = ended_trials(trials)[ended_before_launch:][-limit:]
-        if len(last) < limit or any(trial.state is not TrialState.FAIL for trial in last):
-            return None
-        newest = last[-1]
-        return (
-            f"the last {limit} trials all failed; trial {newest.number}: {newest.user_attrs.get('reason', 'no reason')}"
-        )
 
     def _end_surplus(self, trials: list[FrozenTrial]) -> None:
         for trial in trials:

@@ -110,10 +110,18 @@ class SearchStudy:
         """Trials by state."""
         return count(self.trials())
 
-    def stop(self, reason: str) -> None:
-        """No trial begins from now on, until the study is launched again."""
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        """No trial begins from now on, until the study is launched again.
+
+        Args:
+            reason: for people; the first one stays.
+            now: the running trials end too, and wait for another attempt: their workers learn it with the next beat.
+        """
         with self.transaction():
-            self.storage.set_study_user_attr(self.study_id, "stopped", reason)
+            if self.stopped is None:
+                self.storage.set_study_user_attr(self.study_id, "stopped", reason)
+            if now:
+                self.storage.set_study_user_attr(self.study_id, "stopped_now", True)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -213,9 +221,15 @@ def open_study(storage: SharedStorage, name: str) -> SearchStudy:
 
 def study_names(storage: SharedStorage) -> list[str]:
     """The studies of this project, in the order of their last launches."""
+    return [name for name, _ in launches(storage)]
+
+
+def launches(storage: SharedStorage) -> list[tuple[str, str]]:
+    """The same with the times (ISO 8601, UTC) of those launches."""
     with storage_errors(storage.url):
         ours = [study for study in storage.get_all_studies() if "fingerprint" in study.user_attrs]
-    return [study.study_name for study in sorted(ours, key=lambda study: str(study.user_attrs["launched"]))]
+    found = [(study.study_name, str(study.user_attrs["launched"])) for study in ours]
+    return sorted(found, key=lambda launch: launch[1])
 
 
 def latest_study(storage: SharedStorage) -> str:
@@ -239,6 +253,16 @@ def ended_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """COMPLETE, PRUNED and FAIL trials, in the order of their ends."""
     ended = [trial for trial in trials if trial.state.is_finished()]
     return sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))  # noqa: DTZ901 - Optuna's are naive
+
+
+def why_failing(trials: list[FrozenTrial], ended_before_launch: int, max_failures: int) -> str | None:
+    """What to stop a study with when the last `max_failures` trials to end since the launch all failed; else None."""
+    last = ended_trials(trials)[ended_before_launch:][-max_failures:]
+    if len(last) < max_failures or any(trial.state is not TrialState.FAIL for trial in last):
+        return None
+    newest = last[-1]
+    reason = newest.user_attrs.get("reason", "no reason")
+    return f"the last {max_failures} trials all failed; trial {newest.number}: {reason}"
 
 
 def _create(connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int) -> None:
@@ -274,6 +298,7 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
     storage.set_study_user_attr(study_id, "study_file", study.model_dump_json())
     if existing.stopped is not None:
         storage.set_study_user_attr(study_id, "stopped", None)
+        storage.set_study_user_attr(study_id, "stopped_now", False)
     # Failures from before this launch are forgiven: else the study would stop again at once.
     storage.set_study_user_attr(study_id, "ended_before_launch", len(ended_trials(existing.trials())))
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Kind = Literal["waiting", "claimed", "epoch", "complete", "pruned", "fail", "given_back", "lost", "storage"]
+Kind = Literal["alive", "waiting", "claimed", "epoch", "complete", "pruned", "fail", "given_back", "lost", "storage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,8 +12,9 @@ class Event:
     """One thing that happened in a worker; fields that do not belong to the kind are None.
 
     Args:
-        kind: waiting (nothing to claim now), claimed, epoch, how an attempt ended (complete, pruned, fail,
-            given_back, lost), or storage (the database is away; `reason` says how).
+        kind: alive (every few seconds, for the supervisor alone), waiting (nothing to claim now), claimed, epoch, how
+            an attempt ended (complete, pruned, fail, given_back, lost), or storage (the database is away; `reason` says
+            how).
         trial: number.
         attempt: of the trial.
         control: name, when the trial is one.

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from igkd_hpo.config.study import Study
+from igkd_hpo.search.study import AssetPins, SearchStudy, check_pins
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
 
@@ -59,3 +60,16 @@ def prepare_in_child(study: Study, settings: Settings, *, device: str, stop: Sto
         raise PreparationFailed(child.returncode if child.returncode > 0 else 1)
     summary: dict[str, Any] = json.loads(output)
     return summary
+
+
+def prepare_existing(study: SearchStudy, settings: Settings, *, device: str, stop: StopSignal) -> None:
+    """Make what is missing of a study's assets here, and see that they are the study's.
+
+    Raises:
+        PreparationFailed: it ended with an error, or a signal came.
+        DataError, TeacherError: this host's content is not the study's.
+    """
+    made = prepare_in_child(study.config, settings, device=device, stop=stop)
+    if study.pins is not None:
+        here = AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
+        check_pins(study.name, study.pins, here)

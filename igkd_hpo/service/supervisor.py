@@ -25,6 +25,8 @@ STOP_SECONDS = 5.0
 FIRST_RESTART_SECONDS = 1.0
 LAST_RESTART_SECONDS = 60.0
 MAX_RESTARTS = 5  # in a row, of one slot, without a trial that it finished in between
+SILENT_LEASES = 5  # a worker that says nothing for so many lease times is stopped or stuck; a database that does not
+# answer may keep it silent for one or two
 
 
 @dataclass(kw_only=True)
@@ -38,6 +40,7 @@ class SupervisedWorker:
     unread: bytes = b""
     restarts: int = 0
     restart_at: float = 0.0
+    silence: float = 0.0
     exit_code: int | None = None
     log: IO[bytes] | None = field(default=None, repr=False)
 
@@ -45,6 +48,11 @@ class SupervisedWorker:
     def to_restart(self) -> bool:
         """Whether the process has died and is worth another start."""
         return self.process is None and self.exit_code != ExitCode.DONE and self.restarts <= MAX_RESTARTS
+
+
+def restart_pause(restarts: int) -> float:
+    """Seconds before the start number `restarts`, from 1, of a worker that died: each pause is twice the last."""
+    return min(FIRST_RESTART_SECONDS * 2.0 ** (restarts - 1), LAST_RESTART_SECONDS)
 
 
 class Supervisor:
@@ -77,7 +85,8 @@ class Supervisor:
         self._on_event = on_event
         self._on_message = on_message
         self._on_refresh = on_refresh
-        self._leases = Leases(study)
+        self._leases = Leases(study, lease_seconds=settings.lease_seconds)
+        self._looked = time.monotonic()
         self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
         prefix = f"{this_process().host}-{os.getpid()}"
         self._workers = [SupervisedWorker(slot=slot, name=f"{prefix}-{slot}") for slot in range(workers)]
@@ -117,6 +126,7 @@ class Supervisor:
         )
         worker.identity = identify(worker.process.pid)
         worker.exit_code = None
+        worker.silence = 0.0
         assert worker.process.stdout is not None
         os.set_blocking(worker.process.stdout.fileno(), False)
         self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
@@ -127,9 +137,17 @@ class Supervisor:
             if isinstance(key.data, SupervisedWorker):
                 self._read(key.data)
         now = time.monotonic()
+        # Time in which the supervisor itself was stopped counts for nothing: its workers may have been stopped with it.
+        passed = min(now - self._looked, 2 * TICK_SECONDS)
+        self._looked = now
         for worker in self._workers:
+            worker.silence += passed
             if worker.process is not None and worker.process.poll() is not None:
                 self._left(worker)
+            elif worker.process is not None and worker.silence >= SILENT_LEASES * self._settings.lease_seconds:
+                self._on_message(f"worker {worker.slot} has said nothing for {worker.silence:.0f} s and is ended")
+                self._kill_group(worker.process.pid)
+                worker.silence = 0.0
             elif worker.to_restart and now >= worker.restart_at:
                 self._start(worker)
         return any(worker.process is not None or worker.to_restart for worker in self._workers)
@@ -141,7 +159,10 @@ class Supervisor:
             worker.unread += chunk
         *lines, worker.unread = worker.unread.split(b"\n")
         for line in lines:
+            worker.silence = 0.0
             event = Event.from_line(line.decode())
+            if event.kind == "alive":
+                continue
             if event.kind in {"complete", "pruned"}:
                 worker.restarts = 0
             self._on_event(worker.slot, event)
@@ -160,7 +181,7 @@ class Supervisor:
         if worker.restarts > MAX_RESTARTS:
             self._on_message(f"worker {worker.slot} ended {worker.restarts} times ({how}) and stays down; see {log}")
             return
-        pause = min(FIRST_RESTART_SECONDS * 2 ** (worker.restarts - 1), LAST_RESTART_SECONDS)
+        pause = restart_pause(worker.restarts)
         worker.restart_at = time.monotonic() + pause
         self._on_message(f"worker {worker.slot} ended ({how}); it starts again in {pause:.0f} s; see {log}")
 

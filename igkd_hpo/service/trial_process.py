@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -26,7 +27,7 @@ from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import choose_device
 from igkd_hpo.distillation.memory import keep_freed_memory
-from igkd_hpo.distillation.training import NonFiniteLoss
+from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from igkd_hpo.search.pictures import draw_strip
@@ -34,14 +35,16 @@ from igkd_hpo.search.trial import make_trial, overlay_examples
 from igkd_hpo.service.attempt import TrialTask
 
 _log = logging.getLogger(__name__)
+_STEPS_SECONDS = 3.0
 _TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what happened; a database column should stay small
 
 
 def run_trial_process(task: TrialTask, pipe: Connection) -> None:
     """Entry point of the process. Messages are JSON objects, told apart by `kind`:
 
-    ready (pid, device, execution, parameters, compression_factor, overlays: a PNG in base64 or null), epoch (the fields
-    of EpochMetrics), result (accuracy), non_finite (epoch), error (text, traceback).
+    ready (pid, device, execution, parameters, compression_factor, overlays: a PNG in base64 or null), steps (done: so
+    far, every few seconds as long as there are more), epoch (the fields of EpochMetrics), result (accuracy),
+    non_finite (epoch), error (text, traceback).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -58,8 +61,11 @@ def run_trial_process(task: TrialTask, pipe: Connection) -> None:
     torch.set_num_threads(task.threads)
     keep_freed_memory()
 
+    one_at_a_time = threading.Lock()
+
     def send(kind: str, **content: Any) -> None:
-        pipe.send_bytes(json.dumps({"kind": kind, **content}).encode())
+        with one_at_a_time:
+            pipe.send_bytes(json.dumps({"kind": kind, **content}).encode())
 
     try:
         _train(task, study, send)
@@ -84,6 +90,19 @@ def _leave_with_worker(pipe: Connection) -> None:
         os._exit(1)
 
 
+def _tell_steps(training: Training, send: Callable[..., None]) -> None:
+    """For ever: how far the training is, whenever that has changed."""
+    told = -1
+    while True:
+        if training.steps_done != told:
+            told = training.steps_done
+            try:
+                send("steps", done=told)
+            except OSError:  # the pipe is closed: the process is about to leave
+                return
+        time.sleep(_STEPS_SECONDS)
+
+
 def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
     paths = task.settings.paths
     mark = fingerprint(study)
@@ -97,7 +116,7 @@ def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
         device=str(device),
         execution=trial.execution.model_dump(mode="json"),
         parameters=trial.parameters,
-        compression_factor=trial.compression_factor,
+        compression_factor=round(trial.compression_factor, 3),
         overlays=_draw_overlays(task, assets),
     )
 
@@ -106,8 +125,10 @@ def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
     )
     metrics = list(found.metrics) if found else []
     for earlier in metrics:
+        _log.info("epoch %d again, accuracy %r", earlier.epoch, earlier.validation_accuracy)
         send("epoch", **asdict(earlier))
     if found and found.result is not None:
+        _log.info("result %r", found.result)
         send("result", accuracy=found.result)
         return
     if found and found.training is not None:
@@ -115,8 +136,10 @@ def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
         _log.info("going on after epoch %d", training.completed_epochs)
 
     path: Path = paths.checkpoint(study.name, task.number, task.attempt)
+    threading.Thread(target=_tell_steps, args=(training, send), daemon=True).start()
     for epoch in training.epochs():
         metrics.append(epoch)
+        _log.info("epoch %d done, accuracy %r", epoch.epoch, epoch.validation_accuracy)
         finished = epoch.epoch == study.training.epochs
         state = training.state_dict()
         save_checkpoint(
@@ -132,6 +155,7 @@ def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
             ),
         )
         send("epoch", **asdict(epoch))
+    _log.info("result %r", metrics[-1].validation_accuracy)
     send("result", accuracy=metrics[-1].validation_accuracy)
 
 

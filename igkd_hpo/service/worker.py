@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, TypeVar
 
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.artifacts import upload_trial_pictures
@@ -21,13 +21,17 @@ from igkd_hpo.search.storage import storage_errors
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.service.attempt import Attempt, TrialTask, start_fork_server
 from igkd_hpo.service.events import Event
+from igkd_hpo.service.hung import StepWatch
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
 
-BEAT_SECONDS = 10.0  # a sixth of the lease time: five beats may be missed
+BEAT_SECONDS = 4.0  # `stop --now` ends what runs within this time and a moment
+BEATS_PER_LEASE = 6  # at least: five beats may be missed
 CLAIM_SECONDS = 1.0  # how often to ask again while others hold the last trials
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
+
+_Answer = TypeVar("_Answer")
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +70,7 @@ class WorkerLoop:
         self._slot = slot
         self._emit = emit
         self._stop = stop
-        self._leases = Leases(study)
+        self._leases = Leases(study, lease_seconds=settings.lease_seconds)
 
     def run(self) -> Idle | None:
         """Work until the study is finished or stopped; None when a signal ended it first."""
@@ -111,6 +115,8 @@ class AttemptRun:
         self._slot = slot
         self._emit = emit
         self._stop = stop
+        self._beat_seconds = min(BEAT_SECONDS, settings.lease_seconds / BEATS_PER_LEASE)
+        self._watch = StepWatch(longest_look=2 * self._beat_seconds)
         self._pending: deque[dict[str, Any]] = deque()
         self._attributes: dict[str, Any] = {}
         self._speeds: list[float] = []
@@ -137,14 +143,16 @@ class AttemptRun:
         self._say("claimed", device=self._slot.device)
         attempt = Attempt(self._task)
         try:
-            if (identity := attempt.identity) is not None:
-                self._try(lambda: self._leases.started(claim, identity, self._slot.device))
-            self._serve(attempt)
+            identity = attempt.identity
+            if identity and self._try(lambda: self._leases.started(claim, identity, self._slot.device)) is False:
+                self._lost()
+            else:
+                self._serve(attempt)
         finally:
             attempt.close()
 
     def _serve(self, attempt: Attempt) -> None:
-        next_beat = time.monotonic() + BEAT_SECONDS
+        next_beat = time.monotonic() + self._beat_seconds
         while True:
             now = time.monotonic()
             due = max(0.0, (self._retry_at if self._pending else next_beat) - now)
@@ -153,17 +161,40 @@ class AttemptRun:
                 attempt.close()
                 self._give_back(f"stopped by {self._stop.received.name}", counted=False)
                 return
-            self._pending.extend(attempt.messages())
+            self._hear(attempt)
             if attempt.ended and not self._pending:
                 self._give_back(attempt.how_it_ended(), counted=True)
+                return
+            if not attempt.ended and (reason := self._watch.hung()) is not None:
+                attempt.close()
+                self._give_back(f"the trial process hangs: {reason}", counted=True)
                 return
             if self._pending and time.monotonic() >= self._retry_at and self._flush(attempt):
                 return
             if time.monotonic() >= next_beat:
-                next_beat = time.monotonic() + BEAT_SECONDS
-                if self._try(lambda: self._leases.beat(self._claim, last_epoch=self._newest_epoch)) is False:
-                    self._say("lost", reason="another worker has taken over the trial")
+                next_beat = time.monotonic() + self._beat_seconds
+                if self._beat(attempt):
                     return
+
+    def _hear(self, attempt: Attempt) -> None:
+        for message in attempt.messages():
+            if message["kind"] == "steps":
+                self._watch.steps(message["done"])
+            else:
+                self._pending.append(message)
+
+    def _beat(self, attempt: Attempt) -> bool:
+        """Show life to the database and to the supervisor; True when the answer ended the attempt."""
+        self._emit(Event(kind="alive"))
+        match self._try(lambda: self._leases.beat(self._claim, last_epoch=self._newest_epoch)):
+            case Verdict.LOST:
+                self._lost()
+            case Verdict.STOP:
+                attempt.close()
+                self._give_back("the study was stopped", counted=False)
+            case _:
+                return False
+        return True
 
     def _flush(self, attempt: Attempt) -> bool:
         """Pass on what has arrived, in order; True when that ended the attempt. What the database refuses stays."""
@@ -225,7 +256,7 @@ class AttemptRun:
         }
         if verdict is Verdict.LOST:
             attempt.close()
-            self._say("lost", reason="another worker has taken over the trial")
+            self._lost()
             return True
         if verdict is Verdict.PRUNE and epoch < self._study.config.training.epochs:
             attempt.close()
@@ -251,9 +282,21 @@ class AttemptRun:
             _log.warning("the pictures of trial %d are left out: %s", self._claim.number, error)
 
     def _give_back(self, reason: str, *, counted: bool) -> None:
+        """Try until the database has it: a worker that goes on must not keep a lease. After a signal one try is enough,
+        for a worker that is gone holds nothing.
+        """
         gained = self._newest_epoch > max(self._claim.reported_epochs, default=0)
-        self._try(lambda: self._leases.give_back(self._claim, reason, counted=counted, epochs_gained=gained))
+        while (
+            self._try(lambda: self._leases.give_back(self._claim, reason, counted=counted, epochs_gained=gained))
+            is None
+            and self._stop.received is None
+        ):
+            wait([self._stop.descriptor], self._retry)
+            self._retry = min(2 * self._retry, LAST_RETRY_SECONDS)
         self._say("given_back", reason=reason)
+
+    def _lost(self) -> None:
+        self._say("lost", reason="the lease is gone: another worker has or had the trial")
 
     def _end(self, kind: Any, **content: Any) -> None:
         self._say(kind, **content)
@@ -262,11 +305,11 @@ class AttemptRun:
             shutil.rmtree(folder, ignore_errors=True)
         elif kind == "complete":
             kept = self._paths.checkpoint(self._study.name, self._claim.number, self._claim.attempt)
-            for path in folder.glob("attempt-*.pt"):
+            for path in folder.iterdir():  # other attempts, and what one that was killed had half written
                 if path != kept and kept.exists():
                     path.unlink(missing_ok=True)
 
-    def _try(self, call: Callable[[], bool]) -> bool | None:
+    def _try(self, call: Callable[[], _Answer]) -> _Answer | None:
         """What the call says; None when the database is away, which a lease survives."""
         try:
             return call()

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+
 from igkd_hpo.search.identity import identify, is_gone, kill, this_process
 
 
@@ -51,3 +53,12 @@ def test_a_process_may_have_any_name() -> None:
         assert before is not None
         assert identify(process.pid) == before
         process.kill()
+
+
+def test_processes_of_hosts_with_other_names_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = this_process()
+    monkeypatch.setenv("IGKD_HPO_HOST", "rack-3")
+    assert is_gone(here) is None
+    named = this_process()
+    assert named.host == "rack-3"
+    assert is_gone(named) is False

@@ -27,7 +27,7 @@ def test_a_trial_from_claim_to_complete(make_study: MakeStudy, worker: Worker) -
     assert (claim.number, claim.attempt, claim.seed, claim.control) == (0, 1, 0, None)
     assert list(claim.hyperparameters) == list(type(study.config.hyperparameters).model_fields)
     assert leases.started(claim, this_process(), "cpu")
-    assert leases.beat(claim, last_epoch=1)
+    assert leases.beat(claim, last_epoch=1) is Verdict.GO_ON
     assert leases.report(claim, epoch=1, accuracy=0.5) is Verdict.GO_ON
     assert leases.annotate(claim, {"parameters": 543_498})
     (lease,) = leases.held()
@@ -110,7 +110,7 @@ def test_a_superseded_attempt_changes_nothing(
     assert not leases.fail(old, "late", {})
     assert not leases.give_back(old, "late", counted=True, epochs_gained=False)
     assert not leases.started(old, this_process(), "cuda:7")
-    assert not leases.beat(old, last_epoch=6)
+    assert leases.beat(old, last_epoch=6) is Verdict.LOST
     assert study.trials()[0] == before
     assert leases.held() == lease
     assert study.attributes()["late_results"] == 6
@@ -288,3 +288,31 @@ def test_leases_of_a_deleted_study_do_not_bind_the_next_one(make_study: MakeStud
     new = make_study(n_trials=1)  # SQLite gives it the same ids
     assert Leases(new).held() == []
     assert claimed(Leases(new), worker).attempt == 1
+
+
+def test_a_stopped_study_begins_nothing_and_lets_what_runs_go_on(make_study: MakeStudy, worker: Worker) -> None:
+    study = make_study()
+    leases = Leases(study)
+    claim = claimed(leases, worker)
+    study.stop("enough")
+    assert leases.claim(worker) is Idle.STOPPED
+    assert leases.beat(claim, last_epoch=0) is Verdict.GO_ON
+    assert leases.complete(claim, 0.5, {})
+    assert study.stopped == "enough"
+
+
+def test_stopped_now_is_told_with_the_next_beat_and_cleared_by_a_launch(make_study: MakeStudy, worker: Worker) -> None:
+    study = make_study()
+    leases = Leases(study)
+    claim = claimed(leases, worker)
+    study.stop("enough")
+    study.stop("at once", now=True)
+    assert study.stopped == "enough"
+    assert leases.beat(claim, last_epoch=0) is Verdict.STOP
+    assert leases.give_back(claim, "the study was stopped", counted=False, epochs_gained=False)
+    (trial,) = study.trials()
+    assert (trial.state, trial.user_attrs["attempts_without_progress"]) == (TrialState.WAITING, 0)
+    assert make_study().stopped is None
+    again = claimed(leases, worker)
+    assert (again.number, again.attempt) == (claim.number, 2)
+    assert leases.beat(again, last_epoch=0) is Verdict.GO_ON

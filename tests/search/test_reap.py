@@ -1,5 +1,6 @@
 """What becomes of a trial whose worker died, fell silent or was stopped, on both databases."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -110,11 +111,11 @@ def test_elsewhere_only_an_unchanged_beat_counts(
     for _ in range(3):
         clock.now += 59.9  # type: ignore[attr-defined]
         assert watcher.reap() == []
-        assert holder.beat(claim, last_epoch=0)
+        assert holder.beat(claim, last_epoch=0) is Verdict.GO_ON
         assert watcher.reap() == []
-    clock.now += 60.1  # type: ignore[attr-defined]
+    clock.now += 60  # type: ignore[attr-defined]
     assert len(watcher.reap()) == 1
-    assert not holder.beat(claim, last_epoch=0)
+    assert holder.beat(claim, last_epoch=0) is Verdict.LOST
 
 
 def test_an_outage_makes_nobody_stale(
@@ -183,3 +184,37 @@ def test_stopping_a_worker_costs_its_trial_no_attempt(
     trial = study.trials()[dropped.number]
     assert trial.state is TrialState.WAITING
     assert (trial.user_attrs["reason"], trial.user_attrs["attempts_without_progress"]) == ("worker a was stopped", 0)
+
+
+def test_a_worker_on_this_host_that_is_stopped_loses_its_trial_and_what_trains_is_killed(
+    make_study: MakeStudy, clock: Callable[[], float], process: subprocess.Popen[bytes]
+) -> None:
+    study = make_study()
+    holder, watcher = Leases(study), Leases(study, lease_seconds=60, clock=clock)
+    claim = claimed(holder, worker_of(process))
+    process.send_signal(signal.SIGSTOP)  # it is there, and does nothing
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as trial:
+        trial_process = identify(trial.pid)
+        assert trial_process is not None
+        assert holder.started(claim, trial_process, "cpu")
+        assert watcher.reap() == []
+        clock.now += 59.9  # type: ignore[attr-defined]
+        assert watcher.reap() == []
+        clock.now += 0.1  # type: ignore[attr-defined]
+        assert [reaped.state for reaped in watcher.reap()] == [TrialState.WAITING]
+        assert trial.wait(10) == -9
+    assert holder.report(claim, epoch=1, accuracy=0.5) is Verdict.LOST
+    assert study.trials()[0].intermediate_values == {}
+
+
+def test_a_watcher_that_did_not_look_has_seen_no_silence(
+    make_study: MakeStudy, clock: Callable[[], float], elsewhere: Callable[[str], Worker]
+) -> None:
+    study = make_study()
+    watcher = Leases(study, lease_seconds=60, clock=clock)
+    claimed(Leases(study), elsewhere("a"))
+    assert watcher.reap() == []
+    clock.now += 3600  # type: ignore[attr-defined]
+    assert watcher.reap() == []  # both may have been suspended
+    clock.now += 60  # type: ignore[attr-defined]
+    assert len(watcher.reap()) == 1
