@@ -6,40 +6,13 @@ import multiprocessing.forkserver
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from igkd_hpo.search.identity import ProcessIdentity, identify
-from igkd_hpo.settings import Settings
+from igkd_hpo.service.trial_task import TrialTask
 
 _KILL_SECONDS = 5.0  # SIGKILL needs milliseconds; a process in uninterruptible sleep must not hang its worker
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialTask:
-    """All that an attempt needs to know.
-
-    Args:
-        study: the study as JSON.
-        number: of the trial.
-        attempt: of the trial; names the checkpoint and the log.
-        hyperparameters: all of them.
-        seed: of the trial.
-        device: as the user named it: auto, cpu, cuda or cuda:N.
-        slot: of the worker, which spreads workers over GPUs.
-        threads: for torch.
-    """
-
-    study: str
-    number: int
-    attempt: int
-    hyperparameters: dict[str, int | float]
-    seed: int
-    device: str
-    slot: int
-    threads: int
-    settings: Settings
 
 
 def start_fork_server() -> None:

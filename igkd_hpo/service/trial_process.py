@@ -32,7 +32,7 @@ from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from igkd_hpo.search.pictures import draw_strip
 from igkd_hpo.search.trial import make_trial, overlay_examples
-from igkd_hpo.service.attempt import TrialTask
+from igkd_hpo.service.trial_task import TrialTask
 
 _log = logging.getLogger(__name__)
 _STEPS_SECONDS = 3.0

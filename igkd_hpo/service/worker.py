@@ -19,10 +19,11 @@ from igkd_hpo.search.lease import Claim, Idle, Leases, Verdict, Worker
 from igkd_hpo.search.pictures import draw_curve
 from igkd_hpo.search.storage import storage_errors
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.service.attempt import Attempt, TrialTask, start_fork_server
+from igkd_hpo.service.attempt import Attempt, start_fork_server
 from igkd_hpo.service.events import Event
 from igkd_hpo.service.hung import StepWatch
 from igkd_hpo.service.signals import StopSignal
+from igkd_hpo.service.trial_task import TrialTask
 from igkd_hpo.settings import Settings
 
 BEAT_SECONDS = 4.0  # `stop --now` ends what runs within this time and a moment

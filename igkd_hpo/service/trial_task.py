@@ -1,0 +1,31 @@
+"""What a worker hands to the process of one attempt."""
+
+from dataclasses import dataclass
+
+from igkd_hpo.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """All that an attempt needs to know.
+
+    Args:
+        study: the study as JSON.
+        number: of the trial.
+        attempt: of the trial; names the checkpoint and the log.
+        hyperparameters: all of them.
+        seed: of the trial.
+        device: as the user named it: auto, cpu, cuda or cuda:N.
+        slot: of the worker, which spreads workers over GPUs.
+        threads: for torch.
+    """
+
+    study: str
+    number: int
+    attempt: int
+    hyperparameters: dict[str, int | float]
+    seed: int
+    device: str
+    slot: int
+    threads: int
+    settings: Settings
