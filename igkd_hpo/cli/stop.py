@@ -45,8 +45,8 @@ def stop(
         )
         raise typer.Exit(ExitCode.FAILED)
     counts = found.counts()
-    fate = "and back in the queue" if now else "and run to their ends; --now ends them too"
-    were = f"; {running} trials were running {fate}" if running else ""
+    fate = "went back to the queue" if now else "run to the end; --now ends them too"
+    were = f"; {running} trial{'s' if running > 1 else ''} {fate}" if running else ""
     typer.echo(f"study {found.name}: stopped with {counts.finished} of {total} trials finished{were}", err=True)
 
 

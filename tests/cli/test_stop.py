@@ -1,0 +1,87 @@
+"""Stopping a study from elsewhere, and workers that serve whatever is open."""
+
+import signal
+
+import pytest
+from optuna.trial import TrialState
+
+from tests.cli.conftest import STUDY, Workspace, is_running, wait_until
+
+LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 60}").replace(
+    "pruner: {name: median, grace_period: 1}", "pruner: {name: none}"
+)
+
+
+def test_stop_now_ends_what_runs_and_launch_goes_on(workspace: Workspace) -> None:
+    workspace.write(LONG)
+    launched = workspace.start("launch", "study.yaml", "--trials", "2")
+    wait_until(
+        lambda: [t for t in workspace.trials() if t.state == TrialState.RUNNING and t.intermediate_values], "an epoch"
+    )
+    (lease,) = workspace.leases()
+    said = workspace.run("stop", "tiny", "--now").stderr
+    assert said.strip() == "study tiny: stopped with 0 of 2 trials finished; 1 trial went back to the queue"
+    assert workspace.leases() == []
+    assert not is_running(lease["trial_pid"])
+    output, _ = launched.communicate(timeout=60)
+    assert launched.returncode == 3, output  # no trial completed
+    assert "stopped: igkd-hpo stop on" in output
+    (waiting,) = (t for t in workspace.trials() if t.intermediate_values)
+    assert waiting.state == TrialState.WAITING
+    assert waiting.user_attrs["attempts_without_progress"] == 0
+
+    again = workspace.start("launch", "study.yaml", "--trials", "2")
+    wait_until(lambda: workspace.trials()[waiting.number].user_attrs["attempts"] == 2, "the trial to go on")
+    assert "stopped with 0 of 2" in workspace.run("stop", "tiny").stderr
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=60)
+
+
+def test_a_worker_without_a_study_serves_every_open_one(workspace: Workspace) -> None:
+    worker = workspace.start("worker")
+    short = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("n_trials: 8", "n_trials: 2")
+    for name in ("one", "two"):
+        path = workspace.write(short.replace("name: tiny", f"name: {name}"), f"{name}.yaml")
+        workspace.run("launch", str(path), "--workers", "0")
+    for name in ("one", "two"):
+        wait_until(
+            lambda name=name: (
+                workspace.states(name)[TrialState.COMPLETE] + workspace.states(name)[TrialState.PRUNED] == 2
+            ),
+            f"study {name} to end",
+        )
+    worker.send_signal(signal.SIGTERM)
+    output, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 143, output
+    assert "nothing to do in sqlite" in output
+    assert output.count("waiting for a study") <= 3, "said once for each time that it had nothing to do"
+    assert "one: trial 0" in output
+    assert "two: trial 0" in output
+
+
+def test_a_study_that_cannot_be_prepared_here_is_named_once_and_the_others_go_on(workspace: Workspace) -> None:
+    from igkd_hpo.config.reading import parse_study
+    from igkd_hpo.search.storage import open_storage
+    from igkd_hpo.search.study import create_or_open
+
+    elsewhere = STUDY.replace("name: tiny", "name: elsewhere").replace(
+        "{name: digits, validation", "{name: folder, root: pictures, image_size: 32, validation"
+    )
+    storage = open_storage(workspace.url, create=True)
+    here = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("n_trials: 8", "n_trials: 1")
+    for text in (here, elsewhere):
+        create_or_open(storage, parse_study(text, source="test"), n_trials=None, pins=None)
+    storage.engine.dispose()
+    worker = workspace.start("worker")
+    wait_until(lambda: workspace.states()[TrialState.COMPLETE] == 1, "the other study's trial")
+    worker.send_signal(signal.SIGTERM)
+    output, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 143, output
+    assert output.count("study elsewhere is passed over until it is launched again") == 1
+    assert workspace.states("elsewhere")[TrialState.RUNNING] == 0
+
+
+@pytest.mark.parametrize("arguments", [("stop",), ("stop", "nothing")])
+def test_stop_names_what_is_wrong(workspace: Workspace, arguments: tuple[str, ...]) -> None:
+    line = workspace.refused(*arguments, code=2)
+    assert "STUDY" in line or "no database" in line
