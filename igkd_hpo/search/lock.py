@@ -13,14 +13,16 @@ CREATION = 0
 
 _NAMESPACE = 0x16BD  # of our advisory locks, so that other users of the database do not meet them by chance
 _LIMIT = "30s"  # longest wait for a lock, and longest pause of a process that holds one (a suspended laptop)
-_TABLES_SECONDS = 60.0
+# Longest wait for somebody else who makes tables or studies: 16 launches at the same instant on 2 cores, of which the
+# first made the tables, had waited for more than 30 s.
+_CREATION_SECONDS = 300
 
 
 def lock_study(connection: Connection, study_id: int) -> None:
     """Begin a transaction on a fresh connection that nobody else on this study runs beside; its end is the unlocking.
 
     Raises:
-        sqlalchemy.exc.OperationalError: the lock was not free within 30 seconds.
+        sqlalchemy.exc.OperationalError: the lock was not free within 30 seconds, or 5 minutes for CREATION.
     """
     if connection.dialect.name == "sqlite":
         # SQLite has one writer at a time. IMMEDIATE takes its place at once and waits for it; a deferred transaction
@@ -35,17 +37,17 @@ def creation_lock(url: URL) -> Iterator[None]:
     """Held while tables are made, which Optuna does on connections of its own.
 
     Raises:
-        StorageError: another process held it for a minute.
-        sqlalchemy.exc.OperationalError: the database is away, or the lock was not free within 30 seconds.
+        StorageError: another process held it for 5 minutes.
+        sqlalchemy.exc.OperationalError: the database is away, or the lock was not free within 5 minutes.
     """
     if url.get_backend_name() == "sqlite":
         lock = FileLock(f"{url.database}.lock")
         try:
-            with lock.acquire(timeout=_TABLES_SECONDS):
+            with lock.acquire(timeout=_CREATION_SECONDS):
                 yield
         except Timeout:
             raise StorageError(
-                f"another process has been making {url.database} for {_TABLES_SECONDS:.0f} s; end it and try again"
+                f"another process has been making {url.database} for {_CREATION_SECONDS} s; end it and try again"
             ) from None
         return
     engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5, "client_encoding": "utf8"})
@@ -59,9 +61,9 @@ def creation_lock(url: URL) -> Iterator[None]:
 def _lock_postgresql(connection: Connection, key: int) -> None:
     connection.execute(
         text(
-            "SELECT set_config('lock_timeout', :limit, true),"
-            " set_config('idle_in_transaction_session_timeout', :limit, true)"
+            "SELECT set_config('lock_timeout', :wait, true),"
+            " set_config('idle_in_transaction_session_timeout', :pause, true)"
         ),
-        {"limit": _LIMIT},
+        {"wait": f"{_CREATION_SECONDS}s" if key == CREATION else _LIMIT, "pause": _LIMIT},
     )
     connection.execute(text("SELECT pg_advisory_xact_lock(:namespace, :key)"), {"namespace": _NAMESPACE, "key": key})

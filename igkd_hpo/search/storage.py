@@ -21,7 +21,7 @@ from igkd_hpo.search.lock import creation_lock, lock_study
 
 _EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password@host/database"
 _SECRET_QUERY_KEYS = {"password", "sslpassword"}
-_SQLITE_BUSY_SECONDS = 30
+_SQLITE_BUSY_SECONDS = 60  # 16 launches at once on 2 cores queue for their one writer
 _OTHERS_MAKE_TABLES = 2  # tries that may fail: two were enough each time that this was tried with 4 processes
 
 _log = logging.getLogger(__name__)
@@ -140,7 +140,9 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
             if not create:
                 raise UsageError(f"{mask(checked)} holds no studies yet; igkd-hpo launch makes the first one")
             with creation_lock(checked):
-                backend = _make_tables(checked)
+                with bare_connection(checked) as connection:
+                    made_meanwhile = has_tables(connection)
+                backend = _open_backend(checked, create=False) if made_meanwhile else _make_tables(checked)
         else:
             backend = _open_backend(checked, create=False)
         return SharedStorage(backend, checked)
