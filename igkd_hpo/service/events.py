@@ -55,5 +55,7 @@ class Event:
         if self.trial is None:
             return f"{self.kind.replace('_', ' ')}{why}"
         which = f"trial {self.trial}" + (f" ({self.control})" if self.control else "")
+        if self.kind == "epoch":
+            return f"{which} epoch {self.epoch}:{accuracy}"
         again = f", attempt {self.attempt}" if self.attempt and self.attempt > 1 else ""
         return f"{which}{again} {self.kind.replace('_', ' ')}{epoch}{accuracy}{why}"
