@@ -42,8 +42,8 @@ class Paths:
     def logs(self) -> Path:
         return self.root / "logs"
 
-    def trained(self, study_name: str, seed: int) -> Path:
-        return self.root / "trained" / f"{study_name}-seed-{seed}"
+    def trained(self, study_name: str, fingerprint: str, seed: int) -> Path:
+        return self.root / "trained" / f"{study_name}-{fingerprint[:8]}-seed-{seed}"
 
     @property
     def test_split_log(self) -> Path:

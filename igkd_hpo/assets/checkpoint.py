@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(f"teacher.checkpoint {path} is not there; give the path of a state dict") from None
     except pickle.UnpicklingError as error:
+        if not zipfile.is_zipfile(path):  # nor one of torch.save's; its oldest files, bare pickles, are not taken
+            raise DataError(
+                f"teacher.checkpoint {path} is not a file of torch.save; give one of torch.save(model.state_dict(), …)"
+            ) from error
         raise DataError(
             f"teacher.checkpoint {path} holds more than tensors, which could run code when it is loaded; "
             "save it again as torch.save(model.state_dict(), path)"

@@ -62,7 +62,9 @@ def study_to_run(text: str | None, settings: Settings) -> Study:
         known = study_names(storage)
     if name in known:
         return open_study(storage, name).config
-    raise UsageError(f"no study named {name!r}{near(name, [*builtin, *known])}; give a file or one of them")
+    raise UsageError(
+        f"no study named {name!r}{near(name, [*builtin, *known])}; give a study file, or the name of a study"
+    )
 
 
 def existing_study(text: str | None, settings: Settings) -> SearchStudy:

@@ -1,5 +1,6 @@
 """`igkd-hpo launch`: create or resume a study and run it."""
 
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,8 @@ def launch(
     if new_version:
         config = config.model_copy(update={"name": next_version(opened, config.name)})
     existed = check_unchanged(opened, config) is not None
+    if sys.stderr.isatty():  # the seconds until the first bar look like a hang
+        typer.echo(f"study {config.name}: looking for images, teacher, logits and maps", err=True)
     with StopSignal() as stop:
         try:
             made = prepare_in_child(config, settings, device=device, stop=stop)
@@ -67,7 +70,9 @@ def launch(
             save_study_note(found)
         typer.echo(f"study {found.name}, {found.n_trials} trials, in {mask(settings.storage_url)}", err=True)
         if workers == 0:
-            typer.echo(f"submitted; igkd-hpo worker {found.name} runs it", err=True)
+            left = max(0, found.n_trials - found.counts().finished)
+            then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
+            typer.echo(f"submitted; {left} of {found.n_trials} trials are left; {then}", err=True)
             return
         kept_alive = _supervise(found, settings, workers=workers, device=device, stop=stop)
         counts = found.counts()

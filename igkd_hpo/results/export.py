@@ -43,7 +43,9 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "provenance": Provenance.model_validate(provenance),
     }
     # Validated as a whole: what is written here is read back by the same rules.
-    return Study.model_validate({**dict(config), **changed})
+    exported = Study.model_validate({**dict(config), **changed})
+    marked = Provenance.model_validate(provenance | {"exported_fingerprint": fingerprint(exported)})
+    return exported.model_copy(update={"provenance": marked})
 
 
 def _best_name(name: str) -> str:

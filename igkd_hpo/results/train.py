@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Execution, Study
 from igkd_hpo.config.writing import to_yaml, write_text
 from igkd_hpo.errors import AssetError, UsageError
@@ -72,7 +73,9 @@ def train_student(
     keep_freed_memory()
     chosen = choose_device(device)
     summary = prepare_assets(study, settings, device=str(chosen), progress=progress)
-    notes = _differences(study, teacher_sha256=summary.teacher_sha256, dataset_sha256=summary.dataset_sha256)
+    notes = edited(study) + _differences(
+        study, teacher_sha256=summary.teacher_sha256, dataset_sha256=summary.dataset_sha256
+    )
     execution = _repeat(study, chosen.type, notes)
     if execution is not None:
         torch.set_num_threads(execution.threads)
@@ -97,7 +100,7 @@ def train_student(
         images, labels = open_test(study.dataset, settings, purpose=TestPurpose.TRAIN_TEST)
         test_accuracy = accuracy(predict(trial.training.network, images, device=chosen), labels)
 
-    folder = output or settings.paths.trained(study.name, used_seed)
+    folder = output or settings.paths.trained(study.name, fingerprint(study), used_seed)
     trained = TrainedStudent(
         study=study.name,
         seed=used_seed,
@@ -120,6 +123,15 @@ def train_student(
     except OSError as error:
         raise AssetError(f"cannot write to {folder}: {error.strerror}; give another place with -o") from error
     return trained
+
+
+def edited(study: Study) -> list[str]:
+    """Whether an exported file was changed, so that it no longer describes the trial it names."""
+    recorded = study.provenance.model_extra if study.provenance else None
+    exported = recorded.get("exported_fingerprint") if recorded else None
+    if exported is None or exported == fingerprint(study):
+        return []
+    return [f"{study.name} was changed after it was exported; its provenance tells of another configuration"]
 
 
 def _differences(study: Study, **now: str) -> list[str]:

@@ -73,7 +73,7 @@ def describe_launch(study: Study, settings: Settings, *, workers: int, trials: i
         [
             *lines,
             f"assets: {made}",
-            f"time: at most about {_duration(estimate.search)} for the {left} trials that are left",
+            f"time: roughly {_duration(estimate.search)} of training for the {left} trials that are left",
             f"  {_duration(estimate.trial)} each without pruning ({1000 * estimate.step:.0f} ms a step, measured)",
         ]
     )

@@ -14,6 +14,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml, write_text
 from igkd_hpo.results.best import best_trial
 from igkd_hpo.results.export import exported_study
+from igkd_hpo.results.train import edited
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 
@@ -42,14 +43,24 @@ def test_every_range_becomes_the_value_that_trained(searched: SearchStudy, tmp_p
     assert read.training.epochs == searched.config.training.epochs
 
 
+def test_an_exported_file_that_was_edited_is_noticed(searched: SearchStudy) -> None:
+    exported = exported_study(searched, best_trial(searched))
+    assert edited(exported) == []
+    hotter = exported.hyperparameters.model_copy(update={"temperature": 9.5})
+    (note,) = edited(exported.model_copy(update={"hyperparameters": hotter}))
+    assert "changed after it was exported" in note
+
+
 def test_where_it_comes_from_is_kept(searched: SearchStudy) -> None:
-    provenance = exported_study(searched, best_trial(searched)).provenance
+    exported = exported_study(searched, best_trial(searched))
+    provenance = exported.provenance
     assert provenance is not None
     assert (provenance.study, provenance.trial, provenance.validation_accuracy) == ("digits", 2, 0.80)
     assert provenance.execution is not None
     assert provenance.execution.threads == 1
     extra = dict(provenance.model_extra or {})
     assert extra.pop("exported").endswith("+00:00")
+    assert extra.pop("exported_fingerprint") == fingerprint(exported)
     assert extra == {
         "control": None,
         "confirmed": False,
