@@ -57,6 +57,10 @@ def launch(
     if new_version:
         config = config.model_copy(update={"name": next_version(opened, config.name)})
     existed = check_unchanged(opened, config) is not None
+    if not existed and trials is not None and trials < len(config.controls):
+        raise UsageError(
+            f"--trials {trials} leaves no room for {len(config.controls)} controls; give more, or drop controls"
+        )
     if sys.stderr.isatty():  # the seconds until the first bar look like a hang
         typer.echo(f"study {config.name}: looking for images, teacher, logits and maps", err=True)
     with StopSignal() as stop:

@@ -64,7 +64,12 @@ class BestTrial:
 
 def best_trial(study: SearchStudy) -> BestTrial:
     """The best COMPLETE trial so far. Raises NoCompletedTrial."""
-    completed = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
+    # A trial that another tool added has no record of what it trained with; nothing could be exported from it.
+    completed = [
+        trial
+        for trial in study.trials()
+        if trial.state == TrialState.COMPLETE and {"hyperparameters", "seed"} <= trial.user_attrs.keys()
+    ]
     if not completed:
         raise NoCompletedTrial(
             f"study {study.name} has no completed trial ({counted(study)}); "

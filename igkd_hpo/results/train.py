@@ -1,15 +1,17 @@
 """One student from a study file without ranges, the way a trial of the study trains it."""
 
+import io
 import json
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Execution, Study
-from igkd_hpo.config.writing import to_yaml, write_text
-from igkd_hpo.errors import AssetError, UsageError
+from igkd_hpo.config.writing import to_yaml, write_bytes, write_text
+from igkd_hpo.errors import AssetError, IgkdError, UsageError
 from igkd_hpo.settings import Settings
 
 
@@ -76,13 +78,16 @@ def train_student(
     notes = edited(study) + _differences(
         study, teacher_sha256=summary.teacher_sha256, dataset_sha256=summary.dataset_sha256
     )
-    execution = _repeat(study, chosen.type, notes)
+    execution = _repeat(study, chosen.type, torch.__version__, notes)
     if execution is not None:
         torch.set_num_threads(execution.threads)
     for note in notes:
         progress.warn(note)
     assets = open_assets(study, settings)
     used_seed = study.training.seed if seed is None else seed
+    folder = output or settings.paths.trained(study.name, fingerprint(study), used_seed)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     trial = make_trial(study, study.hyperparameters.fixed(), assets, seed=used_seed, device=chosen, execution=execution)
     metrics = []
     with progress.task(f"training {study.name}, seed {used_seed}", study.training.epochs) as advance:
@@ -91,7 +96,7 @@ def train_student(
                 metrics.append(epoch)
                 advance(1)
         except NonFiniteLoss as error:
-            raise UsageError(f"the loss was not finite in epoch {error.epoch}; lower learning_rate") from None
+            raise IgkdError(f"the loss was not finite in epoch {error.epoch}; lower learning_rate") from None
 
     test_accuracy = None
     if test:
@@ -100,7 +105,6 @@ def train_student(
         images, labels = open_test(study.dataset, settings, purpose=TestPurpose.TRAIN_TEST)
         test_accuracy = accuracy(predict(trial.training.network, images, device=chosen), labels)
 
-    folder = output or settings.paths.trained(study.name, fingerprint(study), used_seed)
     trained = TrainedStudent(
         study=study.name,
         seed=used_seed,
@@ -112,17 +116,22 @@ def train_student(
         folder=str(folder),
         notes=tuple(notes),
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    weights = io.BytesIO()
+    torch.save(trial.training.network.body.state_dict(), weights)
+    with _writing(folder):
         write_text(folder / "study.yaml", to_yaml(study))
         facts = asdict(trained) | {"epochs": [asdict(epoch) for epoch in metrics]}
         write_text(folder / "metrics.json", json.dumps(facts, indent=2))
-        temporary = folder / f".student.{os.getpid()}"
-        torch.save(trial.training.network.body.state_dict(), temporary)
-        temporary.replace(folder / "student.pt")
+        write_bytes(folder / "student.pt", weights.getvalue())
+    return trained
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise AssetError(f"cannot write to {folder}: {error.strerror}; give another place with -o") from error
-    return trained
 
 
 def edited(study: Study) -> list[str]:
@@ -144,7 +153,7 @@ def _differences(study: Study, **now: str) -> list[str]:
     ]
 
 
-def _repeat(study: Study, device_type: str, notes: list[str]) -> Execution | None:
+def _repeat(study: Study, device_type: str, torch_version: str, notes: list[str]) -> Execution | None:
     """The recorded execution when this device can repeat it."""
     execution = study.provenance.execution if study.provenance else None
     if execution is not None and execution.device != device_type:
@@ -152,4 +161,9 @@ def _repeat(study: Study, device_type: str, notes: list[str]) -> Execution | Non
             f"the exported trial ran on {execution.device}, this is {device_type}; the last digits will differ"
         )
         return None
+    if execution is not None and execution.torch != torch_version:
+        notes.append(
+            f"the exported trial ran on torch {execution.torch}, this is {torch_version}; the last digits may differ"
+        )
+        return execution.model_copy(update={"torch": torch_version})
     return execution

@@ -25,7 +25,7 @@ class Checkpoint:
     """What one attempt left behind.
 
     Args:
-        fingerprint: of the study whose trial this is.
+        fingerprint: of the study whose trial this is, with its images and teacher.
         hyperparameters: what the trial trains with.
         seed: of the trial.
         training: state of `Training`; None once the trial has its result, when only the weights are kept.

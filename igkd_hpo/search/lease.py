@@ -117,15 +117,15 @@ class Leases:
             if attributes.get("stopped") is not None:
                 return Idle.STOPPED
             trials = self._all_trials()
-            if reason := why_failing(trials, attributes["ended_before_launch"], self._study.config.max_failures):
-                self._storage.set_study_user_attr(self._study_id, "stopped", reason)
-                return Idle.STOPPED
             leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
             finished = count(trials).finished
             if finished >= attributes["n_trials"]:
                 if not leased:
                     self._end_surplus(trials)
                 return Idle.FINISHED
+            if reason := why_failing(trials, attributes["ended_before_launch"], self._study.config.max_failures):
+                self._storage.set_study_user_attr(self._study_id, "stopped", reason)
+                return Idle.STOPPED
             if finished + len(leased) >= attributes["n_trials"]:
                 return Idle.WAIT
             return self._take(connection, worker, trials, leased)

@@ -77,6 +77,7 @@ class SearchStudy:
                     f"study {name!r} in {mask(storage.url)} does not maximise one value; choose another name"
                 )
             self.config = study_from_json(attributes["study_file"], source=f"study {name!r} in the database")
+            self.pins_when_opened = _pins(attributes)
             self.pruner = make_pruner(self.config.pruner, self.config.training.epochs)
             self.optuna_study = optuna.Study(name, storage, pruner=self.pruner)
 

@@ -44,8 +44,8 @@ def describe_launch(study: Study, settings: Settings, *, workers: int, trials: i
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // slots)
     torch.set_num_threads(threads)
-    total = trials or study.n_trials
-    finished = _finished(study, settings)
+    finished, recorded_total = _so_far(study, settings)
+    total = trials or recorded_total
     lines = [
         f"study {study.name}: {total} trials of {study.training.epochs} epochs, {finished} finished",
         f"  controls: {', '.join(study.controls) or 'none'}",
@@ -79,15 +79,22 @@ def describe_launch(study: Study, settings: Settings, *, workers: int, trials: i
     )
 
 
-def _finished(study: Study, settings: Settings) -> int:
-    from igkd_hpo.search.storage import check_url, open_storage
+def _so_far(study: Study, settings: Settings) -> tuple[int, int]:
+    """Finished trials, and the total that a launch without --trials would run to."""
+    from igkd_hpo.search.storage import bare_connection, check_url, has_tables, open_storage
     from igkd_hpo.search.study import check_unchanged
 
     url = check_url(settings.storage_url)
     if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):
-        return 0
+        return 0, study.n_trials
+    with bare_connection(url) as connection:
+        if not has_tables(connection):
+            return 0, study.n_trials
     existing = check_unchanged(open_storage(settings.storage_url, create=False), study)
-    return existing.counts().finished if existing else 0
+    if existing is None:
+        return 0, study.n_trials
+    total = existing.n_trials if study.n_trials == existing.config.n_trials else study.n_trials
+    return existing.counts().finished, total
 
 
 def _shape(study: Study, settings: Settings) -> tuple[int, int, int, bool] | None:

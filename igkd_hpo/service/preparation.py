@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from igkd_hpo.config.study import Study
+from igkd_hpo.errors import AssetError
 from igkd_hpo.search.study import AssetPins, SearchStudy, check_pins
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
@@ -34,7 +35,8 @@ def prepare_in_child(study: Study, settings: Settings, *, device: str, stop: Sto
     """Make what is missing, with the child's progress on this terminal; the summary of `prepare_assets`.
 
     Raises:
-        PreparationFailed: it ended with an error, or a signal came.
+        PreparationFailed: it ended with an error, or a signal came to us.
+        AssetError: a signal ended it.
     """
     child = subprocess.Popen(
         [sys.executable, "-m", "igkd_hpo", "prepare", "-", "--json", "--device", device],
@@ -56,8 +58,13 @@ def prepare_in_child(study: Study, settings: Settings, *, device: str, stop: Sto
                 child.send_signal(signal.SIGTERM)
     if stop.received is not None:
         raise PreparationFailed(128 + stop.received)
+    if child.returncode < 0:
+        raise AssetError(
+            f"preparing the assets was ended by {signal.Signals(-child.returncode).name}; if memory ran out, free some "
+            "or use smaller images, then run again: work already done is kept"
+        )
     if child.returncode != 0:
-        raise PreparationFailed(child.returncode if child.returncode > 0 else 1)
+        raise PreparationFailed(child.returncode)
     summary: dict[str, Any] = json.loads(output)
     return summary
 

@@ -31,6 +31,7 @@ from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from igkd_hpo.search.pictures import draw_strip
+from igkd_hpo.search.study import AssetPins, check_pins
 from igkd_hpo.search.trial import make_trial, overlay_examples
 from igkd_hpo.service.trial_task import TrialTask
 
@@ -105,9 +106,13 @@ def _tell_steps(training: Training, send: Callable[..., None]) -> None:
 
 def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
     paths = task.settings.paths
-    mark = fingerprint(study)
     device = choose_device(task.device, task.slot)
     assets = open_assets(study, task.settings)
+    here = AssetPins(dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
+    if task.pins is not None:
+        check_pins(study.name, task.pins, here)
+    # A checkpoint of a study of the same name on other images, or with another teacher, is not this trial's.
+    mark = f"{fingerprint(study)} {here.dataset_sha256} {here.teacher_sha256}"
     trial = make_trial(study, task.hyperparameters, assets, seed=task.seed, device=device)
     training = trial.training
     send(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from igkd_hpo.search.study import AssetPins
 from igkd_hpo.settings import Settings
 
 
@@ -18,6 +19,7 @@ class TrialTask:
         device: as the user named it: auto, cpu, cuda or cuda:N.
         slot: of the worker, which spreads workers over GPUs.
         threads: for torch.
+        pins: what the study's images and teacher must be; None while unknown.
     """
 
     study: str
@@ -29,3 +31,4 @@ class TrialTask:
     slot: int
     threads: int
     settings: Settings
+    pins: AssetPins | None

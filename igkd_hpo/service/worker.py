@@ -136,6 +136,7 @@ class AttemptRun:
             slot=slot.number,
             threads=slot.threads,
             settings=settings,
+            pins=study.pins_when_opened,
         )
 
     def run(self) -> None:
@@ -231,6 +232,14 @@ class AttemptRun:
                 told = self._leases.complete(claim, message["accuracy"], self._attributes)
                 self._end("complete" if told else "lost", accuracy=message["accuracy"])
                 return True
+            case "prune":
+                self._upload_pictures()
+                reason = self._leases.why_pruned(claim)
+                told = self._leases.prune(claim, reason, self._attributes)
+                self._end(
+                    "pruned" if told else "lost", epoch=message["epoch"], accuracy=message["accuracy"], reason=reason
+                )
+                return True
             case "non_finite":
                 attempt.close()
                 reason = f"the loss was not finite in epoch {message['epoch']}"
@@ -261,16 +270,16 @@ class AttemptRun:
             return True
         if verdict is Verdict.PRUNE and epoch < self._study.config.training.epochs:
             attempt.close()
-            self._upload_pictures()
-            reason = self._leases.why_pruned(claim)
-            told = self._leases.prune(claim, reason, self._attributes)
-            self._end("pruned" if told else "lost", epoch=epoch, accuracy=accuracy, reason=reason)
-            return True
+            # Asked again after an outage, a pruner may answer otherwise: from here on only the telling is repeated.
+            self._pending[0] = {"kind": "prune", "epoch": epoch, "accuracy": accuracy}
+            return self._pass_on(self._pending[0], attempt)
         self._say("epoch", epoch=epoch, accuracy=accuracy, images_per_second=message["images_per_second"])
         return False
 
     def _upload_pictures(self) -> None:
         """For the dashboard. Pictures that cannot be written are said and left out: the trial's result matters more."""
+        if not self._leases.annotate(self._claim, {}):
+            return  # another attempt has the trial
         title = f"trial {self._claim.number}" + (f", control {self._claim.control}" if self._claim.control else "")
         curve = draw_curve(self._curve, title, epochs=self._study.config.training.epochs)
         pictures = {"learning curve.png": curve}
