@@ -66,6 +66,7 @@ LEASE_SECONDS = 8.0
 STOPPED_SECONDS = 1.5 * LEASE_SECONDS
 VICTIMS = {"trial process": 5, "worker": 3, "supervisor": 1}  # how often each is chosen
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
+GRACE_SECONDS = 900  # for the rest of the study, once nothing is killed any more
 MORE_TRIALS = 20  # added when the study is about to end before the events do
 AUDIT_SQLITE = """\
 CREATE TABLE audit (trial_id INTEGER, what TEXT, step INTEGER, value REAL, attempt INTEGER, at REAL);
@@ -280,7 +281,7 @@ def run(
                     restarts += 1
                 chaos.strike()
             chaos.let_go_on(everybody=True)
-            while not all(host.done for host in hosts) and time.monotonic() < deadline + 300:
+            while not all(host.done for host in hosts) and time.monotonic() < deadline + GRACE_SECONDS:
                 time.sleep(0.1)
                 for host in hosts:
                     host.step()
