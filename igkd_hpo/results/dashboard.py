@@ -1,5 +1,6 @@
 """optuna-dashboard on this project's storage: on this machine only and read-only, unless told otherwise."""
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import ip_address
@@ -158,6 +159,11 @@ def listen(page: "WSGIApplication", host: str, port: int) -> WSGIServer:
 
 class _ThreadedServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True  # Ctrl-C does not wait for a browser's open connection
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Silent about a connection that ended under its request: the browser left, or Ctrl-C ends the process."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -32,8 +32,11 @@ def test_four_workers_finish_exactly_n_trials_and_one_of_them_is_killed(database
     storage = open_storage(database_url, create=True)
     study = create_or_open(storage, study_file, n_trials=20, pins=None)
     context = fork_server()
+    claimed = context.Event()
     processes = [
-        context.Process(target=work, args=(database_url, study.name, f"worker-{slot}", 2 if slot == 0 else None))
+        context.Process(
+            target=work, args=(database_url, study.name, f"worker-{slot}", 2 if slot == 0 else None, claimed)
+        )
         for slot in range(4)
     ]
     for process in processes:
