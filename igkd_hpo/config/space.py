@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 Number = int | float
+Value = Number | str
 
 
 class Frozen(BaseModel):
@@ -127,13 +128,40 @@ class Choices(Frozen):
         return self.choices
 
 
-Range = FloatRange | IntRange | Choices
+class WordChoices(Frozen):
+    """One of a list of words."""
+
+    type: Literal["categorical"]
+    choices: tuple[str, ...] = Field(min_length=1)
+    """The words."""
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(choices)) < len(choices):
+            raise ValueError(f"{', '.join(choices)} repeat a word; write each once")
+        return choices
+
+    @property
+    def middle(self) -> str:
+        """The first word: what a control takes, and a file's author thinks of first."""
+        return self.choices[0]
+
+    def nearest(self, value: str) -> str:
+        """The word itself, or the first one where the list does not have it."""
+        return value if value in self.choices else self.choices[0]
+
+    def corners(self) -> tuple[str, ...]:
+        return self.choices
+
+
+Range = FloatRange | IntRange | Choices | WordChoices
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, dict):
         return str(value.get("type", "missing"))
-    return value.type if isinstance(value, FloatRange | IntRange | Choices) else "value"
+    return value.type if isinstance(value, Range) else "value"
 
 
 def _discriminator(kinds: str) -> Discriminator:
@@ -162,3 +190,12 @@ IntSetting = Annotated[
     _discriminator("int, categorical"),
     AfterValidator(_whole),
 ]
+WordSetting = Annotated[
+    Annotated[str, Tag("value")] | Annotated[WordChoices, Tag("categorical")],
+    _discriminator("categorical"),
+]
+
+
+def shown(value: Value) -> str:
+    """A plain value as people read it: 0.0005, 64, kd."""
+    return value if isinstance(value, str) else f"{value:.4g}"

@@ -4,11 +4,22 @@ A field's docstring is its help: what it means, its unit and range. `reading.py`
 every fault of the file into one message.
 """
 
+import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from igkd_hpo.config.space import Choices, FloatRange, FloatSetting, Frozen, IntRange, IntSetting, Number
+from igkd_hpo.config.space import (
+    Choices,
+    FloatRange,
+    FloatSetting,
+    Frozen,
+    IntRange,
+    IntSetting,
+    Range,
+    Value,
+    WordChoices,
+)
 
 Pixel = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -137,6 +148,20 @@ def within(low: float, high: float, *, above: bool = False) -> AfterValidator:
     return AfterValidator(check)
 
 
+def one_of(*words: str) -> AfterValidator:
+    """Validator: every word that a setting can take is one of these."""
+
+    def check(setting: str | WordChoices) -> str | WordChoices:
+        for given in setting.choices if isinstance(setting, WordChoices) else (setting,):
+            if given not in words:
+                close = difflib.get_close_matches(given, words, n=1)
+                meant = f" (did you mean {close[0]}?)" if close else ""
+                raise ValueError(f"{given!r} is not one of {', '.join(words)}{meant}")
+        return setting
+
+    return AfterValidator(check)
+
+
 class Hyperparameters(Frozen):
     """A plain value is fixed; a mapping with a type is searched."""
 
@@ -159,15 +184,15 @@ class Hyperparameters(Frozen):
     width: Annotated[FloatSetting, within(0.1, 4)] = 1.0
     """Channel multiplier."""
 
-    def searched(self) -> dict[str, FloatRange | IntRange | Choices]:
+    def searched(self) -> dict[str, Range]:
         """The settings that are ranges, by name, in the order of this class."""
         settings = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: s for name, s in settings.items() if isinstance(s, FloatRange | IntRange | Choices)}
+        return {name: s for name, s in settings.items() if isinstance(s, Range)}
 
-    def fixed(self) -> dict[str, Number]:
+    def fixed(self) -> dict[str, Value]:
         """The settings that are plain values, by name."""
         settings = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: s for name, s in settings.items() if not isinstance(s, FloatRange | IntRange | Choices)}
+        return {name: s for name, s in settings.items() if not isinstance(s, Range)}
 
 
 class Sampler(Frozen):

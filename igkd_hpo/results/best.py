@@ -6,7 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from igkd_hpo.config.space import Number
+from igkd_hpo.config.space import Value, shown
 from igkd_hpo.config.study import Execution
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.study import SearchStudy
@@ -42,7 +42,7 @@ class BestTrial:
     number: int
     validation_accuracy: float
     epochs: int
-    hyperparameters: Mapping[str, Number]
+    hyperparameters: Mapping[str, Value]
     control: str | None
     seed: int
     execution: Execution | None
@@ -135,7 +135,7 @@ def summary(study: SearchStudy) -> str:
         f"{study.name}: {study.counts().finished} of {study.n_trials} trials finished ({counted(study)})",
         f"best: {which}, {_percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
         f"  {_student(best)}",
-        "  " + ", ".join(f"{name} {value:.4g}" for name, value in best.hyperparameters.items()),
+        "  " + ", ".join(f"{name} {shown(value)}" for name, value in best.hyperparameters.items()),
     ]
     if best.compared:
         width = max(len(comparison.control) for comparison in best.compared)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from igkd_hpo.config.space import Value
 from igkd_hpo.distillation.training import EpochMetrics
 
 SCHEMA = 1
@@ -35,7 +36,7 @@ class Checkpoint:
     """
 
     fingerprint: str
-    hyperparameters: dict[str, int | float]
+    hyperparameters: dict[str, Value]
     seed: int
     training: dict[str, Any] | None
     weights: dict[str, torch.Tensor]
@@ -92,7 +93,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
 
 
-def newest_checkpoint(folder: Path, *, fingerprint: str, hyperparameters: dict[str, int | float]) -> Checkpoint | None:
+def newest_checkpoint(folder: Path, *, fingerprint: str, hyperparameters: dict[str, Value]) -> Checkpoint | None:
     """The furthest usable checkpoint of a trial over all its attempts, or None.
 
     Files that are damaged or belong to another study of the same name are passed over and named in the log.

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number
+from igkd_hpo.config.space import Choices, FloatRange, IntRange, Value, WordChoices
 from igkd_hpo.config.study import ControlName, Hyperparameters
 
-_DEFINED_BY: dict[ControlName, dict[str, float]] = {
+_DEFINED_BY: dict[ControlName, dict[str, Value]] = {
     "student": {"alpha": 0.0, "overlay_probability": 0.0},
     "kd": {"alpha": 0.9, "temperature": 4.0, "overlay_probability": 0.0},
     "ig": {"alpha": 0.0, "overlay_probability": 0.1, "overlay_strength": 0.5},
@@ -25,8 +25,8 @@ class Control:
     """
 
     name: ControlName
-    hyperparameters: dict[str, Number]
-    params: dict[str, Number]
+    hyperparameters: dict[str, Value]
+    params: dict[str, Value]
 
 
 def make_control(name: ControlName, hyperparameters: Hyperparameters) -> Control:
@@ -35,13 +35,17 @@ def make_control(name: ControlName, hyperparameters: Hyperparameters) -> Control
     What does not define the control is taken from the study file, the middle of the range where it is searched.
     """
     defined = _DEFINED_BY[name]
-    values: dict[str, Number] = {}
-    params: dict[str, Number] = {}
+    values: dict[str, Value] = {}
+    params: dict[str, Value] = {}
     for key in type(hyperparameters).model_fields:
         setting = getattr(hyperparameters, key)
-        if isinstance(setting, FloatRange | IntRange | Choices):
-            values[key] = defined.get(key, setting.middle)
-            params[key] = setting.nearest(values[key])
+        if isinstance(setting, WordChoices):
+            word = str(defined.get(key, setting.middle))
+            values[key], params[key] = word, setting.nearest(word)
+        elif isinstance(setting, FloatRange | IntRange | Choices):
+            number = defined.get(key, setting.middle)
+            assert not isinstance(number, str), f"{key} is a number"
+            values[key], params[key] = number, setting.nearest(number)
         else:
             values[key] = defined.get(key, setting)
     return Control(name=name, hyperparameters=values, params=params)

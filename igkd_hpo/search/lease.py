@@ -14,7 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Update, case, update
 
-from igkd_hpo.config.space import Number
+from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
@@ -51,7 +51,7 @@ class Claim:
     trial_id: int
     number: int
     attempt: int
-    hyperparameters: dict[str, Number]
+    hyperparameters: dict[str, Value]
     seed: int
     control: str | None
     reported_epochs: frozenset[int]

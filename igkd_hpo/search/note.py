@@ -4,7 +4,7 @@ import warnings
 
 from optuna.exceptions import ExperimentalWarning
 
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range
+from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
 from igkd_hpo.search.study import SearchStudy
 
 
@@ -22,7 +22,7 @@ def study_note(study: SearchStudy) -> str:
     """The note as Markdown."""
     config = study.config
     searched = config.hyperparameters.searched()
-    fixed = ", ".join(f"{name} {value:g}" for name, value in config.hyperparameters.fixed().items())
+    fixed = ", ".join(f"{name} {shown(value)}" for name, value in config.hyperparameters.fixed().items())
     rows = "\n".join(f"| {name} | {_described(setting)} |" for name, setting in searched.items())
     space = (
         f"| searched | values |\n| --- | --- |\n{rows}\n"
@@ -55,8 +55,8 @@ Fixed: {fixed}.
 
 def _described(setting: Range) -> str:
     match setting:
-        case Choices(choices=choices):
-            return "one of " + ", ".join(f"{choice:g}" for choice in choices)
+        case Choices(choices=choices) | WordChoices(choices=choices):
+            return "one of " + ", ".join(map(shown, choices))
         case FloatRange(low=low, high=high, log=log) | IntRange(low=low, high=high, log=log):
             step = f", step {setting.step:g}" if setting.step not in (None, 1) else ""
             return f"{low:g} to {high:g}{', log scale' if log else ''}{step}"

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number, Range
+from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, Value, WordChoices
 from igkd_hpo.config.study import Hyperparameters
 
 
@@ -13,15 +13,15 @@ def distributions(hyperparameters: Hyperparameters) -> dict[str, BaseDistributio
     return {name: _distribution(setting) for name, setting in hyperparameters.searched().items()}
 
 
-def as_setting(setting: Range, value: float) -> Number:
+def as_setting(setting: Range, value: Value) -> Value:
     """A value that Optuna gave back, in the type that the study file means."""
     match setting:
         case FloatRange():
             return float(value)
         case IntRange():
             return int(value)
-        case Choices():
-            return setting.choices[setting.choices.index(value)]
+        case Choices() | WordChoices():
+            return next(choice for choice in setting.choices if choice == value)
 
 
 def _distribution(setting: Range) -> BaseDistribution:
@@ -30,7 +30,7 @@ def _distribution(setting: Range) -> BaseDistribution:
             return FloatDistribution(low, high if step is None else _last_point(low, high, step), log=log, step=step)
         case IntRange(low=low, high=high, log=log, step=step):
             return IntDistribution(low, high - (high - low) % step, log=log, step=step)
-        case Choices(choices=choices):
+        case Choices(choices=choices) | WordChoices(choices=choices):
             return CategoricalDistribution(choices)
 
 

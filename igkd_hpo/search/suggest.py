@@ -7,7 +7,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
-from igkd_hpo.config.space import Number
+from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Hyperparameters
 from igkd_hpo.search.sampler import make_sampler
 from igkd_hpo.search.space import as_setting, distributions
@@ -18,7 +18,7 @@ class UnusableTrial(Exception):
     """A trial that somebody enqueued with values that cannot be trained."""
 
 
-def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Number]:
+def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     """The hyperparameters that a RUNNING trial trains with, complete and in the order of the study file's class.
 
     What the trial has already is kept. All are drawn before the trial can be pruned: one PRUNED trial without
@@ -51,7 +51,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Number]:
     return values
 
 
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> float:
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Value:
     match distribution:
         case FloatDistribution(low=low, high=high, log=log, step=step):
             return trial.suggest_float(name, low, high, log=log, step=step)
@@ -59,7 +59,7 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
             return trial.suggest_int(name, low, high, log=log, step=step)
         case optuna.distributions.CategoricalDistribution(choices=choices):
             value = trial.suggest_categorical(name, choices)
-            assert isinstance(value, int | float), "the study file's choices are numbers"
+            assert isinstance(value, int | float | str), "the study file's choices are numbers or words"
             return value
         case _:
             raise AssertionError(f"{distribution} is not made by space.py")

@@ -8,7 +8,7 @@ import torch
 
 from igkd_hpo.assets.study_assets import Assets
 from igkd_hpo.assets.teacher_network import normalization
-from igkd_hpo.config.space import Number
+from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Execution, Study
 from igkd_hpo.distillation.models import Network, count_parameters, mobilenet_v2
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
@@ -46,7 +46,7 @@ def make_execution(study: Study, device: torch.device) -> Execution:
     )
 
 
-def make_student(study: Study, hyperparameters: dict[str, Number], assets: Assets, *, seed: int) -> Network:
+def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets, *, seed: int) -> Network:
     """A student with fresh weights, drawn from `seed`."""
     mean, std = normalization(study.student, (assets.dataset.mean, assets.dataset.std))
     with torch.random.fork_rng(devices=[]):
@@ -61,7 +61,7 @@ def make_student(study: Study, hyperparameters: dict[str, Number], assets: Asset
 
 def make_trial(
     study: Study,
-    hyperparameters: dict[str, Number],
+    hyperparameters: dict[str, Value],
     assets: Assets,
     *,
     seed: int,

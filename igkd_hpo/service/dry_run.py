@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from igkd_hpo.config.space import Number
+from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import AssetMissing, IgkdError
 from igkd_hpo.search.storage import mask
@@ -151,7 +151,7 @@ def _estimate(
     return Estimate(step=step, trial=trial, search=left * trial / parallel, assets=assets)
 
 
-def _middle(study: Study) -> dict[str, Number]:
+def _middle(study: Study) -> dict[str, Value]:
     return study.hyperparameters.fixed() | {
         name: setting.middle for name, setting in study.hyperparameters.searched().items()
     }
@@ -176,10 +176,10 @@ def _time_step(network: object, batch: int, size: int, device: object) -> float:
 
 
 def _span(setting: object) -> str:
-    from igkd_hpo.config.space import Choices, FloatRange, IntRange
+    from igkd_hpo.config.space import Choices, FloatRange, IntRange, WordChoices, shown
 
-    if isinstance(setting, Choices):
-        return "one of " + ", ".join(f"{choice:g}" for choice in setting.choices)
+    if isinstance(setting, Choices | WordChoices):
+        return "one of " + ", ".join(map(shown, setting.choices))
     assert isinstance(setting, FloatRange | IntRange)
     return f"{setting.low:g} to {setting.high:g}{', log scale' if setting.log else ''}"
 

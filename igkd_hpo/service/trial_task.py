@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from igkd_hpo.config.space import Value
 from igkd_hpo.search.study import AssetPins
 from igkd_hpo.settings import Settings
 
@@ -25,7 +26,7 @@ class TrialTask:
     study: str
     number: int
     attempt: int
-    hyperparameters: dict[str, int | float]
+    hyperparameters: dict[str, Value]
     seed: int
     device: str
     slot: int

@@ -1,12 +1,15 @@
 """Ranges: their middle, their nearest point, their grid."""
 
 import math
+from typing import Annotated
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from igkd_hpo.config.space import Choices, FloatRange, IntRange
+from igkd_hpo.config.space import Choices, FloatRange, Frozen, IntRange, WordChoices, WordSetting, shown
+from igkd_hpo.config.study import one_of
 
 
 @pytest.mark.parametrize(
@@ -57,3 +60,29 @@ def test_the_nearest_whole_number_is_the_best_of_the_grid(low: int, span: int, s
     assert nearest in grid
     inside = min(max(value, low), low + span)
     assert math.isclose(abs(nearest - inside), min(abs(point - inside) for point in grid))
+
+
+class Colours(Frozen):
+    colour: Annotated[WordSetting, one_of("red", "green", "blue")]
+
+
+def test_a_word_is_fixed_or_searched() -> None:
+    assert Colours(colour="red").colour == "red"
+    searched = Colours.model_validate_json('{"colour": {"type": "categorical", "choices": ["blue", "red"]}}').colour
+    assert isinstance(searched, WordChoices)
+    assert (searched.middle, searched.nearest("red"), searched.nearest("green")) == ("blue", "red", "blue")
+
+
+@pytest.mark.parametrize("given", ['"gren"', '{"type": "categorical", "choices": ["red", "gren"]}'])
+def test_an_unknown_word_is_refused_with_the_near_one(given: str) -> None:
+    with pytest.raises(ValidationError, match=r"'gren' is not one of red, green, blue \(did you mean green\?\)"):
+        Colours.model_validate_json(f'{{"colour": {given}}}')
+
+
+def test_a_word_is_written_once() -> None:
+    with pytest.raises(ValidationError, match="red, red repeat a word"):
+        WordChoices(type="categorical", choices=("red", "red"))
+
+
+def test_a_value_as_people_read_it() -> None:
+    assert [shown(value) for value in (5e-4, 64, 0.123456, "kd")] == ["0.0005", "64", "0.1235", "kd"]

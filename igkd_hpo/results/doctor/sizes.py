@@ -46,8 +46,8 @@ def step_bytes(study: Study, dataset: "Dataset") -> int:
         logits = student(pixels)
     del logits
     weights = sum(parameter.numel() * parameter.element_size() for parameter in student.parameters())
-    space = study.hyperparameters.searched()
-    batch = max(space["batch_size"].corners()) if "batch_size" in space else study.hyperparameters.fixed()["batch_size"]
+    setting = study.hyperparameters.batch_size
+    batch = setting if isinstance(setting, int) else max(setting.corners())
     batch = min(batch, len(dataset.train_images))
     activations = max(0, sum(kept.values()) - weights) / _PROBE * batch
     return int(_WORKSPACE * activations + _COPIES * weights)
