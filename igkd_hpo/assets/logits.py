@@ -13,7 +13,7 @@ from igkd_hpo.assets.teacher import Teacher, teacher_identity
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.models import to_pixels
-from igkd_hpo.distillation.training import OnlineLogits
+from igkd_hpo.distillation.teaching import OnlineLogits
 from igkd_hpo.errors import AssetMissing
 
 _SCHEMA = 1

@@ -17,7 +17,8 @@ from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teacher import Teacher, open_teacher, prepare_teacher, teacher_asset
 from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.training import CachedLogits, OnlineLogits, Teaching, TrainingData
+from igkd_hpo.distillation.batches import TrainingData
+from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits, Teaching
 from igkd_hpo.settings import Settings
 
 

@@ -4,55 +4,22 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from igkd_hpo.distillation.augmentation import Views, apply_views, index_of, n_views, views_from_index
+from igkd_hpo.distillation.batches import EpochPlan, TrainingData, draw_plan, epoch_seed, make_batch
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.losses import distillation_loss
-from igkd_hpo.distillation.models import Network, to_pixels
+from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.optimization import make_optimizer, make_schedule
-from igkd_hpo.distillation.overlay import normalize_maps, overlay
+from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.teaching import Teaching
 from igkd_hpo.errors import UsageError
 
-TEACHER_BATCH = 64  # the one batch size of every teacher logit, cached or online, so that both give the same numbers
 _VALIDATION_BATCH = 512  # images; large enough to fill a device, small enough for any
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that decides what a training gives, beside the data, the networks and the machine."""
-
-    epochs: int
-    batch_size: int  # 2 or more
-    optimizer: str  # sgd, adam or adamw
-    schedule: str  # constant, cosine or one_cycle
-    learning_rate: float  # the highest of the schedule
-    weight_decay: float
-    temperature: float
-    alpha: float  # share of the distillation term, 0 to 1
-    overlay_probability: float  # share of the samples that get an overlay, 0 to 1
-    overlay_strength: float  # share of the map in an overlay, 0 to 1
-    crop_padding: int  # pixels
-    horizontal_flip: bool
-    seed: int  # 0 or more; order, views and overlays follow from it, the initial weights are the caller's
-    precision: str  # float32, bfloat16 or float16
-    channels_last: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """The images to train on and those to validate on; row i of every training tensor belongs to training image i."""
-
-    images: Tensor  # uint8 (N, 3, H, W)
-    labels: Tensor  # int64 (N,)
-    maps: Tensor | None  # float (N, H, W), 0 or above; None where nothing is overlaid
-    validation_images: Tensor  # uint8 (M, 3, H, W)
-    validation_labels: Tensor  # int64 (M,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,121 +41,6 @@ class NonFiniteLoss(ArithmeticError):
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss of epoch {epoch} is not finite; a lower learning rate may help")
         self.epoch = epoch
-
-
-class Teaching(Protocol):
-    """Where the teacher's logits come from."""
-
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Return the float32 logits (B, K) for the clean views `pixels` (B, 3, H, W) of the images `rows` (B,)."""
-        ...
-
-
-class CachedLogits:
-    """Teacher logits that were made once for every view of every image: float16 (N, n_views, K), on the device."""
-
-    def __init__(self, table: Tensor, padding: int, horizontal_flip: bool) -> None:
-        """Take a table whose rows are images and whose columns are views, in the order of `index_of`.
-
-        Raises:
-            ValueError: the table has another number of views.
-        """
-        if table.shape[1] != n_views(padding, horizontal_flip):
-            raise ValueError(
-                f"the table of logits holds {table.shape[1]} views; "
-                f"padding {padding} and flip {horizontal_flip} make {n_views(padding, horizontal_flip)}"
-            )
-        self.table = table
-        self.padding = padding
-        self.horizontal_flip = horizontal_flip
-
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Look the logits up; the pixels are not needed."""
-        return self.table[rows, index_of(views, self.padding, self.horizontal_flip)].float()
-
-
-class OnlineLogits:
-    """Teacher logits made when they are needed, and rounded to float16 as the cached ones are."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask the teacher about the pixels."""
-        return forward_in_batches(self.network, pixels, batch_size=TEACHER_BATCH).half().float()
-
-
-class EpochPlan(NamedTuple):
-    """All the randomness of one epoch, drawn at its start; tensors are (steps, B)."""
-
-    rows: Tensor  # int64
-    views: Views
-    strengths: Tensor  # float32; 0 for the samples that get no overlay
-    exponents: Tensor  # float32 in [1, 2]
-    padding: int
-
-    def to(self, device: torch.device) -> "EpochPlan":
-        """Return the plan with its tensors on `device`."""
-        return EpochPlan(
-            rows=self.rows.to(device),
-            views=Views(*(part.to(device) for part in self.views)),
-            strengths=self.strengths.to(device),
-            exponents=self.exponents.to(device),
-            padding=self.padding,
-        )
-
-
-class Batch(NamedTuple):
-    """One step's samples: element j of every tensor belongs to the image `rows[j]` in the view `views[j]`."""
-
-    rows: Tensor  # int64 (B,)
-    views: Views
-    labels: Tensor  # int64 (B,)
-    pixels: Tensor  # float32 (B, 3, H, W): the clean view, which the teacher sees
-    maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view
-    overlaid: Tensor  # float32 (B, 3, H, W): what the student sees
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of one epoch's randomness: any epoch can be begun without those before it."""
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
-
-
-def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
-    """Draw the order, views and overlays of one epoch, on the CPU, so that every kind of device gets the same ones.
-
-    Every epoch has ceil(N / B) steps of min(B, N) samples: a permutation, filled up from its own start. Order and views
-    are drawn first, so that trainings that differ only in their overlays see the same samples in the same views.
-    """
-    generator = torch.Generator().manual_seed(epoch_seed(recipe.seed, epoch))
-    batch = min(recipe.batch_size, n_images)
-    steps = math.ceil(n_images / batch)
-    order = torch.randperm(n_images, generator=generator)
-    rows = torch.cat([order, order])[: steps * batch].reshape(steps, batch)
-    count = n_views(recipe.crop_padding, recipe.horizontal_flip)
-    views = torch.randint(count, (steps, batch), generator=generator)
-    chosen = torch.rand(steps, batch, generator=generator) < recipe.overlay_probability
-    return EpochPlan(
-        rows=rows,
-        views=views_from_index(views, recipe.crop_padding, recipe.horizontal_flip),
-        strengths=chosen * recipe.overlay_strength,
-        exponents=2 ** torch.rand(steps, batch, generator=generator),
-        padding=recipe.crop_padding,
-    )
-
-
-def make_batch(data: TrainingData, plan: EpochPlan, step: int, memory_format: torch.memory_format) -> Batch:
-    """Gather one step's samples; images and maps go through the same views, and only the student's get overlays."""
-    rows = plan.rows[step]
-    views = Views(*(part[step] for part in plan.views))
-    pixels = to_pixels(apply_views(data.images[rows], views, plan.padding), memory_format)
-    maps = None
-    overlaid = pixels
-    if data.maps is not None:
-        whole = normalize_maps(data.maps[rows], plan.exponents[step])
-        maps = apply_views(whole[:, None], views, plan.padding)[:, 0]
-        overlaid = overlay(pixels, maps, plan.strengths[step])
-    return Batch(rows, views, data.labels[rows], pixels, maps, overlaid)
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

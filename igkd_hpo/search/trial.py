@@ -12,7 +12,8 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Execution, Study
 from igkd_hpo.distillation.models import Network, count_parameters, mobilenet_v2
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
-from igkd_hpo.distillation.training import Recipe, Training, resolve_precision
+from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.training import Training, resolve_precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teacher import open_teacher, prepare_teacher
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
-from igkd_hpo.distillation.training import CachedLogits, OnlineLogits
+from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
 from igkd_hpo.errors import AssetError, AssetMissing
 
 from .conftest import make_study

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.models import Network
-from igkd_hpo.distillation.training import Recipe, TrainingData
+from igkd_hpo.distillation.recipe import Recipe
 
 torch.set_num_threads(1)
 

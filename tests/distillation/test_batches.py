@@ -8,19 +8,12 @@ import torch
 from torch import Tensor
 
 from igkd_hpo.distillation.augmentation import n_views
+from igkd_hpo.distillation.batches import Batch, EpochPlan, TrainingData, draw_plan, make_batch
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps
-from igkd_hpo.distillation.training import (
-    Batch,
-    CachedLogits,
-    EpochPlan,
-    OnlineLogits,
-    Recipe,
-    Training,
-    TrainingData,
-    draw_plan,
-    make_batch,
-)
+from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
+from igkd_hpo.distillation.training import Training
 
 N, SIZE, PADDING, STRENGTH = 45, 6, 2, 0.5
 VIEWS = n_views(PADDING, True)

@@ -1,0 +1,98 @@
+"""What a training sees: the data, one epoch's plan of it, and the batches that the plan makes of the data."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igkd_hpo.distillation.augmentation import Views, apply_views, n_views, views_from_index
+from igkd_hpo.distillation.models import to_pixels
+from igkd_hpo.distillation.overlay import normalize_maps, overlay
+from igkd_hpo.distillation.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The images to train on and those to validate on; row i of every training tensor belongs to training image i."""
+
+    images: Tensor  # uint8 (N, 3, H, W)
+    labels: Tensor  # int64 (N,)
+    maps: Tensor | None  # float (N, H, W), 0 or above; None where nothing is overlaid
+    validation_images: Tensor  # uint8 (M, 3, H, W)
+    validation_labels: Tensor  # int64 (M,)
+
+
+class EpochPlan(NamedTuple):
+    """All the randomness of one epoch, drawn at its start; tensors are (steps, B)."""
+
+    rows: Tensor  # int64
+    views: Views
+    strengths: Tensor  # float32; 0 for the samples that get no overlay
+    exponents: Tensor  # float32 in [1, 2]
+    padding: int
+
+    def to(self, device: torch.device) -> "EpochPlan":
+        """Return the plan with its tensors on `device`."""
+        return EpochPlan(
+            rows=self.rows.to(device),
+            views=Views(*(part.to(device) for part in self.views)),
+            strengths=self.strengths.to(device),
+            exponents=self.exponents.to(device),
+            padding=self.padding,
+        )
+
+
+class Batch(NamedTuple):
+    """One step's samples: element j of every tensor belongs to the image `rows[j]` in the view `views[j]`."""
+
+    rows: Tensor  # int64 (B,)
+    views: Views
+    labels: Tensor  # int64 (B,)
+    pixels: Tensor  # float32 (B, 3, H, W): the clean view, which the teacher sees
+    maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view
+    overlaid: Tensor  # float32 (B, 3, H, W): what the student sees
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return the seed of one epoch's randomness: any epoch can be begun without those before it."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
+
+
+def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
+    """Draw the order, views and overlays of one epoch, on the CPU, so that every kind of device gets the same ones.
+
+    Every epoch has ceil(N / B) steps of min(B, N) samples: a permutation, filled up from its own start. Order and views
+    are drawn first, so that trainings that differ only in their overlays see the same samples in the same views.
+    """
+    generator = torch.Generator().manual_seed(epoch_seed(recipe.seed, epoch))
+    batch = min(recipe.batch_size, n_images)
+    steps = math.ceil(n_images / batch)
+    order = torch.randperm(n_images, generator=generator)
+    rows = torch.cat([order, order])[: steps * batch].reshape(steps, batch)
+    count = n_views(recipe.crop_padding, recipe.horizontal_flip)
+    views = torch.randint(count, (steps, batch), generator=generator)
+    chosen = torch.rand(steps, batch, generator=generator) < recipe.overlay_probability
+    return EpochPlan(
+        rows=rows,
+        views=views_from_index(views, recipe.crop_padding, recipe.horizontal_flip),
+        strengths=chosen * recipe.overlay_strength,
+        exponents=2 ** torch.rand(steps, batch, generator=generator),
+        padding=recipe.crop_padding,
+    )
+
+
+def make_batch(data: TrainingData, plan: EpochPlan, step: int, memory_format: torch.memory_format) -> Batch:
+    """Gather one step's samples; images and maps go through the same views, and only the student's get overlays."""
+    rows = plan.rows[step]
+    views = Views(*(part[step] for part in plan.views))
+    pixels = to_pixels(apply_views(data.images[rows], views, plan.padding), memory_format)
+    maps = None
+    overlaid = pixels
+    if data.maps is not None:
+        whole = normalize_maps(data.maps[rows], plan.exponents[step])
+        maps = apply_views(whole[:, None], views, plan.padding)[:, 0]
+        overlaid = overlay(pixels, maps, plan.strengths[step])
+    return Batch(rows, views, data.labels[rows], pixels, maps, overlaid)

@@ -1,0 +1,24 @@
+"""The settings of one training."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what a training gives, beside the data, the networks and the machine."""
+
+    epochs: int
+    batch_size: int  # 2 or more
+    optimizer: str  # sgd, adam or adamw
+    schedule: str  # constant, cosine or one_cycle
+    learning_rate: float  # the highest of the schedule
+    weight_decay: float
+    temperature: float
+    alpha: float  # share of the distillation term, 0 to 1
+    overlay_probability: float  # share of the samples that get an overlay, 0 to 1
+    overlay_strength: float  # share of the map in an overlay, 0 to 1
+    crop_padding: int  # pixels
+    horizontal_flip: bool
+    seed: int  # 0 or more; order, views and overlays follow from it, the initial weights are the caller's
+    precision: str  # float32, bfloat16 or float16
+    channels_last: bool

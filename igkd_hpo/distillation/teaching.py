@@ -1,0 +1,53 @@
+"""Where the teacher's logits come from: a table of every view, or the teacher itself."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from igkd_hpo.distillation.augmentation import Views, index_of, n_views
+from igkd_hpo.distillation.evaluation import forward_in_batches
+from igkd_hpo.distillation.models import Network
+
+TEACHER_BATCH = 64  # the one batch size of every teacher logit, cached or online, so that both give the same numbers
+
+
+class Teaching(Protocol):
+    """Where the teacher's logits come from."""
+
+    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+        """Return the float32 logits (B, K) for the clean views `pixels` (B, 3, H, W) of the images `rows` (B,)."""
+        ...
+
+
+class CachedLogits:
+    """Teacher logits that were made once for every view of every image: float16 (N, n_views, K), on the device."""
+
+    def __init__(self, table: Tensor, padding: int, horizontal_flip: bool) -> None:
+        """Take a table whose rows are images and whose columns are views, in the order of `index_of`.
+
+        Raises:
+            ValueError: the table has another number of views.
+        """
+        if table.shape[1] != n_views(padding, horizontal_flip):
+            raise ValueError(
+                f"the table of logits holds {table.shape[1]} views; "
+                f"padding {padding} and flip {horizontal_flip} make {n_views(padding, horizontal_flip)}"
+            )
+        self.table = table
+        self.padding = padding
+        self.horizontal_flip = horizontal_flip
+
+    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+        """Look the logits up; the pixels are not needed."""
+        return self.table[rows, index_of(views, self.padding, self.horizontal_flip)].float()
+
+
+class OnlineLogits:
+    """Teacher logits made when they are needed, and rounded to float16 as the cached ones are."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+        """Ask the teacher about the pixels."""
+        return forward_in_batches(self.network, pixels, batch_size=TEACHER_BATCH).half().float()
