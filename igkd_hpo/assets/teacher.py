@@ -197,6 +197,8 @@ def _recipe(study: Study, n_images: int, device: torch.device) -> Recipe:
         weight_decay=5e-4,
         temperature=1.0,
         alpha=0.0,
+        objective="kd",
+        dkd_beta=0.0,
         overlay_probability=0.0,
         overlay_strength=0.0,
         crop_padding=study.augmentation.crop_padding,

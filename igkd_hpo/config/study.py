@@ -19,6 +19,7 @@ from igkd_hpo.config.space import (
     Range,
     Value,
     WordChoices,
+    WordSetting,
 )
 
 Pixel = Annotated[float, Field(ge=0, le=1)]
@@ -35,6 +36,7 @@ Normalize = Annotated[
     ),
 ]
 LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
+OBJECTIVES = ("kd", "dkd", "logit_standardization", "dist", "r2kd")  # a file each in distillation/objectives
 ControlName = Literal["student", "kd", "ig", "kd_ig", "paper"]
 
 
@@ -183,6 +185,10 @@ class Hyperparameters(Frozen):
     """Blocks cut from the end of MobileNet-V2; 5 of the full-width one is the paper's 4.1x student."""
     width: Annotated[FloatSetting, within(0.1, 4)] = 1.0
     """Channel multiplier."""
+    objective: Annotated[WordSetting, one_of(*OBJECTIVES)] = "kd"
+    """The distillation term: kd, dkd, logit_standardization, dist or r2kd."""
+    dkd_beta: Annotated[FloatSetting, within(0, 100)] = 2.0
+    """dkd alone: weight of the order among the wrong classes."""
 
     def searched(self) -> dict[str, Range]:
         """The settings that are ranges, by name, in the order of this class."""

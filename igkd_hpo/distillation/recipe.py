@@ -15,6 +15,8 @@ class Recipe:
     weight_decay: float
     temperature: float
     alpha: float  # share of the distillation term, 0 to 1
+    objective: str  # the distillation term, one of `objectives`
+    dkd_beta: float  # of the objective dkd, 0 or above
     overlay_probability: float  # share of the samples that get an overlay, 0 to 1
     overlay_strength: float  # share of the map in an overlay, 0 to 1
     crop_padding: int  # pixels

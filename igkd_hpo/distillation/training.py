@@ -14,6 +14,7 @@ from igkd_hpo.distillation.batches import EpochPlan, TrainingData, draw_plan, ep
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.objectives import make_objective
 from igkd_hpo.distillation.optimization import make_optimizer, make_schedule
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import Teaching
@@ -113,6 +114,7 @@ class Training:
         )
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.network.to(memory_format=self._memory_format)
+        self._objective = make_objective(recipe.objective, dkd_beta=recipe.dkd_beta)
         self.optimizer = make_optimizer(
             self.network.parameters(), recipe.optimizer, recipe.learning_rate, recipe.weight_decay, device
         )
@@ -198,6 +200,7 @@ class Training:
             batch.labels,
             temperature=self.recipe.temperature,
             alpha=self.recipe.alpha,
+            objective=self._objective,
         )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

@@ -87,6 +87,8 @@ def make_trial(
         weight_decay=float(hyperparameters["weight_decay"]),
         temperature=float(hyperparameters["temperature"]),
         alpha=float(hyperparameters["alpha"]),
+        objective=str(hyperparameters["objective"]),
+        dkd_beta=float(hyperparameters["dkd_beta"]),
         overlay_probability=float(hyperparameters["overlay_probability"]),
         overlay_strength=float(hyperparameters["overlay_strength"]),
         crop_padding=study.augmentation.crop_padding,

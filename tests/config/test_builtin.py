@@ -6,7 +6,8 @@ import pytest
 
 from igkd_hpo.config.builtin import DEFAULT, builtin_folder, builtin_studies
 from igkd_hpo.config.reading import read_study
-from igkd_hpo.config.study import Study
+from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import Hyperparameters, Study
 
 
 def builtin(name: str) -> Study:
@@ -28,6 +29,11 @@ def ranges(study: Study) -> dict[str, tuple[float, ...]]:
     return {name: setting.corners() for name, setting in study.hyperparameters.searched().items()}
 
 
+def written(hyperparameters: Hyperparameters) -> dict[str, Value]:
+    """The plain values that the file itself gives, without the defaults."""
+    return {key: value for key, value in hyperparameters.fixed().items() if key in hyperparameters.model_fields_set}
+
+
 def test_digits() -> None:
     study = builtin("digits")
     assert (study.dataset.name, study.dataset.validation_fraction, study.dataset.test_fraction) == ("digits", 0.2, 0.2)
@@ -42,7 +48,12 @@ def test_digits() -> None:
         "overlay_strength": (0.05, 0.95),
         "learning_rate": (1e-3, 1.0),
     }
-    assert study.hyperparameters.fixed() == {"weight_decay": 5e-4, "batch_size": 128, "layers_removed": 5, "width": 0.5}
+    assert written(study.hyperparameters) == {
+        "weight_decay": 5e-4,
+        "batch_size": 128,
+        "layers_removed": 5,
+        "width": 0.5,
+    }
     assert study.pruner.model_dump() == {"name": "percentile", "keep": 50, "grace_period": 3, "patience": 0}
     assert (study.n_trials, study.controls) == (24, ("student", "kd", "ig", "kd_ig"))
     assert (study.max_retries, study.max_failures) == (3, 5)
@@ -52,14 +63,19 @@ def test_cifar10() -> None:
     study = builtin("cifar10")
     assert (study.dataset.name, study.training.epochs, study.n_trials) == ("cifar10", 100, 100)
     assert (study.augmentation.crop_padding, study.augmentation.horizontal_flip) == (4, True)
-    assert study.hyperparameters.fixed() == {"weight_decay": 5e-4, "batch_size": 128, "layers_removed": 5, "width": 1.0}
+    assert written(study.hyperparameters) == {
+        "weight_decay": 5e-4,
+        "batch_size": 128,
+        "layers_removed": 5,
+        "width": 1.0,
+    }
     assert study.controls == ("student", "kd", "ig", "kd_ig", "paper")
 
 
 def test_cifar10_paper_is_the_published_recipe_and_searches_nothing() -> None:
     study = builtin("cifar10-paper")
     assert not study.is_search
-    assert study.hyperparameters.fixed() == {
+    assert written(study.hyperparameters) == {
         "temperature": 2.5, "alpha": 0.01, "overlay_probability": 0.1, "overlay_strength": 0.5,
         "learning_rate": 1e-3, "weight_decay": 0.0, "batch_size": 64, "layers_removed": 5, "width": 1.0,
     }  # fmt: skip

@@ -215,7 +215,12 @@ def test_the_order_of_searched_and_fixed_names_is_the_order_of_the_format() -> N
     assert list(hyperparameters.searched()) == [
         "temperature", "alpha", "overlay_probability", "overlay_strength", "learning_rate"
     ]  # fmt: skip
-    assert hyperparameters.fixed() == {"weight_decay": 5e-4, "batch_size": 128, "layers_removed": 5, "width": 0.5}
+    assert {key: hyperparameters.fixed()[key] for key in ("weight_decay", "batch_size", "layers_removed", "width")} == {
+        "weight_decay": 5e-4,
+        "batch_size": 128,
+        "layers_removed": 5,
+        "width": 0.5,
+    }
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

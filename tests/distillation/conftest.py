@@ -60,6 +60,8 @@ def recipe() -> Callable[..., Recipe]:
         weight_decay=5e-4,
         temperature=4.0,
         alpha=0.5,
+        objective="kd",
+        dkd_beta=2.0,
         overlay_probability=0.5,
         overlay_strength=0.5,
         crop_padding=1,

@@ -89,7 +89,12 @@ def test_controls(name: ControlName, expected: dict[str, float]) -> None:
         "batch_size": 128,
         "layers_removed": 5,
     }
-    assert control.hyperparameters == expected | rest
+    unwritten = {
+        key: field.default
+        for key, field in Hyperparameters.model_fields.items()
+        if key not in hyperparameters.model_fields_set
+    }
+    assert control.hyperparameters == unwritten | rest | expected
     assert control.params == {
         "temperature": min(expected["temperature"], 3.0),
         "overlay_probability": 0.2,

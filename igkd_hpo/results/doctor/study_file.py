@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number
+from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number, WordChoices, shown
 from igkd_hpo.config.study import Study
 from igkd_hpo.results.doctor.check import Check, ok, warning
 
@@ -35,14 +35,24 @@ def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
     searched = settings.searched()
     for name, other in (
         ("temperature", "alpha"),
+        ("objective", "alpha"),
         ("overlay_strength", "overlay_probability"),
         ("overlay_probability", "overlay_strength"),
     ):
         if name in searched and _highest(getattr(settings, other)) == 0:
             yield f"{name} is searched while {other} is always 0", f"fix {name}, or let {other} be above 0"
+    if "dkd_beta" in searched and "dkd" not in _words(settings.objective):
+        yield "dkd_beta is searched while objective is never dkd", "fix dkd_beta, or let objective be dkd"
     for name, setting in searched.items():
         if len(set(setting.corners())) == 1:
-            yield f"{name} is searched in a range of one value", f"write {name}: {setting.corners()[0]:g}, or widen it"
+            yield (
+                f"{name} is searched in a range of one value",
+                f"write {name}: {shown(setting.corners()[0])}, or widen it",
+            )
+
+
+def _words(setting: str | WordChoices) -> tuple[str, ...]:
+    return setting.choices if isinstance(setting, WordChoices) else (setting,)
 
 
 def _idle_pruner(study: Study) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,27 @@
+"""DIST: the student's probabilities are to rise and fall with the teacher's, not to equal them."""
+
+from torch import Tensor
+
+from igkd_hpo.distillation.similarity import correlation_distance
+
+_BETWEEN_CLASSES = _WITHIN_CLASSES = 2.0  # beta and gamma of the paper's experiments on CIFAR-100 and ImageNet
+
+
+def dist(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, *, temperature: float | Tensor) -> Tensor:
+    """Return `temperature**2 * (2 * D_rows + 2 * D_columns)`, with D the mean of 1 - Pearson's correlation.
+
+    Correlated are the softmaxes of logits / temperature: over the classes of each sample (rows), and over the samples
+    of each class (columns), so the batch size is part of the objective. Rows or columns in which the teacher does not
+    vary count 0. The targets are not used.
+
+    Args:
+        student_logits: (B, K), of the same dtype as `teacher_logits`.
+        temperature: above 0; published: 4 for CIFAR-100, 1 for ImageNet.
+
+    Source: Huang et al. 2022, arXiv 2205.10536, equations 8 to 10.
+    """
+    student = (student_logits / temperature).softmax(dim=1)
+    teacher = (teacher_logits / temperature).softmax(dim=1)
+    rows = correlation_distance(student, teacher, dim=1)
+    columns = correlation_distance(student, teacher, dim=0)
+    return temperature**2 * (_BETWEEN_CLASSES * rows + _WITHIN_CLASSES * columns)

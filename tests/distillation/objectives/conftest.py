@@ -1,0 +1,30 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from igkd_hpo.distillation.objectives import Objective, make_objective
+
+OBJECTIVES = ("kd", "dkd", "logit_standardization", "dist", "r2kd")
+MakeLogits = Callable[..., Tensor]
+
+
+@pytest.fixture(params=OBJECTIVES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def objective(name: str) -> Objective:
+    return make_objective(name, dkd_beta=2.0)
+
+
+@pytest.fixture(scope="session")
+def logits() -> MakeLogits:
+    """Make random logits of about the size that a trained network gives."""
+
+    def make(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) * 3
+
+    return make
