@@ -176,11 +176,16 @@ class Leases:
 
     def annotate(self, claim: Claim, attributes: Mapping[str, JSON]) -> bool:
         """Write user attributes. False: the lease is lost."""
+        with self.holding(claim) as held:
+            if held:
+                self._annotate(claim.trial_id, attributes)
+            return held
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[bool]:
+        """One transaction during which nobody can take the trial away. False: the lease is lost already."""
         with self._step() as connection:
-            if self._fenced(connection, claim) is None:
-                return False
-            self._annotate(claim.trial_id, attributes)
-            return True
+            yield self._fenced(connection, claim) is not None
 
     def complete(self, claim: Claim, accuracy: float, attributes: Mapping[str, JSON]) -> bool:
         """End the trial as COMPLETE with its validation accuracy. False: the lease is lost."""

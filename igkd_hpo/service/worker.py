@@ -17,7 +17,6 @@ from igkd_hpo.errors import StorageError
 from igkd_hpo.search.artifacts import upload_trial_pictures
 from igkd_hpo.search.lease import Claim, Idle, Leases, Verdict, Worker
 from igkd_hpo.search.pictures import draw_curve
-from igkd_hpo.search.storage import storage_errors
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.service.attempt import Attempt, start_fork_server
 from igkd_hpo.service.events import Event
@@ -278,16 +277,15 @@ class AttemptRun:
 
     def _upload_pictures(self) -> None:
         """For the dashboard. Pictures that cannot be written are said and left out: the trial's result matters more."""
-        if not self._leases.annotate(self._claim, {}):
-            return  # another attempt has the trial
         title = f"trial {self._claim.number}" + (f", control {self._claim.control}" if self._claim.control else "")
         curve = draw_curve(self._curve, title, epochs=self._study.config.training.epochs)
         pictures = {"learning curve.png": curve}
         if self._overlays is not None:
             pictures["overlays.png"] = self._overlays
         try:
-            with storage_errors(self._study.storage.url):
-                upload_trial_pictures(self._study.storage, self._claim.trial_id, self._paths, pictures)
+            with self._leases.holding(self._claim) as held:
+                if held:  # else another attempt has the trial
+                    upload_trial_pictures(self._study.storage, self._claim.trial_id, self._paths, pictures)
         except OSError as error:
             _log.warning("the pictures of trial %d are left out: %s", self._claim.number, error)
 

@@ -5,6 +5,9 @@ import signal
 import pytest
 from optuna.trial import TrialState
 
+from igkd_hpo.config.reading import parse_study
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace, is_running, wait_until
 
 LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 60}").replace(
@@ -38,6 +41,7 @@ def test_stop_now_ends_what_runs_and_launch_goes_on(workspace: Workspace) -> Non
 
 
 def test_a_worker_without_a_study_serves_every_open_one(workspace: Workspace) -> None:
+    open_storage(workspace.url, create=True).engine.dispose()
     worker = workspace.start("worker")
     short = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("n_trials: 8", "n_trials: 2")
     for name in ("one", "two"):
@@ -60,10 +64,6 @@ def test_a_worker_without_a_study_serves_every_open_one(workspace: Workspace) ->
 
 
 def test_a_study_that_cannot_be_prepared_here_is_named_once_and_the_others_go_on(workspace: Workspace) -> None:
-    from igkd_hpo.config.reading import parse_study
-    from igkd_hpo.search.storage import open_storage
-    from igkd_hpo.search.study import create_or_open
-
     elsewhere = STUDY.replace("name: tiny", "name: elsewhere").replace(
         "{name: digits, validation", "{name: folder, root: pictures, image_size: 32, validation"
     )

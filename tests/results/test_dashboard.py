@@ -192,7 +192,10 @@ def test_ctrl_c_ends_it_quietly(searched: SharedStorage, url: str, paths: Paths)
         with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as kept_open:
             kept_open.connect()  # a browser keeps connections open; they do not hold the end up
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            try:
+                out, err = process.communicate(timeout=30)
+            finally:
+                process.kill()
     assert (process.returncode, out, err) == (0, "", "")
 
 

@@ -111,9 +111,13 @@ def test_a_superseded_attempt_changes_nothing(
     assert not leases.give_back(old, "late", counted=True, epochs_gained=False)
     assert not leases.started(old, this_process(), "cuda:7")
     assert leases.beat(old, last_epoch=6) is Verdict.LOST
+    with leases.holding(old) as held:
+        assert not held
     assert study.trials()[0] == before
     assert leases.held() == lease
-    assert study.attributes()["late_results"] == 6
+    assert study.attributes()["late_results"] == 7
+    with leases.holding(new) as held:
+        assert held
     assert leases.complete(new, 0.5, {})
 
 
