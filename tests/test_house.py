@@ -12,7 +12,12 @@ import pytest
 # What costs seconds to import, and what only drawing needs.
 HEAVY = ("torch", "torchvision", "captum", "sklearn", "matplotlib")
 # These run in a trial process or in a child that makes assets, where torch is wanted.
-WITH_TORCH = {"igkd_hpo.search.checkpoint", "igkd_hpo.search.trial", "igkd_hpo.service.trial_process"}
+WITH_TORCH = {
+    "igkd_hpo.search.checkpoint",
+    "igkd_hpo.search.student",
+    "igkd_hpo.search.trial",
+    "igkd_hpo.service.trial_process",
+}
 LIGHT_IN_ASSETS = ["igkd_hpo.assets.store", "igkd_hpo.assets.progress"]
 
 

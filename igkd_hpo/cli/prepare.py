@@ -26,10 +26,12 @@ def prepare(
     from igkd_hpo.assets.study_assets import prepare_assets
     from igkd_hpo.distillation.device import choose_device
     from igkd_hpo.distillation.memory import keep_freed_memory
+    from igkd_hpo.results.doctor.limits import refuse_unfit
 
     keep_freed_memory()
 
     with make_progress() as progress:
+        refuse_unfit(config, settings, progress)
         summary = prepare_assets(config, settings, device=str(choose_device(device)), progress=progress)
     if as_json:
         print_json(asdict(summary))

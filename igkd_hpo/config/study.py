@@ -201,6 +201,24 @@ class Hyperparameters(Frozen):
         return {name: s for name, s in settings.items() if not isinstance(s, Range)}
 
 
+class Limits(Frozen):
+    """What the device allows: a configuration beyond it is not trained, and does not count in n_trials."""
+
+    parameters: int | None = Field(default=None, ge=1)
+    """Most numbers that the student may learn."""
+    macs: float | None = Field(default=None, gt=0)
+    """Most multiply-adds for one image, in convolutions and linear layers."""
+    size_kb: float | None = Field(default=None, gt=0)
+    """Most kilobytes (1,024 bytes) of the weights in float32."""
+    latency_ms: float | None = Field(default=None, gt=0)
+    """Most milliseconds for one image: the median, measured in PyTorch on one CPU thread of the training host."""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is limited."""
+        return any(limit is not None for limit in self.model_dump().values())
+
+
 class Sampler(Frozen):
     """How the next configuration is chosen."""
 
@@ -299,6 +317,7 @@ class Study(Frozen):
     augmentation: Augmentation = Augmentation()
     training: Training = Training()
     hyperparameters: Hyperparameters
+    limits: Limits = Limits()
     sampler: Sampler = Sampler()
     pruner: Pruner = PercentilePruner()
     n_trials: int = Field(default=100, ge=1, le=1_000_000)

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.space import Value, shown
 from igkd_hpo.config.study import Execution
 from igkd_hpo.errors import NoCompletedTrial
+from igkd_hpo.search.limits import recorded_cost
 from igkd_hpo.search.study import SearchStudy
 
 
@@ -32,7 +33,7 @@ class BestTrial:
         control: its name, if the best trial is a control.
         seed: of initial weights, order, views and overlays.
         execution: the settings of the machine that it ran with, if they were recorded.
-        parameters: of the student; `compression_factor` is the teacher's number over it.
+        cost: of the student to store and to run, by the names of `StudentCost`; None what was not recorded.
         attempts: runs it took; more than one when a worker was lost or stopped on the way.
         compared: the COMPLETE controls, itself left out, in the order of the study.
         completed: COMPLETE trials that it is the best of.
@@ -46,8 +47,7 @@ class BestTrial:
     control: str | None
     seed: int
     execution: Execution | None
-    parameters: int | None
-    compression_factor: float | None
+    cost: Mapping[str, Any]
     attempts: int
     compared: tuple[Comparison, ...]
     completed: int
@@ -55,7 +55,8 @@ class BestTrial:
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; accuracies are fractions."""
         return {
-            **vars(self),
+            **{name: value for name, value in vars(self).items() if name != "cost"},
+            **self.cost,
             "hyperparameters": dict(self.hyperparameters),
             "execution": self.execution.model_dump() if self.execution else None,
             "compared": [dict(vars(comparison)) for comparison in self.compared],
@@ -87,8 +88,7 @@ def best_trial(study: SearchStudy) -> BestTrial:
         control=attributes.get("control"),
         seed=attributes["seed"],
         execution=Execution.model_validate(execution) if execution else None,
-        parameters=attributes.get("parameters"),
-        compression_factor=attributes.get("compression_factor"),
+        cost=recorded_cost(attributes),
         attempts=attributes.get("attempts", 1),
         compared=tuple(
             Comparison(
@@ -116,6 +116,7 @@ def counted(study: SearchStudy) -> str:
     named = (
         (counts.complete, "complete"),
         (counts.pruned, "pruned"),
+        (counts.infeasible, "beyond a limit"),
         (counts.fail, "failed"),
         (counts.running, "running"),
         (counts.waiting, "waiting"),
@@ -149,10 +150,17 @@ def summary(study: SearchStudy) -> str:
 
 
 def _student(best: BestTrial) -> str:
-    if best.parameters is None:
+    cost = best.cost
+    if cost["parameters"] is None:
         return f"seed {best.seed}"
-    smaller = f", {best.compression_factor:.1f} times smaller than the teacher" if best.compression_factor else ""
-    return f"{best.parameters:,} parameters{smaller}, seed {best.seed}"
+    parts = [f"{cost['parameters']:,} parameters"]
+    if cost["compression_factor"]:
+        parts.append(f"{cost['compression_factor']:.1f} times smaller than the teacher")
+    if cost["macs"]:
+        parts.append(f"{cost['macs'] / 1e6:,.2f} million multiply-adds")
+    if cost["latency_ms"]:
+        parts.append(f"{cost['latency_ms']:.2f} ms for an image on one CPU thread")
+    return ", ".join([*parts, f"seed {best.seed}"])
 
 
 def _caution(best: BestTrial) -> str:

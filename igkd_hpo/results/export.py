@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import igkd_hpo
 from igkd_hpo.config.fingerprint import fingerprint
-from igkd_hpo.config.study import Hyperparameters, NoPruner, Provenance, Study
+from igkd_hpo.config.study import Hyperparameters, Limits, NoPruner, Provenance, Study
 from igkd_hpo.results.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
 
@@ -24,6 +24,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "validation_accuracy": best.validation_accuracy,
         "execution": best.execution,
         "control": best.control,
+        **best.cost,
         "confirmed": False,
         "completed_trials": best.completed,
         "controls": {comparison.control: comparison.validation_accuracy for comparison in best.compared},
@@ -37,6 +38,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "name": _best_name(study.name),
         "training": config.training.model_copy(update={"seed": best.seed}),
         "hyperparameters": Hyperparameters.model_validate(dict(best.hyperparameters)),
+        "limits": Limits(),  # it is within them; timed once more, one of its seeds might not be
         "pruner": NoPruner(name="none"),
         "controls": (),
         "n_trials": N_SEEDS,

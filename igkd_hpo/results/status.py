@@ -1,13 +1,14 @@
 """What every study in a database is doing, read without disturbing anybody."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.search.identity import is_gone
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.lease_table import Lease
+from igkd_hpo.search.limits import recorded_cost
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import Counts, SearchStudy, count, study_names
 
@@ -48,7 +49,8 @@ class StudyStatus:
 
     Args:
         n_trials: the total of COMPLETE plus PRUNED trials that ends it.
-        best_accuracy: of the COMPLETE trials; `best_trial` is its number.
+        best_accuracy: of the COMPLETE trials; `best_trial` is its number, `best_cost` what its student costs to store
+            and to run (None what was not recorded).
         finished: nothing is left to run.
         stopped: why no new trial begins, if it was stopped before its end.
         last_failure: why the last FAIL failed.
@@ -59,6 +61,7 @@ class StudyStatus:
     counts: Counts
     best_accuracy: float | None
     best_trial: int | None
+    best_cost: dict[str, Any] | None
     running: tuple[RunningTrial, ...]
     finished: bool
     stopped: str | None
@@ -94,6 +97,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
         counts=counts,
         best_accuracy=best.value if best else None,
         best_trial=best.number if best else None,
+        best_cost=recorded_cost(best.user_attrs) if best else None,
         running=tuple(sorted(running, key=lambda trial: trial.trial)),
         finished=counts.finished >= n_trials,
         stopped=study.stopped,
@@ -113,7 +117,8 @@ def status_table(studies: list[StudyStatus]) -> "RenderableType":
     running = Table("study", "trial", "epoch", "accuracy", "worker", box=None, pad_edge=False)
     for study in studies:
         counts = study.counts
-        failed = f", {counts.fail} failed" if counts.fail else ""
+        failed = f", {counts.infeasible} beyond a limit" if counts.infeasible else ""
+        failed += f", {counts.fail} failed" if counts.fail else ""
         overview.add_row(
             study.name,
             _state(study),

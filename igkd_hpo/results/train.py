@@ -12,6 +12,7 @@ from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Execution, Study
 from igkd_hpo.config.writing import to_yaml, write_bytes, write_text
 from igkd_hpo.errors import AssetError, IgkdError, UsageError
+from igkd_hpo.search.limits import why_infeasible
 from igkd_hpo.settings import Settings
 
 
@@ -22,6 +23,7 @@ class TrainedStudent:
     Args:
         validation_accuracy: after the last epoch, a fraction.
         test_accuracy: a fraction, or None when the test split was left alone.
+        cost: of the student: parameters, multiply-adds, size and latency, by the names of a trial's attributes.
         folder: holds study.yaml, metrics.json and student.pt (a state dict).
         notes: what kept the run from repeating the one it comes from bit for bit.
     """
@@ -30,8 +32,7 @@ class TrainedStudent:
     seed: int
     validation_accuracy: float
     test_accuracy: float | None
-    parameters: int
-    compression_factor: float
+    cost: dict[str, object]
     execution: dict[str, object]
     folder: str
     notes: tuple[str, ...]
@@ -70,6 +71,7 @@ def train_student(
     from igkd_hpo.distillation.evaluation import accuracy, predict
     from igkd_hpo.distillation.memory import keep_freed_memory
     from igkd_hpo.distillation.training import NonFiniteLoss
+    from igkd_hpo.search.student import measure_student
     from igkd_hpo.search.trial import make_trial
 
     keep_freed_memory()
@@ -88,6 +90,15 @@ def train_student(
     folder = output or settings.paths.trained(study.name, fingerprint(study), used_seed)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    cost = measure_student(
+        study.hyperparameters.fixed(),
+        num_classes=assets.dataset.num_classes,
+        image_size=assets.dataset.image_size,
+        teacher_parameters=assets.teacher_parameters,
+        limits=study.limits,
+    )
+    if (beyond := why_infeasible(study.limits, cost)) is not None:
+        progress.warn(f"{study.name} is beyond what its device allows: {beyond}")
     trial = make_trial(study, study.hyperparameters.fixed(), assets, seed=used_seed, device=chosen, execution=execution)
     metrics = []
     with progress.task(f"training {study.name}, seed {used_seed}", study.training.epochs) as advance:
@@ -110,8 +121,7 @@ def train_student(
         seed=used_seed,
         validation_accuracy=metrics[-1].validation_accuracy,
         test_accuracy=test_accuracy,
-        parameters=trial.parameters,
-        compression_factor=trial.compression_factor,
+        cost=cost.as_attributes(),
         execution=trial.execution.model_dump(mode="json"),
         folder=str(folder),
         notes=tuple(notes),

@@ -18,12 +18,11 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
+from igkd_hpo.search.limits import is_infeasible
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.silence import Silence
-from igkd_hpo.search.study import SearchStudy, count, why_failing
+from igkd_hpo.search.study import SearchStudy, count, why_stopping
 from igkd_hpo.search.suggest import UnusableTrial, suggest
-
-JSON = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,7 @@ class Leases:
                 if not leased:
                     self._end_surplus(trials)
                 return Idle.FINISHED
-            if reason := why_failing(trials, attributes["ended_before_launch"], self._study.config.max_failures):
+            if reason := why_stopping(trials, attributes["ended_before_launch"], self._study.config.max_failures):
                 self._storage.set_study_user_attr(self._study_id, "stopped", reason)
                 return Idle.STOPPED
             if finished + len(leased) >= attributes["n_trials"]:
@@ -174,11 +173,13 @@ class Leases:
         trials = self._study.trials()
         return why_pruned(self._study.config.pruner, trials[claim.number], trials)
 
-    def annotate(self, claim: Claim, attributes: Mapping[str, JSON]) -> bool:
-        """Write user attributes. False: the lease is lost."""
+    def annotate(self, claim: Claim, attributes: Mapping[str, Any], *, excess: Mapping[str, float] = {}) -> bool:
+        """Write user attributes, and by how much of itself each limit is exceeded. False: the lease is lost."""
         with self.holding(claim) as held:
             if held:
                 self._annotate(claim.trial_id, attributes)
+                for limit, over in excess.items():
+                    self._storage.set_trial_system_attr(claim.trial_id, f"constraints:{limit}", over)
             return held
 
     @contextmanager
@@ -187,15 +188,15 @@ class Leases:
         with self._step() as connection:
             yield self._fenced(connection, claim) is not None
 
-    def complete(self, claim: Claim, accuracy: float, attributes: Mapping[str, JSON]) -> bool:
+    def complete(self, claim: Claim, accuracy: float, attributes: Mapping[str, Any]) -> bool:
         """End the trial as COMPLETE with its validation accuracy. False: the lease is lost."""
         return self._end(claim, TrialState.COMPLETE, dict(attributes), accuracy)
 
-    def prune(self, claim: Claim, reason: str, attributes: Mapping[str, JSON]) -> bool:
-        """End the trial as PRUNED with its last reported accuracy, 0.0 without one. False: the lease is lost."""
+    def prune(self, claim: Claim, reason: str, attributes: Mapping[str, Any]) -> bool:
+        """End the trial as PRUNED with its last accuracy: 0.0 without one, none beyond a limit. False: as above."""
         return self._end(claim, TrialState.PRUNED, {"reason": reason} | dict(attributes))
 
-    def fail(self, claim: Claim, reason: str, attributes: Mapping[str, JSON]) -> bool:
+    def fail(self, claim: Claim, reason: str, attributes: Mapping[str, Any]) -> bool:
         """End the trial as FAIL. False: the lease is lost."""
         return self._end(claim, TrialState.FAIL, {"reason": reason} | dict(attributes))
 
@@ -248,7 +249,7 @@ class Leases:
     def _all_trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._study_id, deepcopy=False)
 
-    def _annotate(self, trial_id: int, attributes: Mapping[str, JSON]) -> None:
+    def _annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
         for key, value in attributes.items():
             self._storage.set_trial_user_attr(trial_id, key, value)
 
@@ -278,14 +279,14 @@ class Leases:
         self._storage.set_study_user_attr(self._study_id, "late_results", late + 1)
         return None
 
-    def _end(self, claim: Claim, state: TrialState, attributes: dict[str, JSON], accuracy: float | None = None) -> bool:
+    def _end(self, claim: Claim, state: TrialState, attributes: dict[str, Any], accuracy: float | None = None) -> bool:
         with self._step() as connection:
             trial = self._fenced(connection, claim, ended_as=state)
             if trial is None:
                 return False
             if trial.state is not TrialState.RUNNING:
                 return accuracy is None or trial.value == accuracy
-            if state is TrialState.PRUNED:
+            if state is TrialState.PRUNED and not is_infeasible(trial):
                 accuracy = self._last_accuracy(trial)
             elif state is TrialState.COMPLETE and "reason" in trial.user_attrs:
                 attributes = attributes | {"reason": None}  # why an earlier attempt was given back

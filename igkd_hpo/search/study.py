@@ -22,9 +22,13 @@ from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError
 from igkd_hpo.search.controls import make_control
 from igkd_hpo.search.lease_table import drop_leases_of_study
+from igkd_hpo.search.limits import is_infeasible
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, mask, storage_errors
+
+MOST_INFEASIBLE = 200
+"""Configurations in a row that are beyond a limit, before a study is given up; each costs half a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +41,18 @@ class AssetPins:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Trials by state."""
+    """Trials by state; a PRUNED one that is beyond a limit was not trained, and is `infeasible` instead."""
 
     complete: int
     pruned: int
+    infeasible: int = 0
     fail: int
     running: int
     waiting: int
 
     @property
     def finished(self) -> int:
-        """What counts towards `n_trials`."""
+        """What counts towards `n_trials`: what was trained."""
         return self.complete + self.pruned
 
 
@@ -146,9 +151,11 @@ class SearchStudy:
 def count(trials: list[FrozenTrial]) -> Counts:
     """Trials by state."""
     states = Counter(trial.state for trial in trials)
+    infeasible = sum(trial.state is TrialState.PRUNED and is_infeasible(trial) for trial in trials)
     return Counts(
         complete=states[TrialState.COMPLETE],
-        pruned=states[TrialState.PRUNED],
+        pruned=states[TrialState.PRUNED] - infeasible,
+        infeasible=infeasible,
         fail=states[TrialState.FAIL],
         running=states[TrialState.RUNNING],
         waiting=states[TrialState.WAITING],
@@ -256,14 +263,24 @@ def ended_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))  # noqa: DTZ901 - Optuna's are naive
 
 
-def why_failing(trials: list[FrozenTrial], ended_before_launch: int, max_failures: int) -> str | None:
-    """What to stop a study with when the last `max_failures` trials to end since the launch all failed; else None."""
-    last = ended_trials(trials)[ended_before_launch:][-max_failures:]
-    if len(last) < max_failures or any(trial.state is not TrialState.FAIL for trial in last):
-        return None
-    newest = last[-1]
-    reason = newest.user_attrs.get("reason", "no reason")
-    return f"the last {max_failures} trials all failed; trial {newest.number}: {reason}"
+def why_stopping(trials: list[FrozenTrial], ended_before_launch: int, max_failures: int) -> str | None:
+    """What to stop a study with when all that it tried lately failed, or was beyond a limit; else None.
+
+    Lately: the last `max_failures` trials to end since the launch, untrained ones left out; the last 200 of all.
+    """
+    ended = ended_trials(trials)[ended_before_launch:]
+    last = [trial for trial in ended if not is_infeasible(trial)][-max_failures:]
+    if len(last) == max_failures and all(trial.state is TrialState.FAIL for trial in last):
+        newest = last[-1]
+        reason = newest.user_attrs.get("reason", "no reason")
+        return f"the last {max_failures} trials all failed; trial {newest.number}: {reason}"
+    if len(ended) >= MOST_INFEASIBLE and all(map(is_infeasible, ended[-MOST_INFEASIBLE:])):
+        newest = ended[-1]
+        return (
+            f"the last {MOST_INFEASIBLE} configurations were all beyond the limits; trial {newest.number}: "
+            f"{newest.user_attrs['reason']}; raise the limits, or search smaller students, under a new name"
+        )
+    return None
 
 
 def _create(connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int) -> None:

@@ -10,10 +10,11 @@ from igkd_hpo.assets.study_assets import Assets
 from igkd_hpo.assets.teacher_network import normalization
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Execution, Study
-from igkd_hpo.distillation.models import Network, count_parameters, mobilenet_v2
+from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import Training, resolve_precision
+from igkd_hpo.search.student import make_body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,10 @@ class Trial:
     Args:
         training: yields metrics epoch by epoch.
         execution: the settings that decide a result's last bits.
-        parameters: of the student.
-        compression_factor: parameters of the teacher over those of the student.
     """
 
     training: Training
     execution: Execution
-    parameters: int
-    compression_factor: float
 
 
 def make_execution(study: Study, device: torch.device) -> Execution:
@@ -52,11 +49,7 @@ def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets
     mean, std = normalization(study.student, (assets.dataset.mean, assets.dataset.std))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = mobilenet_v2(
-            num_classes=len(assets.dataset.class_names),
-            width=float(hyperparameters["width"]),
-            layers_removed=int(hyperparameters["layers_removed"]),
-        )
+        body = make_body(hyperparameters, assets.dataset.num_classes)
     return Network(body, mean, std)
 
 
@@ -99,13 +92,7 @@ def make_trial(
     )
     teaching = assets.teaching(device) if recipe.alpha > 0 else None
     training = Training(student, assets.training_data(device), recipe, device=device, teaching=teaching)
-    parameters = count_parameters(student)
-    return Trial(
-        training=training,
-        execution=execution,
-        parameters=parameters,
-        compression_factor=assets.teacher_parameters / parameters,
-    )
+    return Trial(training=training, execution=execution)
 
 
 class OverlayExamples(NamedTuple):

@@ -13,7 +13,8 @@ from igkd_hpo.settings import Settings
 _WARM_UP_STEPS = 2
 _TIMED_STEPS = 3
 _BACKWARD_COST = 3  # a training step costs about three forward passes
-_PUBLISHED = {"digits": (1797, 8, 10), "cifar10": (50_000, 32, 10), "cifar100": (50_000, 32, 100)}
+PUBLISHED = {"digits": (1797, 8, 10), "cifar10": (50_000, 32, 10), "cifar100": (50_000, 32, 100)}
+"""Training images (of digits: all), side in pixels and classes of the data sets that everybody has alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ def describe_launch(study: Study, settings: Settings, *, workers: int, trials: i
             [*lines, f"time: not known before the images are read; `igkd-hpo prepare` reads {study.dataset.root}"]
         )
     n_images, size, num_classes, prepared = shape
+    lines += _limits(study, num_classes, size)
     parallel = min(slots, cores) if chosen.type == "cpu" else 1
     left = max(0, total - finished)
     estimate = _estimate(
@@ -77,6 +79,17 @@ def describe_launch(study: Study, settings: Settings, *, workers: int, trials: i
             f"  {_duration(estimate.trial)} each without pruning ({1000 * estimate.step:.0f} ms a step, measured)",
         ]
     )
+
+
+def _limits(study: Study, num_classes: int, size: int) -> list[str]:
+    from igkd_hpo.search.student import check_fit
+
+    fit = check_fit(study, num_classes=num_classes, image_size=(size, size))
+    if fit.smallest is not None:
+        return [f"limits: no configuration can be trained: the smallest student has {fit.smallest}"]
+    if fit.controls is not None:
+        return [f"limits: the controls will not be trained: their student has {fit.controls}"]
+    return ["limits: some configurations are within them"] if study.limits.any else []
 
 
 def _so_far(study: Study, settings: Settings) -> tuple[int, int]:
@@ -104,7 +117,7 @@ def _shape(study: Study, settings: Settings) -> tuple[int, int, int, bool] | Non
     try:
         assets = open_assets(study, settings)
     except AssetMissing:
-        published = _PUBLISHED.get(study.dataset.name)
+        published = PUBLISHED.get(study.dataset.name)
         if published is None:
             return None
         n_images, size, classes = published

@@ -230,6 +230,8 @@ def render(state: LiveState, width: int) -> RenderableType:
     head = Text(no_wrap=True, overflow="ellipsis")
     head.append(f"{counts.finished} of {state.total} finished", "bold")
     head.append(f"  complete {counts.complete}", "green").append(f"  pruned {counts.pruned}", "yellow")
+    if counts.infeasible:
+        head.append(f"  beyond a limit {counts.infeasible}", "yellow")
     if counts.fail:
         head.append(f"  failed {counts.fail}", "red")
     tail = Text(f"best {state.best}" if state.best else "no trial completed yet", no_wrap=True, overflow="ellipsis")

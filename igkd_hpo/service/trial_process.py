@@ -30,7 +30,9 @@ from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from igkd_hpo.search.limits import excess, why_infeasible
 from igkd_hpo.search.pictures import draw_strip
+from igkd_hpo.search.student import measure_student
 from igkd_hpo.search.study import AssetPins, check_pins
 from igkd_hpo.search.trial import make_trial, overlay_examples
 from igkd_hpo.service.trial_task import TrialTask
@@ -43,9 +45,9 @@ _TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what happened; a dat
 def run_trial_process(task: TrialTask, pipe: Connection) -> None:
     """Entry point of the process. Messages are JSON objects, told apart by `kind`:
 
-    ready (pid, device, execution, parameters, compression_factor, overlays: a PNG in base64 or null), steps (done: so
-    far, every few seconds as long as there are more), epoch (the fields of EpochMetrics), result (accuracy),
-    non_finite (epoch), error (text, traceback).
+    infeasible (reason, excess: by limit, cost), ready (pid, device, execution, excess, cost: the student's, by
+    attribute, overlays: a PNG in base64 or null), steps (done: so far, every few seconds as long as there are more),
+    epoch (the fields of EpochMetrics), result (accuracy), non_finite (epoch), error (text, traceback).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -113,6 +115,23 @@ def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
         check_pins(study.name, task.pins, here)
     # A checkpoint of a study of the same name on other images, or with another teacher, is not this trial's.
     mark = f"{fingerprint(study)} {here.dataset_sha256} {here.teacher_sha256}"
+    found = newest_checkpoint(
+        paths.trial_checkpoints(study.name, task.number), fingerprint=mark, hyperparameters=task.hyperparameters
+    )
+    cost = measure_student(
+        task.hyperparameters,
+        num_classes=assets.dataset.num_classes,
+        image_size=assets.dataset.image_size,
+        teacher_parameters=assets.teacher_parameters,
+        limits=study.limits,
+    )
+    # What began within the limits goes on, also where a slower host times it otherwise.
+    facts = {"cost": cost.as_attributes(), "excess": {} if found else excess(study.limits, cost)}
+    beyond = None if found else why_infeasible(study.limits, cost)
+    if beyond is not None:
+        _log.info("not trained: %s", beyond)
+        send("infeasible", reason=beyond, **facts)
+        return
     trial = make_trial(study, task.hyperparameters, assets, seed=task.seed, device=device)
     training = trial.training
     send(
@@ -120,14 +139,10 @@ def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
         pid=os.getpid(),
         device=str(device),
         execution=trial.execution.model_dump(mode="json"),
-        parameters=trial.parameters,
-        compression_factor=round(trial.compression_factor, 3),
         overlays=_draw_overlays(task, assets),
+        **facts,
     )
 
-    found = newest_checkpoint(
-        paths.trial_checkpoints(study.name, task.number), fingerprint=mark, hyperparameters=task.hyperparameters
-    )
     metrics = list(found.metrics) if found else []
     for earlier in metrics:
         _log.info("epoch %d again, accuracy %r", earlier.epoch, earlier.validation_accuracy)

@@ -217,13 +217,17 @@ class AttemptRun:
         claim = self._claim
         match message["kind"]:
             case "ready":
-                facts = {
-                    key: message[key] for key in ("pid", "device", "execution", "parameters", "compression_factor")
-                }
-                self._leases.annotate(claim, facts)
+                facts = {key: message[key] for key in ("pid", "device", "execution")}
+                self._leases.annotate(claim, facts | message["cost"], excess=message["excess"])
                 if message["overlays"] is not None:
                     self._overlays = base64.b64decode(message["overlays"])
                 self._say("claimed", device=message["device"])
+            case "infeasible":
+                reason = f"not trained: {message['reason']}"
+                self._leases.annotate(claim, message["cost"], excess=message["excess"])
+                told = self._leases.prune(claim, reason, {})
+                self._end("pruned" if told else "lost", reason=reason)
+                return True
             case "epoch":
                 return self._epoch(message, attempt)
             case "result":

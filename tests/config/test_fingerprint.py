@@ -91,6 +91,10 @@ OTHER: dict[str, Any] = {
     "hyperparameters.objective.type": ("hyperparameters.objective", "kd"),
     "hyperparameters.objective.choices": ["kd", "dkd"],
     "hyperparameters.dkd_beta": 1.0,
+    "limits.parameters": 500_000,
+    "limits.macs": 60.0e6,
+    "limits.size_kb": 512.0,
+    "limits.latency_ms": 5.0,
     "sampler.name": "random",
     "sampler.seed": 1,
     "pruner.name": None,  # every pair is compared by test_pruners_differ

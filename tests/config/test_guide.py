@@ -13,6 +13,7 @@ from igkd_hpo.config.study import (
     Dataset,
     HyperbandPruner,
     Hyperparameters,
+    Limits,
     MedianPruner,
     PercentilePruner,
     Sampler,
@@ -24,8 +25,8 @@ from igkd_hpo.config.study import (
 )
 
 SECTIONS = [
-    Study, Dataset, Teacher, Student, Attribution, Augmentation, Training, Hyperparameters, FloatRange, IntRange,
-    Choices, Sampler, PercentilePruner, MedianPruner, SuccessiveHalvingPruner, HyperbandPruner,
+    Study, Dataset, Teacher, Student, Attribution, Augmentation, Training, Hyperparameters, Limits, FloatRange,
+    IntRange, Choices, Sampler, PercentilePruner, MedianPruner, SuccessiveHalvingPruner, HyperbandPruner,
 ]  # fmt: skip
 
 

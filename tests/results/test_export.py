@@ -17,6 +17,7 @@ from igkd_hpo.results.export import exported_study
 from igkd_hpo.results.train import edited
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open
+from tests.results.conftest import COST
 
 
 @pytest.fixture
@@ -63,6 +64,7 @@ def test_where_it_comes_from_is_kept(searched: SearchStudy) -> None:
     assert extra.pop("exported_fingerprint") == fingerprint(exported)
     assert extra == {
         "control": None,
+        **COST,
         "confirmed": False,
         "completed_trials": 3,
         "controls": {"student": 0.70, "kd": 0.75},

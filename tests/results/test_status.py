@@ -27,7 +27,7 @@ def test_a_study_is_described(storage: SharedStorage, study: SearchStudy, run) -
     (only,) = status(storage)
     assert (only.name, only.n_trials, only.best_accuracy, only.best_trial) == ("digits", 6, 0.8, 1)
     assert (only.finished, only.stopped, only.last_failure) == (False, None, "ValueError: no")
-    assert vars(only.counts) == {"complete": 2, "pruned": 1, "fail": 1, "running": 2, "waiting": 0}
+    assert vars(only.counts) == {"complete": 2, "pruned": 1, "infeasible": 0, "fail": 1, "running": 2, "waiting": 0}
     first, second = only.running
     assert (first.trial, first.attempt, first.epoch, first.epochs, first.validation_accuracy) == (4, 1, 2, 3, 0.45)
     assert (first.worker, first.host, first.device, first.lost) == ("worker-0", this_process().host, "cpu", False)

@@ -9,6 +9,7 @@ from igkd_hpo.results.doctor.assets import check_assets
 from igkd_hpo.results.doctor.check import Check, Verdict, failed, not_checked
 from igkd_hpo.results.doctor.data import check_data
 from igkd_hpo.results.doctor.devices import check_devices
+from igkd_hpo.results.doctor.limits import check_limits, check_limits_of_file
 from igkd_hpo.results.doctor.storage import check_storage
 from igkd_hpo.results.doctor.study_file import check_study_file
 from igkd_hpo.results.doctor.teacher import check_teacher_network
@@ -53,6 +54,7 @@ def examine(
         pins = AssetPins(dataset_sha256=dataset.sha256, teacher_sha256=teacher_sha256)
     return [
         *check_study_file(study),
+        *(check_limits(study, dataset.num_classes, dataset.image_size) if dataset else check_limits_of_file(study)),
         *data,
         *teacher,
         *check_assets(study, dataset, teacher_sha256, settings, workers=workers),

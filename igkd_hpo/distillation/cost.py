@@ -1,0 +1,41 @@
+"""What a network costs to run, before anybody has trained it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from igkd_hpo.distillation.evaluation import evaluating
+from igkd_hpo.distillation.latency import Latency, measure_latency
+
+
+def count_macs(module: nn.Module, image_size: tuple[int, int]) -> int:
+    """Return the multiply-adds of one image (3, H, W) in convolutions and linear layers, on the module's device.
+
+    On the meta device nothing is computed. Normalisation, activations and pooling are left out, as is usual; torch
+    counts a multiply-add as two operations, hence the half.
+    """
+    device = next(module.parameters()).device
+    with evaluating(module), FlopCounterMode(display=False) as counter:
+        module(torch.empty(1, 3, *image_size, device=device))
+    return int(counter.get_total_flops()) // 2
+
+
+def time_forward(module: nn.Module, image_size: tuple[int, int]) -> Latency:
+    """Return the latency of one image (1, 3, H, W) in float32, channels last, on one thread of the CPU."""
+    pixels = torch.rand(1, 3, *image_size).to(memory_format=torch.channels_last)
+    module.to(memory_format=torch.channels_last)
+    with evaluating(module), _one_thread():
+        return measure_latency(lambda: module(pixels))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

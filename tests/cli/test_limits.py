@@ -1,0 +1,51 @@
+"""Limits of the device, from the study file to what `status` says."""
+
+from optuna.trial import TrialState
+
+from igkd_hpo.results.status import status as study_statuses
+from igkd_hpo.search.storage import open_storage
+from tests.cli.conftest import STUDY, Workspace
+
+SIZES = STUDY.replace("layers_removed: 9", "layers_removed: {type: int, low: 3, high: 17}").replace(
+    "epochs: 4}", "epochs: 2}"
+)
+
+
+def limited(limit: str) -> str:
+    return SIZES + f"limits: {{{limit}}}\n"
+
+
+def test_only_what_fits_is_trained(workspace: Workspace) -> None:
+    # The controls remove 10 of the blocks, which leaves 11,930 parameters.
+    workspace.write(limited("parameters: 6000"))
+    launched = workspace.run("launch", "study.yaml", "--trials", "2")
+    assert launched.stderr.count("the controls will not be trained") == 1
+    trials = workspace.trials()
+    beyond = [trial for trial in trials if trial.state is TrialState.PRUNED and "parameters" in trial.constraints]
+    trained = [trial for trial in trials if trial not in beyond and trial.intermediate_values]
+    assert len(trained) == 2
+    assert [trial.user_attrs.get("control") for trial in beyond[:2]] == ["student", "kd_ig"]
+    for trial in beyond:
+        assert trial.user_attrs["parameters"] > 6000
+        assert "limits.parameters allows 6,000" in trial.user_attrs["reason"]
+        assert trial.intermediate_values == {}
+    checkpoints = {path.name for path in (workspace.folder / "storage" / "checkpoints" / "tiny").iterdir()}
+    assert checkpoints == {f"trial-{trial.number:05d}" for trial in trained if trial.state is TrialState.COMPLETE}
+    for trial in trained:
+        assert trial.user_attrs["parameters"] <= 6000
+        assert {"macs", "size_kb", "latency_ms", "latency_ms_p95", "latency_of"} <= trial.user_attrs.keys()
+
+    (status,) = study_statuses(open_storage(workspace.url, create=False))
+    assert status.counts.infeasible == len(beyond)
+    assert status.best_cost is not None
+    assert status.best_cost["macs"] > 0
+
+
+def test_a_study_in_which_nothing_fits_is_refused(workspace: Workspace) -> None:
+    workspace.write(limited("parameters: 100"))
+    line = workspace.refused("validate", "study.yaml", code=2)
+    assert "even the smallest student of the study has" in line
+    assert "where limits.parameters allows 100" in line
+    done = workspace.run("launch", "study.yaml", code=2)
+    assert "even the smallest student" in done.stderr.strip().splitlines()[-1]
+    assert workspace.trials() == []
