@@ -19,6 +19,7 @@ from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits, Teaching
+from igkd_hpo.errors import UsageError
 from igkd_hpo.settings import Settings
 
 
@@ -64,6 +65,7 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     store = AssetStore(settings.paths.assets)
     on = torch.device(device)
     dataset = prepare_dataset(study.dataset, settings, store, progress)
+    check_cutout(study, dataset.image_size)
     with fastest_threads(dataset.image_size) if on.type == "cpu" else nullcontext():
         return _prepare_knowledge(study, dataset, settings, store, on=on, progress=progress, start=start)
 
@@ -104,6 +106,17 @@ def _prepare_knowledge(
             if folder
         ],
     )
+
+
+def check_cutout(study: Study, image_size: tuple[int, int]) -> None:
+    """Raise UsageError where the square that a trial cuts out does not fit into the images."""
+    setting = study.hyperparameters.cutout
+    largest = max(setting.corners()) if not isinstance(setting, int) else setting
+    if largest > min(image_size):
+        raise UsageError(
+            f"hyperparameters.cutout goes to {largest} pixels, and the images of {study.dataset.name} have "
+            f"{min(image_size)}; lower it"
+        )
 
 
 @dataclass(frozen=True)

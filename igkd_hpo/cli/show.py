@@ -53,10 +53,11 @@ def _maps(found: "SearchStudy", settings: Settings, count: int) -> "Figure":
     from igkd_hpo.search.trial import overlay_examples
 
     try:
-        strength = float(best_trial(found).hyperparameters["overlay_strength"])
+        used = best_trial(found).hyperparameters
+        strength, mode = float(used["overlay_strength"]), str(used["overlay_mode"])
     except NoCompletedTrial:
-        strength = 0.5  # the paper's
-    examples = overlay_examples(open_assets(found.config, settings), strength=strength, count=count)
+        strength, mode = 0.5, "blend"  # the paper's
+    examples = overlay_examples(open_assets(found.config, settings), strength=strength, mode=mode, count=count)
     if examples is None:
         raise UsageError(f"study {found.name} uses no overlays, so it has no maps; --curves shows its trials")
     return maps_figure(*examples)

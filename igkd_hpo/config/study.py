@@ -37,6 +37,7 @@ Normalize = Annotated[
 ]
 LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
 OBJECTIVES = ("kd", "dkd", "logit_standardization", "dist", "r2kd")  # a file each in distillation/objectives
+ALIGNMENTS = ("aligned", "reference_shuffled", "permuted_maps", "smooth_noise", "mean_map")
 ControlName = Literal["student", "kd", "ig", "kd_ig", "paper"]
 
 
@@ -189,6 +190,20 @@ class Hyperparameters(Frozen):
     """The distillation term: kd, dkd, logit_standardization, dist or r2kd."""
     dkd_beta: Annotated[FloatSetting, within(0, 100)] = 2.0
     """dkd alone: weight of the order among the wrong classes."""
+    overlay_mode: Annotated[WordSetting, one_of("blend", "multiply", "background")] = "blend"
+    """blend: image and map mixed; multiply: dark where the map is low; background: there faded to the mean colour."""
+    alignment: Annotated[WordSetting, one_of(*ALIGNMENTS)] = "aligned"
+    """Whose map and logits an image gets; anything but aligned is a negative control."""
+    ema_decay: Annotated[FloatSetting, within(0, 0.99999)] = 0.0
+    """Per step; the student is the running average of the weights; 0: it is the last weights."""
+    label_smoothing: Annotated[FloatSetting, within(0, 1)] = 0.0
+    """Share of a label that is spread over all classes, in the cross-entropy term."""
+    cutout: Annotated[IntSetting, within(0, 1024)] = 0
+    """Side, in pixels, of a square that is cut out of the student's view; 0 cuts out nothing."""
+    flip: Annotated[WordSetting, one_of("random", "alternating")] = "random"
+    """With horizontal_flip: by chance, or each image in every second epoch."""
+    decay: Annotated[WordSetting, one_of("all", "weights")] = "all"
+    """What weight_decay acts on; weights leaves out batch normalisation and biases."""
 
     def searched(self) -> dict[str, Range]:
         """The settings that are ranges, by name, in the order of this class."""

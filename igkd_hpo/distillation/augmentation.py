@@ -60,3 +60,23 @@ def apply_views(x: Tensor, views: Views, padding: int) -> Tensor:
     samples = torch.arange(batch, device=x.device)
     padded = F.pad(x, (padding,) * 4)
     return padded[samples[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def cut_out(pixels: Tensor, places: Tensor, side: int) -> Tensor:
+    """Return the pixels with one square of each image set to that image's mean colour.
+
+    Args:
+        pixels: float32 (B, 3, H, W) in [0, 1].
+        places: float32 (B, 2) in [0, 1): where the square lies, down, then to the right; 0 is at the upper left, 1 at
+            the lower right, always with the whole square inside the image.
+        side: of the square, in pixels; at most the height and the width.
+
+    Source: DeVries and Taylor 2017, arXiv 1708.04552, with squares that stay inside and no colour of the data set's.
+    """
+    height, width = pixels.shape[2:]
+    top = (places[:, 0] * (height - side + 1)).long()[:, None]
+    left = (places[:, 1] * (width - side + 1)).long()[:, None]
+    y, x = torch.arange(height, device=pixels.device), torch.arange(width, device=pixels.device)
+    rows, columns = (y >= top) & (y < top + side), (x >= left) & (x < left + side)
+    inside = (rows[:, :, None] & columns[:, None, :])[:, None]
+    return torch.where(inside, pixels.mean(dim=(2, 3), keepdim=True), pixels)

@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.augmentation import Views, apply_views, n_views, views_from_index
+from igkd_hpo.distillation.augmentation import Views, apply_views, cut_out, n_views, views_from_index
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
+
+# The purposes of `fixed_seed`: each draws from its own stream, so that one does not change another.
+_PARITIES, MAPS, LOGITS = 1, 2, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class TrainingData:
     maps: Tensor | None  # float (N, H, W), 0 or above; None where nothing is overlaid
     validation_images: Tensor  # uint8 (M, 3, H, W)
     validation_labels: Tensor  # int64 (M,)
+    maps_follow_views: bool = True  # whether a map is cropped and mirrored with its image
 
 
 class EpochPlan(NamedTuple):
@@ -33,15 +37,18 @@ class EpochPlan(NamedTuple):
     strengths: Tensor  # float32; 0 for the samples that get no overlay
     exponents: Tensor  # float32 in [1, 2]
     padding: int
+    overlay_mode: str = "blend"
+    cutout: int = 0  # side of the square that is cut out, in pixels
+    holes: Tensor | None = None  # float32 (steps, B, 2) in [0, 1): where it lies, see `cut_out`; None where cutout is 0
 
     def to(self, device: torch.device) -> "EpochPlan":
         """Return the plan with its tensors on `device`."""
-        return EpochPlan(
+        return self._replace(
             rows=self.rows.to(device),
             views=Views(*(part.to(device) for part in self.views)),
             strengths=self.strengths.to(device),
             exponents=self.exponents.to(device),
-            padding=self.padding,
+            holes=None if self.holes is None else self.holes.to(device),
         )
 
 
@@ -53,7 +60,7 @@ class Batch(NamedTuple):
     labels: Tensor  # int64 (B,)
     pixels: Tensor  # float32 (B, 3, H, W): the clean view, which the teacher sees
     maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view
-    overlaid: Tensor  # float32 (B, 3, H, W): what the student sees
+    overlaid: Tensor  # float32 (B, 3, H, W): what the student sees, squares cut out of it too
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -61,11 +68,18 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
 
 
+def fixed_seed(seed: int, purpose: int) -> int:
+    """Return the seed of what is drawn once for a training; purposes count from 1."""
+    return int(np.random.SeedSequence((seed, 0, purpose)).generate_state(1, np.uint64)[0])
+
+
 def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
     """Draw the order, views and overlays of one epoch, on the CPU, so that every kind of device gets the same ones.
 
     Every epoch has ceil(N / B) steps of min(B, N) samples: a permutation, filled up from its own start. Order and views
-    are drawn first, so that trainings that differ only in their overlays see the same samples in the same views.
+    are drawn first, then overlays, then the rest, so that trainings that differ only in what comes later see the same
+    samples in the same views. With alternating flips the crops are the same too, and an image is mirrored in every
+    second epoch: about half of the images in the odd ones, the others in the even ones.
     """
     generator = torch.Generator().manual_seed(epoch_seed(recipe.seed, epoch))
     batch = min(recipe.batch_size, n_images)
@@ -75,24 +89,38 @@ def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
     count = n_views(recipe.crop_padding, recipe.horizontal_flip)
     views = torch.randint(count, (steps, batch), generator=generator)
     chosen = torch.rand(steps, batch, generator=generator) < recipe.overlay_probability
+    exponents = 2 ** torch.rand(steps, batch, generator=generator)
+    named = views_from_index(views, recipe.crop_padding, recipe.horizontal_flip)
+    if recipe.flip == "alternating" and recipe.horizontal_flip:
+        named = named._replace(flip=(_parities(recipe.seed, n_images)[rows] + epoch) % 2 == 1)
     return EpochPlan(
         rows=rows,
-        views=views_from_index(views, recipe.crop_padding, recipe.horizontal_flip),
+        views=named,
         strengths=chosen * recipe.overlay_strength,
-        exponents=2 ** torch.rand(steps, batch, generator=generator),
+        exponents=exponents,
         padding=recipe.crop_padding,
+        overlay_mode=recipe.overlay_mode,
+        cutout=recipe.cutout,
+        holes=torch.rand(steps, batch, 2, generator=generator) if recipe.cutout > 0 else None,
     )
 
 
+def _parities(seed: int, n_images: int) -> Tensor:
+    return torch.randint(2, (n_images,), generator=torch.Generator().manual_seed(fixed_seed(seed, _PARITIES)))
+
+
 def make_batch(data: TrainingData, plan: EpochPlan, step: int, memory_format: torch.memory_format) -> Batch:
-    """Gather one step's samples; images and maps go through the same views, and only the student's get overlays."""
+    """Gather one step's samples; images and maps go through the same views, and only the student's change further."""
     rows = plan.rows[step]
     views = Views(*(part[step] for part in plan.views))
     pixels = to_pixels(apply_views(data.images[rows], views, plan.padding), memory_format)
     maps = None
     overlaid = pixels
     if data.maps is not None:
-        whole = normalize_maps(data.maps[rows], plan.exponents[step])
-        maps = apply_views(whole[:, None], views, plan.padding)[:, 0]
-        overlaid = overlay(pixels, maps, plan.strengths[step])
+        maps = normalize_maps(data.maps[rows], plan.exponents[step])
+        if data.maps_follow_views:
+            maps = apply_views(maps[:, None], views, plan.padding)[:, 0]
+        overlaid = overlay(pixels, maps, plan.strengths[step], plan.overlay_mode)
+    if plan.holes is not None:
+        overlaid = cut_out(overlaid, plan.holes[step], plan.cutout)
     return Batch(rows, views, data.labels[rows], pixels, maps, overlaid)

@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules, torch's own, by the names the study file uses."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +11,30 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 _FUSED = ("cpu", "cuda")  # where torch has one kernel for a whole optimizer step
 
 
+def decay_groups(network: nn.Module, decay: str) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
+    """Return what `make_optimizer` takes: "all" decays every parameter, "weights" none of one dimension or less.
+
+    Those are the scales and shifts of batch normalisation, and the biases.
+
+    Raises:
+        ValueError: another word.
+    """
+    match decay:
+        case "all":
+            return network.parameters()
+        case "weights":
+            decayed: dict[str, Any] = {"params": [part for part in network.parameters() if part.ndim > 1]}
+            others = [part for part in network.parameters() if part.ndim <= 1]
+            return [decayed, {"params": others, "weight_decay": 0.0}]
+    raise ValueError(f"decay is {decay!r}; it must be all or weights")
+
+
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], name: str, learning_rate: float, weight_decay: float, device: torch.device
+    parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
+    name: str,
+    learning_rate: float,
+    weight_decay: float,
+    device: torch.device,
 ) -> Optimizer:
     """Return the optimizer `name`: "sgd" (Nesterov momentum 0.9), "adam" or "adamw".
 

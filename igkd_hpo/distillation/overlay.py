@@ -26,12 +26,28 @@ def normalize_maps(maps: Tensor, exponents: Tensor) -> Tensor:
     return (powered - low) / torch.where(span > 0, span, 1)
 
 
-def overlay(pixels: Tensor, maps: Tensor, strengths: Tensor) -> Tensor:
-    """Return `(1 - strength) * pixels + strength * map`, in [0, 1]; strength 0 leaves an image bit for bit as it is.
+def overlay(pixels: Tensor, maps: Tensor, strengths: Tensor, mode: str = "blend") -> Tensor:
+    """Return the pixels with their maps laid over them, in [0, 1]; strength 0 leaves an image bit for bit as it is.
+
+    With strength s and map M: `blend` is (1 - s) x + s M, the paper's; `multiply` is x (1 - s + s M), which darkens
+    where the map is low and adds nothing; `background` moves x by s (1 - M) of the way to the view's own mean colour,
+    so that what the map leaves out loses its contrast.
 
     Args:
         pixels: float32 (B, 3, H, W) in [0, 1].
         maps: float32 (B, H, W) in [0, 1], already in the view of the pixels.
         strengths: float32 (B,) in [0, 1].
+        mode: blend, multiply or background.
+
+    Raises:
+        ValueError: another mode.
     """
-    return torch.lerp(pixels, maps[:, None], strengths[:, None, None, None])
+    strength, weight = strengths[:, None, None, None], maps[:, None]
+    match mode:
+        case "blend":
+            return torch.lerp(pixels, weight, strength)
+        case "multiply":
+            return pixels * (1 - strength * (1 - weight))  # so written, no rounding can leave [0, 1]
+        case "background":
+            return torch.lerp(pixels, pixels.mean(dim=(2, 3), keepdim=True), strength * (1 - weight))
+    raise ValueError(f"overlay_mode is {mode!r}; it must be blend, multiply or background")

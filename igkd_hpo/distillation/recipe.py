@@ -24,3 +24,10 @@ class Recipe:
     seed: int  # 0 or more; order, views and overlays follow from it, the initial weights are the caller's
     precision: str  # float32, bfloat16 or float16
     channels_last: bool
+    overlay_mode: str = "blend"  # blend, multiply or background
+    alignment: str = "aligned"  # aligned, reference_shuffled, permuted_maps, smooth_noise or mean_map
+    ema_decay: float = 0.0  # of the averaged weights, below 1; 0 keeps the last weights
+    label_smoothing: float = 0.0  # of the cross-entropy term, 0 to 1
+    cutout: int = 0  # side of the square that is cut out of the student's view, in pixels
+    flip: str = "random"  # random or alternating
+    decay: str = "all"  # all, or weights: no weight decay on batch normalisation and biases

@@ -4,18 +4,29 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from igkd_hpo.distillation.batches import EpochPlan, TrainingData, draw_plan, epoch_seed, make_batch
+from igkd_hpo.distillation.alignment import ShuffledLogits, align_maps
+from igkd_hpo.distillation.batches import (
+    LOGITS,
+    MAPS,
+    EpochPlan,
+    TrainingData,
+    draw_plan,
+    epoch_seed,
+    fixed_seed,
+    make_batch,
+)
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.objectives import make_objective
-from igkd_hpo.distillation.optimization import make_optimizer, make_schedule
+from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import Teaching
 from igkd_hpo.errors import UsageError
@@ -77,6 +88,9 @@ class Training:
 
     A step is batched tensor operations alone, and the host reads a number back once an epoch, so that a CUDA device
     never waits for it. Losses are computed in float32 whatever the precision; validation runs in float32.
+
+    `network` is what the training gives: the network that is trained or, with `ema_decay`, the running average of its
+    weights and buffers, which is what validation measures too.
     """
 
     def __init__(
@@ -91,7 +105,7 @@ class Training:
         """Move the network and the data to the device, where they are not there yet.
 
         Args:
-            network: initialised by the caller; trained in place.
+            network: initialised by the caller; trained in place; with `ema_decay`, a copy of it holds the average.
             data: needs maps where `recipe.overlay_probability` is above 0; they are not touched where it is 0.
             teaching: may be None where `recipe.alpha` is 0.
 
@@ -99,29 +113,66 @@ class Training:
             ValueError: data that do not fit each other or the recipe.
         """
         self._check(data, recipe, teaching)
-        self.network = network.to(device)
+        self._trained = network.to(device)
         self.recipe = recipe
         self.device = device
-        self.teaching = teaching if recipe.alpha > 0 else None
+        self.teaching = self._aligned(teaching, data) if teaching is not None and recipe.alpha > 0 else None
         self.completed_epochs = 0
         self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
-        self.data = TrainingData(
-            images=data.images.to(device),
-            labels=data.labels.to(device),
-            maps=data.maps.to(device) if data.maps is not None and recipe.overlay_probability > 0 else None,
-            validation_images=data.validation_images.to(device),
-            validation_labels=data.validation_labels.to(device),
-        )
+        self.data = self._on_device(data)
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.network.to(memory_format=self._memory_format)
+        self._trained.to(memory_format=self._memory_format)
         self._objective = make_objective(recipe.objective, dkd_beta=recipe.dkd_beta)
         self.optimizer = make_optimizer(
-            self.network.parameters(), recipe.optimizer, recipe.learning_rate, recipe.weight_decay, device
+            decay_groups(self._trained, recipe.decay),
+            recipe.optimizer,
+            recipe.learning_rate,
+            recipe.weight_decay,
+            device,
         )
         steps = math.ceil(len(data.images) / recipe.batch_size)
-        _forget_within(steps, self.network)
+        _forget_within(steps, self._trained)
+        self._averaged: AveragedModel | None = None
+        if recipe.ema_decay > 0:
+            # Its counter stays on the CPU, where asking it makes nobody wait.
+            average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
+            self._averaged = AveragedModel(self._trained, multi_avg_fn=average, use_buffers=True)
+        self.network = self._trained if self._averaged is None else cast(Network, self._averaged.module)
         self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.learning_rate, recipe.epochs * steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+
+    def _generator(self, purpose: int) -> torch.Generator:
+        return torch.Generator().manual_seed(fixed_seed(self.recipe.seed, purpose))
+
+    def _aligned(self, teaching: Teaching, data: TrainingData) -> Teaching:
+        if self.recipe.alignment != "reference_shuffled":
+            return teaching
+        return ShuffledLogits(
+            teaching,
+            data.images.to(self.device),
+            generator=self._generator(LOGITS),
+            padding=self.recipe.crop_padding,
+            horizontal_flip=self.recipe.horizontal_flip,
+        )
+
+    def _on_device(self, data: TrainingData) -> TrainingData:
+        maps, follow = None, True
+        if data.maps is not None and self.recipe.overlay_probability > 0:
+            maps, follow = align_maps(
+                data.maps.to(self.device),
+                self.recipe.alignment,
+                generator=self._generator(MAPS),
+                padding=self.recipe.crop_padding,
+                horizontal_flip=self.recipe.horizontal_flip,
+            )
+        return TrainingData(
+            images=data.images.to(self.device),
+            labels=data.labels.to(self.device),
+            maps=maps,
+            maps_follow_views=follow,
+            validation_images=data.validation_images.to(self.device),
+            validation_labels=data.validation_labels.to(self.device),
+        )
 
     @staticmethod
     def _check(data: TrainingData, recipe: Recipe, teaching: Teaching | None) -> None:
@@ -141,6 +192,10 @@ class Training:
             raise ValueError(
                 f"overlay_probability is {recipe.overlay_probability}, which needs attribution maps; "
                 "give them, or probability 0"
+            )
+        if recipe.cutout > min(data.images.shape[2:]):
+            raise ValueError(
+                f"cutout is {recipe.cutout} pixels, more than the images have ({min(data.images.shape[2:])}); lower it"
             )
         for name, rows in (("labels", data.labels), ("maps", data.maps)):
             if rows is not None and len(rows) != n_images:
@@ -163,7 +218,7 @@ class Training:
         steps, batch = plan.rows.shape
         total_loss = torch.zeros((), device=self.device)
         learning_rate = math.nan
-        self.network.train()
+        self._trained.train()
         # Dropout in anyone's network draws from torch's global generators, which therefore belong to the epoch too.
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(epoch_seed(self.recipe.seed, epoch))
@@ -193,7 +248,7 @@ class Training:
             teacher_logits = self.teaching.logits(batch.rows, batch.views, batch.pixels)
         dtype = getattr(torch, self.recipe.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            student_logits = self.network(batch.overlaid)
+            student_logits = self._trained(batch.overlaid)
         loss = distillation_loss(
             student_logits,
             teacher_logits,
@@ -201,11 +256,14 @@ class Training:
             temperature=self.recipe.temperature,
             alpha=self.recipe.alpha,
             objective=self._objective,
+            label_smoothing=self.recipe.label_smoothing,
         )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self._averaged is not None:
+            self._averaged.update_parameters(self._trained)
         self.schedule.step()
         return loss.detach()
 
@@ -221,18 +279,23 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that going on needs, as tensors and plain containers that share memory with the training."""
-        return {
+        state = {
             "completed_epochs": self.completed_epochs,
-            "body": self.network.body.state_dict(),
+            "body": self._trained.body.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
+        if self._averaged is not None:
+            state["averaged"] = self._averaged.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of a training with the same network, data and recipe."""
-        self.network.body.load_state_dict(state["body"])
+        self._trained.body.load_state_dict(state["body"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
+        if self._averaged is not None:
+            self._averaged.load_state_dict(state["averaged"])
         self.completed_epochs = state["completed_epochs"]

@@ -89,6 +89,13 @@ def make_trial(
         seed=seed,
         precision=execution.precision,
         channels_last=execution.memory_format == "channels_last",
+        overlay_mode=str(hyperparameters["overlay_mode"]),
+        alignment=str(hyperparameters["alignment"]),
+        ema_decay=float(hyperparameters["ema_decay"]),
+        label_smoothing=float(hyperparameters["label_smoothing"]),
+        cutout=int(hyperparameters["cutout"]),
+        flip=str(hyperparameters["flip"]),
+        decay=str(hyperparameters["decay"]),
     )
     teaching = assets.teaching(device) if recipe.alpha > 0 else None
     training = Training(student, assets.training_data(device), recipe, device=device, teaching=teaching)
@@ -104,7 +111,7 @@ class OverlayExamples(NamedTuple):
     names: tuple[str, ...]
 
 
-def overlay_examples(assets: Assets, *, strength: float, count: int) -> OverlayExamples | None:
+def overlay_examples(assets: Assets, *, strength: float, mode: str, count: int) -> OverlayExamples | None:
     """The first `count` training images, one class after the other, un-augmented; None when the study has no maps."""
     data = assets.training_data(torch.device("cpu"))
     if data.maps is None:
@@ -113,7 +120,7 @@ def overlay_examples(assets: Assets, *, strength: float, count: int) -> OverlayE
     order = torch.argsort(_rank_within_class(data.labels), stable=True)[:count]
     images, maps = data.images[order], data.maps[order]
     normalized = normalize_maps(maps, torch.ones(len(order)))
-    blended = overlay(images.float() / 255, normalized, torch.full((len(order),), float(strength)))
+    blended = overlay(images.float() / 255, normalized, torch.full((len(order),), float(strength)), mode)
     names = tuple(assets.dataset.class_names[label] for label in data.labels[order].tolist())
     return OverlayExamples(images.numpy(), normalized.numpy(), blended.numpy(), names)
 

@@ -181,7 +181,8 @@ def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
 
 def _draw_overlays(task: TrialTask, assets: Assets) -> str | None:
     strength = float(task.hyperparameters["overlay_strength"])
-    examples = overlay_examples(assets, strength=strength, count=5)
+    mode = str(task.hyperparameters["overlay_mode"])
+    examples = overlay_examples(assets, strength=strength, mode=mode, count=5)
     if examples is None:
         return None
     return base64.b64encode(draw_strip(examples.images, examples.maps, examples.overlays)).decode()

@@ -20,9 +20,10 @@ from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teacher import open_teacher, prepare_teacher
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
-from igkd_hpo.errors import AssetError, AssetMissing
+from igkd_hpo.errors import AssetError, AssetMissing, UsageError
+from igkd_hpo.settings import Settings
 
-from .conftest import make_study
+from .conftest import RecordingProgress, make_study
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("own_teacher", "images")
@@ -312,3 +313,12 @@ def test_the_teacher_opens_without_its_code_only_where_the_table_is(settings, pr
 
     with pytest.raises(UsageError, match="--allow-import own_teacher"):
         open_teacher(make_study(), assets.dataset, elsewhere, store)
+
+
+@pytest.mark.parametrize("cutout", [9, {"type": "int", "low": 0, "high": 9}])
+def test_a_square_larger_than_the_images_is_refused_before_anything_is_made(
+    cutout: object, images: Path, settings: Settings, progress: RecordingProgress
+) -> None:
+    study = make_study(hyperparameters={"cutout": cutout})
+    with pytest.raises(UsageError, match=r"hyperparameters\.cutout goes to 9 pixels, and the images of folder have 8"):
+        prepare_assets(study, settings, device="cpu", progress=progress)

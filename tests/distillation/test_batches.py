@@ -197,3 +197,58 @@ def test_online_logits_come_in_batches_of_64_rounded_to_float16(
     assert logits.dtype == torch.float32
     assert torch.equal(logits, logits.half().float())
     torch.testing.assert_close(logits, exact, rtol=1e-3, atol=1e-3)
+
+
+def test_cutout_takes_one_square_of_what_the_student_sees_and_of_nothing_else(
+    coded: TrainingData, recipe: Callable[..., Recipe]
+) -> None:
+    used = recipe(batch_size=45, crop_padding=PADDING, cutout=2, overlay_probability=0.5)
+    plan, plain = (draw_plan(replace(used, cutout=side), N, epoch=1) for side in (2, 0))
+    batch, uncut = (make_batch(coded, some, 0, torch.channels_last) for some in (plan, plain))
+    assert torch.equal(batch.pixels, uncut.pixels)
+    assert batch.maps is not None
+    assert uncut.maps is not None
+    assert torch.equal(batch.maps, uncut.maps)
+    mean = uncut.overlaid.mean(dim=(2, 3), keepdim=True).expand_as(uncut.overlaid)
+    corners = set()
+    for j in range(N):
+        rows, columns = (batch.overlaid[j] != uncut.overlaid[j]).any(dim=0).nonzero().T
+        top, left = int(rows.min()), int(columns.min())
+        cut = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+        cut[top : top + 2, left : left + 2] = True
+        expected = torch.where(cut, mean[j], uncut.overlaid[j])
+        assert torch.equal(batch.overlaid[j], expected)
+        corners.add((top, left))
+    assert len(corners) > 12
+    assert {place for corner in corners for place in corner} == set(range(SIZE - 1))
+
+
+def test_what_is_drawn_for_cutout_and_flips_changes_nothing_else(recipe: Callable[..., Recipe]) -> None:
+    plain, cut, alternating = (
+        draw_plan(recipe(**changes), 70, epoch=1) for changes in ({}, {"cutout": 3}, {"flip": "alternating"})
+    )
+    for other in (cut, alternating):
+        for name in ("rows", "strengths", "exponents"):
+            assert torch.equal(getattr(other, name), getattr(plain, name))
+        assert torch.equal(other.views.dy, plain.views.dy)
+        assert torch.equal(other.views.dx, plain.views.dx)
+    assert torch.equal(cut.views.flip, plain.views.flip)
+    assert plain.holes is None
+    assert plain.overlay_mode == "blend"
+
+
+def test_alternating_flips_mirror_each_image_in_every_second_epoch(recipe: Callable[..., Recipe]) -> None:
+    used = recipe(flip="alternating", batch_size=35)
+    mirrored = torch.zeros(4, 70, dtype=torch.bool)
+    for epoch in range(1, 5):
+        plan = draw_plan(used, 70, epoch=epoch)
+        mirrored[epoch - 1, plan.rows] = plan.views.flip
+    assert torch.equal(mirrored[0], ~mirrored[1])
+    assert torch.equal(mirrored[0], mirrored[2])
+    assert torch.equal(mirrored[1], mirrored[3])
+    assert 20 < mirrored[0].sum() < 50
+    assert not draw_plan(replace(used, horizontal_flip=False), 70, epoch=1).views.flip.any()
+    other = draw_plan(replace(used, seed=4), 70, epoch=1)
+    assert not torch.equal(
+        torch.zeros(70, dtype=torch.bool).scatter(0, other.rows[0], other.views.flip[0]), mirrored[0]
+    )

@@ -98,3 +98,18 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> No
     loss = distillation_loss(student, teacher, targets, temperature=4.0, alpha=0.5)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, distillation_loss(student.float(), teacher.float(), targets, temperature=4.0, alpha=0.5))
+
+
+def test_label_smoothing_is_of_the_targets_term_alone() -> None:
+    # Smoothing 0.3 over 3 classes: the target has 0.8, the others 0.1 each.
+    student, teacher = logits(0, 4, 3), logits(1, 4, 3)
+    targets = torch.tensor([0, 1, 2, 0])
+    smooth = torch.full((4, 3), 0.1).scatter(1, targets[:, None], 0.8)
+    smoothed = -(smooth * student.log_softmax(1)).sum(1).mean()
+    plain = distillation_loss(student, teacher, targets, temperature=2.0, alpha=0.25)
+    loss = distillation_loss(student, teacher, targets, temperature=2.0, alpha=0.25, label_smoothing=0.3)
+    torch.testing.assert_close(loss - plain, 0.75 * (smoothed - F.cross_entropy(student, targets)))
+    alone = distillation_loss(student, None, targets, temperature=2.0, alpha=0.0, label_smoothing=0.3)
+    torch.testing.assert_close(alone, smoothed)
+    only_teacher = distillation_loss(student, teacher, targets, temperature=2.0, alpha=1.0, label_smoothing=0.3)
+    assert torch.equal(only_teacher, distillation_loss(student, teacher, targets, temperature=2.0, alpha=1.0))

@@ -70,3 +70,48 @@ def test_memory_format_is_kept() -> None:
     pixels = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     result = overlay(pixels, torch.rand(2, 4, 4), torch.tensor([0.5, 0.0]))
     assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+MODES = ["blend", "multiply", "background"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(seed=seeds, strength=st.floats(0, 1))
+def test_every_mode_stays_in_0_to_1_and_strength_0_is_the_identity_bit_for_bit(
+    mode: str, seed: int, strength: float
+) -> None:
+    pixels = (random(seed, 4, 3, 5, 4) * 2 - 0.5).clamp(0, 1)
+    pixels[3] = 1.0
+    maps = normalize_maps(random(seed + 1, 4, 5, 4), torch.ones(4))
+    result = overlay(pixels, maps, torch.tensor([strength, 0.0, 1.0, strength]), mode)
+    assert result.amin() >= 0
+    assert result.amax() <= 1
+    assert torch.equal(result[1], pixels[1])
+
+
+def test_multiply_by_hand() -> None:
+    # Strength 0.5: a pixel of 0.8 is times 0.5 where the map is 0, 0.75 where it is 0.5, and stays where it is 1.
+    result = overlay(torch.full((1, 3, 1, 3), 0.8), torch.tensor([[[0.0, 0.5, 1.0]]]), torch.tensor([0.5]), "multiply")
+    torch.testing.assert_close(result[0, 0, 0], torch.tensor([0.4, 0.6, 0.8]))
+
+
+def test_background_by_hand() -> None:
+    # The mean of (0, 0.5, 1) is 0.5. Strength 0.5: half of the way there where the map is 0, none where it is 1.
+    pixels = torch.tensor([0.0, 0.5, 1.0]).expand(1, 3, 1, 3).clone()
+    pixels[0, 1] = 0.25  # each colour has its own mean
+    result = overlay(pixels, torch.tensor([[[0.0, 0.0, 1.0]]]), torch.tensor([0.5]), "background")
+    torch.testing.assert_close(result[0, 0, 0], torch.tensor([0.25, 0.5, 1.0]))
+    torch.testing.assert_close(result[0, 1, 0], torch.full((3,), 0.25))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_treats_each_image_by_itself(mode: str) -> None:
+    pixels, maps, strengths = random(0, 4, 3, 5, 4), random(1, 4, 5, 4), torch.tensor([0.0, 0.3, 0.7, 1.0])
+    together = overlay(pixels, maps, strengths, mode)
+    apart = [overlay(pixels[i : i + 1], maps[i : i + 1], strengths[i : i + 1], mode) for i in range(4)]
+    assert torch.equal(together, torch.cat(apart))
+
+
+def test_another_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="overlay_mode is 'screen'; it must be blend, multiply or background"):
+        overlay(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2), torch.zeros(1), "screen")

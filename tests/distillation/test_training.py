@@ -47,8 +47,17 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
         {"optimizer": "adam", "schedule": "constant", "channels_last": False},
         {"optimizer": "adamw", "schedule": "cosine", "precision": "bfloat16"},
         {"optimizer": "sgd", "schedule": "cosine", "precision": "float16"},
+        {
+            "optimizer": "adam",
+            "ema_decay": 0.8,
+            "label_smoothing": 0.1,
+            "cutout": 3,
+            "flip": "alternating",
+            "decay": "weights",
+            "overlay_mode": "background",
+        },
     ],
-    ids=lambda changes: changes["optimizer"] + "-" + changes.get("precision", "float32"),
+    ids=lambda changes: changes["optimizer"] + "-" + changes.get("precision", "ema" if len(changes) > 4 else "float32"),
 )
 def test_two_epochs_and_two_more_are_four_epochs_bit_for_bit(
     changes: dict[str, Any],
@@ -76,6 +85,7 @@ def test_two_epochs_and_two_more_are_four_epochs_bit_for_bit(
 
     assert [m.epoch for m in rest] == [3, 4]
     assert torch.equal(weights(second), weights(straight))
+    assert all(map(torch.equal, second.state_dict()["body"].values(), straight.state_dict()["body"].values()))
     assert second.state_dict()["scaler"] == straight.state_dict()["scaler"]
     for resumed, expected in zip(rest, metrics[2:], strict=True):
         assert replace(resumed, seconds=0, images_per_second=0) == replace(expected, seconds=0, images_per_second=0)
@@ -129,6 +139,43 @@ def test_metrics_are_what_they_say(
         assert metrics.images_per_second == pytest.approx(96 / metrics.seconds)
     assert metrics.learning_rate < 1e-4  # one cycle ends near 0
     assert epoch == 4
+
+
+def test_the_running_average_is_what_the_training_gives_and_validates(
+    data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    """Against an average kept by hand, buffers included; the training itself is as without it."""
+    used = recipe(alpha=0.0, ema_decay=0.75, epochs=2)
+    trained = tiny_network()
+    training = Training(trained, data, used, device=CPU, teaching=None)
+    history: list[dict[str, Tensor]] = []
+    training.optimizer.register_step_post_hook(
+        lambda *_: history.append({name: value.clone() for name, value in trained.body.state_dict().items()})
+    )
+    last = list(training.epochs())[-1]
+    expected = history[0]
+    for state in history[1:]:
+        expected = {name: 0.75 * value + 0.25 * state[name] for name, value in expected.items()}
+    kept = training.network.body.state_dict()
+    assert training.network is not trained
+    for name in ("0.weight", "1.running_mean", "1.running_var", "6.bias"):
+        torch.testing.assert_close(kept[name], expected[name])
+        assert not torch.equal(kept[name], trained.body.state_dict()[name])
+    logits = predict(training.network, data.validation_images, device=CPU)
+    assert last.validation_loss == pytest.approx(nn.functional.cross_entropy(logits, data.validation_labels).item())
+
+    plain = Training(tiny_network(), data, replace(used, ema_decay=0.0), device=CPU, teaching=None)
+    assert list(plain.epochs())[-1].train_loss == last.train_loss
+    assert all(map(torch.equal, plain.network.body.state_dict().values(), trained.body.state_dict().values()))
+    assert "averaged" not in plain.state_dict()
+
+
+def test_label_smoothing_reaches_the_loss(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
+    losses = [
+        next(Training(tiny_network(), data, used, device=CPU, teaching=None).epochs()).train_loss
+        for used in (recipe(alpha=0.0, label_smoothing=share, learning_rate=1e-12) for share in (0.0, 0.9))
+    ]
+    assert losses[0] != losses[1]
 
 
 def test_train_loss_is_the_mean_over_steps(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
@@ -230,6 +277,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_epoch(
         (({}, {"maps": None}), r"overlay_probability is 0\.5, which needs attribution maps"),
         (({"alpha": 0.5}, {}), r"alpha is 0\.5, which needs a teacher's logits"),
         (({"epochs": 0}, {}), "epochs is 0"),
+        (({"cutout": 9}, {}), r"cutout is 9 pixels, more than the images have \(8\)"),
         (({}, {"validation_images": slice(0)}), "there are no validation images"),
     ],
 )

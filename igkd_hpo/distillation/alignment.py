@@ -1,0 +1,114 @@
+"""Whose knowledge an image gets: its own, or, as a control, another image's, noise, or the mean of all.
+
+If a study is as good with a control as with `aligned`, what helped was not the teacher's word on that image.
+
+`aligned`: everything belongs to the image and follows its view.
+`reference_shuffled`: what the published code does. It stores logits and maps in the order of a shuffled loader, each
+    made from one random view, and reads them by the image's number. So an image gets the logits of another image in one
+    view, whatever its own view is, and the map of a third one, in a crop and flip of that map's own, which never moves.
+`permuted_maps`: logits are aligned; the map is another image's and follows the view.
+`smooth_noise`: logits are aligned; the map holds the values of the image's own map at random, smoothly varying places.
+`mean_map`: logits are aligned; every map is the mean over all images.
+
+Everything is drawn once for a training, from its seed, on the CPU.
+Source of `reference_shuffled`: github.com/nordlinglab/ModelCompression-IntegratedGradients at c534787.
+"""
+
+import torch
+from torch import Tensor
+
+from igkd_hpo.distillation.augmentation import Views, apply_views, n_views, views_from_index
+from igkd_hpo.distillation.models import to_pixels
+from igkd_hpo.distillation.teaching import Teaching
+
+_CHUNK = 1024  # maps whose noise is made at once: 200 MB on the way for 224x224, 10 MB for 32x32
+
+
+def align_maps(
+    maps: Tensor, mode: str, *, generator: torch.Generator, padding: int, horizontal_flip: bool
+) -> tuple[Tensor, bool]:
+    """Return the map that each image gets in this mode, and whether it follows the image's view.
+
+    Args:
+        maps: (N, H, W), 0 or above, of any float dtype; row i is the map of image i.
+        mode: one of this module's; `aligned` returns `maps` itself.
+        generator: on the CPU.
+        padding: of the views, in pixels.
+        horizontal_flip: whether views are mirrored.
+
+    Raises:
+        ValueError: another mode.
+    """
+    match mode:
+        case "aligned":
+            return maps, True
+        case "permuted_maps":
+            return maps[_permutation(maps, generator)], True
+        case "smooth_noise":
+            return _smooth_noise(maps, generator), True
+        case "mean_map":
+            return maps.float().mean(dim=0).to(maps.dtype).expand_as(maps), True
+        case "reference_shuffled":
+            views = _random_views(maps, generator, padding, horizontal_flip)
+            stored = apply_views(maps[:, None], views, padding)[:, 0]
+            return stored[_permutation(maps, generator)], False
+    raise ValueError(
+        f"alignment is {mode!r}; it must be aligned, reference_shuffled, permuted_maps, smooth_noise or mean_map"
+    )
+
+
+class ShuffledLogits:
+    """The logits of another image, in one view of that image: the same ones in every epoch."""
+
+    def __init__(
+        self,
+        teaching: Teaching,
+        images: Tensor,
+        *,
+        generator: torch.Generator,
+        padding: int,
+        horizontal_flip: bool,
+    ) -> None:
+        """Take where the true logits come from, and the images uint8 (N, 3, H, W); the generator is on the CPU."""
+        self.teaching = teaching
+        self.images = images
+        self.padding = padding
+        self.views = _random_views(images, generator, padding, horizontal_flip)
+        self.others = _permutation(images, generator)
+
+    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+        """Return the logits of the images that stand in for `rows`, whatever the views."""
+        others = self.others[rows]
+        theirs = Views(*(part[others] for part in self.views))
+        seen = to_pixels(apply_views(self.images[others], theirs, self.padding))
+        return self.teaching.logits(others, theirs, seen)
+
+
+def _permutation(rows: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randperm(len(rows), generator=generator).to(rows.device)
+
+
+def _random_views(rows: Tensor, generator: torch.Generator, padding: int, horizontal_flip: bool) -> Views:
+    index = torch.randint(n_views(padding, horizontal_flip), (len(rows),), generator=generator)
+    return views_from_index(index.to(rows.device), padding, horizontal_flip)
+
+
+def _smooth_noise(maps: Tensor, generator: torch.Generator) -> Tensor:
+    """Each map's own values, laid out in the order of a Gaussian field with the maps' mean power spectrum.
+
+    So a noise map is as bright, as sparse and nearly as smooth as the image's own map, and knows nothing of the image.
+    """
+    height, width = maps.shape[1:]
+    power = torch.zeros(height, width // 2 + 1, device=maps.device)
+    for chunk in torch.split(maps, _CHUNK):
+        centred = chunk.float() - chunk.float().mean(dim=(1, 2), keepdim=True)
+        power += torch.fft.rfft2(centred).abs().square().sum(dim=0)
+    amplitude = (power / len(maps)).sqrt()
+    fields = []
+    for chunk in torch.split(maps, _CHUNK):
+        white = torch.randn(chunk.shape, generator=generator).to(maps.device)
+        field = torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(height, width))
+        order = field.flatten(1).argsort(dim=1)
+        values = chunk.flatten(1).sort(dim=1).values
+        fields.append(torch.empty_like(values).scatter_(1, order, values).reshape(chunk.shape))
+    return torch.cat(fields)

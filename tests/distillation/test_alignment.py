@@ -1,0 +1,211 @@
+"""Each mode gives each image the knowledge it says: the images' and maps' numbers tell whose they are."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from igkd_hpo.distillation.alignment import ShuffledLogits, align_maps
+from igkd_hpo.distillation.augmentation import Views, apply_views, index_of, n_views
+from igkd_hpo.distillation.batches import TrainingData, draw_plan, make_batch
+from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.overlay import normalize_maps
+from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
+from igkd_hpo.distillation.training import Training
+
+CPU = torch.device("cpu")
+N, SIZE, PADDING = 60, 8, 2
+VIEWS = n_views(PADDING, True)
+CONTROLS = ["reference_shuffled", "permuted_maps", "smooth_noise", "mean_map"]
+
+
+def drawn(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def align(maps: Tensor, mode: str, seed: int = 0) -> tuple[Tensor, bool]:
+    return align_maps(maps, mode, generator=drawn(seed), padding=PADDING, horizontal_flip=True)
+
+
+@pytest.fixture
+def maps() -> Tensor:
+    """Smooth maps with a peak in each; the values are all different, so a crop of one is found again."""
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    centres = (0.25 + 0.5 * torch.rand(N, 2, generator=drawn(1))) * SIZE  # noise wraps around; no peak is cut
+    distance = (y - centres[:, 0, None, None]) ** 2 + (x - centres[:, 1, None, None]) ** 2
+    return (-distance / 6).exp() + 0.05 * torch.rand(N, SIZE, SIZE, generator=drawn(2))
+
+
+def test_aligned_is_the_maps_themselves(maps: Tensor) -> None:
+    assert align(maps, "aligned") == (maps, True)
+
+
+def test_permuted_maps_are_whole_and_almost_all_of_another_image(maps: Tensor) -> None:
+    result, follows = align(maps, "permuted_maps")
+    owner = (result[:, None] == maps[None]).all(dim=(2, 3)).int().argmax(dim=1)
+    assert follows
+    assert torch.equal(result, maps[owner])
+    assert sorted(owner.tolist()) == list(range(N))
+    assert (owner == torch.arange(N)).sum() < 6
+
+
+def test_shuffled_maps_are_another_images_in_one_crop_and_flip_of_their_own(maps: Tensor) -> None:
+    result, follows = align(maps, "reference_shuffled")
+    assert not follows
+    index = torch.arange(VIEWS)
+    from_index = Views(
+        (index % (VIEWS // 2)) // (2 * PADDING + 1), index % (VIEWS // 2) % (2 * PADDING + 1), index >= VIEWS // 2
+    )
+    found = []
+    for stored in result:
+        matches = [
+            (row, int(view))
+            for row in range(N)
+            for view in (apply_views(maps[row].expand(VIEWS, 1, SIZE, SIZE), from_index, PADDING)[:, 0] == stored)
+            .all(dim=(1, 2))
+            .nonzero()
+        ]
+        assert len(matches) == 1
+        found += matches
+    rows, views = zip(*found, strict=True)
+    assert sorted(rows) == list(range(N))
+    assert sum(row == image for image, row in enumerate(rows)) < 6
+    assert len(set(views)) > 15
+
+
+def test_noise_has_the_maps_own_values_and_smoothness_and_nothing_of_their_places(maps: Tensor) -> None:
+    result, follows = align(maps.half(), "smooth_noise")
+    assert follows
+    assert result.dtype == torch.float16
+    assert torch.equal(result.flatten(1).sort().values, maps.half().flatten(1).sort().values)
+
+    def centred(some: Tensor) -> Tensor:
+        flat = some.float().flatten(1)
+        return (flat - flat.mean(1, keepdim=True)).reshape(-1, SIZE, SIZE)
+
+    def neighbours(some: Tensor) -> float:  # correlation of each pixel with the one to its right
+        return float((some[:, :, 1:] * some[:, :, :-1]).mean() / some.square().mean())
+
+    real, noise = centred(maps), centred(result)
+    white = centred(torch.rand(N, SIZE, SIZE, generator=drawn(3)))
+    assert neighbours(noise) == pytest.approx(neighbours(real), abs=0.15)
+    assert neighbours(white) < 0.1
+    assert neighbours(real) > 0.5
+    agreement = (real * noise).mean(dim=(1, 2)) / (real.square().mean((1, 2)) * noise.square().mean((1, 2))).sqrt()
+    assert abs(float(agreement.mean())) < 0.15
+
+
+def test_the_mean_map_is_every_images(maps: Tensor) -> None:
+    result, follows = align(maps, "mean_map")
+    assert follows
+    assert result.shape == maps.shape
+    torch.testing.assert_close(result, maps.mean(0).expand(N, SIZE, SIZE))
+
+
+@pytest.mark.parametrize("mode", ["reference_shuffled", "permuted_maps", "smooth_noise"])
+def test_the_seed_decides(mode: str, maps: Tensor) -> None:
+    assert torch.equal(align(maps, mode)[0], align(maps, mode)[0])
+    assert not torch.equal(align(maps, mode)[0], align(maps, mode, seed=1)[0])
+
+
+def test_another_word_is_refused(maps: Tensor) -> None:
+    with pytest.raises(ValueError, match="alignment is 'shifted'; it must be aligned, reference_shuffled"):
+        align(maps, "shifted")
+
+
+class Telling:
+    """Stands in for a teacher: the logits are the image's number and its view's, as read from rows and from pixels."""
+
+    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+        number = (pixels[:, 0].amax(dim=(1, 2)) * 255).round() - 1
+        return torch.stack([rows.float(), index_of(views, PADDING, True).float(), number], dim=1)
+
+
+def test_shuffled_logits_are_of_one_view_of_another_image_whatever_the_students_view() -> None:
+    images = torch.arange(1, N + 1, dtype=torch.uint8)[:, None, None, None].expand(N, 3, SIZE, SIZE)
+    shuffled = ShuffledLogits(Telling(), images, generator=drawn(), padding=PADDING, horizontal_flip=True)
+    rows = torch.randperm(N, generator=drawn(5))
+    answers = []
+    for view in (0, 7):
+        views = Views(torch.full((N,), view % 5), torch.full((N,), 2), torch.full((N,), view > 5))
+        answers.append(shuffled.logits(rows, views, torch.zeros(N, 3, SIZE, SIZE)))
+    assert torch.equal(*answers)
+    told, seen_views, seen_images = answers[0].T
+    assert torch.equal(told, seen_images)
+    assert sorted(told.tolist()) == list(range(N))
+    assert (told == rows).sum() < 6
+    assert len(seen_views.unique()) > 15
+
+
+def test_shuffled_logits_and_maps_come_from_independent_permutations(
+    data: TrainingData, recipe: Callable[..., Recipe], tiny_network: Callable[[], Network]
+) -> None:
+    coded = replace(data, maps=torch.rand(70, 8, 8, generator=drawn()))
+    used = recipe(alignment="reference_shuffled", crop_padding=0, horizontal_flip=False)
+    teaching = CachedLogits(torch.zeros(70, 1, 3).half(), 0, False)
+    training = Training(tiny_network(), coded, used, device=CPU, teaching=teaching)
+    assert isinstance(training.teaching, ShuffledLogits)
+    assert training.data.maps is not None
+    assert coded.maps is not None
+    owner = (training.data.maps[:, None] == coded.maps[None]).all(dim=(2, 3)).int().argmax(dim=1)
+    assert sorted(owner.tolist()) == list(range(70))
+    assert (owner == training.teaching.others).sum() < 6
+
+
+def test_a_shuffled_map_does_not_move_with_the_view_and_the_others_do(
+    data: TrainingData, recipe: Callable[..., Recipe], tiny_network: Callable[[], Network]
+) -> None:
+    for mode in ("aligned", *CONTROLS):
+        used = recipe(alignment=mode, alpha=0.0)
+        training = Training(tiny_network(), data, used, device=CPU, teaching=None)
+        plan = draw_plan(used, 70, epoch=1)
+        batch = make_batch(training.data, plan, 0, torch.contiguous_format)
+        assert training.data.maps is not None
+        whole = normalize_maps(training.data.maps[plan.rows[0]], plan.exponents[0])
+        views = Views(*(part[0] for part in plan.views))
+        moved = apply_views(whole[:, None], views, plan.padding)[:, 0]
+        assert batch.maps is not None
+        assert torch.equal(batch.maps, whole if mode == "reference_shuffled" else moved), mode
+        assert not torch.equal(whole, moved)
+
+
+def run(training: Training) -> Tensor:
+    list(training.epochs())
+    return torch.cat([value.flatten().double() for value in training.network.body.state_dict().values()])
+
+
+def test_shuffled_online_and_cached_logits_train_the_same_bit_for_bit(
+    data: TrainingData, recipe: Callable[..., Recipe], tiny_network: Callable[[], Network]
+) -> None:
+    online = OnlineLogits(tiny_network().eval())
+    index = torch.arange(n_views(1, True))
+    views = Views(index % 9 // 3, index % 3, index >= 9)
+    rows = [
+        online.logits(index, views, apply_views(image.expand(18, 3, 8, 8), views, 1).float() / 255)
+        for image in data.images
+    ]
+    cached = CachedLogits(torch.stack(rows).half(), 1, True)
+    used = recipe(alignment="reference_shuffled", epochs=2)
+    results = [run(Training(tiny_network(), data, used, device=CPU, teaching=each)) for each in (online, cached)]
+    assert torch.equal(*results)
+    aligned = run(Training(tiny_network(), data, recipe(epochs=2), device=CPU, teaching=cached))
+    assert not torch.equal(aligned, results[0])
+
+
+@pytest.mark.parametrize("mode", ["reference_shuffled", "smooth_noise"])
+def test_a_control_resumes_bit_for_bit(
+    mode: str, data: TrainingData, recipe: Callable[..., Recipe], tiny_network: Callable[[], Network]
+) -> None:
+    table = torch.randn(70, n_views(1, True), 3, generator=drawn(2)).half()
+
+    def make() -> Training:
+        used = recipe(alignment=mode, epochs=2, learning_rate=0.02)
+        return Training(tiny_network(), data, used, device=CPU, teaching=CachedLogits(table, 1, True))
+
+    first, second = make(), make()
+    next(first.epochs())
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(run(second), run(make()))
