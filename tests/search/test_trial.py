@@ -26,7 +26,7 @@ def assets() -> Assets:
     data = TrainingData(
         images=images, labels=labels, maps=torch.rand(8, 8, 8), validation_images=images, validation_labels=labels
     )
-    dataset = SimpleNamespace(mean=(0.5,) * 3, std=(0.2,) * 3, class_names=("a", "b"))
+    dataset = SimpleNamespace(mean=(0.5,) * 3, std=(0.2,) * 3, class_names=("a", "b"), num_classes=2)
     return cast(Assets, SimpleNamespace(dataset=dataset, training_data=lambda _: data, teacher_parameters=1000))
 
 
