@@ -33,7 +33,7 @@ class Listing:
         n_train: how many files are below train/.
         has_test: whether there is a test/.
         class_names: the folders below train/, sorted.
-        skipped: files that are no images by their name, hidden ones included.
+        skipped: paths, relative to root, of files that are no images by their name, hidden ones included.
         fingerprint: hash of every file's name, size and time of change.
     """
 
@@ -43,7 +43,7 @@ class Listing:
     n_train: int
     has_test: bool
     class_names: tuple[str, ...]
-    skipped: int
+    skipped: tuple[str, ...]
     fingerprint: str
 
 
@@ -75,7 +75,7 @@ def list_folder(root: Path) -> Listing:
     test = root / "test"
     if test.is_dir():
         _same_classes(class_names, _class_folders(test), train, test)
-    skipped = 0
+    skipped: list[Path] = []
     files: list[str] = []
     labels: list[int] = []
     facts: list[list[str | int]] = []
@@ -99,7 +99,7 @@ def list_folder(root: Path) -> Listing:
         n_train=n_train,
         has_test=test.is_dir(),
         class_names=class_names,
-        skipped=skipped,
+        skipped=tuple(sorted(str(path.relative_to(root)) for path in skipped)),
         fingerprint=content_hash(facts),
     )
 
@@ -121,10 +121,10 @@ def _same_classes(in_train: tuple[str, ...], in_test: tuple[str, ...], train: Pa
             )
 
 
-def _walk(folder: Path) -> tuple[list[Path], int]:
-    """Image files below a folder, at any depth, and how many other files there are."""
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Image files below a folder, at any depth, and the other files."""
     images: list[Path] = []
-    skipped = 0
+    skipped: list[Path] = []
     # Each folder comes with the real places of those above it: a link back to one of them would never end.
     pending = [(folder, frozenset({folder.resolve()}))]
     while pending:
@@ -138,7 +138,7 @@ def _walk(folder: Path) -> tuple[list[Path], int]:
             elif path.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
                 images.append(path)
             else:
-                skipped += 1
+                skipped.append(path)
     return images, skipped
 
 
@@ -225,7 +225,11 @@ def _first_readable(listing: Listing) -> tuple[str, tuple[int, ...]]:
 
 def _warnings(listing: Listing, readable: NDArray[np.bool_], image_size: int | None) -> Iterator[str]:
     if listing.skipped:
-        yield f"{listing.skipped} files in {listing.root} are no images by their name and were left out"
+        count = len(listing.skipped)
+        one, many = "file in {} is left out, no image by its name", "files in {} are left out, no images by their names"
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        named = ", ".join(listing.skipped[:_NAMED])
+        yield f"{count} {(one if count == 1 else many).format(listing.root)}: {named}{more}"
     unreadable = [listing.files[row] for row in np.flatnonzero(~readable)]
     if not unreadable:
         return

@@ -73,6 +73,8 @@ def launch(
         if not existed:
             save_study_note(found)
         typer.echo(f"study {found.name}, {found.n_trials} trials, in {mask(settings.storage_url)}", err=True)
+        if existed and (finished := found.counts().finished) >= found.n_trials:
+            typer.echo(f"{finished} trials are finished already; `--trials N` above that adds more", err=True)
         if workers == 0:
             left = max(0, found.n_trials - found.counts().finished)
             then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"

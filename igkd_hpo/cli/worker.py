@@ -70,9 +70,16 @@ def worker(
         ended = WorkerLoop(found, settings, who, slot_facts, emit=emit, stop=stop).run()
         if stop.received is not None:
             raise typer.Exit(128 + stop.received)
-    if ended is Idle.STOPPED and not supervised:
+    if supervised:
+        return
+    if ended is Idle.STOPPED:
         typer.echo("the study is stopped; igkd-hpo status says why", err=True)
         raise typer.Exit(ExitCode.FAILED)
+    typer.echo(
+        f"study {found.name} is finished, {found.counts().finished} of {found.n_trials} trials; "
+        f"`igkd-hpo best {found.name}` shows what it found",
+        err=True,
+    )
 
 
 def _serve_all(settings: Settings, who: "Worker", slot: "Slot") -> None:

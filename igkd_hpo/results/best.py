@@ -143,7 +143,8 @@ def summary(study: SearchStudy) -> str:
         lines.append("against the controls, which nobody tuned:")
         lines += [
             f"  {comparison.control:<{width}}  {_percent(comparison.validation_accuracy)}  "
-            f"{100 * comparison.difference:+.1f} points"
+            # of the figures beside it, so that a reader who subtracts them finds the same
+            f"{_points(best.validation_accuracy) - _points(comparison.validation_accuracy):+.1f} points"
             for comparison in best.compared
         ]
     return "\n".join([*lines, _caution(best)])
@@ -177,5 +178,9 @@ def _caution(best: BestTrial) -> str:
     )
 
 
+def _points(fraction: float) -> float:
+    return round(100 * fraction, 1)
+
+
 def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+    return f"{_points(fraction):.1f} %"

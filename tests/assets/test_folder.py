@@ -122,6 +122,7 @@ def test_other_files_are_counted_and_unreadable_images_named(images, settings, s
     assert dataset.warnings == tuple(progress.warnings)
     skipped, unreadable = dataset.warnings
     assert skipped.startswith("2 files in ")
+    assert skipped.endswith("are left out, no images by their names: train/left/notes.txt, train/right/.hidden.png")
     assert unreadable.startswith("1 of 81 images cannot be read: train/left/999.png (cannot identify image file")
     assert open_dataset(CONFIG, store).warnings == dataset.warnings
     assert len(dataset.train_images) + len(dataset.validation_images) == 60

@@ -66,6 +66,8 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
 
     again = workspace.run("launch", "study.yaml")  # nothing is left to do
     assert "8 of 8 trials finished" in again.stdout
+    assert "8 trials are finished already; `--trials N` above that adds more" in again.stderr
+    assert "study tiny is finished, 8 of 8 trials" in workspace.run("worker", "tiny").stderr
     assert len(workspace.trials()) == 8
     workspace.run("launch", "study.yaml", "--trials", "9")
     workspace.checked_to_end(9)

@@ -178,6 +178,8 @@ def _check_classes(dataset: "Dataset") -> Check:
     share = int(in_validation[common]) / len(dataset.validation_labels)
     names = dataset.class_names
     spread = f"{fewest:,} training images of {names[least]!r} to {largest:,} of {names[most]!r}"
+    if fewest == largest:
+        spread = f"{fewest:,} training images of every class"
     if share >= _COMMON:
         return fault(
             _GROUP,
