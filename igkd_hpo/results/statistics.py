@@ -1,0 +1,237 @@
+"""What repeated trainings say about the arms of a comparison: intervals, and which are as good as the best.
+
+An arm is one configuration, trained with several seeds; a sample is its accuracies. Numbers in, numbers out. Why these
+tests and no others, with their measured error rates: docs/decisions/0005-how-confirm-decides.md.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+LEVEL = 0.05
+"""Share of studies in which a statement may be wrong: naming, leaving out of the tie set, and the contrasts, each."""
+
+_LARGEST_PRIOR = 1e4  # degrees of freedom; beyond it the arms' variances are taken as equal
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean or a difference of means, with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """An arm set against the best one.
+
+    Args:
+        difference: this arm's mean minus the best one's, with an interval that holds for all arms at once.
+        p_value: that an arm as good as the best looks so much worse, over all arms; 1 for the best itself.
+        tied: it cannot be told from the best.
+    """
+
+    difference: Estimate
+    p_value: float
+    tied: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All arms against the best.
+
+    Args:
+        best: index of the arm with the highest mean; of equals, the first.
+        named: no other arm is as good: all of them, the next one too, are significantly worse.
+        runner_up_p_value: that the runner-up is as good (one-sided).
+        against: for each arm.
+        shrunken: each arm's estimated true mean, pulled towards the mean of all arms.
+        kept: the share of a difference between arms that is left after the pull, from 0 (all noise) to 1.
+    """
+
+    best: int
+    named: bool
+    runner_up_p_value: float
+    against: tuple[Against, ...]
+    shrunken: tuple[float, ...]
+    kept: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A difference that was asked for before the data were there.
+
+    Args:
+        difference: with an interval that holds for all contrasts at once.
+        p_value: two-sided, after Holm.
+        detectable: the difference that would be found in 80 of 100 repetitions.
+    """
+
+    difference: Estimate
+    p_value: float
+    detectable: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the sign of the difference can be told."""
+        return self.p_value <= LEVEL
+
+
+def t_interval(sample: Sequence[float]) -> Estimate:
+    """The mean and its 95 % t interval, of 2 values or more."""
+    mean, half = float(np.mean(sample)), 0.0
+    spread = float(np.std(sample, ddof=1))
+    if spread > 0:
+        half = float(stats.t.ppf(1 - LEVEL / 2, len(sample) - 1)) * spread / len(sample) ** 0.5
+    return Estimate(value=mean, low=mean - half, high=mean + half)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that hold for all at once (Holm, 1979), in the order given."""
+    order = np.argsort(p_values)
+    stepped = np.asarray(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return [float(p) for p in adjusted]
+
+
+def moderated_variances(variances: Floats, freedom: Floats) -> tuple[Floats, Floats]:
+    """Each arm's variance, drawn towards the common one as far as the arms agree, and its degrees of freedom.
+
+    Five seeds say little about an arm's variance; twelve arms say much about their usual one. Source: Smyth (2004),
+    Linear models and empirical Bayes methods, section 6.2: a scaled inverse chi-square prior, fitted by the moments of
+    log variances.
+
+    Args:
+        variances: above 0.
+        freedom: of each, 1 or more.
+    """
+    total = float(freedom.sum())
+    common = float((freedom * variances).sum() / total)
+    if len(variances) < 2:
+        return variances, freedom
+    log_variance = np.log(variances) - special.digamma(freedom / 2) + np.log(freedom / 2)
+    excess = float(np.var(log_variance, ddof=1) - special.polygamma(1, freedom / 2).mean())
+    prior = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
+    if prior >= _LARGEST_PRIOR:
+        return np.full_like(variances, common), np.full_like(variances, total)
+    centre = float(np.exp(log_variance.mean() + special.digamma(prior / 2) - np.log(prior / 2)))
+    moderated = (prior * centre + freedom * variances) / (prior + freedom)
+    return moderated, np.minimum(freedom + prior, total)
+
+
+def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> Comparison:
+    """Which arm has the highest mean, which others may be as good, and what the means would be without luck.
+
+    The best is *named* when it beats each other arm by a one-sided t-test: the runner-up decides, and its level needs
+    no correction for the choice of the best (Gutmann and Maymin, 1987, Is the selected population the best?). Arms are
+    left out of the tie set one after the other, the clearest first, by two-sided t-tests in Holm's manner. Because the
+    best was chosen after the fact, each p-value counts for all pairs of the arms that are left. Means are shrunk as by
+    Efron and Morris (1975, Data analysis using Stein's estimator).
+
+    Args:
+        samples: two arms or more, of two values or more each.
+        resolution: the smallest step between two accuracies, 1 over the number of images; above 0. Rounding to it is
+            the least variance that an arm can have.
+    """
+    means = np.array([np.mean(sample) for sample in samples])
+    variances, freedom, sizes = _spread(samples, resolution)
+    best = int(np.argmax(means))
+    differences = means - means[best]
+    errors = np.sqrt(variances / sizes + variances[best] / sizes[best])
+    shared = np.minimum(freedom, freedom[best])
+    t = -differences / errors
+    others = [i for i in np.argsort(-t, kind="stable") if i != best]
+    p_values = np.ones(len(samples))
+    reached = 0.0
+    for left, i in zip(range(len(samples), 1, -1), others, strict=True):
+        reached = max(reached, min(1.0, math.comb(left, 2) * float(2 * stats.t.sf(t[i], shared[i]))))
+        p_values[i] = reached
+    one_sided = max(float(stats.t.sf(t[i], shared[i])) for i in others)
+    named = one_sided <= LEVEL
+    reach = stats.t.ppf(1 - LEVEL / 2 / math.comb(len(samples), 2), shared) * errors
+    reach[best] = 0.0
+    kept = _kept(means, variances / sizes)
+    return Comparison(
+        best=best,
+        named=named,
+        runner_up_p_value=one_sided,
+        against=tuple(
+            Against(
+                difference=Estimate(value=float(d), low=float(d - r), high=float(d + r)),
+                p_value=float(p),
+                tied=i == best or (not named and float(p) > LEVEL),
+            )
+            for i, (d, r, p) in enumerate(zip(differences, reach, p_values, strict=True))
+        ),
+        shrunken=tuple(float(m) for m in means.mean() + kept * (means - means.mean())),
+        kept=kept,
+    )
+
+
+def contrasts(
+    samples: Sequence[Sequence[float]], pairs: Sequence[tuple[int, int]], *, resolution: float
+) -> list[Contrast]:
+    """Differences of means, first minus second of each pair, tested two-sided and corrected after Holm.
+
+    Args:
+        samples: of all arms: those that are not in a pair help to estimate the variance.
+        pairs: indices, chosen before the data were there.
+        resolution: as for `compare`.
+    """
+    if not pairs:
+        return []
+    variances, freedom, sizes = _spread(samples, resolution)
+    first, second = np.array([i for i, _ in pairs]), np.array([j for _, j in pairs])
+    means = np.array([np.mean(sample) for sample in samples])
+    differences = means[first] - means[second]
+    errors = np.sqrt(variances[first] / sizes[first] + variances[second] / sizes[second])
+    shared = np.minimum(freedom[first], freedom[second])
+    adjusted = holm([float(p) for p in 2 * stats.t.sf(np.abs(differences) / errors, shared)])
+    critical = stats.t.ppf(1 - LEVEL / 2 / len(pairs), shared)
+    return [
+        Contrast(
+            difference=Estimate(value=float(d), low=float(d - c * e), high=float(d + c * e)),
+            p_value=p,
+            detectable=float((c + stats.t.ppf(0.8, f)) * e),
+        )
+        for d, e, c, f, p in zip(differences, errors, critical, shared, adjusted, strict=True)
+    ]
+
+
+def _spread(samples: Sequence[Sequence[float]], resolution: float) -> tuple[Floats, Floats, Floats]:
+    """Moderated variances, their degrees of freedom, and the sizes of the samples."""
+    sizes = np.array([len(sample) for sample in samples], dtype=float)
+    rounding = resolution**2 / 12
+    variances = np.array([max(float(np.var(sample, ddof=1)), rounding) for sample in samples])
+    return *moderated_variances(variances, sizes - 1), sizes
+
+
+def _kept(means: Floats, errors: Floats) -> float:
+    """The share of the spread of the means that is not noise; 1 for three arms or fewer, where nothing can be said."""
+    between = float(((means - means.mean()) ** 2).sum())
+    if len(means) <= 3 or between == 0:
+        return 1.0
+    return max(0.0, 1 - (len(means) - 3) * float(errors.mean()) / between)
+
+
+def _inverse_trigamma(value: float) -> float:
+    """x with trigamma(x) = value, for a value above 0, by Newton's steps on 1 / trigamma (Smyth, 2004, appendix)."""
+    if value < 1e-6:
+        return 1 / value
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(special.polygamma(1, x))
+        step = trigamma * (1 - trigamma / value) / float(special.polygamma(2, x))
+        x += step
+        if -step / x < 1e-8:
+            break
+    return x
