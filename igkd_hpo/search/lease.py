@@ -42,7 +42,7 @@ class Claim:
         attempt: from 1; a new one for every claim.
         hyperparameters: all of them, as the trial trains.
         seed: of everything random in the training.
-        control: the control's name, if it is one.
+        control: the control's name, if it is one, or that of a confirmation's arm: neither is pruned.
         reported_epochs: epochs (from 1) that the database has an accuracy for.
     """
 
@@ -127,6 +127,8 @@ class Leases:
                 return Idle.STOPPED
             if finished + len(leased) >= attributes["n_trials"]:
                 return Idle.WAIT
+            if "confirms" in attributes and not _waiting(trials, leased):
+                return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
             return self._take(connection, worker, trials, leased)
 
     def started(self, claim: Claim, process: ProcessIdentity, device: str) -> bool:
@@ -347,9 +349,7 @@ class Leases:
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def _take(self, connection: Connection, worker: Worker, trials: list[FrozenTrial], leased: set[int]) -> Claim:
-        orphans = [t for t in trials if t.state is TrialState.RUNNING and t._trial_id not in leased]
-        waiting = [t for t in trials if t.state is TrialState.WAITING]
-        for trial in [*orphans, *waiting]:
+        for trial in _waiting(trials, leased):
             try:
                 return self._begin(connection, worker, trial)
             except UnusableTrial as error:
@@ -368,8 +368,8 @@ class Leases:
             number=trial.number,
             attempt=attributes.get("attempts", 0) + 1,
             hyperparameters=suggest(self._study, trial),
-            seed=self._study.config.training.seed + trial.number,
-            control=attributes.get("control"),
+            seed=attributes.get("seed", self._study.config.training.seed + trial.number),
+            control=attributes.get("control", attributes.get("arm_name")),
             reported_epochs=frozenset(trial.intermediate_values),
         )
         self._annotate(
@@ -396,3 +396,9 @@ class Leases:
         )
         write_lease(connection, self._study_id, lease)
         return claim
+
+
+def _waiting(trials: list[FrozenTrial], leased: set[int]) -> list[FrozenTrial]:
+    """The trials that somebody must take, orphans first."""
+    orphans = [t for t in trials if t.state is TrialState.RUNNING and t._trial_id not in leased]
+    return [*orphans, *(t for t in trials if t.state is TrialState.WAITING)]

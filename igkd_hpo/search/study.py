@@ -103,6 +103,12 @@ class SearchStudy:
         return reason
 
     @property
+    def confirms(self) -> str | None:
+        """The study that this one confirms, if it is a confirmation."""
+        name: str | None = self.attributes().get("confirms")
+        return name
+
+    @property
     def pins(self) -> AssetPins | None:
         """What the study's data and teacher are, once they are known."""
         return _pins(self.attributes())
@@ -185,13 +191,19 @@ def check_unchanged(storage: SharedStorage, study: config.Study) -> SearchStudy 
 
 
 def create_or_open(
-    storage: SharedStorage, study: config.Study, *, n_trials: int | None, pins: AssetPins | None
+    storage: SharedStorage,
+    study: config.Study,
+    *,
+    n_trials: int | None,
+    pins: AssetPins | None,
+    confirms: str | None = None,
 ) -> SearchStudy:
     """Make the study with its control trials, or open it to go on; all of it happens or nothing does.
 
     Args:
         n_trials: the new total. None: the file's, if that changed since the last launch, else what the study has.
         pins: content of data and teacher on this host; None while unknown.
+        confirms: name of the study whose confirmation a new one is.
 
     Raises:
         StudyFileError: the name is taken by a study that means something else.
@@ -202,7 +214,7 @@ def create_or_open(
     with storage.transaction(CREATION) as connection:
         existing = check_unchanged(storage, study)
         if existing is None:
-            _create(connection, storage, study, n_trials or study.n_trials)
+            _create(connection, storage, study, n_trials or study.n_trials, confirms)
             existing = SearchStudy(storage, study.name)
         else:
             _resume(existing, study, n_trials)
@@ -241,11 +253,12 @@ def launches(storage: SharedStorage) -> list[tuple[str, str]]:
 
 
 def latest_study(storage: SharedStorage) -> str:
-    """The study that was launched last. Raises UsageError when there is none."""
+    """The study that was launched last, a confirmation only where there is nothing else. Raises UsageError."""
     names = study_names(storage)
     if not names:
         raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes the first one")
-    return names[-1]
+    searches = [name for name in names if SearchStudy(storage, name).confirms is None]
+    return (searches or names)[-1]
 
 
 def next_version(storage: SharedStorage, name: str) -> str:
@@ -283,7 +296,9 @@ def why_stopping(trials: list[FrozenTrial], ended_before_launch: int, max_failur
     return None
 
 
-def _create(connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int) -> None:
+def _create(
+    connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int, confirms: str | None
+) -> None:
     if n_trials < len(study.controls):
         raise UsageError(
             f"{n_trials} trials leave no room for {len(study.controls)} controls; give more, or drop controls"
@@ -298,6 +313,8 @@ def _create(connection: Connection, storage: SharedStorage, study: config.Study,
         "late_results": 0,
         "ended_before_launch": 0,
     }
+    if confirms is not None:
+        attributes["confirms"] = confirms
     for key, value in attributes.items():
         storage.set_study_user_attr(study_id, key, value)
     created = optuna.Study(study.name, storage)

@@ -1,0 +1,181 @@
+"""The study that confirms another one: the same data and training, given arms, given seeds, nothing searched."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+import optuna
+from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number
+from igkd_hpo.config.study import LARGEST_SEED, NoPruner, Study
+from igkd_hpo.errors import UsageError
+from igkd_hpo.search.storage import SharedStorage, storage_errors
+from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open
+
+SUFFIX = "-confirm"
+SEED_DISTANCE = 1_000_000
+"""Fresh seeds begin so far from the search's, whose trial n has training.seed + n."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One configuration that is trained with every seed.
+
+    Args:
+        names: what it is called, for people; more than one where several arms turned out to be the same.
+        kinds: what it is there for, in the same order: candidate, without_ig, without_kd, without_both or control.
+        trial: of the confirmed study, whose configuration it is; None where there is none.
+        hyperparameters: all of them, as it trains.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    trial: int | None
+    hyperparameters: Mapping[str, Number]
+
+    @property
+    def name(self) -> str:
+        """The first of its names."""
+        return self.names[0]
+
+    @property
+    def effective(self) -> str:
+        """What makes a difference in training, as text: two arms with the same are one."""
+        values = dict(self.hyperparameters)
+        if values["alpha"] == 0:
+            del values["temperature"]
+        if values["overlay_probability"] == 0 or values["overlay_strength"] == 0:
+            del values["overlay_probability"], values["overlay_strength"]
+        return json.dumps({key: values[key] for key in sorted(values)})
+
+
+def merged(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """The arms with equal ones put together, in the order of their first appearance."""
+    found: dict[str, Arm] = {}
+    for arm in arms:
+        known = found.setdefault(arm.effective, arm)
+        if known is arm:
+            continue
+        added = [(n, k) for n, k in zip(arm.names, arm.kinds, strict=True) if n not in known.names]
+        found[arm.effective] = Arm(
+            names=(*known.names, *(name for name, _ in added)),
+            kinds=(*known.kinds, *(kind for _, kind in added)),
+            trial=known.trial if known.trial is not None else arm.trial,
+            hyperparameters=known.hyperparameters,
+        )
+    return tuple(found.values())
+
+
+def linked_name(name: str) -> str:
+    """The name of the study that confirms the study of this name."""
+    return f"{name[: 100 - len(SUFFIX)]}{SUFFIX}"  # a study's name has at most 100 characters
+
+
+def open_linked(storage: SharedStorage, name: str) -> SearchStudy | None:
+    """The study that confirms the study of this name, None where there is none yet."""
+    with storage_errors(storage.url):
+        try:
+            study = SearchStudy(storage, linked_name(name))
+        except KeyError:
+            return None
+    return study if study.confirms == name else None
+
+
+def create_linked(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
+    """Make the study that confirms `parent`, or open it to go on.
+
+    Raises:
+        UsageError: another study has its name.
+        StudyFileError, DataError, TeacherError: it confirms a study of that name that meant something else.
+    """
+    config = parent.model_copy(
+        update={
+            "name": linked_name(parent.name),
+            "pruner": NoPruner(name="none"),
+            "controls": (),
+            "n_trials": 1,  # the true number follows the arms
+            "provenance": None,
+        }
+    )
+    study = create_or_open(storage, config, n_trials=None, pins=pins, confirms=parent.name)
+    if study.confirms != parent.name:
+        raise UsageError(
+            f"study {study.name!r} is not the confirmation of {parent.name!r}; rename one of them in a dashboard"
+        )
+    return study
+
+
+def fresh_seeds(parent: Study, count: int) -> tuple[int, ...]:
+    """The first `count` seeds of a confirmation; no trial of the search has them."""
+    distance = SEED_DISTANCE if parent.training.seed <= LARGEST_SEED // 2 else -SEED_DISTANCE
+    first = parent.training.seed + distance
+    return tuple(range(first, first + count))
+
+
+def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
+    """The arms of a linked study, in the order in which they were added."""
+    return tuple(
+        Arm(
+            names=tuple(arm["names"]),
+            kinds=tuple(arm["kinds"]),
+            trial=arm["trial"],
+            hyperparameters=arm["hyperparameters"],
+        )
+        for arm in study.attributes().get("arms", [])
+    )
+
+
+def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int:
+    """Queue a trial for each arm and seed that has none, or whose trial failed; the number of those trials.
+
+    Arms and seeds from before stay: every arm gets every seed. All of it happens or nothing does.
+    """
+    with study.transaction():
+        joined = merged([*arms_of(study), *arms])
+        study.storage.set_study_user_attr(study.study_id, "arms", [_as_json(arm) for arm in joined])
+        trials = [trial for trial in study.trials() if trial.state is not TrialState.FAIL]
+        there = {(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in arm_trials(trials)}
+        all_seeds = sorted({seed for _, seed in there} | set(seeds))
+        created = optuna.Study(study.name, study.storage)
+        added = 0
+        for seed in all_seeds:  # seed by seed, so that an early end leaves arms that can be compared
+            for number, arm in enumerate(joined):
+                if (number, seed) in there:
+                    continue
+                attributes = {
+                    "arm": number,
+                    "arm_name": arm.name,
+                    "seed": seed,
+                    "hyperparameters": dict(arm.hyperparameters),
+                }
+                created.enqueue_trial(_searched(study, arm), user_attrs=attributes)
+                added += 1
+        study.storage.set_study_user_attr(study.study_id, "n_trials", len(trials) + added)
+        return added
+
+
+def arm_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that belong to an arm: other tools can add trials to any study."""
+    return [trial for trial in trials if {"arm", "seed"} <= trial.user_attrs.keys()]
+
+
+def _searched(study: SearchStudy, arm: Arm) -> dict[str, Number]:
+    """The arm's values as Optuna stores them: the nearest points of the ranges, as for controls."""
+    settings = study.config.hyperparameters.searched()
+    return {name: _nearest(setting, arm.hyperparameters[name]) for name, setting in settings.items()}
+
+
+def _nearest(setting: FloatRange | IntRange | Choices, value: Number) -> Number:
+    nearest: Number = setting.nearest(value)
+    return nearest
+
+
+def _as_json(arm: Arm) -> dict[str, Any]:
+    return {
+        "names": list(arm.names),
+        "kinds": list(arm.kinds),
+        "trial": arm.trial,
+        "hyperparameters": dict(arm.hyperparameters),
+    }
