@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 COMMANDS = (
     "launch",
     "worker",
+    "confirm",
     "stop",
     "prepare",
     "validate",

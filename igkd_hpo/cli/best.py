@@ -1,4 +1,4 @@
-"""`igkd-hpo best`: the best trial so far."""
+"""`igkd-hpo best`: the best trial so far, and what its confirmation says."""
 
 import typer
 
@@ -7,14 +7,21 @@ from igkd_hpo.settings import Settings
 
 
 def best(study: ExistingStudy = None, storage: Storage = None, as_json: AsJson = False) -> None:
-    """Show the best trial so far, and how it compares with the controls.
+    """Show the best trial so far, how it compares with the controls, and what was confirmed.
 
     Example: igkd-hpo best digits --json
     """
-    from igkd_hpo.results.best import best_trial, summary
+    from igkd_hpo.results.best import best_trial, result, summary
+    from igkd_hpo.results.confirm.confirmation import confirmation_of
+    from igkd_hpo.results.confirm.sentences import sentences
 
     found = existing_study(study, Settings.resolve(storage_url=storage))
+    confirmation = confirmation_of(found)
     if as_json:
-        print_json(best_trial(found).as_json())
-    else:
+        confirmed = confirmation.as_json() if confirmation else None
+        print_json(best_trial(found).as_json() | {"confirmed": confirmed})
+    elif confirmation is None:
         typer.echo(summary(found))
+    else:
+        typer.echo("\n".join([result(found), f"confirmed with fresh seeds ({confirmation.linked_study}):"]))
+        typer.echo("\n".join(f"  {sentence}" for sentence in sentences(confirmation)))

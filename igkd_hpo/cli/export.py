@@ -20,17 +20,12 @@ def export(
     Example: igkd-hpo export digits -o best.yaml
     """
     from igkd_hpo.config.writing import to_yaml, write_text
-    from igkd_hpo.results.best import best_trial
+    from igkd_hpo.results.confirm.choice import best_or_confirmed, described
     from igkd_hpo.results.export import exported_study
 
-    found = existing_study(study, Settings.resolve(storage_url=storage))
-    best = best_trial(found)
+    found, best = best_or_confirmed(existing_study(study, Settings.resolve(storage_url=storage)))
     try:
         write_text(output, to_yaml(exported_study(found, best)))
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror}; give another place with -o") from error
-    typer.echo(
-        f"{output}: trial {best.number} of {found.name}, {best.validation_accuracy:.2%} on validation, best so far "
-        "(not confirmed with fresh seeds)",
-        err=True,
-    )
+    typer.echo(f"{output}: {described(found, best)}", err=True)

@@ -1,18 +1,17 @@
 """`igkd-hpo launch`: create or resume a study and run it."""
 
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, study_to_run
-from igkd_hpo.errors import ExitCode, NoCompletedTrial, StudyStopped, UsageError
+from igkd_hpo.cli.supervise import supervise
+from igkd_hpo.errors import ExitCode, StudyStopped, UsageError
 from igkd_hpo.settings import Settings
 
 if TYPE_CHECKING:
     from igkd_hpo.search.study import SearchStudy
-    from igkd_hpo.service.signals import StopSignal
 
 
 def launch(
@@ -80,7 +79,7 @@ def launch(
             then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
             typer.echo(f"submitted; {left} of {found.n_trials} trials are left; {then}", err=True)
             return
-        kept_alive = _supervise(found, settings, workers=workers, device=device, stop=stop)
+        kept_alive = supervise(found, settings, workers=workers, device=device, stop=stop)
         counts = found.counts()
         if stop.received is not None:
             again = f"igkd-hpo launch {study or ''}".strip()
@@ -89,35 +88,6 @@ def launch(
             )
             raise typer.Exit(128 + stop.received)
     _conclude(found, kept_alive=kept_alive)
-
-
-def _supervise(found: "SearchStudy", settings: Settings, *, workers: int, device: str, stop: "StopSignal") -> bool:
-    """Run the workers under the live view; False when one could not be kept alive."""
-    from rich.console import Console
-
-    from igkd_hpo.results.best import best_trial
-    from igkd_hpo.service.live import LiveView
-    from igkd_hpo.service.supervisor import Supervisor
-
-    with LiveView(Console(stderr=True), found.n_trials, found.config.training.epochs) as view:
-
-        def refresh() -> None:
-            view.counts(found.counts(), found.n_trials)
-            with suppress(NoCompletedTrial):
-                best = best_trial(found)
-                view.best(best.validation_accuracy, best.number, best.control)
-
-        supervisor = Supervisor(
-            found,
-            settings,
-            workers=workers,
-            device=device,
-            stop=stop,
-            on_event=view.event,
-            on_message=view.message,
-            on_refresh=refresh,
-        )
-        return supervisor.run()
 
 
 def _conclude(found: "SearchStudy", *, kept_alive: bool) -> None:

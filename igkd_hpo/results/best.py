@@ -1,6 +1,6 @@
 """The best trial of a study, set against its controls, in the words that a result deserves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class BestTrial:
         attempts: runs it took; more than one when a worker was lost or stopped on the way.
         compared: the COMPLETE controls, itself left out, in the order of the study.
         completed: COMPLETE trials that it is the best of.
+        confirmed: what fresh seeds and the test split say of it, as an exported file holds it; None where nothing does.
     """
 
     study: str
@@ -51,6 +52,7 @@ class BestTrial:
     attempts: int
     compared: tuple[Comparison, ...]
     completed: int
+    confirmed: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; accuracies are fractions."""
@@ -77,6 +79,15 @@ def best_trial(study: SearchStudy) -> BestTrial:
             f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
         )
     best = max(completed, key=lambda trial: (accuracy(trial), -trial.number))
+    return _described(study, best, completed)
+
+
+def trained_trial(study: SearchStudy, number: int) -> BestTrial:
+    """A COMPLETE trial of this project in the form of the best, against no controls."""
+    return _described(study, study.trials()[number], [])
+
+
+def _described(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenTrial]) -> BestTrial:
     attributes = best.user_attrs
     execution = attributes.get("execution")
     return BestTrial(
@@ -100,7 +111,7 @@ def best_trial(study: SearchStudy) -> BestTrial:
             for trial in completed
             if "control" in trial.user_attrs and trial is not best
         ),
-        completed=len(completed),
+        completed=max(1, len(completed)),
     )
 
 
@@ -125,7 +136,16 @@ def counted(study: SearchStudy) -> str:
 
 
 def summary(study: SearchStudy) -> str:
-    """What a search ends with: counts, the best trial, the controls beside it, and how far to trust the difference.
+    """What a search ends with: its result, and how far to trust the difference.
+
+    Raises:
+        NoCompletedTrial: there is nothing to sum up.
+    """
+    return f"{result(study)}\n{_caution(best_trial(study))}"
+
+
+def result(study: SearchStudy) -> str:
+    """Counts, the best trial, and the controls beside it.
 
     Raises:
         NoCompletedTrial: there is nothing to sum up.
@@ -147,7 +167,7 @@ def summary(study: SearchStudy) -> str:
             f"{_points(best.validation_accuracy) - _points(comparison.validation_accuracy):+.1f} points"
             for comparison in best.compared
         ]
-    return "\n".join([*lines, _caution(best)])
+    return "\n".join(lines)
 
 
 def _student(best: BestTrial) -> str:
@@ -172,10 +192,7 @@ def _caution(best: BestTrial) -> str:
             f"The highest of {best.completed} completed trials with one seed each is partly luck: "
             "one seed each cannot tell a real gain from it."
         )
-    return (
-        f"{luck}\nTo see: `igkd-hpo export {best.study} -o best.yaml`, "
-        "then `igkd-hpo launch best.yaml` trains it with 5 seeds."
-    )
+    return f"{luck}\nTo see: `igkd-hpo confirm {best.study}` trains the best few with fresh seeds, and tests them once."
 
 
 def _points(fraction: float) -> float:

@@ -25,7 +25,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "execution": best.execution,
         "control": best.control,
         **best.cost,
-        "confirmed": False,
+        "confirmed": best.confirmed or False,
         "completed_trials": best.completed,
         "controls": {comparison.control: comparison.validation_accuracy for comparison in best.compared},
         "fingerprint": fingerprint(config),
@@ -35,7 +35,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     changed = {
-        "name": _best_name(study.name),
+        "name": _best_name(study.confirms or study.name),
         "training": config.training.model_copy(update={"seed": best.seed}),
         "hyperparameters": Hyperparameters.model_validate(dict(best.hyperparameters)),
         "limits": Limits(),  # it is within them; timed once more, one of its seeds might not be

@@ -138,7 +138,7 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> Compari
     Efron and Morris (1975, Data analysis using Stein's estimator).
 
     Args:
-        samples: two arms or more, of two values or more each.
+        samples: of the arms, two values or more each; one arm alone is never named.
         resolution: the smallest step between two accuracies, 1 over the number of images; above 0. Rounding to it is
             the least variance that an arm can have.
     """
@@ -155,9 +155,9 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> Compari
     for left, i in zip(range(len(samples), 1, -1), others, strict=True):
         reached = max(reached, min(1.0, math.comb(left, 2) * float(2 * stats.t.sf(t[i], shared[i]))))
         p_values[i] = reached
-    one_sided = max(float(stats.t.sf(t[i], shared[i])) for i in others)
+    one_sided = max((float(stats.t.sf(t[i], shared[i])) for i in others), default=1.0)
     named = one_sided <= LEVEL
-    reach = stats.t.ppf(1 - LEVEL / 2 / math.comb(len(samples), 2), shared) * errors
+    reach = stats.t.ppf(1 - LEVEL / 2 / max(1, math.comb(len(samples), 2)), shared) * errors
     reach[best] = 0.0
     kept = _kept(means, variances / sizes)
     return Comparison(

@@ -49,6 +49,7 @@ class StudyStatus:
 
     Args:
         n_trials: the total of COMPLETE plus PRUNED trials that ends it.
+        confirms: the study whose confirmation it is, if it is one.
         best_accuracy: of the COMPLETE trials; `best_trial` is its number, `best_cost` what its student costs to store
             and to run (None what was not recorded).
         finished: nothing is left to run.
@@ -57,6 +58,7 @@ class StudyStatus:
     """
 
     name: str
+    confirms: str | None
     n_trials: int
     counts: Counts
     best_accuracy: float | None
@@ -69,8 +71,14 @@ class StudyStatus:
 
 
 def status(storage: SharedStorage) -> list[StudyStatus]:
-    """Every study of this project, the last launched last. Raises StorageError."""
-    return [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
+    """Every study of this project, the last launched last, each followed by its confirmation. Raises StorageError."""
+    found = [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
+    launched = {study.name: place for place, study in enumerate(found)}
+
+    def place(study: StudyStatus) -> tuple[int, bool]:
+        return launched.get(study.confirms or study.name, launched[study.name]), study.confirms is not None
+
+    return sorted(found, key=place)
 
 
 def study_status(study: SearchStudy) -> StudyStatus:
@@ -93,6 +101,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
     )
     return StudyStatus(
         name=study.name,
+        confirms=study.confirms,
         n_trials=n_trials,
         counts=counts,
         best_accuracy=best.value if best else None,
@@ -115,15 +124,19 @@ def status_table(studies: list[StudyStatus]) -> "RenderableType":
 
     overview = Table("study", "state", "trials", "best", box=None, pad_edge=False)
     running = Table("study", "trial", "epoch", "accuracy", "worker", box=None, pad_edge=False)
+    names = {study.name for study in studies}
     for study in studies:
         counts = study.counts
         failed = f", {counts.infeasible} beyond a limit" if counts.infeasible else ""
         failed += f", {counts.fail} failed" if counts.fail else ""
         overview.add_row(
-            study.name,
+            f"  {study.name}" if study.confirms in names else study.name,
             _state(study),
             f"{counts.finished} of {study.n_trials} ({counts.complete} complete, {counts.pruned} pruned{failed})",
-            "" if study.best_accuracy is None else f"{_percent(study.best_accuracy)} (trial {study.best_trial})",
+            # The highest of a confirmation is the luckiest seed of all.
+            ""
+            if study.best_accuracy is None or study.confirms
+            else f"{_percent(study.best_accuracy)} (trial {study.best_trial})",
         )
         for trial in study.running:
             what = f"{trial.trial} ({trial.control})" if trial.control else str(trial.trial)

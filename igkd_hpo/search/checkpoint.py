@@ -8,13 +8,16 @@ import io
 import logging
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from igkd_hpo.config.fingerprint import fingerprint as study_fingerprint
 from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.training import EpochMetrics
 
 SCHEMA = 1
@@ -93,7 +96,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
 
 
-def newest_checkpoint(folder: Path, *, fingerprint: str, hyperparameters: dict[str, Value]) -> Checkpoint | None:
+def checkpoint_mark(study: Study, *, dataset_sha256: str, teacher_sha256: str) -> str:
+    """A checkpoint's `fingerprint`: a study of the same name on other images, or with another teacher, has another."""
+    return f"{study_fingerprint(study)} {dataset_sha256} {teacher_sha256}"
+
+
+def newest_checkpoint(
+    folder: Path, *, fingerprint: str, hyperparameters: Mapping[str, Value], seed: int
+) -> Checkpoint | None:
     """The furthest usable checkpoint of a trial over all its attempts, or None.
 
     Files that are damaged or belong to another study of the same name are passed over and named in the log.
@@ -105,7 +115,11 @@ def newest_checkpoint(folder: Path, *, fingerprint: str, hyperparameters: dict[s
         except ValueError as error:
             _log.warning("%s; an older one is used", error)
             continue
-        if checkpoint.fingerprint != fingerprint or checkpoint.hyperparameters != hyperparameters:
+        if (checkpoint.fingerprint, checkpoint.hyperparameters, checkpoint.seed) != (
+            fingerprint,
+            hyperparameters,
+            seed,
+        ):
             _log.warning("checkpoint %s belongs to another trial; it is not used", path)
             continue
         if best is None or len(checkpoint.metrics) > len(best.metrics):

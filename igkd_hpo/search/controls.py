@@ -1,8 +1,9 @@
 """Control trials: fixed configurations that every study runs first, for reference."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Value, WordChoices
+from igkd_hpo.config.space import Range, Value, WordChoices
 from igkd_hpo.config.study import ControlName, Hyperparameters
 
 _DEFINED_BY: dict[ControlName, dict[str, Value]] = {
@@ -36,16 +37,20 @@ def make_control(name: ControlName, hyperparameters: Hyperparameters) -> Control
     """
     defined = _DEFINED_BY[name]
     values: dict[str, Value] = {}
-    params: dict[str, Value] = {}
     for key in type(hyperparameters).model_fields:
         setting = getattr(hyperparameters, key)
+        values[key] = defined.get(key, setting.middle if isinstance(setting, Range) else setting)
+    return Control(name=name, hyperparameters=values, params=in_ranges(hyperparameters, values))
+
+
+def in_ranges(hyperparameters: Hyperparameters, values: Mapping[str, Value]) -> dict[str, Value]:
+    """The searched ones of `values` as Optuna stores them: the nearest point of each range."""
+    params: dict[str, Value] = {}
+    for key, setting in hyperparameters.searched().items():
+        value = values[key]
         if isinstance(setting, WordChoices):
-            word = str(defined.get(key, setting.middle))
-            values[key], params[key] = word, setting.nearest(word)
-        elif isinstance(setting, FloatRange | IntRange | Choices):
-            number = defined.get(key, setting.middle)
-            assert not isinstance(number, str), f"{key} is a number"
-            values[key], params[key] = number, setting.nearest(number)
+            params[key] = setting.nearest(str(value))
         else:
-            values[key] = defined.get(key, setting)
-    return Control(name=name, hyperparameters=values, params=params)
+            assert not isinstance(value, str), f"{key} is a number"
+            params[key] = setting.nearest(value)
+    return params

@@ -21,7 +21,7 @@ from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, 
 from igkd_hpo.search.limits import is_infeasible
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.silence import Silence
-from igkd_hpo.search.study import SearchStudy, count, why_stopping
+from igkd_hpo.search.study import SearchStudy, count, unclaimed, why_stopping
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 
@@ -127,7 +127,7 @@ class Leases:
                 return Idle.STOPPED
             if finished + len(leased) >= attributes["n_trials"]:
                 return Idle.WAIT
-            if "confirms" in attributes and not _waiting(trials, leased):
+            if "confirms" in attributes and not unclaimed(trials, leased):
                 return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
             return self._take(connection, worker, trials, leased)
 
@@ -349,7 +349,7 @@ class Leases:
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def _take(self, connection: Connection, worker: Worker, trials: list[FrozenTrial], leased: set[int]) -> Claim:
-        for trial in _waiting(trials, leased):
+        for trial in unclaimed(trials, leased):
             try:
                 return self._begin(connection, worker, trial)
             except UnusableTrial as error:
@@ -396,9 +396,3 @@ class Leases:
         )
         write_lease(connection, self._study_id, lease)
         return claim
-
-
-def _waiting(trials: list[FrozenTrial], leased: set[int]) -> list[FrozenTrial]:
-    """The trials that somebody must take, orphans first."""
-    orphans = [t for t in trials if t.state is TrialState.RUNNING and t._trial_id not in leased]
-    return [*orphans, *(t for t in trials if t.state is TrialState.WAITING)]

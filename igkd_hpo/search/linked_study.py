@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-import optuna
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number
-from igkd_hpo.config.study import LARGEST_SEED, NoPruner, Study
+from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import LARGEST_SEED, Limits, NoPruner, Study
 from igkd_hpo.errors import UsageError
+from igkd_hpo.search.controls import in_ranges
 from igkd_hpo.search.storage import SharedStorage, storage_errors
 from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open
 
@@ -27,13 +28,15 @@ class Arm:
         names: what it is called, for people; more than one where several arms turned out to be the same.
         kinds: what it is there for, in the same order: candidate, without_ig, without_kd, without_both or control.
         trial: of the confirmed study, whose configuration it is; None where there is none.
+        search_accuracy: what that trial reached on validation, a fraction; None where there is no trial.
         hyperparameters: all of them, as it trains.
     """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
-    trial: int | None
-    hyperparameters: Mapping[str, Number]
+    trial: int | None = None
+    search_accuracy: float | None = None
+    hyperparameters: Mapping[str, Value]
 
     @property
     def name(self) -> str:
@@ -44,10 +47,15 @@ class Arm:
     def effective(self) -> str:
         """What makes a difference in training, as text: two arms with the same are one."""
         values = dict(self.hyperparameters)
-        if values["alpha"] == 0:
-            del values["temperature"]
-        if values["overlay_probability"] == 0 or values["overlay_strength"] == 0:
-            del values["overlay_probability"], values["overlay_strength"]
+        without_kd = values["alpha"] == 0
+        without_ig = values["overlay_probability"] == 0 or values["overlay_strength"] == 0
+        unused = (
+            *(("temperature", "objective", "dkd_beta") if without_kd else ()),
+            *(("overlay_probability", "overlay_strength", "overlay_mode") if without_ig else ()),
+            *(("alignment",) if without_kd and without_ig else ()),
+        )
+        for key in unused:
+            del values[key]
         return json.dumps({key: values[key] for key in sorted(values)})
 
 
@@ -62,7 +70,8 @@ def merged(arms: Sequence[Arm]) -> tuple[Arm, ...]:
         found[arm.effective] = Arm(
             names=(*known.names, *(name for name, _ in added)),
             kinds=(*known.kinds, *(kind for _, kind in added)),
-            trial=known.trial if known.trial is not None else arm.trial,
+            trial=known.trial,
+            search_accuracy=known.search_accuracy,
             hyperparameters=known.hyperparameters,
         )
     return tuple(found.values())
@@ -96,6 +105,7 @@ def create_linked(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> 
             "pruner": NoPruner(name="none"),
             "controls": (),
             "n_trials": 1,  # the true number follows the arms
+            "limits": Limits(),  # what is confirmed was within them; timed once more, one of its seeds might not be
             "provenance": None,
         }
     )
@@ -121,6 +131,7 @@ def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
             names=tuple(arm["names"]),
             kinds=tuple(arm["kinds"]),
             trial=arm["trial"],
+            search_accuracy=arm["search_accuracy"],
             hyperparameters=arm["hyperparameters"],
         )
         for arm in study.attributes().get("arms", [])
@@ -131,10 +142,15 @@ def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int
     """Queue a trial for each arm and seed that has none, or whose trial failed; the number of those trials.
 
     Arms and seeds from before stay: every arm gets every seed. All of it happens or nothing does.
+
+    Args:
+        arms: the first is the one that others are parts of.
     """
     with study.transaction():
         joined = merged([*arms_of(study), *arms])
         study.storage.set_study_user_attr(study.study_id, "arms", [_as_json(arm) for arm in joined])
+        first = [arm.effective for arm in joined].index(arms[0].effective)
+        study.storage.set_study_user_attr(study.study_id, "subject", first)
         trials = [trial for trial in study.trials() if trial.state is not TrialState.FAIL]
         there = {(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in arm_trials(trials)}
         all_seeds = sorted({seed for _, seed in there} | set(seeds))
@@ -150,7 +166,9 @@ def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int
                     "seed": seed,
                     "hyperparameters": dict(arm.hyperparameters),
                 }
-                created.enqueue_trial(_searched(study, arm), user_attrs=attributes)
+                created.enqueue_trial(
+                    in_ranges(study.config.hyperparameters, arm.hyperparameters), user_attrs=attributes
+                )
                 added += 1
         study.storage.set_study_user_attr(study.study_id, "n_trials", len(trials) + added)
         return added
@@ -161,21 +179,11 @@ def arm_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if {"arm", "seed"} <= trial.user_attrs.keys()]
 
 
-def _searched(study: SearchStudy, arm: Arm) -> dict[str, Number]:
-    """The arm's values as Optuna stores them: the nearest points of the ranges, as for controls."""
-    settings = study.config.hyperparameters.searched()
-    return {name: _nearest(setting, arm.hyperparameters[name]) for name, setting in settings.items()}
-
-
-def _nearest(setting: FloatRange | IntRange | Choices, value: Number) -> Number:
-    nearest: Number = setting.nearest(value)
-    return nearest
-
-
 def _as_json(arm: Arm) -> dict[str, Any]:
     return {
         "names": list(arm.names),
         "kinds": list(arm.kinds),
         "trial": arm.trial,
+        "search_accuracy": arm.search_accuracy,
         "hyperparameters": dict(arm.hyperparameters),
     }

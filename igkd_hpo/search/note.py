@@ -21,6 +21,15 @@ def save_study_note(study: SearchStudy) -> None:
 def study_note(study: SearchStudy) -> str:
     """The note as Markdown."""
     config = study.config
+    if study.confirms is not None:
+        return f"""# {study.name}
+
+Are the best configurations of the study **{study.confirms}** as good as they look? Each arm, named by the user \
+attribute `arm_name`, is trained with the same fresh seeds; nothing is searched and nothing pruned. The value of a \
+trial is its accuracy on the validation split. The test split is read once, when all trials have ended:
+
+    igkd-hpo confirm {study.confirms}
+"""
     searched = config.hyperparameters.searched()
     fixed = ", ".join(f"{name} {shown(value)}" for name, value in config.hyperparameters.fixed().items())
     rows = "\n".join(f"| {name} | {_described(setting)} |" for name, setting in searched.items())

@@ -270,6 +270,16 @@ def next_version(storage: SharedStorage, name: str) -> str:
     return f"{stem}-v{max([1, *versions]) + 1}"
 
 
+def unclaimed(trials: list[FrozenTrial], leased: set[int]) -> list[FrozenTrial]:
+    """The trials that wait for a worker: orphans first, RUNNING without a lease, then WAITING ones.
+
+    Args:
+        leased: Optuna's ids of the trials that have a lease.
+    """
+    orphans = [t for t in trials if t.state is TrialState.RUNNING and t._trial_id not in leased]
+    return [*orphans, *(t for t in trials if t.state is TrialState.WAITING)]
+
+
 def ended_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """COMPLETE, PRUNED and FAIL trials, in the order of their ends."""
     ended = [trial for trial in trials if trial.state.is_finished()]

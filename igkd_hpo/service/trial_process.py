@@ -22,14 +22,13 @@ from typing import Any
 import torch
 
 from igkd_hpo.assets.study_assets import Assets, open_assets
-from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import choose_device
 from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import IgkdError
-from igkd_hpo.search.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from igkd_hpo.search.checkpoint import Checkpoint, checkpoint_mark, newest_checkpoint, save_checkpoint
 from igkd_hpo.search.limits import excess, why_infeasible
 from igkd_hpo.search.pictures import draw_strip
 from igkd_hpo.search.student import measure_student
@@ -113,10 +112,12 @@ def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
     here = AssetPins(dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
     if task.pins is not None:
         check_pins(study.name, task.pins, here)
-    # A checkpoint of a study of the same name on other images, or with another teacher, is not this trial's.
-    mark = f"{fingerprint(study)} {here.dataset_sha256} {here.teacher_sha256}"
+    mark = checkpoint_mark(study, dataset_sha256=here.dataset_sha256, teacher_sha256=here.teacher_sha256)
     found = newest_checkpoint(
-        paths.trial_checkpoints(study.name, task.number), fingerprint=mark, hyperparameters=task.hyperparameters
+        paths.trial_checkpoints(study.name, task.number),
+        fingerprint=mark,
+        hyperparameters=task.hyperparameters,
+        seed=task.seed,
     )
     cost = measure_student(
         task.hyperparameters,

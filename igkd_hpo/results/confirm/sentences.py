@@ -1,0 +1,144 @@
+"""A confirmation in plain sentences and as a table for people."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from igkd_hpo.results.confirm.confirmation import Answer, Confirmation, ConfirmedArm
+from igkd_hpo.results.statistics import Estimate
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD together"}
+_USES = {"ig": "overlays", "kd": "distillation", "both": "overlays and distillation"}
+
+
+def sentences(found: Confirmation) -> Iterator[str]:
+    """The answer first, then what helps, then how far to trust it."""
+    yield _which_is_best(found)
+    for answer in found.answers:
+        yield _does_it_help(found, answer)
+    if found.baseline is not None and found.gain is not None and found.shrunken_gain is not None:
+        yield (
+            f"Against plain training with the settings of {found.subject_name}, {found.arm(found.best).name} gains "
+            f"{_points(found.gain)} points; without the luck of the seeds, {_points(found.shrunken_gain)}."
+        )
+    subject = next((arm for arm in found.arms if arm.number == found.subject), None)
+    if subject is not None and subject.search_accuracy is not None:
+        luck = subject.search_accuracy - subject.validation.mean.value
+        yield (
+            f"The search saw {_percent(subject.search_accuracy)} on validation for {subject.name}; fresh seeds have "
+            f"{_percent(subject.validation.mean.value)}, so {_points(luck)} points of it were luck."
+        )
+    for arm in found.arms:
+        if arm.diverged:
+            yield f"The loss of {arm.name} was not finite with {arm.diverged} seeds, so it is compared with none."
+    share = found.arm(found.best).test.mean.value
+    sampling = 2 * (share * (1 - share) / found.n_test_images) ** 0.5
+    yield (
+        f"Intervals are about the luck of {found.n_seeds} seeds. The {found.n_test_images:,} test images are a sample "
+        f"too: another one could move all accuracies together by {100 * sampling:.1f} points."
+    )
+
+
+def confirmation_table(found: Confirmation) -> "RenderableType":
+    """A row for each arm, the highest mean on the test split first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("arm")
+    for heading in ("seeds", "test", "validation", "to the best", "p", "parameters"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value):
+        against, is_best = arm.against, arm.number == found.best
+        table.add_row(
+            Text(" = ".join(arm.names)),
+            str(len(arm.seeds)),
+            _with_interval(arm.test.mean),
+            _with_interval(arm.validation.mean),
+            "" if against is None or is_best else _difference(against.difference),
+            "" if against is None or is_best else p_value(against.p_value),
+            "" if arm.parameters is None else f"{arm.parameters:,}",
+            _remark(found, arm),
+        )
+    return table
+
+
+def p_value(p: float) -> str:
+    """For people: 0.03, < 0.001."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _which_is_best(found: Confirmation) -> str:
+    best = found.arm(found.best)
+    mean = (
+        f"{_percent(best.test.mean.value)} on test ({_percent(best.test.mean.low)} to {_percent(best.test.mean.high)})"
+    )
+    if found.named:
+        return (
+            f"{best.name} is the best of {len(found.arms)}: {mean}, and the next one is significantly worse "
+            f"(p = {p_value(found.runner_up_p_value)})."
+        )
+    if len(found.tie_set) == 1:
+        return f"{best.name} has {mean}; there was nothing to compare it with."
+    tied = [found.arm(number) for number in found.tie_set]
+    equal = f"These {len(tied)} of {len(found.arms)} are equal as far as {found.n_seeds} seeds can tell: " + ", ".join(
+        arm.name for arm in tied
+    )
+    chosen = found.arm(found.chosen)
+    if len({arm.parameters for arm in tied}) == 1:
+        return f"{equal}. They are equally large; {best.name} has the highest mean, {mean}."
+    return (
+        f"{equal}. {best.name} has the highest mean, {mean}; {chosen.name} is the smallest, with "
+        f"{chosen.parameters:,} parameters and {_percent(chosen.test.mean.value)}."
+    )
+
+
+def _does_it_help(found: Confirmation, answer: Answer) -> str:
+    part, subject = _PARTS[answer.question], found.subject_name
+    if answer.verdict == "untested":
+        return f"{part}: nothing can be said, because an arm diverged or was not trained."
+    if answer.contrast is None:
+        return f"{part}: nothing can be said, because {subject} does without {_USES[answer.question]}."
+    contrast = answer.contrast
+    numbers = (
+        f"{_points(contrast.difference.value)} points on test "
+        f"({_points(contrast.difference.low)} to {_points(contrast.difference.high)}), p = {p_value(contrast.p_value)}"
+    )
+    verb = "help" if answer.question == "both" else "helps"
+    if answer.verdict == "helps":
+        return f"{part} {verb} on this data: {subject} gains {numbers}."
+    if answer.verdict == "hurts":
+        return f"{part} {verb.replace('help', 'hurt')} on this data: {subject} changes by {numbers}."
+    return (
+        f"Whether {part} {verb} on this data cannot be told: {numbers}; with {found.n_seeds} seeds only a difference "
+        f"of about {100 * contrast.detectable:.1f} points would be found."
+    )
+
+
+def _remark(found: Confirmation, arm: ConfirmedArm) -> str:
+    if arm.diverged:
+        return f"{arm.diverged} diverged"
+    remarks = [
+        "best" if arm.number == found.best else "equal" if arm.tied else "",
+        "smallest of the equal" if arm.number == found.chosen != found.best else "",
+    ]
+    return ", ".join(remark for remark in remarks if remark)
+
+
+def _with_interval(mean: Estimate) -> str:
+    return f"{100 * mean.value:.2f} ± {100 * (mean.high - mean.value):.2f} %"
+
+
+def _difference(difference: Estimate) -> str:
+    return f"{_points(difference.value)} ± {100 * (difference.high - difference.value):.2f}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.1f}"
