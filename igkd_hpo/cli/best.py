@@ -14,8 +14,9 @@ def best(study: ExistingStudy = None, storage: Storage = None, as_json: AsJson =
     from igkd_hpo.results.best import best_trial, result, summary
     from igkd_hpo.results.confirm.confirmation import confirmation_of
     from igkd_hpo.results.confirm.sentences import sentences
+    from igkd_hpo.search.linked_study import parent_of
 
-    found = existing_study(study, Settings.resolve(storage_url=storage))
+    found = parent_of(existing_study(study, Settings.resolve(storage_url=storage)))
     confirmation = confirmation_of(found)
     if as_json:
         confirmed = confirmation.as_json() if confirmation else None

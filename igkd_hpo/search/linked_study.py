@@ -92,6 +92,16 @@ def open_linked(storage: SharedStorage, name: str) -> SearchStudy | None:
     return study if study.confirms == name else None
 
 
+def parent_of(study: SearchStudy) -> SearchStudy:
+    """The study that a confirmation confirms; the study itself where it confirms none, or one that is not there."""
+    name = study.confirms
+    with storage_errors(study.storage.url):
+        try:
+            return study if name is None else SearchStudy(study.storage, name)
+        except KeyError:
+            return study
+
+
 def create_linked(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
     """Make the study that confirms `parent`, or open it to go on.
 

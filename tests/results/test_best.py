@@ -76,4 +76,4 @@ def test_the_summary_says_how_far_to_trust_it(study: SearchStudy, run) -> None:
     assert "  student  70.0 %  +11.2 points" in text
     assert "  kd       75.0 %  +6.2 points" in text
     assert "The highest of 3 completed trials with one seed each is partly luck" in text
-    assert "igkd-hpo export digits -o best.yaml" in text
+    assert "igkd-hpo confirm digits" in text
