@@ -179,8 +179,5 @@ def _show(found: "Confirmation") -> None:
 
     from igkd_hpo.results.confirm.sentences import confirmation_table, sentences
 
-    console = Console()
-    console.print(confirmation_table(found))
-    console.print()
-    for sentence in sentences(found):
-        console.print(sentence, highlight=False, markup=False)
+    Console().print(confirmation_table(found))
+    typer.echo("\n" + "\n".join(sentences(found)))

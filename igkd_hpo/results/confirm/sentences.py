@@ -49,7 +49,7 @@ def confirmation_table(found: Confirmation) -> "RenderableType":
     table = Table(box=None, pad_edge=False)
     table.add_column("arm")
     for heading in ("seeds", "test", "validation", "to the best", "p", "parameters"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value):
         against, is_best = arm.against, arm.number == found.best
@@ -57,7 +57,7 @@ def confirmation_table(found: Confirmation) -> "RenderableType":
             Text(" = ".join(arm.names)),
             str(len(arm.seeds)),
             _with_interval(arm.test.mean),
-            _with_interval(arm.validation.mean),
+            f"{100 * arm.validation.mean.value:.2f} %",
             "" if against is None or is_best else _difference(against.difference),
             "" if against is None or is_best else p_value(against.p_value),
             "" if arm.parameters is None else f"{arm.parameters:,}",
@@ -133,7 +133,7 @@ def _with_interval(mean: Estimate) -> str:
 
 
 def _difference(difference: Estimate) -> str:
-    return f"{_points(difference.value)} ± {100 * (difference.high - difference.value):.2f}"
+    return f"{100 * difference.value:+.2f} ± {100 * (difference.high - difference.value):.2f}"
 
 
 def _percent(fraction: float) -> str:
