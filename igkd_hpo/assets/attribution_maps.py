@@ -11,7 +11,7 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.rows import check_rows
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teacher import Teacher, teacher_identity
-from igkd_hpo.config.study import Study
+from igkd_hpo.config.study import CONTROLS_WITH_MAPS, Study
 from igkd_hpo.distillation.evaluation import predict
 from igkd_hpo.distillation.models import to_pixels
 
@@ -22,10 +22,10 @@ _WORST_MEDIAN = 0.3
 
 
 def uses_maps(study: Study) -> bool:
-    """Whether any trial of the study can have an overlay."""
-    setting = study.hyperparameters.overlay_probability
-    highest = max(setting.corners()) if hasattr(setting, "corners") else setting
-    return highest > 0 or not {"ig", "kd_ig", "paper"}.isdisjoint(study.controls)
+    """Whether any trial of the study can have an overlay or match attributions."""
+    settings = study.hyperparameters
+    wanted = settings.highest("overlay_probability") > 0 or settings.highest("attribution_weight") > 0
+    return wanted or not CONTROLS_WITH_MAPS.isdisjoint(study.controls)
 
 
 def prepare_maps(

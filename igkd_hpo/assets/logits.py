@@ -10,7 +10,7 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.rows import check_rows
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teacher import Teacher, teacher_identity
-from igkd_hpo.config.study import Study
+from igkd_hpo.config.study import CONTROLS_WITH_LOGITS, Study
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.teaching import OnlineLogits
@@ -25,10 +25,10 @@ _PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two m
 
 
 def uses_logits(study: Study) -> bool:
-    """Whether any trial of the study can have an alpha above 0."""
-    setting = study.hyperparameters.alpha
-    highest = max(setting.corners()) if hasattr(setting, "corners") else setting
-    return highest > 0 or not {"kd", "kd_ig", "paper"}.isdisjoint(study.controls)
+    """Whether any trial of the study can learn from the teacher's logits."""
+    settings = study.hyperparameters
+    wanted = settings.highest("alpha") > 0 or settings.highest("teacher_tail_weight") > 0
+    return wanted or not CONTROLS_WITH_LOGITS.isdisjoint(study.controls)
 
 
 def wants_table(study: Study, dataset: Dataset) -> bool:

@@ -4,23 +4,12 @@ A field's docstring is its help: what it means, its unit and range. `reading.py`
 every fault of the file into one message.
 """
 
-import difflib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from igkd_hpo.config.space import (
-    Choices,
-    FloatRange,
-    FloatSetting,
-    Frozen,
-    IntRange,
-    IntSetting,
-    Range,
-    Value,
-    WordChoices,
-    WordSetting,
-)
+from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.space import Frozen, Range
 
 Pixel = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -36,9 +25,12 @@ Normalize = Annotated[
     ),
 ]
 LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
-OBJECTIVES = ("kd", "dkd", "logit_standardization", "dist", "r2kd")  # a file each in distillation/objectives
-ALIGNMENTS = ("aligned", "reference_shuffled", "permuted_maps", "smooth_noise", "mean_map")
-ControlName = Literal["student", "kd", "ig", "kd_ig", "paper"]
+ControlName = Literal["student", "kd", "ig", "kd_ig", "at", "kd_at", "ig_at", "kd_ig_at", "paper"]
+# What each control needs of the teacher.
+CONTROLS_WITH_LOGITS = frozenset({"kd", "kd_ig", "kd_at", "kd_ig_at", "paper"})
+CONTROLS_WITH_MAPS = frozenset({"ig", "kd_ig", "ig_at", "kd_ig_at", "paper"})
+CONTROLS_WITH_FEATURES = frozenset({"at", "kd_at", "ig_at", "kd_ig_at"})
+_UNKNOWN_BLOCKS = "only a teacher mobilenet_v2 without input_size has blocks that match a student's"
 
 
 class Dataset(Frozen):
@@ -94,6 +86,11 @@ class Teacher(Frozen):
     logits: Literal["auto", "cached", "online"] = "auto"
     """cached: logits of every view are made once; online: computed in each step; auto: whichever costs less."""
 
+    @property
+    def has_known_blocks(self) -> bool:
+        """Whether its blocks can be compared with a student's: it is built as the students, and sees what they see."""
+        return self.architecture == "mobilenet_v2" and self.input_size is None
+
 
 class Student(Frozen):
     """The small network that is searched for."""
@@ -135,85 +132,6 @@ class Training(Frozen):
     """float32, bfloat16, float16, or auto: bfloat16 on a GPU that has it, float32 elsewhere."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Trial n trains with seed + n: initial weights, order, views and overlays."""
-
-
-def within(low: float, high: float, *, above: bool = False) -> AfterValidator:
-    """Validator: every value that a setting can take lies from `low` (above it, if `above`) to `high`."""
-
-    def check(setting: Any) -> Any:
-        values = setting.corners() if isinstance(setting, FloatRange | IntRange | Choices) else (setting,)
-        for value in values:
-            if value < low or value > high or (above and value == low):
-                span = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-                raise ValueError(f"{value} is out of range; it must be {span}")
-        return setting
-
-    return AfterValidator(check)
-
-
-def one_of(*words: str) -> AfterValidator:
-    """Validator: every word that a setting can take is one of these."""
-
-    def check(setting: str | WordChoices) -> str | WordChoices:
-        for given in setting.choices if isinstance(setting, WordChoices) else (setting,):
-            if given not in words:
-                close = difflib.get_close_matches(given, words, n=1)
-                meant = f" (did you mean {close[0]}?)" if close else ""
-                raise ValueError(f"{given!r} is not one of {', '.join(words)}{meant}")
-        return setting
-
-    return AfterValidator(check)
-
-
-class Hyperparameters(Frozen):
-    """A plain value is fixed; a mapping with a type is searched."""
-
-    temperature: Annotated[FloatSetting, within(0, 100, above=True)]
-    """Softens both softmaxes of the distillation term."""
-    alpha: Annotated[FloatSetting, within(0, 1)]
-    """Weight of the distillation term; 1 - alpha weights cross-entropy."""
-    overlay_probability: Annotated[FloatSetting, within(0, 1)]
-    """Share of the training samples that get an overlay."""
-    overlay_strength: Annotated[FloatSetting, within(0, 1)]
-    """0 leaves the image alone, 1 shows nothing but the map."""
-    learning_rate: Annotated[FloatSetting, within(0, 100, above=True)]
-    """Peak learning rate."""
-    weight_decay: Annotated[FloatSetting, within(0, 1)] = 5.0e-4
-    """L2 penalty (sgd, adam) or decoupled decay (adamw)."""
-    batch_size: Annotated[IntSetting, within(2, 65536)] = 128
-    """Images in a step."""
-    layers_removed: Annotated[IntSetting, within(0, 17)] = 5
-    """Blocks cut from the end of MobileNet-V2; 5 of the full-width one is the paper's 4.1x student."""
-    width: Annotated[FloatSetting, within(0.1, 4)] = 1.0
-    """Channel multiplier."""
-    objective: Annotated[WordSetting, one_of(*OBJECTIVES)] = "kd"
-    """The distillation term: kd, dkd, logit_standardization, dist or r2kd."""
-    dkd_beta: Annotated[FloatSetting, within(0, 100)] = 2.0
-    """dkd alone: weight of the order among the wrong classes."""
-    overlay_mode: Annotated[WordSetting, one_of("blend", "multiply", "background")] = "blend"
-    """blend: image and map mixed; multiply: dark where the map is low; background: there faded to the mean colour."""
-    alignment: Annotated[WordSetting, one_of(*ALIGNMENTS)] = "aligned"
-    """Whose map and logits an image gets; anything but aligned is a negative control."""
-    ema_decay: Annotated[FloatSetting, within(0, 0.99999)] = 0.0
-    """Per step; the student is the running average of the weights; 0: it is the last weights."""
-    label_smoothing: Annotated[FloatSetting, within(0, 1)] = 0.0
-    """Share of a label that is spread over all classes, in the cross-entropy term."""
-    cutout: Annotated[IntSetting, within(0, 1024)] = 0
-    """Side, in pixels, of a square that is cut out of the student's view; 0 cuts out nothing."""
-    flip: Annotated[WordSetting, one_of("random", "alternating")] = "random"
-    """With horizontal_flip: by chance, or each image in every second epoch."""
-    decay: Annotated[WordSetting, one_of("all", "weights")] = "all"
-    """What weight_decay acts on; weights leaves out batch normalisation and biases."""
-
-    def searched(self) -> dict[str, Range]:
-        """The settings that are ranges, by name, in the order of this class."""
-        settings = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: s for name, s in settings.items() if isinstance(s, Range)}
-
-    def fixed(self) -> dict[str, Value]:
-        """The settings that are plain values, by name."""
-        settings = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: s for name, s in settings.items() if not isinstance(s, Range)}
 
 
 class Limits(Frozen):
@@ -338,7 +256,7 @@ class Study(Frozen):
     n_trials: int = Field(default=100, ge=1, le=1_000_000)
     """A total of COMPLETE plus PRUNED trials, over all launches and hosts, controls included."""
     controls: tuple[ControlName, ...] = Field(default=("student", "kd", "ig", "kd_ig"), validate_default=True)
-    """Fixed trials (student, kd, ig, kd_ig, paper) that run first, are never pruned and count in n_trials."""
+    """Fixed trials (student, kd, ig, at, their combinations, paper): first, never pruned, counted in n_trials."""
     max_retries: int = Field(default=3, ge=0)
     """Attempts in a row that ended without one more finished epoch, before the trial fails."""
     max_failures: int = Field(default=5, ge=1)
@@ -346,12 +264,33 @@ class Study(Frozen):
     provenance: Provenance | None = None
     """Written by export."""
 
+    @field_validator("hyperparameters")
+    @classmethod
+    def _teacher_has_the_blocks(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
+        teacher = info.data.get("teacher")
+        weights = ("attention_weight", "hint_weight", "teacher_tail_weight")
+        needing = [key for key in weights if settings.highest(key) > 0]
+        if "teacher_prefix" in settings.words("init"):
+            needing.append("init: teacher_prefix")
+            widths = settings.width.corners() if isinstance(settings.width, Range) else (settings.width,)
+            if teacher is not None and set(widths) != {teacher.width}:
+                raise ValueError(
+                    f"init: teacher_prefix needs students as wide as the teacher; write width: {teacher.width}, "
+                    "or init: random"
+                )
+        if needing and teacher is not None and not teacher.has_known_blocks:
+            raise ValueError(f"{', '.join(needing)}: {_UNKNOWN_BLOCKS}; take the built-in one, or leave it out")
+        return settings
+
     @field_validator("controls")
     @classmethod
     def _controls_fit(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if len(set(controls)) < len(controls):
             raise ValueError(f"{', '.join(controls)}: one is there twice; write each once")
-        n_trials = info.data.get("n_trials")
+        n_trials, teacher = info.data.get("n_trials"), info.data.get("teacher")
+        attending = [name for name in controls if name in CONTROLS_WITH_FEATURES]
+        if attending and teacher is not None and not teacher.has_known_blocks:
+            raise ValueError(f"{', '.join(attending)}: {_UNKNOWN_BLOCKS}; take the built-in one, or leave them out")
         if n_trials is not None and len(controls) > n_trials:
             raise ValueError(
                 f"{len(controls)} controls do not fit into n_trials {n_trials}; raise n_trials or drop controls"

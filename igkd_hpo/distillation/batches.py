@@ -109,6 +109,13 @@ def _parities(seed: int, n_images: int) -> Tensor:
     return torch.randint(2, (n_images,), generator=torch.Generator().manual_seed(fixed_seed(seed, _PARITIES)))
 
 
+def raw_maps(data: TrainingData, batch: Batch, padding: int) -> Tensor:
+    """Return the maps of a batch in its views as they were made, float32 (B, H, W); the data must have maps."""
+    assert data.maps is not None, "the training checks that they are there where they are wanted"
+    maps = data.maps[batch.rows].float()
+    return apply_views(maps[:, None], batch.views, padding)[:, 0] if data.maps_follow_views else maps
+
+
 def make_batch(data: TrainingData, plan: EpochPlan, step: int, memory_format: torch.memory_format) -> Batch:
     """Gather one step's samples; images and maps go through the same views, and only the student's change further."""
     rows = plan.rows[step]

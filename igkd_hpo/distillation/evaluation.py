@@ -21,13 +21,24 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
+def padded_batches(x: Tensor, batch_size: int) -> Iterator[tuple[Tensor, int]]:
+    """Cut (N, 3, H, W) into batches of exactly `batch_size`, each with how many of its rows are from `x`.
+
+    The last batch is filled up with zeros, so that a row's results do not depend on N: kernels may sum in another order
+    when the batch has another size. The memory format is fixed for the same reason; channels last is the fast one.
+    """
+    for chunk in torch.split(x, batch_size):
+        missing = batch_size - len(chunk)
+        whole = torch.cat([chunk, chunk.new_zeros(missing, *chunk.shape[1:])]) if missing else chunk
+        yield whole.contiguous(memory_format=torch.channels_last), len(chunk)
+
+
 def forward_in_batches(
     network: Network, x: Tensor, *, batch_size: int, on_batch: Callable[[], None] | None = None
 ) -> Tensor:
     """Return the float32 logits (N, K), on the network's device, in batches of exactly `batch_size`.
 
-    The last batch is filled up with zeros and cut, so that a row's numbers do not depend on N: kernels may sum in
-    another order when the batch has another size.
+    A row's numbers do not depend on N, see `padded_batches`.
 
     Args:
         network: in whatever mode; it is evaluated in evaluation mode.
@@ -38,13 +49,10 @@ def forward_in_batches(
     device = network.mean.device
     logits = []
     with evaluating(network):
-        for chunk in torch.split(x, batch_size):
+        for chunk, count in padded_batches(x, batch_size):
             moved = chunk.to(device)
             pixels = to_pixels(moved) if moved.dtype == torch.uint8 else moved
-            if len(chunk) < batch_size:
-                pixels = torch.cat([pixels, pixels.new_zeros(batch_size - len(chunk), *pixels.shape[1:])])
-            # The memory format is fixed too, for the same reason; channels last is the fast one everywhere.
-            logits.append(network(pixels.contiguous(memory_format=torch.channels_last))[: len(chunk)].float())
+            logits.append(network(pixels)[:count].float())
             if on_batch is not None:
                 on_batch()
     return torch.cat(logits)

@@ -17,6 +17,11 @@ class Recipe:
     alpha: float  # share of the distillation term, 0 to 1
     objective: str  # the distillation term, one of `objectives`
     dkd_beta: float  # of the objective dkd, 0 or above
+    attention_weight: float  # this weight and the next three are of the terms that are added; 0 leaves a term out
+    attention_depths: str  # middle, last or stages
+    hint_weight: float
+    teacher_tail_weight: float
+    attribution_weight: float
     overlay_probability: float  # share of the samples that get an overlay, 0 to 1
     overlay_strength: float  # share of the map in an overlay, 0 to 1
     crop_padding: int  # pixels
@@ -31,3 +36,18 @@ class Recipe:
     cutout: int = 0  # side of the square that is cut out of the student's view, in pixels
     flip: str = "random"  # random or alternating
     decay: str = "all"  # all, or weights: no weight decay on batch normalisation and biases
+
+    @property
+    def uses_logits(self) -> bool:
+        """Whether the loss needs the teacher's logits."""
+        return self.alpha > 0 or self.teacher_tail_weight > 0
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether the loss needs what the teacher's blocks give."""
+        return self.attention_weight > 0 or self.hint_weight > 0 or self.teacher_tail_weight > 0
+
+    @property
+    def uses_maps(self) -> bool:
+        """Whether the student's images or its loss need attribution maps."""
+        return self.overlay_probability > 0 or self.attribution_weight > 0

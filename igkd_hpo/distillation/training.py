@@ -15,20 +15,25 @@ from igkd_hpo.distillation.alignment import ShuffledLogits, align_maps
 from igkd_hpo.distillation.batches import (
     LOGITS,
     MAPS,
+    Batch,
     EpochPlan,
     TrainingData,
     draw_plan,
     epoch_seed,
     fixed_seed,
     make_batch,
+    raw_maps,
 )
+from igkd_hpo.distillation.blocks import Features
 from igkd_hpo.distillation.evaluation import forward_in_batches
+from igkd_hpo.distillation.features import FeatureTerms
 from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.objectives import make_objective
 from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import Teaching
+from igkd_hpo.distillation.terms.attribution_matching import attribution_matching
 from igkd_hpo.errors import UsageError
 
 _VALIDATION_BATCH = 512  # images; large enough to fill a device, small enough for any
@@ -101,34 +106,37 @@ class Training:
         *,
         device: torch.device,
         teaching: Teaching | None,
+        teacher: Network | None = None,
     ) -> None:
         """Move the network and the data to the device, where they are not there yet.
 
         Args:
             network: initialised by the caller; trained in place; with `ema_decay`, a copy of it holds the average.
-            data: needs maps where `recipe.overlay_probability` is above 0; they are not touched where it is 0.
-            teaching: may be None where `recipe.alpha` is 0.
+            data: needs maps where `recipe.uses_maps`; they are not touched elsewhere.
+            teaching: may be None where not `recipe.uses_logits`, or where `teacher` is there to give logits too.
+            teacher: needed where `recipe.uses_features`: frozen, in evaluation mode, a MobileNet-V2 as the student is.
 
         Raises:
             ValueError: data that do not fit each other or the recipe.
         """
-        self._check(data, recipe, teaching)
+        self._check(data, recipe, teaching, teacher)
         self._trained = network.to(device)
         self.recipe = recipe
         self.device = device
-        self.teaching = self._aligned(teaching, data) if teaching is not None and recipe.alpha > 0 else None
+        self.teaching = self._aligned(teaching, data) if teaching is not None and recipe.uses_logits else None
         self.completed_epochs = 0
         self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
         self.data = self._on_device(data)
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self._trained.to(memory_format=self._memory_format)
         self._objective = make_objective(recipe.objective, dkd_beta=recipe.dkd_beta)
+        learned = nn.ModuleList([self._trained])
+        self.features: FeatureTerms | None = None
+        if recipe.uses_features and teacher is not None:
+            self.features = FeatureTerms(self._trained, teacher.to(device), recipe)
+            learned.append(self.features.adapter)
         self.optimizer = make_optimizer(
-            decay_groups(self._trained, recipe.decay),
-            recipe.optimizer,
-            recipe.learning_rate,
-            recipe.weight_decay,
-            device,
+            decay_groups(learned, recipe.decay), recipe.optimizer, recipe.learning_rate, recipe.weight_decay, device
         )
         steps = math.ceil(len(data.images) / recipe.batch_size)
         _forget_within(steps, self._trained)
@@ -157,7 +165,7 @@ class Training:
 
     def _on_device(self, data: TrainingData) -> TrainingData:
         maps, follow = None, True
-        if data.maps is not None and self.recipe.overlay_probability > 0:
+        if data.maps is not None and self.recipe.uses_maps:
             maps, follow = align_maps(
                 data.maps.to(self.device),
                 self.recipe.alignment,
@@ -175,7 +183,7 @@ class Training:
         )
 
     @staticmethod
-    def _check(data: TrainingData, recipe: Recipe, teaching: Teaching | None) -> None:
+    def _check(data: TrainingData, recipe: Recipe, teaching: Teaching | None, teacher: Network | None) -> None:
         n_images = len(data.images)
         if recipe.batch_size < 2 or n_images < 2:
             raise ValueError(
@@ -186,12 +194,14 @@ class Training:
             raise ValueError("there are no validation images; set some aside, validation is part of every epoch")
         if recipe.epochs < 1:
             raise ValueError(f"epochs is {recipe.epochs}; it must be 1 or more")
-        if recipe.alpha > 0 and teaching is None:
+        if recipe.uses_features and teacher is None:
+            raise ValueError("a term on features has a weight above 0, which needs the teacher; give it, or weight 0")
+        if recipe.uses_logits and teaching is None and not (recipe.uses_features and recipe.alignment == "aligned"):
             raise ValueError(f"alpha is {recipe.alpha}, which needs a teacher's logits; give them, or alpha 0")
-        if recipe.overlay_probability > 0 and data.maps is None:
+        if recipe.uses_maps and data.maps is None:
             raise ValueError(
-                f"overlay_probability is {recipe.overlay_probability}, which needs attribution maps; "
-                "give them, or probability 0"
+                f"overlay_probability is {recipe.overlay_probability}, attribution_weight {recipe.attribution_weight}, "
+                "which needs attribution maps; give them, or 0 for both"
             )
         if recipe.cutout > min(data.images.shape[2:]):
             raise ValueError(
@@ -243,21 +253,31 @@ class Training:
 
     def _train_step(self, plan: EpochPlan, step: int) -> Tensor:
         batch = make_batch(self.data, plan, step, self._memory_format)
-        teacher_logits = None
-        if self.teaching is not None:
-            teacher_logits = self.teaching.logits(batch.rows, batch.views, batch.pixels)
-        dtype = getattr(torch, self.recipe.precision)
+        recipe = self.recipe
+        teacher_features, teacher_logits = self._ask_teacher(batch)
+        seen = batch.overlaid.detach().requires_grad_(recipe.attribution_weight > 0)
+        student_features: Features = {}
+        dtype = getattr(torch, recipe.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            student_logits = self._trained(batch.overlaid)
+            if self.features is None:
+                student_logits = self._trained(seen)
+            else:
+                student_features, student_logits = self.features.ask_student(seen)
         loss = distillation_loss(
             student_logits,
             teacher_logits,
             batch.labels,
-            temperature=self.recipe.temperature,
-            alpha=self.recipe.alpha,
+            temperature=recipe.temperature,
+            alpha=recipe.alpha,
             objective=self._objective,
-            label_smoothing=self.recipe.label_smoothing,
+            label_smoothing=recipe.label_smoothing,
         )
+        if self.features is not None:
+            loss = loss + self.features.loss(student_features, teacher_features, teacher_logits, batch.labels)
+        if recipe.attribution_weight > 0:
+            maps = raw_maps(self.data, batch, plan.padding)
+            matching = attribution_matching(self._trained, seen, student_logits, batch.labels, maps)
+            loss = loss + recipe.attribution_weight * matching
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
@@ -266,6 +286,16 @@ class Training:
             self._averaged.update_parameters(self._trained)
         self.schedule.step()
         return loss.detach()
+
+    def _ask_teacher(self, batch: Batch) -> tuple[Features, Tensor | None]:
+        features: Features = {}
+        logits = None
+        if self.features is not None:
+            wanted = self.recipe.uses_logits and self.teaching is None
+            features, logits = self.features.ask_teacher(batch.pixels, logits=wanted)
+        if self.teaching is not None:
+            logits = self.teaching.logits(batch.rows, batch.views, batch.pixels)
+        return features, logits
 
     def _count_step(self) -> None:
         self.steps_done += 1
@@ -282,6 +312,7 @@ class Training:
         state = {
             "completed_epochs": self.completed_epochs,
             "body": self._trained.body.state_dict(),
+            "adapter": self.features.adapter.state_dict() if self.features is not None else {},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -293,6 +324,8 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of a training with the same network, data and recipe."""
         self._trained.body.load_state_dict(state["body"])
+        if self.features is not None:
+            self.features.adapter.load_state_dict(state["adapter"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _GREY, _BLUE = "#222222", "#a8a8a8", "#1f5fb4"
-_CONTROL_COLOURS = {"student": "#d1495b", "kd": "#edae49", "ig": "#30963f", "kd_ig": "#7b4fa3", "paper": "#00798c"}
+_CONTROL_COLOURS = {
+    "student": "#d1495b", "kd": "#edae49", "ig": "#30963f", "kd_ig": "#7b4fa3", "paper": "#00798c",
+    "at": "#8c564b", "kd_at": "#b8860b", "ig_at": "#17a2a2", "kd_ig_at": "#c2185b",
+}  # fmt: skip
 _MAX_COLUMNS = 8
 
 

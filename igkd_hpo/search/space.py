@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, Value, WordChoices
-from igkd_hpo.config.study import Hyperparameters
 
 
 def distributions(hyperparameters: Hyperparameters) -> dict[str, BaseDistribution]:

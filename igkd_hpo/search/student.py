@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number, Value
-from igkd_hpo.config.study import Hyperparameters, Limits, Study
+from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.models import count_parameters, mobilenet_v2
 from igkd_hpo.search.controls import make_control

@@ -7,8 +7,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
+from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import Hyperparameters
 from igkd_hpo.search.sampler import make_sampler
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.study import SearchStudy

@@ -10,6 +10,7 @@ from igkd_hpo.assets.study_assets import Assets
 from igkd_hpo.assets.teacher_network import normalization
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Execution, Study
+from igkd_hpo.distillation.blocks import copy_prefix
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
@@ -45,12 +46,15 @@ def make_execution(study: Study, device: torch.device) -> Execution:
 
 
 def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets, *, seed: int) -> Network:
-    """A student with fresh weights, drawn from `seed`."""
+    """A student with fresh weights, drawn from `seed`, but for those that `init` takes from the teacher."""
     mean, std = normalization(study.student, (assets.dataset.mean, assets.dataset.std))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = make_body(hyperparameters, assets.dataset.num_classes)
-    return Network(body, mean, std)
+    student = Network(body, mean, std)
+    if hyperparameters["init"] == "teacher_prefix":
+        copy_prefix(student, assets.teacher.network)
+    return student
 
 
 def make_trial(
@@ -82,6 +86,11 @@ def make_trial(
         alpha=float(hyperparameters["alpha"]),
         objective=str(hyperparameters["objective"]),
         dkd_beta=float(hyperparameters["dkd_beta"]),
+        attention_weight=float(hyperparameters["attention_weight"]),
+        attention_depths=str(hyperparameters["attention_depths"]),
+        hint_weight=float(hyperparameters["hint_weight"]),
+        teacher_tail_weight=float(hyperparameters["teacher_tail_weight"]),
+        attribution_weight=float(hyperparameters["attribution_weight"]),
         overlay_probability=float(hyperparameters["overlay_probability"]),
         overlay_strength=float(hyperparameters["overlay_strength"]),
         crop_padding=study.augmentation.crop_padding,
@@ -97,8 +106,17 @@ def make_trial(
         flip=str(hyperparameters["flip"]),
         decay=str(hyperparameters["decay"]),
     )
-    teaching = assets.teaching(device) if recipe.alpha > 0 else None
-    training = Training(student, assets.training_data(device), recipe, device=device, teaching=teaching)
+    teacher = assets.teacher.network if recipe.uses_features else None
+    # Where logits are not in a table, a teacher that runs for its features gives them in the same run.
+    apart = recipe.uses_logits and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
+    training = Training(
+        student,
+        assets.training_data(device),
+        recipe,
+        device=device,
+        teaching=assets.teaching(device) if apart else None,
+        teacher=teacher,
+    )
     return Trial(training=training, execution=execution)
 
 

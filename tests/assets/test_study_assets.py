@@ -136,6 +136,7 @@ NO_TEACHING = {"alpha": 0.0}
         (NO_TEACHING, ["kd"], True, True),
         ({**NO_OVERLAY, **NO_TEACHING}, ["paper"], True, True),
         ({**NO_OVERLAY, **NO_TEACHING}, ["student"], False, False),
+        ({**NO_OVERLAY, **NO_TEACHING, "attribution_weight": 1.0}, [], True, False),
     ],
 )
 def test_only_what_a_trial_can_use_is_wanted(settings, store, progress, hyperparameters, controls, maps, table):

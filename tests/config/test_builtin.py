@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from igkd_hpo.config.builtin import DEFAULT, builtin_folder, builtin_studies
+from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import Hyperparameters, Study
+from igkd_hpo.config.study import Study
 
 
 def builtin(name: str) -> Study:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
+from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.space import Choices, FloatRange, Frozen, IntRange
 from igkd_hpo.config.study import (
@@ -12,7 +13,6 @@ from igkd_hpo.config.study import (
     Augmentation,
     Dataset,
     HyperbandPruner,
-    Hyperparameters,
     Limits,
     MedianPruner,
     PercentilePruner,

@@ -124,7 +124,7 @@ def faults_of(text: str) -> str:
         ("[student, kd, ig, kd_ig]", "[student, kd, student]",
          "controls: student, kd, student: one is there twice; write each once"),
         ("[student, kd, ig, kd_ig]", "[student, igg]",
-         'controls[1]: "igg" is not one of student, kd, ig, kd_ig, paper (did you mean ig?)'),
+         'controls[1]: "igg" is not one of student, kd, ig, kd_ig, at, kd_at, ig_at, kd_ig_at, paper (did you mean ig?)'),  # noqa: E501
         ("n_trials: 24", "n_trials: 3",
          "controls: 4 controls do not fit into n_trials 3; raise n_trials or drop controls"),
         ("name: digits\n  validation", "name: digits\n  root: here\n  validation",
@@ -133,6 +133,14 @@ def faults_of(text: str) -> str:
          "dataset.image_size: 16 is for folder datasets; digits keeps its own size; remove image_size"),
         ("name: digits\n  validation", "name: folder\n  validation",
          "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*"),
+        ("  width: 0.5\n", "  width: 0.5\n  objective: kdd\n",
+         """hyperparameters.objective: 'kdd' is not one of kd, dkd, \
+logit_standardization, dist, r2kd (did you mean kd?)"""),
+        ("  width: 0.5\n", "  width: 0.25\n  init: teacher_prefix\n", "hyperparameters: init: teacher_prefix needs \
+students as wide as the teacher; write width: 0.5, or init: random"),
+        ("  width: 0.5\n", "  width: {type: float, low: 0.5, high: 1.0}\n  init: {type: categorical, \
+choices: [random, teacher_prefix]}\n", "hyperparameters: init: teacher_prefix needs \
+students as wide as the teacher; write width: 0.5, or init: random"),
     ],
 )  # fmt: skip
 def test_each_fault_is_named_with_its_place_and_remedy(old: str, new: str, message: str) -> None:
@@ -221,6 +229,30 @@ def test_the_order_of_searched_and_fixed_names_is_the_order_of_the_format() -> N
         "layers_removed": 5,
         "width": 0.5,
     }
+
+
+BLOCKS = "only a teacher mobilenet_v2 without input_size has blocks that match a student's; take the built-in one, or"
+
+
+@pytest.mark.parametrize("teacher", ["{architecture: resnet18}", "{architecture: mobilenet_v2, input_size: 16}"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("attention_weight: {type: float, low: 0.0, high: 1.0}", f"attention_weight: {BLOCKS} leave it out"),
+        ("hint_weight: 1.0\n  teacher_tail_weight: 0.1", f"hint_weight, teacher_tail_weight: {BLOCKS} leave it out"),
+        ("width: 1.0\n  init: teacher_prefix", f"init: teacher_prefix: {BLOCKS} leave it out"),
+    ],
+)
+def test_a_teacher_without_known_blocks_cannot_serve_terms_on_features(
+    teacher: str, settings: str, message: str
+) -> None:
+    (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
+    text = DIGITS.replace(own, f"teacher: {teacher}").replace("  width: 0.5\n", f"  {settings}\n")
+    assert faults_of(text) == f"study.yaml: hyperparameters: {message}"
+    plain = text.replace(settings, "attribution_weight: 1.0\n  objective: dist")
+    assert parse_study(plain, source="-").hyperparameters.highest("attribution_weight") == 1
+    attending = plain.replace("[student, kd, ig, kd_ig]", "[student, at, kd_ig_at]")
+    assert faults_of(attending) == f"study.yaml: controls: at, kd_ig_at: {BLOCKS} leave them out"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from igkd_hpo.config.hyperparameters import one_of
 from igkd_hpo.config.space import Choices, FloatRange, Frozen, IntRange, WordChoices, WordSetting, shown
-from igkd_hpo.config.study import one_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from igkd_hpo.config.study import ControlName, Hyperparameters, Sampler
+from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.study import ControlName, Sampler
 from igkd_hpo.search.controls import make_control
 from igkd_hpo.search.sampler import make_sampler
 from igkd_hpo.search.space import as_setting, distributions
@@ -62,16 +63,22 @@ def test_samplers_repeat_themselves_and_nobody_else(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "defined"),
     [
-        ("student", {"alpha": 0.0, "temperature": 2.0, "overlay_probability": 0.0, "overlay_strength": 0.5}),
-        ("kd", {"alpha": 0.9, "temperature": 4.0, "overlay_probability": 0.0, "overlay_strength": 0.5}),
-        ("ig", {"alpha": 0.0, "temperature": 2.0, "overlay_probability": 0.1, "overlay_strength": 0.5}),
-        ("kd_ig", {"alpha": 0.9, "temperature": 4.0, "overlay_probability": 0.1, "overlay_strength": 0.5}),
-        ("paper", {"alpha": 0.01, "temperature": 2.5, "overlay_probability": 0.1, "overlay_strength": 0.5}),
+        ("student", (0.0, 2.0, 0.0, 0.0)),
+        ("kd", (0.9, 4.0, 0.0, 0.0)),
+        ("ig", (0.0, 2.0, 0.1, 0.0)),
+        ("kd_ig", (0.9, 4.0, 0.1, 0.0)),
+        ("at", (0.0, 2.0, 0.0, 16.0)),
+        ("kd_at", (0.9, 4.0, 0.0, 16.0)),
+        ("ig_at", (0.0, 2.0, 0.1, 16.0)),
+        ("kd_ig_at", (0.9, 4.0, 0.1, 16.0)),
+        ("paper", (0.01, 2.5, 0.1, 0.0)),
     ],
 )
-def test_controls(name: ControlName, expected: dict[str, float]) -> None:
+def test_controls(name: ControlName, defined: tuple[float, ...]) -> None:
+    keys = ("alpha", "temperature", "overlay_probability", "attention_weight")
+    expected = dict(zip(keys, defined, strict=True)) | {"overlay_strength": 0.5}
     hyperparameters = Hyperparameters.model_validate(
         FIXED
         | {
@@ -101,3 +108,21 @@ def test_controls(name: ControlName, expected: dict[str, float]) -> None:
         "learning_rate": pytest.approx(0.1),
         "width": 0.5,
     }
+
+
+def test_a_control_leaves_out_what_it_is_not_named_for() -> None:
+    """Whatever else a study searches, plain training is plain training."""
+    weight = {"type": "float", "low": 0.0, "high": 8.0}
+    searched = FIXED | {
+        "objective": {"type": "categorical", "choices": ("dist", "r2kd")},
+        "attention_weight": weight,
+        "attention_depths": "stages",
+        "hint_weight": weight,
+        "teacher_tail_weight": weight,
+        "attribution_weight": weight,
+        "init": {"type": "categorical", "choices": ("teacher_prefix", "random")},
+    }
+    control = make_control("kd", Hyperparameters.model_validate(searched))
+    plain = make_control("kd", Hyperparameters.model_validate(FIXED))
+    assert control.hyperparameters == plain.hyperparameters
+    assert control.params["objective"] == "dist", "the sampler never sees a word outside its space"

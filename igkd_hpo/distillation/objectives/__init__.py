@@ -1,6 +1,7 @@
 """The distillation terms that a study file's `objective` names: a file each.
 
-A new one is a file with a function of this form, a line in `make_objective`, and its word in `config/study.py`.
+A new one is a file with a function of this form, a line in `make_objective`, and its word in
+`config/hyperparameters.py`.
 """
 
 from functools import partial

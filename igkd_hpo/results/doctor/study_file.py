@@ -2,12 +2,20 @@
 
 from collections.abc import Iterator
 
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number, WordChoices, shown
+from igkd_hpo.config.space import shown
 from igkd_hpo.config.study import Study
 from igkd_hpo.results.doctor.check import Check, ok, warning
 
 _GROUP = "study"
-Setting = Number | FloatRange | IntRange | Choices
+# A setting, and the weights of which one must be above 0 for it to matter.
+_NEEDS = {
+    "temperature": ("alpha", "teacher_tail_weight"),
+    "objective": ("alpha",),
+    "dkd_beta": ("alpha",),
+    "attention_depths": ("attention_weight",),
+    "overlay_strength": ("overlay_probability",),
+    "overlay_probability": ("overlay_strength",),
+}
 
 
 def check_study_file(study: Study) -> list[Check]:
@@ -33,15 +41,12 @@ def _check(name: str, fine: str, problems: list[tuple[str, str]]) -> Check:
 def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
     settings = study.hyperparameters
     searched = settings.searched()
-    for name, other in (
-        ("temperature", "alpha"),
-        ("objective", "alpha"),
-        ("overlay_strength", "overlay_probability"),
-        ("overlay_probability", "overlay_strength"),
-    ):
-        if name in searched and _highest(getattr(settings, other)) == 0:
-            yield f"{name} is searched while {other} is always 0", f"fix {name}, or let {other} be above 0"
-    if "dkd_beta" in searched and "dkd" not in _words(settings.objective):
+    for name, others in _NEEDS.items():
+        if name in searched and all(settings.highest(other) == 0 for other in others):
+            weights = " and ".join(others)
+            verb = "is" if len(others) == 1 else "are"
+            yield f"{name} is searched while {weights} {verb} always 0", f"fix {name}, or let {others[0]} be above 0"
+    if "dkd_beta" in searched and "dkd" not in settings.words("objective"):
         yield "dkd_beta is searched while objective is never dkd", "fix dkd_beta, or let objective be dkd"
     for name, setting in searched.items():
         if len(set(setting.corners())) == 1:
@@ -49,10 +54,6 @@ def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
                 f"{name} is searched in a range of one value",
                 f"write {name}: {shown(setting.corners()[0])}, or widen it",
             )
-
-
-def _words(setting: str | WordChoices) -> tuple[str, ...]:
-    return setting.choices if isinstance(setting, WordChoices) else (setting,)
 
 
 def _idle_pruner(study: Study) -> Iterator[tuple[str, str]]:
@@ -70,7 +71,3 @@ def _no_trials_left(study: Study) -> Iterator[tuple[str, str]]:
             f"the {len(study.controls)} controls take all of n_trials {study.n_trials}: nothing is searched",
             "raise n_trials",
         )
-
-
-def _highest(setting: Setting) -> Number:
-    return max(setting.corners()) if isinstance(setting, FloatRange | IntRange | Choices) else setting

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igkd_hpo.config.study import OBJECTIVES
+from igkd_hpo.config.hyperparameters import OBJECTIVES
 from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.objectives import make_objective
 

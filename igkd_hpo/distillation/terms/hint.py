@@ -1,0 +1,18 @@
+"""Hints: the student's last block is to give what the teacher's block of that number gives."""
+
+from torch import Tensor
+
+
+def hint(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+    """Return the squared error over the teacher's squares: 0 where they are equal, 1 where the student's are all 0.
+
+    Others take the mean squared error itself, whose size depends on the network.
+
+    Args:
+        student_feature: (B, C, H, W), brought to the teacher's channels where the widths differ.
+        teacher_feature: (B, C, H, W).
+
+    Source: Romero et al. 2015, arXiv 1412.6550, equation 3; at the cut, as in Spirit Distillation, arXiv 2103.13733.
+    """
+    size = teacher_feature.square().mean()
+    return (student_feature - teacher_feature).square().mean() / size.clamp_min(1e-12)

@@ -1,0 +1,24 @@
+"""The teacher's tail: the rest of the teacher is to answer rightly when it is fed by the student."""
+
+from torch import Tensor
+
+from igkd_hpo.distillation.blocks import logits_from
+from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.objectives.kd import kd
+
+
+def teacher_tail(
+    feature: Tensor, block: int, teacher: Network, teacher_logits: Tensor, targets: Tensor, *, temperature: float
+) -> Tensor:
+    """Return `kd` between what the teacher's blocks after `block` make of the student's feature, and its own logits.
+
+    The teacher is frozen and in evaluation mode; gradients go through it to the student, which is thus asked for what
+    the teacher needs at that place, not for the teacher's numbers. It costs a part of a teacher's forward and backward
+    in each step, and nothing in use.
+
+    Args:
+        feature: (B, C, H, W), what the student's block of that number gives, in the teacher's channels.
+
+    Source: Spirit Distillation, arXiv 2103.13733, where the teacher's head is put on the student's front.
+    """
+    return kd(logits_from(teacher, feature, block), teacher_logits, targets, temperature=temperature)
