@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from igkd_hpo.distillation.augmentation import n_views
-from igkd_hpo.distillation.batches import Batch, EpochPlan, TrainingData, draw_plan, make_batch
+from igkd_hpo.distillation.batches import Batch, EpochPlan, TrainingData, draw_plan, make_batch, raw_maps
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps
 from igkd_hpo.distillation.recipe import Recipe
@@ -252,3 +252,22 @@ def test_alternating_flips_mirror_each_image_in_every_second_epoch(recipe: Calla
     assert not torch.equal(
         torch.zeros(70, dtype=torch.bool).scatter(0, other.rows[0], other.views.flip[0]), mirrored[0]
     )
+
+
+def test_maps_as_they_were_made_follow_their_image_too(coded: TrainingData, plan: EpochPlan) -> None:
+    """For attribution matching: no exponent, no stretching; where each map is its image's red, they stay alike."""
+    as_maps = replace(coded, maps=coded.images[:, 0].half())
+    batch = make_batch(as_maps, plan, 1, torch.channels_last)
+    torch.testing.assert_close(raw_maps(as_maps, batch, PADDING), batch.pixels[:, 0] * 255)
+    fixed = replace(as_maps, maps_follow_views=False)
+    assert torch.equal(raw_maps(fixed, batch, PADDING), coded.images[batch.rows, 0].float())
+
+
+def test_maps_are_kept_for_attribution_matching_without_overlays(
+    coded: TrainingData, recipe: Callable[..., Recipe], tiny_network: Callable[[], Network]
+) -> None:
+    cpu = torch.device("cpu")
+    for weight in (0.0, 1.0):
+        used = recipe(overlay_probability=0.0, alpha=0.0, attribution_weight=weight)
+        training = Training(tiny_network(), coded, used, device=cpu, teaching=None)
+        assert (training.data.maps is not None) == (weight > 0)
