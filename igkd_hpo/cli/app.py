@@ -27,6 +27,8 @@ COMMANDS = (
     "best",
     "export",
     "train",
+    "verify",
+    "predict",
     "show",
     "dashboard",
 )

@@ -1,6 +1,5 @@
 """Every objective and every added term, from a study file through a trial to an exported file and its weights."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -89,9 +88,6 @@ def test_a_trial_with_it_runs_from_study_file_to_export(
     claim = leases.claim(Worker(name="worker-0", process=this_process()))
     assert isinstance(claim, Claim)
     trial = make_trial(study, claim.hyperparameters, assets, seed=claim.seed, device=CPU)
-    used = asdict(trial.training.recipe)
-    for key in used.keys() & claim.hyperparameters.keys():
-        assert used[key] == claim.hyperparameters[key], key
     assert leases.started(claim, this_process(), "cpu")
     (metrics,) = trial.training.epochs()
     leases.report(claim, epoch=1, accuracy=metrics.validation_accuracy)

@@ -30,10 +30,12 @@ def provenance(found: Confirmation) -> dict[str, object]:
         "arm": " = ".join(arm.names),
         "trial": arm.trial,
         "n_seeds": len(arm.seeds),
+        "seeds": list(arm.seeds),
         "test_accuracy": arm.test.mean.value,
         "test_interval": [arm.test.mean.low, arm.test.mean.high],
         "test_images": found.n_test_images,
         "validation_accuracy": arm.validation.mean.value,
+        "validation_accuracies": list(arm.validation.accuracies),
         "named": found.named,
         "equal": [found.arm(number).name for number in found.tie_set if number != found.chosen],
     }

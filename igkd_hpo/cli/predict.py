@@ -1,0 +1,33 @@
+"""`igkd-hpo predict`: what a bundle's network sees in images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igkd_hpo.cli.arguments import AsJson, print_json
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that export --bundle wrote.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the likeliest classes of images, as the exported network sees them.
+
+    Example: igkd-hpo predict flowers-bundle photo.jpg
+    """
+    from igkd_hpo.results.bundle.prediction import predict_images
+
+    predictions = predict_images(bundle, images)
+    if as_json:
+        print_json(
+            [
+                {"image": p.image, "classes": [{"name": name, "probability": share} for name, share in p.classes]}
+                for p in predictions
+            ]
+        )
+        return
+    for prediction in predictions:
+        shown = ", ".join(f"{name} {share:.1%}" for name, share in prediction.classes)
+        typer.echo(f"{prediction.image}: {shown}")

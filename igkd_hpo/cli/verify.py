@@ -1,0 +1,42 @@
+"""`igkd-hpo verify`: train a bundle's study once more and compare."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
+from igkd_hpo.cli.progress import make_progress
+from igkd_hpo.errors import ExitCode
+from igkd_hpo.settings import Settings
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that export --bundle wrote.")],
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the one that the bundle names.")] = None,
+    device: Device = "auto",
+    allow_import: AllowImport = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what is trained.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a bundle is whole, train its study once, and say whether the accuracy is what it claims.
+
+    Example: igkd-hpo verify flowers-bundle
+    """
+    from igkd_hpo.results.bundle.verification import verify_bundle
+
+    settings = Settings.resolve(allow_import=tuple(allow_import or ()))
+    with make_progress() as progress:
+        found = verify_bundle(bundle, settings, seed=seed, device=device, output=output, progress=progress)
+    expected = found.expected
+    if as_json:
+        print_json(asdict(found) | {"expected": expected.model_dump()})
+    else:
+        typer.echo(
+            f"{'verified' if found.inside else 'not verified'}: seed {found.seed} reached "
+            f"{found.validation_accuracy:.2%} on validation; {expected.low:.2%} to {expected.high:.2%} was expected"
+        )
+        typer.echo(f"  {expected.validation_accuracy:.2%} and {expected.basis}")
+    if not found.inside:
+        raise typer.Exit(ExitCode.FAILED)

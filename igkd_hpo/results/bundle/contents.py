@@ -1,0 +1,107 @@
+"""What a bundle holds, and the record in it that says what its files must be and what they were measured to do."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from igkd_hpo.config.space import Frozen
+from igkd_hpo.errors import DataError, UsageError
+
+STUDY = "best.yaml"
+WEIGHTS = "model.safetensors"
+ONNX = "model.onnx"
+INT8 = "model.int8.onnx"
+CARD = "MODEL_CARD.md"
+RECORD = "verify.json"
+
+
+class Figures(Frozen):
+    """What one ONNX file was measured to do, in onnxruntime on the CPU of the machine that made the bundle.
+
+    Accuracies and agreement are fractions, latencies milliseconds for one image on one thread.
+    """
+
+    validation_accuracy: float
+    test_agreement: float
+    """Share of the test images on which the answer is that of the float network in PyTorch; labels are not read."""
+    test_images: int
+    largest_logit_difference: float
+    """On those images."""
+    latency_ms: float
+    latency_ms_p95: float
+    bytes: int
+
+
+class Expected(Frozen):
+    """What training the bundle's study once more should give."""
+
+    validation_accuracy: float
+    """The mean of the runs, a fraction."""
+    runs: int
+    low: float
+    high: float
+    seed: int
+    """That `verify` trains with."""
+    basis: str
+    """Where low and high come from, in a sentence."""
+
+    def holds(self, accuracy: float) -> bool:
+        """Whether an accuracy is from low to high, both included, but for rounding."""
+        return self.low - 1e-9 <= accuracy <= self.high + 1e-9
+
+
+class Record(Frozen):
+    """verify.json: enough to see that nothing was changed, and to repeat what is claimed."""
+
+    format: Literal[1] = 1
+    study: str
+    trial: int
+    created: str
+    files: dict[str, str]
+    """SHA-256 of each of the other files, in hexadecimal."""
+    expected: Expected
+    opset: int
+    onnx: Figures
+    int8: Figures
+    versions: dict[str, str | None]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_record(bundle: Path) -> Record:
+    """The record of a bundle.
+
+    Raises:
+        UsageError: there is no bundle.
+        DataError: the record is damaged.
+    """
+    path = bundle / RECORD
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{bundle} is no bundle: it has no {RECORD}; `igkd-hpo export --bundle DIR` makes one"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; give the folder of a bundle") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path} is damaged ({where}: {first['msg']}); export the bundle again") from None
+
+
+def check_files(bundle: Path, record: Record, names: list[str] | None = None) -> None:
+    """Raise DataError where a file of the bundle (of these names, if given) is gone or is not what was written."""
+    for name in names or record.files:
+        try:
+            changed = record.files.get(name) != hash_file(bundle / name)
+        except OSError as error:
+            raise DataError(f"{bundle / name} cannot be read: {error.strerror}; export the bundle again") from error
+        if changed:
+            raise DataError(f"{bundle / name} was changed after it was exported; export the bundle again")

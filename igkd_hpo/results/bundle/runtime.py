@@ -1,0 +1,75 @@
+"""The student as onnxruntime runs it; no torch here, so that `predict` starts at once."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igkd_hpo.distillation.latency import Latency, measure_latency
+from igkd_hpo.errors import DataError, UsageError, first_line
+
+_BATCH = 256
+NEEDED_TO_RUN = ("onnxruntime",)
+NEEDED_TO_MAKE = ("onnx", "onnxruntime", "onnxscript", "safetensors")
+
+
+def require(packages: tuple[str, ...]) -> None:
+    """Raise UsageError when one of the packages, which only bundles need, is not installed."""
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise UsageError(
+            f"bundles need {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; "
+            "`pip install 'igkd-hpo[bundle]'` (in a checkout: `pip install '.[bundle]'`)"
+        )
+
+
+class OnnxStudent:
+    """A student in an ONNX file that a bundle holds: uint8 images (N, 3, H, W) in, logits (N, K) out.
+
+    One thread of the CPU, so that its latency is the same whatever else the machine has.
+
+    Attributes:
+        class_names: in the order of the logits.
+        image_size: height and width, in pixels.
+
+    Raises:
+        UsageError: onnxruntime is not installed.
+        DataError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require(NEEDED_TO_RUN)
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors; warnings about the machine are not the user's
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            described = self._session.get_modelmeta().custom_metadata_map
+            self.class_names: tuple[str, ...] = tuple(json.loads(described["classes"]))
+            height, width = json.loads(described["image_size"])
+        except Exception as error:  # onnxruntime's own errors have no common base
+            raise DataError(f"{path} cannot be used ({first_line(error)}); export the bundle again") from error
+        self.image_size: tuple[int, int] = (int(height), int(width))
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The logits (N, K) of uint8 RGB images (N, 3, H, W)."""
+        parts: list[Any] = [
+            self._session.run(["logits"], {"images": images[start : start + _BATCH]})[0]
+            for start in range(0, len(images), _BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def latency(self, image: NDArray[np.uint8]) -> Latency:
+        """Of one image (1, 3, H, W)."""
+        feed = {"images": np.ascontiguousarray(image)}
+        return measure_latency(lambda: self._session.run(["logits"], feed))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities of the rows of (N, K)."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

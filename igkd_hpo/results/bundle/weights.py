@@ -1,0 +1,50 @@
+"""The network that a bundle holds: the one that the trial trained, or the same training done once more."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.config.study import Study
+from igkd_hpo.results.best import BestTrial
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from igkd_hpo.assets.study_assets import Assets
+    from igkd_hpo.distillation.models import Network
+
+
+def trained_network(
+    study: SearchStudy, best: BestTrial, exported: Study, assets: "Assets", settings: Settings, progress: Progress
+) -> "tuple[Network, float, str]":
+    """The network in evaluation mode on the CPU, its validation accuracy (a fraction), and where it comes from."""
+    import torch
+
+    from igkd_hpo.search.checkpoint import checkpoint_mark, newest_checkpoint
+    from igkd_hpo.search.trial import make_student
+
+    hyperparameters = dict(best.hyperparameters)
+    network = make_student(study.config, hyperparameters, assets, seed=best.seed)
+    found = newest_checkpoint(
+        settings.paths.trial_checkpoints(study.name, best.number),
+        fingerprint=checkpoint_mark(
+            study.config, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256
+        ),
+        hyperparameters=hyperparameters,
+        seed=best.seed,
+    )
+    if found is not None and found.result is not None:
+        network.body.load_state_dict(found.weights)
+        return network.eval(), found.result, f"the checkpoint of trial {best.number}"
+
+    from igkd_hpo.results.train import train_student
+
+    progress.note(f"the checkpoint of trial {best.number} is not in {settings.paths.checkpoints}: it is trained again")
+    with tempfile.TemporaryDirectory() as folder:
+        again = train_student(
+            exported, settings, seed=None, device="auto", test=False, output=Path(folder), progress=progress
+        )
+        network.body.load_state_dict(torch.load(Path(folder, "student.pt"), map_location="cpu", weights_only=True))
+    where = f"the training of trial {best.number}, done again with the same seed"
+    return network.eval(), again.validation_accuracy, where
