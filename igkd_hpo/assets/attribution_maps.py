@@ -16,8 +16,10 @@ from igkd_hpo.distillation.evaluation import predict
 from igkd_hpo.distillation.models import to_pixels
 
 _SCHEMA = 1
-_BATCH_SIZE = 32  # images; each goes through the network at n_steps points at once
-_CHUNK = 16 * _BATCH_SIZE  # images between two marks of progress that survive a kill
+# Pixels that go through the network at once, with gradients: 64 or 256 points of 32x32. On a CPU, 4 images at 16 steps
+# took 0.19 s each and 0.7 GB, 16 images 0.35 s and 5.8 GB (MobileNet-V2 of full width, one core).
+_PIXELS_AT_ONCE = {"cpu": 1 << 16, "cuda": 1 << 18}
+_CHUNK = 512  # images between two marks of progress that survive a kill
 _WORST_MEDIAN = 0.3
 
 
@@ -81,17 +83,21 @@ def _attribute(
     network = teacher.network.to(device)
     if study.attribution.target == "prediction":
         labels = predict(network, images, device=device).argmax(dim=1)
-    parts = [
-        integrated_gradients(
-            network,
-            to_pixels(batch.to(device)),
-            targets.to(device),
-            baseline=torch.tensor(dataset.mean),
-            n_steps=study.attribution.n_steps,
-        )
-        for batch, targets in zip(torch.split(images, _BATCH_SIZE), torch.split(labels, _BATCH_SIZE), strict=True)
-    ]
-    return torch.cat([maps for maps, _ in parts]).float().cpu(), torch.cat([error for _, error in parts]).float().cpu()
+    maps, errors = integrated_gradients(
+        network,
+        to_pixels(images.to(device)),
+        labels.to(device),
+        baseline=torch.tensor(dataset.mean),
+        n_steps=study.attribution.n_steps,
+        points=points_at_once(study, dataset, device),
+    )
+    return maps.cpu(), errors.float().cpu()
+
+
+def points_at_once(study: Study, dataset: Dataset, device: torch.device) -> int:
+    """How many images of the size that the teacher sees go through it at once, with gradients."""
+    height, width = dataset.image_size
+    return max(1, _PIXELS_AT_ONCE[device.type] // max(height * width, (study.teacher.input_size or 0) ** 2))
 
 
 def completeness_warning(asset: Asset) -> str | None:

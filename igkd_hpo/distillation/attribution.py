@@ -9,13 +9,13 @@ from igkd_hpo.distillation.models import Network
 
 
 def integrated_gradients(
-    network: Network, pixels: Tensor, targets: Tensor, *, baseline: Tensor, n_steps: int
+    network: Network, pixels: Tensor, targets: Tensor, *, baseline: Tensor, n_steps: int, points: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the Integrated-Gradients maps of a batch, and how far each is from adding up as it should.
 
     The target's logit is integrated along the straight line from the baseline colour to the image, by Gauss-Legendre
-    quadrature; the map is the sum over colours of the attributions' absolute values. Memory and time grow with
-    B * n_steps: all points of the line go through the network at once.
+    quadrature; the map is the sum over colours of the attributions' absolute values. Memory grows with
+    `points`, time with B * n_steps.
 
     Args:
         network: in evaluation mode, on the device of `pixels`.
@@ -23,6 +23,7 @@ def integrated_gradients(
         targets: int64 (B,), the class whose logit is explained.
         baseline: (3,), a colour in [0, 1], such as the mean colour of the training images.
         n_steps: points on the line, 1 or more.
+        points: how many, of all lines, go through the network at once, 1 or more; None takes all B * n_steps.
 
     Returns:
         The maps, float32 (B, H, W), 0 or above, not normalised; and the completeness error (B,): |sum of attributions -
@@ -43,13 +44,20 @@ def integrated_gradients(
 
     colour = baseline.to(pixels)[None, :, None, None].expand(1, *pixels.shape[1:])
     pixels = pixels.detach().contiguous(memory_format=torch.channels_last)
-    attributions = IntegratedGradients(forward).attribute(
-        pixels, colour, target=targets, n_steps=n_steps, method="gausslegendre"
+    explain = IntegratedGradients(forward)
+    at_once = len(pixels) if points is None else max(1, points // n_steps)
+    attributions = torch.cat(
+        [
+            explain.attribute(
+                some, colour, target=labels, n_steps=n_steps, method="gausslegendre", internal_batch_size=points
+            )
+            for some, labels in zip(torch.split(pixels, at_once), torch.split(targets, at_once), strict=True)
+        ]
     )
     with torch.no_grad():
-        at_image = forward(pixels).gather(1, targets[:, None])[:, 0]
+        at_image = torch.cat([forward(some) for some in torch.split(pixels, points or len(pixels))])
         at_baseline = forward(colour)[0, targets]
-    difference = at_image - at_baseline
+    difference = at_image.gather(1, targets[:, None])[:, 0] - at_baseline
     residual = attributions.sum(dim=(1, 2, 3)) - difference
     completeness = residual.abs() / difference.abs().clamp_min(torch.finfo(torch.float32).eps)
     return attributions.abs().sum(dim=1).float(), completeness

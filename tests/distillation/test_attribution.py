@@ -44,6 +44,24 @@ def test_equals_captum_called_plainly(
     assert (maps - plain.abs().sum(1)).abs().max() <= 1e-4 * maps.max()
 
 
+@pytest.mark.parametrize("points", [1, 5, 32])  # less than a line, one line and a bit, two lines of 16
+def test_memory_is_bounded_and_the_maps_are_the_same(
+    network: Network, pixels: torch.Tensor, targets: torch.Tensor, points: int
+) -> None:
+    whole, whole_errors = integrated_gradients(network, pixels, targets, baseline=BASELINE, n_steps=16)
+    largest = 0
+
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        nonlocal largest
+        largest = max(largest, len(inputs[0]))
+
+    network.body.register_forward_pre_hook(note)
+    maps, errors = integrated_gradients(network, pixels, targets, baseline=BASELINE, n_steps=16, points=points)
+    assert largest <= points
+    assert (maps - whole).abs().max() <= 1e-4 * whole.max()
+    torch.testing.assert_close(errors, whole_errors, rtol=1e-2, atol=1e-3)
+
+
 def test_linear_network_by_hand(pixels: torch.Tensor, targets: torch.Tensor) -> None:
     """Of a linear function, Integrated Gradients are weight times distance from the baseline, at any step count."""
     torch.manual_seed(0)

@@ -159,7 +159,7 @@ def _gain(before: "Tensor", after: "Tensor") -> str | None:
 def _check_attribution(study: Study, network: "Network", dataset: "Dataset", device: "torch.device") -> Check:
     import torch
 
-    from igkd_hpo.assets.attribution_maps import coarse_maps, uses_maps
+    from igkd_hpo.assets.attribution_maps import coarse_maps, points_at_once, uses_maps
     from igkd_hpo.distillation.attribution import integrated_gradients
     from igkd_hpo.distillation.models import to_pixels
 
@@ -173,7 +173,12 @@ def _check_attribution(study: Study, network: "Network", dataset: "Dataset", dev
     targets = dataset.train_labels[::step][:_EXPLAINED].to(device)
     try:
         maps, errors = integrated_gradients(
-            network, pixels, targets, baseline=torch.tensor(dataset.mean), n_steps=n_steps
+            network,
+            pixels,
+            targets,
+            baseline=torch.tensor(dataset.mean),
+            n_steps=n_steps,
+            points=points_at_once(study, dataset, device),
         )
     except (RuntimeError, AssertionError) as error:  # what torch and captum raise where no gradient reaches the image
         return fault(
