@@ -13,7 +13,6 @@ with more `--seeds` adds to what is there. `--arms` trains some of the arms alon
 import argparse
 import hashlib
 import json
-import math
 import platform
 import shutil
 import subprocess
@@ -21,11 +20,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
-from scipy import stats
 
 from igkd_hpo.assets.study_assets import AssetSummary, open_assets, prepare_assets
 from igkd_hpo.assets.test_split import TestPurpose, open_test
@@ -37,6 +35,7 @@ from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.distillation.training import NonFiniteLoss
+from igkd_hpo.results.statistics import Contrast, contrasts, t_interval
 from igkd_hpo.search.trial import make_trial
 from igkd_hpo.settings import Paths, Settings
 
@@ -250,9 +249,10 @@ def train(study: Study, settings: Settings, seed: int, device: torch.device) -> 
         for epoch in trial.training.epochs():
             seconds += epoch.seconds
     except NonFiniteLoss as error:
-        return {"diverged_in_epoch": error.epoch}
+        return {"diverged_in_epoch": error.epoch, "n_test": 1}
     images, labels = open_test(study.dataset, settings, purpose=TestPurpose.BENCHMARK)
     return {
+        "n_test": len(labels),
         "test_accuracy": accuracy(predict(trial.training.network, images, device=device), labels),
         "validation_accuracy": epoch.validation_accuracy,
         "train_loss": epoch.train_loss,
@@ -261,49 +261,15 @@ def train(study: Study, settings: Settings, seed: int, device: torch.device) -> 
     }
 
 
-class Interval(NamedTuple):
-    """A mean or a difference of means with its 95 % interval; NaN where n is too small for one."""
-
-    value: float
-    low: float
-    high: float
-
-
-def mean_interval(sample: Sequence[float]) -> Interval:
-    """Student's t."""
-    value = fmean(sample)
-    if len(sample) < 2:
-        return Interval(value, math.nan, math.nan)
-    half = float(stats.t.ppf(0.975, len(sample) - 1)) * math.sqrt(variance(sample) / len(sample))
-    return Interval(value, value - half, value + half)
-
-
-def difference(sample: Sequence[float], than: Sequence[float]) -> Interval:
-    """Welch's t: the arms share their seeds, but what a seed does to one arm says little about another."""
-    value = fmean(sample) - fmean(than)
-    if min(len(sample), len(than)) < 2:
-        return Interval(value, math.nan, math.nan)
-    errors = [variance(part) / len(part) for part in (sample, than)]  # squared
-    if sum(errors) == 0:
-        return Interval(value, value, value)
-    freedom = sum(errors) ** 2 / sum(
-        error**2 / (len(part) - 1) for error, part in zip(errors, (sample, than), strict=True)
-    )
-    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(errors))
-    return Interval(value, value - half, value + half)
-
-
-def sentence(question: Question, found: Interval, n: int) -> str:
+def sentence(question: Question, found: Contrast, n: int) -> str:
     """What the difference says, and whether its sign can be told."""
-    points = f"{question.says}: {100 * found.value:+.1f} points"
-    if math.isnan(found.low):
-        return f"{points}; no interval from one seed"
-    told = "" if found.low > 0 or found.high < 0 else f"; whether it helps or harms cannot be told from {n} seeds"
-    return f"{points} (95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}){told}"
+    points = [100 * end for end in (found.difference.value, found.difference.low, found.difference.high)]
+    told = "" if found.significant else f"; whether it helps or harms cannot be told from {n} seeds"
+    return "{}: {:+.1f} points (95 % interval {:+.1f} to {:+.1f}){}".format(question.says, *points, told)
 
 
 def results(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Table, sentences and goals of the trainings."""
+    """Table, sentences and goals; an arm with one training has no interval, and answers no question."""
     samples: dict[str, list[float]] = {}
     diverged: dict[str, int] = {}
     for line in lines:
@@ -311,33 +277,33 @@ def results(lines: list[dict[str, Any]]) -> dict[str, Any]:
             samples.setdefault(line["arm"], []).append(line["test_accuracy"])
         else:
             diverged[line["arm"]] = diverged.get(line["arm"], 0) + 1
-    table = [
-        {
-            "arm": name,
-            "group": arm.group,
-            "n": len(samples.get(name, [])),
-            "diverged": diverged.get(name, 0),
-            **(mean_interval(samples[name])._asdict() if name in samples else {}),
-        }
-        for name, arm in ARMS.items()
-        if name in samples or name in diverged
-    ]
-    differences = {
-        question: difference(samples[question.arm], samples[question.than])
-        for question in QUESTIONS
-        if question.arm in samples and question.than in samples
-    }
+    table = []
+    for name, arm in ARMS.items():
+        sample = samples.get(name, [])
+        if sample or name in diverged:
+            row = {"arm": name, "group": arm.group, "n": len(sample), "diverged": diverged.get(name, 0)}
+            mean = {"value": fmean(sample)} if sample else {}
+            table.append(row | (asdict(t_interval(sample)) if len(sample) > 1 else mean))
+    usable = [name for name in ARMS if len(samples.get(name, [])) > 1]
+    asked = [question for question in QUESTIONS if {question.arm, question.than} <= {*usable}]
+    found = contrasts(
+        [samples[name] for name in usable],
+        [(usable.index(question.arm), usable.index(question.than)) for question in asked],
+        resolution=1 / max(line["n_test"] for line in lines),
+    )
     goals = {}
-    for question, found in differences.items():
+    for question, contrast in zip(asked, found, strict=True):
         if (question.arm, question.than) == ("kd_ig", "reference"):
-            goals[f"our recipe adds {100 * GOAL:.1f} points or more to the reference"] = found.value >= GOAL
+            goals[f"our recipe adds {100 * GOAL:.1f} points or more to the reference"] = (
+                contrast.difference.value >= GOAL
+            )
         if (question.arm, question.than) == ("kd", "kd-shuffled"):
-            goals["aligned logits beat shuffled ones by more than the interval"] = found.low > 0
+            goals["aligned logits beat shuffled ones by more than the interval"] = contrast.difference.low > 0
     return {
         "table": table,
         "sentences": [
-            sentence(question, found, min(len(samples[question.arm]), len(samples[question.than])))
-            for question, found in differences.items()
+            sentence(question, contrast, min(len(samples[question.arm]), len(samples[question.than])))
+            for question, contrast in zip(asked, found, strict=True)
         ],
         "goals": goals,
     }
@@ -399,9 +365,9 @@ def show(found: dict[str, Any]) -> None:
         if row["n"] == 0:
             print(f"  {row['arm']:26} {'':>18} {'':>16} {0:4}{diverged}")
             continue
-        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" if row["n"] > 1 else ""
         print(f"  {row['arm']:26} {100 * row['value']:18.2f} {interval:>16} {row['n']:4}{diverged}")
-    print()
+    print("\nThe intervals of the differences hold for all of them at once.")
     for line in found["sentences"]:
         print(line)
     for goal, holds in found["goals"].items():

@@ -5,7 +5,7 @@ If a study is as good with a control as with `aligned`, what helped was not the 
 `aligned`: everything belongs to the image and follows its view.
 `reference_shuffled`: what the published code does. It stores logits and maps in the order of a shuffled loader, each
     made from one random view, and reads them by the image's number. So an image gets the logits of another image in one
-    view, whatever its own view is, and the map of a third one, in a crop and flip of that map's own, which never moves.
+    view, whatever its own view is, the teacher's features for that one too, and the map of a third one, in a crop and flip of that map's own, which never moves.
 `permuted_maps`: logits are aligned; the map is another image's and follows the view.
 `smooth_noise`: logits are aligned; the map holds the values of the image's own map at random, smoothly varying places.
 `mean_map`: logits are aligned; every map is the mean over all images.
@@ -57,31 +57,33 @@ def align_maps(
     )
 
 
-class ShuffledLogits:
-    """The logits of another image, in one view of that image: the same ones in every epoch."""
+class StandIns:
+    """For each image another one, in one view of its own that never changes: what the teacher answers to instead."""
 
-    def __init__(
-        self,
-        teaching: Teaching,
-        images: Tensor,
-        *,
-        generator: torch.Generator,
-        padding: int,
-        horizontal_flip: bool,
-    ) -> None:
-        """Take where the true logits come from, and the images uint8 (N, 3, H, W); the generator is on the CPU."""
-        self.teaching = teaching
+    def __init__(self, images: Tensor, *, generator: torch.Generator, padding: int, horizontal_flip: bool) -> None:
+        """Take the images uint8 (N, 3, H, W); the generator is on the CPU."""
         self.images = images
         self.padding = padding
         self.views = _random_views(images, generator, padding, horizontal_flip)
         self.others = _permutation(images, generator)
 
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Return the logits of the images that stand in for `rows`, whatever the views."""
+    def of(self, rows: Tensor) -> tuple[Tensor, Views, Tensor]:
+        """Return the images that stand in for `rows`, their views, and their pixels (B, 3, H, W) in them."""
         others = self.others[rows]
         theirs = Views(*(part[others] for part in self.views))
-        seen = to_pixels(apply_views(self.images[others], theirs, self.padding))
-        return self.teaching.logits(others, theirs, seen)
+        return others, theirs, to_pixels(apply_views(self.images[others], theirs, self.padding))
+
+
+class ShuffledLogits:
+    """The logits of the images that stand in, whatever the student's views are."""
+
+    def __init__(self, teaching: Teaching, stand_ins: StandIns) -> None:
+        self.teaching = teaching
+        self.stand_ins = stand_ins
+
+    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+        """Ask the true teaching about the images that stand in for `rows`."""
+        return self.teaching.logits(*self.stand_ins.of(rows))
 
 
 def _permutation(rows: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from igkd_hpo.distillation.alignment import ShuffledLogits, align_maps
+from igkd_hpo.distillation.alignment import ShuffledLogits, StandIns, align_maps
 from igkd_hpo.distillation.batches import (
     LOGITS,
     MAPS,
@@ -123,7 +123,10 @@ class Training:
         self._trained = network.to(device)
         self.recipe = recipe
         self.device = device
-        self.teaching = self._aligned(teaching, data) if teaching is not None and recipe.uses_logits else None
+        self._stand_ins = self._make_stand_ins(data)
+        self.teaching = teaching if recipe.uses_logits else None
+        if self.teaching is not None and self._stand_ins is not None:
+            self.teaching = ShuffledLogits(self.teaching, self._stand_ins)
         self.completed_epochs = 0
         self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
         self.data = self._on_device(data)
@@ -152,11 +155,10 @@ class Training:
     def _generator(self, purpose: int) -> torch.Generator:
         return torch.Generator().manual_seed(fixed_seed(self.recipe.seed, purpose))
 
-    def _aligned(self, teaching: Teaching, data: TrainingData) -> Teaching:
+    def _make_stand_ins(self, data: TrainingData) -> StandIns | None:
         if self.recipe.alignment != "reference_shuffled":
-            return teaching
-        return ShuffledLogits(
-            teaching,
+            return None
+        return StandIns(
             data.images.to(self.device),
             generator=self._generator(LOGITS),
             padding=self.recipe.crop_padding,
@@ -292,7 +294,8 @@ class Training:
         logits = None
         if self.features is not None:
             wanted = self.recipe.uses_logits and self.teaching is None
-            features, logits = self.features.ask_teacher(batch.pixels, logits=wanted)
+            shown = batch.pixels if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
+            features, logits = self.features.ask_teacher(shown, logits=wanted)
         if self.teaching is not None:
             logits = self.teaching.logits(batch.rows, batch.views, batch.pixels)
         return features, logits

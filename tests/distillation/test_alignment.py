@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.alignment import ShuffledLogits, align_maps
+from igkd_hpo.distillation.alignment import ShuffledLogits, StandIns, align_maps
 from igkd_hpo.distillation.augmentation import Views, apply_views, index_of, n_views
-from igkd_hpo.distillation.batches import TrainingData, draw_plan, make_batch
-from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.batches import LOGITS, TrainingData, draw_plan, fixed_seed, make_batch
+from igkd_hpo.distillation.models import Network, mobilenet_v2
 from igkd_hpo.distillation.overlay import normalize_maps
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
@@ -126,7 +126,8 @@ class Telling:
 
 def test_shuffled_logits_are_of_one_view_of_another_image_whatever_the_students_view() -> None:
     images = torch.arange(1, N + 1, dtype=torch.uint8)[:, None, None, None].expand(N, 3, SIZE, SIZE)
-    shuffled = ShuffledLogits(Telling(), images, generator=drawn(), padding=PADDING, horizontal_flip=True)
+    stand_ins = StandIns(images, generator=drawn(), padding=PADDING, horizontal_flip=True)
+    shuffled = ShuffledLogits(Telling(), stand_ins)
     rows = torch.randperm(N, generator=drawn(5))
     answers = []
     for view in (0, 7):
@@ -152,7 +153,7 @@ def test_shuffled_logits_and_maps_come_from_independent_permutations(
     assert coded.maps is not None
     owner = (training.data.maps[:, None] == coded.maps[None]).all(dim=(2, 3)).int().argmax(dim=1)
     assert sorted(owner.tolist()) == list(range(70))
-    assert (owner == training.teaching.others).sum() < 6
+    assert (owner == training.teaching.stand_ins.others).sum() < 6
 
 
 def test_a_shuffled_map_does_not_move_with_the_view_and_the_others_do(
@@ -209,3 +210,32 @@ def test_a_control_resumes_bit_for_bit(
     next(first.epochs())
     second.load_state_dict(first.state_dict())
     assert torch.equal(run(second), run(make()))
+
+
+def test_shuffled_features_are_of_the_images_that_stand_in_as_the_logits_are(
+    data: TrainingData, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def network() -> Network:
+        return Network(mobilenet_v2(num_classes=3, width=0.1, layers_removed=14), [0.5] * 3, [0.3] * 3)
+
+    used = recipe(alignment="reference_shuffled", attention_weight=1.0, epochs=1, batch_size=70)
+    training = Training(network(), data, used, device=CPU, teaching=None, teacher=network().eval())
+    assert training.features is not None
+    asked = []
+    ask_teacher = training.features.ask_teacher
+
+    def recorded(pixels: Tensor, *, logits: bool) -> object:
+        asked.append((pixels, logits))
+        return ask_teacher(pixels, logits=logits)
+
+    monkeypatch.setattr(training.features, "ask_teacher", recorded)
+    next(training.epochs())
+    ((pixels, logits),) = asked
+    expected = StandIns(
+        data.images,
+        generator=torch.Generator().manual_seed(fixed_seed(used.seed, LOGITS)),
+        padding=used.crop_padding,
+        horizontal_flip=used.horizontal_flip,
+    )
+    assert logits
+    assert torch.equal(pixels, expected.of(draw_plan(used, 70, epoch=1).rows[0])[2])

@@ -1,7 +1,6 @@
 """The ablation benchmark: its sums, its words, and a small one that goes on where it stopped."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +10,23 @@ from PIL import Image
 
 from benchmarks import ablation
 from igkd_hpo.distillation.models import mobilenet_v2
-
-
-def test_intervals_by_hand() -> None:
-    # Three values 1, 2, 3: standard error 1 / sqrt(3), t(0.975, 2) = 4.302653: 2 +- 2.484138.
-    found = ablation.mean_interval([1.0, 2.0, 3.0])
-    assert found == pytest.approx((2.0, 2 - 2.484138, 2 + 2.484138), abs=1e-5)
-    # Welch against 0, 0, 3 (mean 1, variance 3): error sqrt(1/3 + 1) = 1.154701, freedom (4/3)**2 / (1/18 + 1/2) = 3.2.
-    apart = ablation.difference([1.0, 2.0, 3.0], [0.0, 0.0, 3.0])
-    half = 1.154701 * 3.072829  # t(0.975, 3.2)
-    assert apart == pytest.approx((1.0, 1 - half, 1 + half), abs=1e-3)
-    assert ablation.difference([0.5, 0.5], [0.25, 0.25]) == (0.25, 0.25, 0.25)
-    assert math.isnan(ablation.difference([0.5], [0.25, 0.3]).low)
+from igkd_hpo.results.statistics import Contrast, Estimate
 
 
 def test_a_sentence_says_what_cannot_be_told() -> None:
     question = ablation.Question("IG adds, to KD", "kd_ig", "kd")
-    told = ablation.sentence(question, ablation.Interval(0.012, 0.002, 0.022), 5)
-    assert told == "IG adds, to KD: +1.2 points (95 % interval +0.2 to +2.2)"
-    untold = ablation.sentence(question, ablation.Interval(-0.004, -0.014, 0.006), 5)
-    assert untold == (
+    told = Contrast(difference=Estimate(value=0.012, low=0.002, high=0.022), p_value=0.02, detectable=0.01)
+    assert ablation.sentence(question, told, 5) == "IG adds, to KD: +1.2 points (95 % interval +0.2 to +2.2)"
+    untold = Contrast(difference=Estimate(value=-0.004, low=-0.014, high=0.006), p_value=0.4, detectable=0.01)
+    assert ablation.sentence(question, untold, 5) == (
         "IG adds, to KD: -0.4 points (95 % interval -1.4 to +0.6); "
         "whether it helps or harms cannot be told from 5 seeds"
     )
-    assert ablation.sentence(question, ablation.difference([0.5], [0.4]), 1).endswith("no interval from one seed")
 
 
 def lines(**arms: list[float]) -> list[dict[str, object]]:
     return [
-        {"arm": name.replace("__", "-"), "seed": seed, "test_accuracy": value}
+        {"arm": name.replace("__", "-"), "seed": seed, "test_accuracy": value, "n_test": 1000}
         for name, values in arms.items()
         for seed, value in enumerate(values)
     ]
@@ -48,10 +35,13 @@ def lines(**arms: list[float]) -> list[dict[str, object]]:
 def test_the_goals_are_the_gain_over_the_reference_and_aligned_over_shuffled() -> None:
     good = ablation.results(lines(kd_ig=[0.93, 0.94], reference=[0.91, 0.92], kd=[0.9, 0.91], kd__shuffled=[0.1, 0.11]))
     assert list(good["goals"].values()) == [True, True]
+    # 0.91, 0.92: error 0.005, t(0.975, 1) = 12.7062.
+    assert good["table"][0]["low"] == pytest.approx(0.915 - 12.7062 * 0.005, abs=1e-5)
     assert [row["arm"] for row in good["table"]] == ["reference", "kd", "kd_ig", "kd-shuffled"]
     bad = ablation.results(lines(kd_ig=[0.92, 0.93], reference=[0.91, 0.92], kd=[0.5, 0.6], kd__shuffled=[0.4, 0.6]))
     assert list(bad["goals"].values()) == [False, False]
-    some = ablation.results([*lines(kd=[0.5, 0.6]), {"arm": "kd", "seed": 2, "diverged_in_epoch": 1}])
+    assert good["sentences"][1].startswith("our recipe adds, to the reference: +2.0 points (95 % interval ")
+    some = ablation.results([*lines(kd=[0.5, 0.6]), {"arm": "kd", "seed": 2, "diverged_in_epoch": 1, "n_test": 1}])
     assert some["goals"] == {}
     assert (some["table"][0]["n"], some["table"][0]["diverged"]) == (2, 1)
 

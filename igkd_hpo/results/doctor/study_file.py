@@ -48,6 +48,13 @@ def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
             yield f"{name} is searched while {weights} {verb} always 0", f"fix {name}, or let {others[0]} be above 0"
     if "dkd_beta" in searched and "dkd" not in settings.words("objective"):
         yield "dkd_beta is searched while objective is never dkd", "fix dkd_beta, or let objective be dkd"
+    if "alternating" in settings.words("flip") and not study.augmentation.horizontal_flip:
+        yield "flip is alternating while nothing is mirrored", "leave flip out, or set augmentation.horizontal_flip"
+    acting = max(
+        settings.highest("alpha"), settings.highest("overlay_probability"), settings.highest("attribution_weight")
+    )
+    if set(settings.words("alignment")) != {"aligned"} and acting == 0:
+        yield "alignment has nothing to act on: alpha and overlay_probability are 0", "raise one of them"
     for name, setting in searched.items():
         if len(set(setting.corners())) == 1:
             yield (

@@ -224,6 +224,14 @@ def test_a_study_file_with_faults_leaves_the_surroundings_to_check(patient: Pati
             "search space",
         ),
         ({"hyperparameters": {"learning_rate": {"type": "float", "low": 0.1, "high": 0.1}}}, "search space"),
+        (
+            {"hyperparameters": {"flip": "alternating"}, "augmentation": {"crop_padding": 0, "horizontal_flip": False}},
+            "search space",
+        ),
+        (
+            {"hyperparameters": {"alignment": "mean_map", "alpha": 0.0, "overlay_probability": 0.0}},
+            "search space",
+        ),
         ({"training": {"epochs": 3}}, "pruner"),
         ({"n_trials": 4}, "trials"),
     ],
