@@ -53,7 +53,7 @@ OURS: dict[str, Any] = {
     "student": {"normalize": "dataset"},
     "hyperparameters": {"learning_rate": 0.1, "weight_decay": 5e-4, "batch_size": 128, "temperature": 4.0},
 }
-KD_PAPER, KD, IG = {"alpha": 0.01}, {"alpha": 0.9}, {"overlay_probability": 0.1}
+KD_PAPER, KD, IG, AT = {"alpha": 0.01}, {"alpha": 0.9}, {"overlay_probability": 0.1}, {"attention_weight": 1.0}
 SHUFFLED = {"alignment": "reference_shuffled"}
 
 
@@ -76,6 +76,10 @@ ARMS: dict[str, Arm] = {
     "kd": Arm("our recipe", OURS, KD),
     "ig": Arm("our recipe", OURS, IG),
     "kd_ig": Arm("our recipe", OURS, KD | IG),
+    "at": Arm("our recipe", OURS, AT),
+    "kd_at": Arm("our recipe", OURS, KD | AT),
+    "ig_at": Arm("our recipe", OURS, IG | AT),
+    "kd_ig_at": Arm("our recipe", OURS, KD | IG | AT),
     "kd-shuffled": Arm("negative controls", OURS, KD | SHUFFLED),
     "kd_ig-permuted_maps": Arm("negative controls", OURS, KD | IG | {"alignment": "permuted_maps"}),
     "kd_ig-smooth_noise": Arm("negative controls", OURS, KD | IG | {"alignment": "smooth_noise"}),
@@ -103,6 +107,8 @@ QUESTIONS = [
     Question("KD adds, to IG", "kd_ig", "ig"),
     Question("IG adds, to plain training", "ig", "student"),
     Question("IG adds, to KD", "kd_ig", "kd"),
+    Question("attention transfer adds, to plain training", "at", "student"),
+    Question("attention transfer adds, to KD and IG", "kd_ig_at", "kd_ig"),
     Question("KD adds, in the paper's recipe, aligned", "paper-kd", "paper-student"),
     Question("IG adds, in the paper's recipe, aligned", "paper-ig", "paper-student"),
     Question("KD and IG add, in the paper's recipe as published", "reference", "paper-student"),

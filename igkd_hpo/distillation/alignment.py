@@ -3,9 +3,10 @@
 If a study is as good with a control as with `aligned`, what helped was not the teacher's word on that image.
 
 `aligned`: everything belongs to the image and follows its view.
-`reference_shuffled`: what the published code does. It stores logits and maps in the order of a shuffled loader, each
-    made from one random view, and reads them by the image's number. So an image gets the logits of another image in one
-    view, whatever its own view is, the teacher's features for that one too, and the map of a third one, in a crop and flip of that map's own, which never moves.
+`reference_shuffled`: what the published code does. It stores what the teacher knows in the order of a shuffled loader,
+    each made from one random view, and reads it by the image's number. So an image gets the logits and features of
+    another image in one view, whatever its own view is, and the map of a third one, in a crop and flip of that map's
+    own, which never moves.
 `permuted_maps`: logits are aligned; the map is another image's and follows the view.
 `smooth_noise`: logits are aligned; the map holds the values of the image's own map at random, smoothly varying places.
 `mean_map`: logits are aligned; every map is the mean over all images.

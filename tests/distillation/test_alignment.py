@@ -219,7 +219,8 @@ def test_shuffled_features_are_of_the_images_that_stand_in_as_the_logits_are(
         return Network(mobilenet_v2(num_classes=3, width=0.1, layers_removed=14), [0.5] * 3, [0.3] * 3)
 
     used = recipe(alignment="reference_shuffled", attention_weight=1.0, epochs=1, batch_size=70)
-    training = Training(network(), data, used, device=CPU, teaching=None, teacher=network().eval())
+    teaching = CachedLogits(torch.zeros(70, n_views(1, True), 3).half(), 1, True)
+    training = Training(network(), data, used, device=CPU, teaching=teaching, teacher=network().eval())
     assert training.features is not None
     asked = []
     ask_teacher = training.features.ask_teacher
@@ -231,11 +232,13 @@ def test_shuffled_features_are_of_the_images_that_stand_in_as_the_logits_are(
     monkeypatch.setattr(training.features, "ask_teacher", recorded)
     next(training.epochs())
     ((pixels, logits),) = asked
+    assert not logits  # they come from the teaching, of the same images
+    assert isinstance(training.teaching, ShuffledLogits)
     expected = StandIns(
         data.images,
         generator=torch.Generator().manual_seed(fixed_seed(used.seed, LOGITS)),
         padding=used.crop_padding,
         horizontal_flip=used.horizontal_flip,
     )
-    assert logits
+    assert torch.equal(training.teaching.stand_ins.others, expected.others)
     assert torch.equal(pixels, expected.of(draw_plan(used, 70, epoch=1).rows[0])[2])
