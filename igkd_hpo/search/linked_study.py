@@ -136,13 +136,14 @@ def fresh_seeds(parent: Study, count: int) -> tuple[int, ...]:
 
 def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
     """The arms of a linked study, in the order in which they were added."""
+    later = study.config.hyperparameters.fixed()  # what the format got since then was at its default
     return tuple(
         Arm(
             names=tuple(arm["names"]),
             kinds=tuple(arm["kinds"]),
             trial=arm["trial"],
             search_accuracy=arm["search_accuracy"],
-            hyperparameters=arm["hyperparameters"],
+            hyperparameters=later | arm["hyperparameters"],
         )
         for arm in study.attributes().get("arms", [])
     )

@@ -109,7 +109,7 @@ def test_equals_are_called_equal(searched: SearchStudy) -> None:
     text = said(found)
     assert not found.named
     assert len(found.tie_set) == 7
-    assert "These 7 of 7 are equal as far as 5 seeds can tell" in text
+    assert "These 7 of 7 are equal, as far as 5 seeds can tell" in text
     assert "Whether IG helps on this data cannot be told" in text
     assert "Whether IG and KD together help on this data cannot be told" in text
     # 0.81 in the search, and 0.8990 with seeds 40 + 1,000,000 to 4 more

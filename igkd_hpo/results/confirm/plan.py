@@ -46,7 +46,7 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
             kinds=("candidate",),
             trial=trial.number,
             search_accuracy=accuracy(trial),
-            hyperparameters=trial.user_attrs["hyperparameters"],
+            hyperparameters=study.config.hyperparameters.fixed() | trial.user_attrs["hyperparameters"],
         )
         for trial in ranked
     ]
@@ -101,9 +101,9 @@ def without(arm: Arm, kind: str) -> Arm:
 
 def check_same_search(study: SearchStudy, linked: SearchStudy) -> None:
     """Raise StudyFileError when the trials that were confirmed are not those that the study has now."""
-    trials = {trial.number: trial.user_attrs.get("hyperparameters") for trial in study.trials()}
+    trials = {trial.number: trial.user_attrs.get("hyperparameters", {}) for trial in study.trials()}
     for arm in arms_of(linked):
-        if arm.trial is not None and trials.get(arm.trial) != arm.hyperparameters:
+        if arm.trial is not None and not trials.get(arm.trial, {}).items() <= arm.hyperparameters.items():
             raise StudyFileError(
                 f"study {linked.name} confirms an earlier study {study.name}: its {arm.name} trained with other "
                 f"settings; delete {linked.name} in a dashboard (`igkd-hpo dashboard --write`) and confirm again"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD together"}
+_ROUNDING = 0.0005  # less does not show in per cent with one digit
 _USES = {"ig": "overlays", "kd": "distillation", "both": "overlays and distillation"}
 
 
@@ -28,7 +29,8 @@ def sentences(found: Confirmation) -> Iterator[str]:
         luck = subject.search_accuracy - subject.validation.mean.value
         yield (
             f"The search saw {_percent(subject.search_accuracy)} on validation for {subject.name}; fresh seeds have "
-            f"{_percent(subject.validation.mean.value)}, so {_points(luck)} points of it were luck."
+            f"{_percent(subject.validation.mean.value)}"
+            + (f": {100 * luck:.1f} points of it were luck." if luck >= _ROUNDING else ", no less.")
         )
     for arm in found.arms:
         if arm.diverged:
@@ -47,19 +49,19 @@ def confirmation_table(found: Confirmation) -> "RenderableType":
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("arm")
-    for heading in ("seeds", "test", "validation", "to the best", "p", "parameters"):
+    table.add_column("arm", min_width=16)
+    for heading in ("n", "test %", "val. %", "to the best", "p", "parameters"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value):
-        against, is_best = arm.against, arm.number == found.best
+        against = None if arm.number == found.best else arm.against
         table.add_row(
             Text(" = ".join(arm.names)),
             str(len(arm.seeds)),
-            _with_interval(arm.test.mean),
-            f"{100 * arm.validation.mean.value:.2f} %",
-            "" if against is None or is_best else _difference(against.difference),
-            "" if against is None or is_best else p_value(against.p_value),
+            _with_interval(arm.test.mean, sign=""),
+            f"{100 * arm.validation.mean.value:.2f}",
+            "" if against is None else _with_interval(against.difference, sign="+"),
+            "" if against is None else p_value(against.p_value),
             "" if arm.parameters is None else f"{arm.parameters:,}",
             _remark(found, arm),
         )
@@ -84,9 +86,8 @@ def _which_is_best(found: Confirmation) -> str:
     if len(found.tie_set) == 1:
         return f"{best.name} has {mean}; there was nothing to compare it with."
     tied = [found.arm(number) for number in found.tie_set]
-    equal = f"These {len(tied)} of {len(found.arms)} are equal as far as {found.n_seeds} seeds can tell: " + ", ".join(
-        arm.name for arm in tied
-    )
+    named = ", ".join(arm.name for arm in tied)
+    equal = f"These {len(tied)} of {len(found.arms)} are equal, as far as {found.n_seeds} seeds can tell: {named}"
     chosen = found.arm(found.chosen)
     if len({arm.parameters for arm in tied}) == 1:
         return f"{equal}. They are equally large; {best.name} has the highest mean, {mean}."
@@ -122,18 +123,14 @@ def _remark(found: Confirmation, arm: ConfirmedArm) -> str:
     if arm.diverged:
         return f"{arm.diverged} diverged"
     remarks = [
-        "best" if arm.number == found.best else "equal" if arm.tied else "",
-        "smallest of the equal" if arm.number == found.chosen != found.best else "",
+        "best" if arm.number == found.best else "tied" if arm.tied else "",
+        "smallest" if arm.number == found.chosen != found.best else "",
     ]
     return ", ".join(remark for remark in remarks if remark)
 
 
-def _with_interval(mean: Estimate) -> str:
-    return f"{100 * mean.value:.2f} ± {100 * (mean.high - mean.value):.2f} %"
-
-
-def _difference(difference: Estimate) -> str:
-    return f"{100 * difference.value:+.2f} ± {100 * (difference.high - difference.value):.2f}"
+def _with_interval(mean: Estimate, *, sign: str) -> str:
+    return f"{100 * mean.value:{sign}.2f} ± {100 * (mean.high - mean.value):.2f}"
 
 
 def _percent(fraction: float) -> str:

@@ -1,0 +1,115 @@
+"""`confirm` as people use it: trained by real workers, one of which is killed, tested once, and exported."""
+
+import json
+import os
+import shutil
+import signal
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from igkd_hpo.assets.study_assets import open_assets
+from igkd_hpo.cli.progress import LineProgress
+from igkd_hpo.config.reading import parse_study
+from igkd_hpo.errors import AssetMissing
+from igkd_hpo.results.confirm.choice import best_or_confirmed
+from igkd_hpo.results.confirm.confirmation import read_confirmation
+from igkd_hpo.results.confirm.evaluation import evaluate
+from igkd_hpo.results.export import exported_study
+from igkd_hpo.results.train import train_student
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open, latest_study, open_study
+from igkd_hpo.settings import Paths, Settings
+from tests.cli.conftest import STUDY, Workspace, wait_until
+
+SEARCHED = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("epochs: 4}", "epochs: 2}")
+
+
+@pytest.fixture
+def settings(workspace: Workspace) -> Settings:
+    """What the commands find in that folder."""
+    return Settings(
+        paths=Paths(root=workspace.folder / "storage"),
+        storage_url=workspace.url,
+        data_root=workspace.folder,
+        allow_import=frozenset(),
+    )
+
+
+@pytest.fixture
+def searched(workspace: Workspace, settings: Settings) -> SearchStudy:
+    """The tiny study with two completed trials; the search is not what is tested here, so nobody trained them."""
+    config = parse_study(SEARCHED, source="study.yaml")
+    assets = open_assets(config, settings)
+    pins = AssetPins(dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
+    study = create_or_open(open_storage(workspace.url, create=True), config, n_trials=None, pins=pins)
+    leases = Leases(study)
+    for accuracy in (0.5, 0.6):
+        claim = leases.claim(Worker(name="made up", process=this_process()))
+        assert isinstance(claim, Claim)
+        leases.complete(claim, accuracy, {})
+    return study
+
+
+def openings(settings: Settings) -> list[str]:
+    log = settings.paths.test_split_log
+    return [json.loads(line)["purpose"] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_from_confirm_to_export(workspace: Workspace, searched: SearchStudy, settings: Settings) -> None:
+    running = workspace.start("confirm", "--top", "1", "--seeds", "2", "--workers", "1")
+    lease = wait_until(workspace.leases, "a worker with a trial")[0]
+    os.kill(lease["worker_pid"], signal.SIGKILL)
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, output
+    assert "Whether IG helps on this data" in output or "IG h" in output
+
+    # Four arms, two seeds each; the killed worker's trial was trained by another one.
+    trials = workspace.checked_to_end(8, "tiny-confirm")
+    assert all(trial.state is TrialState.COMPLETE for trial in trials)
+    assert {trial.user_attrs["seed"] for trial in trials} == {1_000_000, 1_000_001}
+    names = ["trial 1", "trial 1 without IG", "trial 1 without KD", "trial 1 without both"]
+    assert [trial.user_attrs["arm_name"] for trial in trials] == names * 2
+    assert openings(settings) == ["confirm"]
+
+    # Asked again, it reads what is kept, and the test split stays closed.
+    linked = open_study(searched.storage, "tiny-confirm")
+    evaluate(linked, settings, device="cpu", progress=LineProgress(Console(quiet=True)))
+    found = read_confirmation(linked)
+    assert found is not None
+    assert [arm.name for arm in found.arms] == names
+    assert found.n_test_images == 360
+    assert openings(settings) == ["confirm"]
+    assert latest_study(searched.storage) == "tiny"
+
+    # The network that was tested is the one that the exported file trains.
+    exported = exported_study(*best_or_confirmed(searched))
+    arm = found.arm(found.chosen)
+    trained = train_student(
+        exported, settings, seed=None, device="cpu", test=True, output=None, progress=LineProgress(Console(quiet=True))
+    )
+    assert (trained.validation_accuracy, trained.test_accuracy) == (
+        arm.validation.accuracies[0],
+        arm.test.accuracies[0],
+    )
+
+    # Without the weights of a trial nothing is tested.
+    linked.storage.set_study_user_attr(linked.study_id, "test_split", {"accuracies": {}, "images": 0, "opened": []})
+    shutil.rmtree(settings.paths.trial_checkpoints("tiny-confirm", 3))
+    with pytest.raises(
+        AssetMissing, match=r"the weights of 1 trials of tiny-confirm \(3; trained on .* was not opened"
+    ):
+        evaluate(linked, settings, device="cpu", progress=LineProgress(Console(quiet=True)))
+    assert openings(settings) == ["confirm", "train --test"]
+
+
+def test_what_cannot_be_confirmed(workspace: Workspace) -> None:
+    assert "--seeds 1 is too few; give 2 or more" in workspace.refused("confirm", "--seeds", "1", code=2)
+    study = create_or_open(
+        open_storage(workspace.url, create=True), parse_study(STUDY, source="study.yaml"), n_trials=None, pins=None
+    )
+    assert "no study 'tinny'" in workspace.refused("confirm", "tinny", code=2)
+    assert f"study {study.name} has no completed trial of its search" in workspace.refused("confirm", code=3)
