@@ -51,6 +51,18 @@ def one_of(*words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+NEEDS = {
+    "temperature": ("alpha", "teacher_tail_weight"),
+    "objective": ("alpha",),
+    "dkd_beta": ("alpha",),
+    "attention_depths": ("attention_weight",),
+    "overlay_strength": ("overlay_probability",),
+    "overlay_probability": ("overlay_strength",),
+    "overlay_mode": ("overlay_probability",),
+}
+"""A setting, and the weights of which one must be above 0 for it to matter."""
+
+
 class Hyperparameters(Frozen):
     """A plain value is fixed; a mapping with a type is searched."""
 

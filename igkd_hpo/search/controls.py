@@ -7,8 +7,7 @@ from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.space import Range, Value, WordChoices
 from igkd_hpo.config.study import ControlName
 
-# What a control is not named for is left out of it, whatever the study searches.
-_PLAIN: dict[str, Value] = {
+PLAIN: dict[str, Value] = {
     "alpha": 0.0,
     "overlay_probability": 0.0,
     "objective": "kd",
@@ -19,20 +18,21 @@ _PLAIN: dict[str, Value] = {
     "attribution_weight": 0.0,
     "init": "random",
 }
+"""Plain training: nothing from the teacher. What a control is not named for is left out of it."""
 _KD: dict[str, Value] = {"alpha": 0.9, "temperature": 4.0}
 _IG: dict[str, Value] = {"overlay_probability": 0.1, "overlay_strength": 0.5}
 # The usual weight, 1000 of the mean over positions, at the 8x8 positions of the paper's student; see terms/attention.
 _AT: dict[str, Value] = {"attention_weight": 16.0}
 _DEFINED_BY: dict[ControlName, dict[str, Value]] = {
-    "student": _PLAIN,
-    "kd": _PLAIN | _KD,
-    "ig": _PLAIN | _IG,
-    "kd_ig": _PLAIN | _KD | _IG,
-    "at": _PLAIN | _AT,
-    "kd_at": _PLAIN | _KD | _AT,
-    "ig_at": _PLAIN | _IG | _AT,
-    "kd_ig_at": _PLAIN | _KD | _IG | _AT,
-    "paper": _PLAIN | _IG | {"alpha": 0.01, "temperature": 2.5},
+    "student": PLAIN,
+    "kd": PLAIN | _KD,
+    "ig": PLAIN | _IG,
+    "kd_ig": PLAIN | _KD | _IG,
+    "at": PLAIN | _AT,
+    "kd_at": PLAIN | _KD | _AT,
+    "ig_at": PLAIN | _IG | _AT,
+    "kd_ig_at": PLAIN | _KD | _IG | _AT,
+    "paper": PLAIN | _IG | {"alpha": 0.01, "temperature": 2.5},
 }
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.config.hyperparameters import NEEDS
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import LARGEST_SEED, Limits, NoPruner, Study
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.controls import in_ranges
+from igkd_hpo.search.controls import PLAIN, in_ranges
 from igkd_hpo.search.storage import SharedStorage, storage_errors
 from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open
 
@@ -47,16 +48,18 @@ class Arm:
     def effective(self) -> str:
         """What makes a difference in training, as text: two arms with the same are one."""
         values = dict(self.hyperparameters)
-        without_kd = values["alpha"] == 0
-        without_ig = values["overlay_probability"] == 0 or values["overlay_strength"] == 0
-        unused = (
-            *(("temperature", "objective", "dkd_beta") if without_kd else ()),
-            *(("overlay_probability", "overlay_strength", "overlay_mode") if without_ig else ()),
-            *(("alignment",) if without_kd and without_ig else ()),
-        )
-        for key in unused:
+        if values["overlay_strength"] == 0:
+            values["overlay_probability"] = 0.0
+        unused = [key for key, weights in NEEDS.items() if all(values[weight] == 0 for weight in weights)]
+        if values["objective"] != "dkd":
+            unused.append("dkd_beta")
+        if all(values[key] == value for key, value in PLAIN.items() if key != "objective"):
+            unused += ["alignment", "objective"]
+        for key in {*unused} - {"overlay_probability"}:
             del values[key]
-        return json.dumps({key: values[key] for key in sorted(values)})
+        # 0 and 0.0 are the same setting
+        told = {key: value if isinstance(value, str) else float(value) for key, value in values.items()}
+        return json.dumps(told, sort_keys=True)
 
 
 def merged(arms: Sequence[Arm]) -> tuple[Arm, ...]:

@@ -8,15 +8,16 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import ControlName, Study
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.results.best import accuracy, counted
-from igkd_hpo.search.controls import make_control
+from igkd_hpo.search.controls import PLAIN, make_control
 from igkd_hpo.search.limits import is_infeasible
 from igkd_hpo.search.linked_study import Arm, arms_of, merged
 from igkd_hpo.search.study import SearchStudy
 
+_WITHOUT_IG: dict[str, Value] = {"overlay_probability": 0.0, "attribution_weight": 0.0}
 PARTS: dict[str, tuple[str, dict[str, Value]]] = {
-    "without_ig": ("without IG", {"overlay_probability": 0.0}),
-    "without_kd": ("without KD", {"alpha": 0.0}),
-    "without_both": ("without both", {"overlay_probability": 0.0, "alpha": 0.0}),
+    "without_ig": ("without IG", _WITHOUT_IG),
+    "without_kd": ("without KD", {key: value for key, value in PLAIN.items() if key not in _WITHOUT_IG}),
+    "without_both": ("without both", PLAIN),
 }
 """What is taken out of a configuration, by kind: its name, and the values that take it out."""
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD together"}
 _ROUNDING = 0.0005  # less does not show in per cent with one digit
-_USES = {"ig": "overlays", "kd": "distillation", "both": "overlays and distillation"}
+_USES = {"ig": "IG", "kd": "distillation", "both": "IG and distillation"}
 
 
 def sentences(found: Confirmation) -> Iterator[str]:

@@ -2,20 +2,12 @@
 
 from collections.abc import Iterator
 
+from igkd_hpo.config.hyperparameters import NEEDS
 from igkd_hpo.config.space import shown
 from igkd_hpo.config.study import Study
 from igkd_hpo.results.doctor.check import Check, ok, warning
 
 _GROUP = "study"
-# A setting, and the weights of which one must be above 0 for it to matter.
-_NEEDS = {
-    "temperature": ("alpha", "teacher_tail_weight"),
-    "objective": ("alpha",),
-    "dkd_beta": ("alpha",),
-    "attention_depths": ("attention_weight",),
-    "overlay_strength": ("overlay_probability",),
-    "overlay_probability": ("overlay_strength",),
-}
 
 
 def check_study_file(study: Study) -> list[Check]:
@@ -41,7 +33,7 @@ def _check(name: str, fine: str, problems: list[tuple[str, str]]) -> Check:
 def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
     settings = study.hyperparameters
     searched = settings.searched()
-    for name, others in _NEEDS.items():
+    for name, others in NEEDS.items():
         if name in searched and all(settings.highest(other) == 0 for other in others):
             weights = " and ".join(others)
             verb = "is" if len(others) == 1 else "are"
