@@ -13,13 +13,13 @@ def best(study: ExistingStudy = None, storage: Storage = None, as_json: AsJson =
     """
     from igkd_hpo.results.best import best_trial, result, summary
     from igkd_hpo.results.confirm.confirmation import confirmation_of
-    from igkd_hpo.results.confirm.sentences import sentences
+    from igkd_hpo.results.confirm.sentences import confirmation_json, sentences
     from igkd_hpo.search.linked_study import parent_of
 
     found = parent_of(existing_study(study, Settings.resolve(storage_url=storage)))
     confirmation = confirmation_of(found)
     if as_json:
-        confirmed = confirmation.as_json() if confirmation else None
+        confirmed = confirmation_json(confirmation) if confirmation else None
         print_json(best_trial(found).as_json() | {"confirmed": confirmed})
     elif confirmation is None:
         typer.echo(summary(found))

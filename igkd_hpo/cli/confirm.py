@@ -86,7 +86,9 @@ def confirm(
     if found is None:
         raise IgkdError(f"every arm of {linked.name} diverged; lower the learning rate, and search again")
     if as_json:
-        print_json(found.as_json())
+        from igkd_hpo.results.confirm.sentences import confirmation_json
+
+        print_json(confirmation_json(found))
     else:
         _show(found)
 

@@ -20,7 +20,7 @@ from igkd_hpo.results.confirm.plan import (
     feasible_controls,
     planned_arms,
 )
-from igkd_hpo.results.confirm.sentences import confirmation_table, sentences
+from igkd_hpo.results.confirm.sentences import confirmation_json, confirmation_table, sentences
 from igkd_hpo.results.export import exported_study
 from igkd_hpo.results.status import status, status_table
 from igkd_hpo.search.linked_study import create_linked, extend, fresh_seeds
@@ -188,7 +188,7 @@ def test_it_is_plain_json_and_a_table(searched: SearchStudy) -> None:
     linked = confirm(searched)
     train(linked, EVEN)
     found = test(linked)
-    plain = json.loads(json.dumps(found.as_json()))
+    plain = json.loads(json.dumps(confirmation_json(found)))
     assert plain["study"] == "digits"
     assert plain["arms"][0]["test"]["accuracies"] == list(found.arms[0].test.accuracies)
     assert plain["sentences"] == list(sentences(found))

@@ -124,7 +124,6 @@ class Confirmation:
         kept: the share of the differences between arms that is not noise.
         n_seeds: the least number of seeds that an arm has.
         n_test_images: in the test split; `opened` says when it was opened (ISO 8601, UTC).
-        sentences: the result in words.
     """
 
     study: str
@@ -152,10 +151,7 @@ class Confirmation:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; accuracies are fractions."""
-        from igkd_hpo.results.confirm.sentences import sentences
-
-        plain: dict[str, Any] = asdict(self)
-        return plain | {"sentences": list(sentences(self))}
+        return asdict(self)
 
 
 def confirmation_of(study: SearchStudy) -> Confirmation | None:

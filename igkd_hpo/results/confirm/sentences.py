@@ -1,7 +1,7 @@
 """A confirmation in plain sentences and as a table for people."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.results.confirm.confirmation import Answer, Confirmation, ConfirmedArm
 from igkd_hpo.results.statistics import Estimate
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 _PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD together"}
 _ROUNDING = 0.0005  # less does not show in per cent with one digit
 _USES = {"ig": "IG", "kd": "distillation", "both": "IG and distillation"}
+
+
+def confirmation_json(found: Confirmation) -> dict[str, Any]:
+    """The confirmation as plain JSON values, what it says in words included; accuracies are fractions."""
+    return found.as_json() | {"sentences": list(sentences(found))}
 
 
 def sentences(found: Confirmation) -> Iterator[str]:
