@@ -1,5 +1,6 @@
 """The Integrated-Gradients map of every training image under the teacher, made once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from igkd_hpo.assets.dataset import Dataset, row_digests
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.rows import check_rows
 from igkd_hpo.assets.store import Asset, AssetStore
-from igkd_hpo.assets.teacher import Teacher, teacher_identity
+from igkd_hpo.assets.teacher import teacher_identity
+from igkd_hpo.assets.teachers import Teachers, average_answers
 from igkd_hpo.config.study import CONTROLS_WITH_MAPS, Study
-from igkd_hpo.distillation.evaluation import predict
-from igkd_hpo.distillation.models import to_pixels
+from igkd_hpo.distillation.models import Network, to_pixels
 
 _SCHEMA = 1
 # Pixels that go through the network at once, with gradients: 64 or 256 points of 32x32. On a CPU, 4 images at 16 steps
@@ -31,9 +32,11 @@ def uses_maps(study: Study) -> bool:
 
 
 def prepare_maps(
-    study: Study, dataset: Dataset, teacher: Teacher, store: AssetStore, *, device: torch.device, progress: Progress
+    study: Study, dataset: Dataset, teachers: Teachers, store: AssetStore, *, device: torch.device, progress: Progress
 ) -> Asset | None:
     """The maps, made if they are not there yet; None where no trial can use them.
+
+    Of several members they explain the mean of the logits; of folds, the logits of the one that did not see the image.
 
     `maps.npy`: float16 (N, H, W), each map divided by its own maximum; `scale.npy`: float32 (N,), that maximum;
     `completeness.npy`: float32 (N,), how far each is from adding up, see `integrated_gradients`. Facts: the median and
@@ -41,7 +44,7 @@ def prepare_maps(
     """
     if not uses_maps(study):
         return None
-    with store.build("maps", _inputs(study, dataset, teacher.sha256), progress) as draft:
+    with store.build("maps", _inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
             return check_rows(draft.finished, dataset)
         images, (height, width) = len(dataset.train_images), dataset.image_size
@@ -51,12 +54,14 @@ def prepare_maps(
             completeness=(np.float32, (images,)),
             digests=(np.uint64, (images,)),
         )
+        networks = teachers.networks(device)
         with progress.task("attribution maps", images) as advance:
             advance(table.rows_done)
             while table.rows_done < images:
                 rows = slice(table.rows_done, table.rows_done + _CHUNK)
                 clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
-                maps, completeness = _attribute(study, dataset, teacher, clean, labels, device=device)
+                folds = None if teachers.folds is None else teachers.folds[rows]
+                maps, completeness = _attribute(study, dataset, networks, clean, labels, folds, device=device)
                 scale = maps.amax(dim=(1, 2))
                 relative = maps / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
                 table.append(
@@ -76,15 +81,40 @@ def prepare_maps(
 
 
 def _attribute(
-    study: Study, dataset: Dataset, teacher: Teacher, images: Tensor, labels: Tensor, *, device: torch.device
+    study: Study,
+    dataset: Dataset,
+    networks: Sequence[Network],
+    images: Tensor,
+    labels: Tensor,
+    folds: Tensor | None,
+    *,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    if folds is None:
+        return _explain(study, dataset, networks, images, labels, device=device)
+    maps, completeness = torch.empty(len(images), *images.shape[2:]), torch.empty(len(images))
+    for number, network in enumerate(networks):
+        if len(mine := torch.nonzero(folds == number)[:, 0]):
+            explained = _explain(study, dataset, [network], images[mine], labels[mine], device=device)
+            maps[mine], completeness[mine] = explained
+    return maps, completeness
+
+
+def _explain(
+    study: Study,
+    dataset: Dataset,
+    networks: Sequence[Network],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     from igkd_hpo.distillation.attribution import integrated_gradients  # captum: only the making of maps needs it
 
-    network = teacher.network.to(device)
     if study.attribution.target == "prediction":
-        labels = predict(network, images, device=device).argmax(dim=1)
+        labels = average_answers(networks, images, device=device).argmax(dim=1)
     maps, errors = integrated_gradients(
-        network,
+        networks,
         to_pixels(images.to(device)),
         labels.to(device),
         baseline=torch.tensor(dataset.mean),
@@ -116,7 +146,7 @@ def coarse_maps(median: float, *, n_steps: int) -> str | None:
 
 
 def open_maps(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
-    """The maps that were made for this teacher; None where no trial can use them. Raises AssetMissing, AssetError."""
+    """The maps that were made for these teachers; None where no trial can use them. Raises AssetMissing, AssetError."""
     if not uses_maps(study):
         return None
     return check_rows(store.open("maps", _inputs(study, dataset, teacher_sha256)), dataset)

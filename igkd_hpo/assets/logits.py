@@ -1,5 +1,6 @@
 """The teacher's logits for every view of every training image, made once where a study earns that back."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ from igkd_hpo.assets.dataset import Dataset, row_digests
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.rows import check_rows
 from igkd_hpo.assets.store import Asset, AssetStore
-from igkd_hpo.assets.teacher import Teacher, teacher_identity
+from igkd_hpo.assets.teacher import teacher_identity
+from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.config.study import CONTROLS_WITH_LOGITS, Study
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.models import to_pixels
-from igkd_hpo.distillation.teaching import OnlineLogits
 from igkd_hpo.errors import AssetMissing
 
 _SCHEMA = 1
@@ -36,43 +37,56 @@ def wants_table(study: Study, dataset: Dataset) -> bool:
     if study.teacher.logits != "auto":
         return study.teacher.logits == "cached"
     views = n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
-    size = len(dataset.train_images) * views * dataset.num_classes * np.dtype(np.float16).itemsize
     epochs = study.n_trials * study.training.epochs * _EPOCHS_LEFT
-    return uses_logits(study) and views < epochs and size <= _LARGEST_TABLE
+    return uses_logits(study) and views < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
+
+
+def table_bytes(study: Study, dataset: Dataset) -> int:
+    """How large the table is, or would be."""
+    views = n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
+    return len(dataset.train_images) * views * math.prod(_answer(study, dataset)) * np.dtype(np.float16).itemsize
+
+
+def _answer(study: Study, dataset: Dataset) -> tuple[int, ...]:
+    """The shape of all that the teachers say about one image in one view: (K,), or (M, K) of members."""
+    asked = study.teacher.n_answers
+    return (dataset.num_classes,) if asked == 1 else (asked, dataset.num_classes)
 
 
 def prepare_logits(
-    study: Study, dataset: Dataset, teacher: Teacher, store: AssetStore, *, device: torch.device, progress: Progress
+    study: Study, dataset: Dataset, teachers: Teachers, store: AssetStore, *, device: torch.device, progress: Progress
 ) -> Asset | None:
     """The table `logits.npy`, float16 (N, n_views, K), made if it is not there yet; None where they are made online.
 
-    Column v is the view with index v of `distillation.augmentation`; the numbers are those that `OnlineLogits` gives,
-    because it makes them. Raises AssetError.
+    Of several members it is (N, n_views, M, K): which average they make depends on a trial's temperature. Column v is
+    the view with index v of `distillation.augmentation`; the numbers are those that teachers give who are asked in
+    each step, because `Teachers.teaching` makes them. Raises AssetError.
     """
     if not wants_table(study, dataset):
         return None
-    with store.build("logits", _inputs(study, dataset, teacher.sha256), progress) as draft:
+    with store.build("logits", _inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
             return check_rows(draft.finished, dataset)
         padding, flip = study.augmentation.crop_padding, study.augmentation.horizontal_flip
         views, images = n_views(padding, flip), len(dataset.train_images)
         table = draft.table(
-            logits=(np.float16, (images, views, dataset.num_classes)),
+            logits=(np.float16, (images, views, *_answer(study, dataset))),
             digests=(np.uint64, (images,)),
         )
         one_image = views * dataset.train_images[0].numel() * 4
         at_once = max(1, _PIXEL_BYTES[device.type] // one_image)
-        online = OnlineLogits(teacher.network.to(device))
+        online = teachers.teaching(device)
         with progress.task(f"teacher logits of {views} views", images) as advance:
             advance(table.rows_done)
             while table.rows_done < images:
                 rows = slice(table.rows_done, table.rows_done + at_once)
                 clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
+                numbers = torch.arange(table.rows_done, table.rows_done + len(clean), device=device)
                 every = views_from_index(torch.arange(views, device=device).repeat(len(clean)), padding, flip)
                 pixels = to_pixels(apply_views(clean.to(device).repeat_interleave(views, dim=0), every, padding))
-                logits = online.logits(torch.arange(0), every, pixels).half().cpu()
+                logits = online.logits(numbers.repeat_interleave(views), every, pixels).half().cpu()
                 table.append(
-                    logits=logits.reshape(len(clean), views, dataset.num_classes).numpy(),
+                    logits=logits.reshape(len(clean), views, *_answer(study, dataset)).numpy(),
                     digests=row_digests(clean.numpy(), labels.numpy()),
                 )
                 advance(len(clean))
@@ -80,7 +94,7 @@ def prepare_logits(
 
 
 def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
-    """The table that was made for this teacher and these views; None where the logits are made online.
+    """The table that was made for these teachers and these views; None where the logits are made online.
 
     `auto` takes a table wherever one is there, since both give the same numbers. Raises AssetMissing, AssetError.
     """

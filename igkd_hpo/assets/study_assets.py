@@ -14,11 +14,11 @@ from igkd_hpo.assets.dataset import Dataset, open_dataset, prepare_dataset
 from igkd_hpo.assets.logits import open_logits, prepare_logits
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
-from igkd_hpo.assets.teacher import Teacher, open_teacher, prepare_teacher, teacher_asset
+from igkd_hpo.assets.teachers import Teachers, known_of_teachers, open_teachers, prepare_teachers, validation_accuracy
 from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
-from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits, Teaching
+from igkd_hpo.distillation.teaching import CachedLogits, Teaching
 from igkd_hpo.errors import UsageError
 from igkd_hpo.settings import Settings
 
@@ -28,7 +28,9 @@ class AssetSummary:
     """What was made or found, as plain JSON values.
 
     Args:
-        teacher_accuracy: on the validation images, a fraction.
+        teacher_accuracy: on the validation images, a fraction; of several teachers see `validation_accuracy`.
+        member_accuracies: of each teacher by itself.
+        teacher_parameters: of one teacher, the first.
         image_size: height and width, in pixels.
         logits: `cached` in a table, or computed `online`.
         completeness: median error of the attribution maps, a fraction; None where there are none.
@@ -39,6 +41,7 @@ class AssetSummary:
     dataset_sha256: str
     teacher_sha256: str
     teacher_accuracy: float
+    member_accuracies: list[float]
     teacher_parameters: int
     n_train: int
     n_validation: int
@@ -80,18 +83,20 @@ def _prepare_knowledge(
     progress: Progress,
     start: float,
 ) -> AssetSummary:
-    teacher = prepare_teacher(study, dataset, settings, store, device=on, progress=progress)
-    logits = prepare_logits(study, dataset, teacher, store, device=on, progress=progress)
-    maps = prepare_maps(study, dataset, teacher, store, device=on, progress=progress)
+    teachers = prepare_teachers(study, dataset, settings, store, device=on, progress=progress)
+    right = validation_accuracy(study, dataset, teachers, store, device=on, progress=progress)
+    logits = prepare_logits(study, dataset, teachers, store, device=on, progress=progress)
+    maps = prepare_maps(study, dataset, teachers, store, device=on, progress=progress)
     warnings = list(dataset.warnings)
     if maps is not None and (coarse := completeness_warning(maps)) is not None:
         progress.warn(coarse)
         warnings.append(coarse)
     return AssetSummary(
         dataset_sha256=dataset.sha256,
-        teacher_sha256=teacher.sha256,
-        teacher_accuracy=teacher.validation_accuracy,
-        teacher_parameters=teacher.parameters,
+        teacher_sha256=teachers.sha256,
+        teacher_accuracy=right,
+        member_accuracies=[member.validation_accuracy for member in teachers.members],
+        teacher_parameters=teachers.members[0].parameters,
         n_train=len(dataset.train_images),
         n_validation=len(dataset.validation_images),
         num_classes=dataset.num_classes,
@@ -102,7 +107,12 @@ def _prepare_knowledge(
         seconds=time.perf_counter() - start,
         folders=[
             str(folder)
-            for folder in (dataset.folder, teacher.folder, logits and logits.folder, maps and maps.folder)
+            for folder in (
+                dataset.folder,
+                *(member.folder for member in teachers.members),
+                logits and logits.folder,
+                maps and maps.folder,
+            )
             if folder
         ],
     )
@@ -121,11 +131,11 @@ def check_cutout(study: Study, image_size: tuple[int, int]) -> None:
 
 @dataclass(frozen=True)
 class Assets:
-    """A study's assets, opened; arrays are memory-mapped, and the teacher's network is built only when it is asked for.
+    """A study's assets, opened; arrays are memory-mapped, and a teacher's network is built only when it is asked for.
 
     Args:
-        teacher_sha256: of the teacher's weights.
-        teacher_parameters: how many numbers it has learned.
+        teacher_sha256: of the teachers' weights, see `combined_hash`.
+        teacher_parameters: how many numbers one of them, the first, has learned.
     """
 
     study: Study
@@ -137,9 +147,9 @@ class Assets:
     maps: Asset | None
 
     @cached_property
-    def teacher(self) -> Teacher:
-        """The teacher, on the CPU. Raises UsageError where its code is not allowed here."""
-        return open_teacher(self.study, self.dataset, self.settings, AssetStore(self.settings.paths.assets))
+    def teachers(self) -> Teachers:
+        """The teachers, on the CPU. Raises UsageError where their code is not allowed here."""
+        return open_teachers(self.study, self.dataset, self.settings, AssetStore(self.settings.paths.assets))
 
     def training_data(self, device: torch.device) -> TrainingData:
         """The images and maps, on the device."""
@@ -157,9 +167,9 @@ class Assets:
         )
 
     def teaching(self, device: torch.device) -> Teaching:
-        """Where trials get the teacher's logits from: the table, or the teacher itself, on the device."""
+        """Where trials get the teacher's logits from: the table, or the teachers themselves, on the device."""
         if self.logits is None:
-            return OnlineLogits(self.teacher.network.to(device))
+            return self.teachers.teaching(device)
         augmentation = self.study.augmentation
         table = torch.from_numpy(self.logits.array("logits")).to(device)
         return CachedLogits(table, augmentation.crop_padding, augmentation.horizontal_flip)
@@ -174,14 +184,13 @@ def open_assets(study: Study, settings: Settings) -> Assets:
     """
     store = AssetStore(settings.paths.assets)
     dataset = open_dataset(study.dataset, store)
-    teacher = teacher_asset(study, dataset, store)
-    teacher_sha256 = str(teacher.facts["sha256"])
+    teachers = known_of_teachers(study, dataset, store)
     return Assets(
         study=study,
         settings=settings,
         dataset=dataset,
-        teacher_sha256=teacher_sha256,
-        teacher_parameters=int(teacher.facts["parameters"]),
-        logits=open_logits(study, dataset, teacher_sha256, store),
-        maps=open_maps(study, dataset, teacher_sha256, store),
+        teacher_sha256=teachers.sha256,
+        teacher_parameters=teachers.parameters,
+        logits=open_logits(study, dataset, teachers.sha256, store),
+        maps=open_maps(study, dataset, teachers.sha256, store),
     )

@@ -1,4 +1,4 @@
-"""The teacher: trained here, or given; kept with the hash of its weights, which a study pins."""
+"""One teacher: trained here, or given; kept with the hash of its weights. A study can have several, see `teachers`."""
 
 import hashlib
 import io
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from igkd_hpo.assets.dataset import Dataset
+from igkd_hpo.assets.folds import assign_folds, folds_hash
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
 from igkd_hpo.assets.teacher_check import check_teacher
@@ -27,7 +28,8 @@ from igkd_hpo.settings import Settings
 _SCHEMA = 1  # of the recipe and the file: raise it when the same inputs would give another teacher
 _WEIGHTS = "weights.pt"
 _CHECKPOINT = "training.pt"
-# Not the students' training.seed: an exported file carries its trial's seed, and must find the same teacher.
+# Of member 0, those after it count on. Not the students' training.seed: an exported file carries its trial's seed, and
+# must find the same teacher.
 _SEED = 0
 _BATCH_SIZE = 128
 _LEARNING_RATE = 0.1  # for that batch size, and in proportion for smaller ones: at 0.1, batches of 64 diverged at times
@@ -64,29 +66,39 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
 
 
 def prepare_teacher(
-    study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, device: torch.device, progress: Progress
+    study: Study,
+    dataset: Dataset,
+    settings: Settings,
+    store: AssetStore,
+    *,
+    member: int = 0,
+    device: torch.device,
+    progress: Progress,
 ) -> Teacher:
-    """The study's teacher, trained or taken in if it is not there yet, and checked against guessing.
+    """One of the study's teachers, trained or taken in if it is not there yet, and checked against guessing.
+
+    Args:
+        member: its number, from 0.
 
     Raises:
         TeacherError: it learned nothing, or its training diverged.
-        DataError, UsageError: its checkpoint, weights or code cannot be used.
+        DataError, UsageError: its checkpoint, weights or code cannot be used, or the images do not suffice for folds.
         AssetError: the asset is damaged or cannot be written.
     """
-    make = _train if is_trained_here(study) else _take_in
-    asset = make(study, dataset, settings, store, device=device, progress=progress)
-    store.remember("teacher", _request(study, dataset), asset)
+    make = _train if study.teacher.is_trained_here else _take_in
+    asset = make(study, dataset, settings, store, member=member, device=device, progress=progress)
+    store.remember("teacher", _request(study, dataset, member), asset)
     return _from_asset(asset, study, dataset, settings)
 
 
-def open_teacher(study: Study, dataset: Dataset, settings: Settings, store: AssetStore) -> Teacher:
+def open_teacher(study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, member: int = 0) -> Teacher:
     """The teacher as it was last prepared. Raises AssetMissing, AssetError, and UsageError (see `build_body`)."""
-    return _from_asset(teacher_asset(study, dataset, store), study, dataset, settings)
+    return _from_asset(teacher_asset(study, dataset, store, member=member), study, dataset, settings)
 
 
-def teacher_asset(study: Study, dataset: Dataset, store: AssetStore) -> Asset:
+def teacher_asset(study: Study, dataset: Dataset, store: AssetStore, *, member: int = 0) -> Asset:
     """What `open_teacher` opens; its facts hold sha256, validation_accuracy and parameters, with no network built."""
-    return store.recall("teacher", _request(study, dataset))
+    return store.recall("teacher", _request(study, dataset, member))
 
 
 def teacher_identity(study: Study, teacher_sha256: str) -> dict[str, Any]:
@@ -98,22 +110,24 @@ def teacher_identity(study: Study, teacher_sha256: str) -> dict[str, Any]:
     }
 
 
-def is_trained_here(study: Study) -> bool:
-    """Whether the teacher is to be made by training, as opposed to given: as a file, or as code that brings weights."""
-    return study.teacher.checkpoint is None and study.teacher.architecture == "mobilenet_v2"
+def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
+    """What decides the teacher, before anything of it is looked at; how its logits are kept does not.
 
-
-def _request(study: Study, dataset: Dataset) -> dict[str, Any]:
-    """What decides the teacher, before anything of it is looked at; how its logits are kept does not."""
+    Nor does it matter how many others there are: member 0 of several is the teacher that a study with one has.
+    """
+    teacher = study.teacher
     request: dict[str, Any] = {
         "schema": _SCHEMA,
         "dataset": dataset.sha256,
-        "teacher": study.teacher.model_dump(mode="json", exclude={"logits"}),
+        "teacher": teacher.model_dump(mode="json", exclude={"logits", "members", "folds"}),
     }
-    if is_trained_here(study):
-        request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": _SEED}
+    if teacher.is_trained_here:
+        request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": _SEED + member}
     else:
         del request["teacher"]["epochs"]
+        request["teacher"]["checkpoint"] = teacher.checkpoints[member] if teacher.checkpoints else None
+    if teacher.folds:
+        request["without_fold"] = {"number": member, "of": folds_hash(assign_folds(dataset, teacher.folds))}
     return request
 
 
@@ -130,35 +144,51 @@ def _from_asset(asset: Asset, study: Study, dataset: Dataset, settings: Settings
 
 
 def _take_in(
-    study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, device: torch.device, progress: Progress
+    study: Study,
+    dataset: Dataset,
+    settings: Settings,
+    store: AssetStore,
+    *,
+    member: int,
+    device: torch.device,
+    progress: Progress,
 ) -> Asset:
-    body = load_given_body(study.teacher, dataset.num_classes, settings)
-    request = _request(study, dataset)
+    body = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
+    request = _request(study, dataset, member)
     del request["teacher"]["checkpoint"]  # the weights count, not where they lie
     with store.build("teacher", {**request, "weights": weights_hash(body.state_dict())}, progress) as draft:
         if draft.finished is not None:
             return draft.finished
         network = wrap(body, study.teacher, (dataset.mean, dataset.std)).to(device)
         check_output(network, dataset.image_size, dataset.num_classes, study.teacher.architecture)
-        progress.note("measuring the teacher's accuracy")
-        return _commit(draft, network, dataset, device=device, facts={"source": study.teacher.checkpoint or "own"})
+        progress.note(f"measuring the accuracy of {_named(study, member)}")
+        source = study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"
+        return _commit(draft, network, dataset, device=device, facts={"source": source})
 
 
 def _train(
-    study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, device: torch.device, progress: Progress
+    study: Study,
+    dataset: Dataset,
+    settings: Settings,
+    store: AssetStore,
+    *,
+    member: int,
+    device: torch.device,
+    progress: Progress,
 ) -> Asset:
-    with store.build("teacher", _request(study, dataset), progress) as draft:
+    with store.build("teacher", _request(study, dataset, member), progress) as draft:
         if draft.finished is not None:
             return draft.finished
         with torch.random.fork_rng([]):
-            torch.manual_seed(_SEED)
+            torch.manual_seed(_SEED + member)
             body = build_body(study.teacher, dataset.num_classes, settings)
         _start_as_identity(body)
         network = wrap(body, study.teacher, (dataset.mean, dataset.std)).requires_grad_(True)
-        recipe = _recipe(study, len(dataset.train_images), device)
-        training = Training(network, _training_data(dataset), recipe, device=device, teaching=None)
+        data = _training_data(study, dataset, member)
+        recipe = _recipe(study, len(data.images), device, seed=_SEED + member)
+        training = Training(network, data, recipe, device=device, teaching=None)
         _go_on(training, draft)
-        with progress.task("training the teacher", recipe.epochs) as advance:
+        with progress.task(f"training {_named(study, member)}", recipe.epochs) as advance:
             advance(training.completed_epochs)
             try:
                 for _ in training.epochs():
@@ -166,11 +196,16 @@ def _train(
                     advance(1)
             except NonFiniteLoss as error:
                 raise TeacherError(
-                    f"the teacher's training diverged in epoch {error.epoch}; "
+                    f"the training of {_named(study, member)} diverged in epoch {error.epoch}; "
                     "check the images and teacher.normalize, or give teacher.checkpoint"
                 ) from error
         network.eval().requires_grad_(False)
         return _commit(draft, network, dataset, device=device, facts={"source": "trained here", "device": device.type})
+
+
+def _named(study: Study, member: int) -> str:
+    many = study.teacher.n_networks
+    return "the teacher" if many == 1 else f"teacher {member + 1} of {many}"
 
 
 def _start_as_identity(body: nn.Module) -> None:
@@ -186,7 +221,7 @@ def _start_as_identity(body: nn.Module) -> None:
             nn.init.zeros_(module.conv[-1].weight)
 
 
-def _recipe(study: Study, n_images: int, device: torch.device) -> Recipe:
+def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> Recipe:
     batch_size = max(16, min(_BATCH_SIZE, n_images // _FEWEST_STEPS))
     return Recipe(
         epochs=study.teacher.epochs,
@@ -208,16 +243,20 @@ def _recipe(study: Study, n_images: int, device: torch.device) -> Recipe:
         overlay_strength=0.0,
         crop_padding=study.augmentation.crop_padding,
         horizontal_flip=study.augmentation.horizontal_flip,
-        seed=_SEED,
+        seed=seed,
         precision=resolve_precision(study.training.precision, device),
         channels_last=True,
     )
 
 
-def _training_data(dataset: Dataset) -> TrainingData:
+def _training_data(study: Study, dataset: Dataset, member: int) -> TrainingData:
+    images, labels = dataset.train_images, dataset.train_labels
+    if study.teacher.folds:
+        seen = assign_folds(dataset, study.teacher.folds) != member
+        images, labels = images[seen], labels[seen]
     return TrainingData(
-        images=dataset.train_images,
-        labels=dataset.train_labels,
+        images=images,
+        labels=labels,
         maps=None,
         validation_images=dataset.validation_images,
         validation_labels=dataset.validation_labels,

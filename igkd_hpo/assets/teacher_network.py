@@ -36,9 +36,17 @@ class Resized(nn.Module):
 
 
 def build_body(
-    teacher: TeacherSection, num_classes: int, settings: Settings, *, state: dict[str, Tensor] | None = None
+    teacher: TeacherSection,
+    num_classes: int,
+    settings: Settings,
+    *,
+    state: dict[str, Tensor] | None = None,
+    path: Path | None = None,
 ) -> nn.Module:
     """The architecture; its weights are those of `state`, or whatever the architecture begins with.
+
+    Args:
+        path: where `state` is from, for messages.
 
     Raises:
         UsageError: no such architecture, or code that --allow-import does not name.
@@ -53,18 +61,24 @@ def build_body(
     else:
         body = _torchvision_model(name, num_classes, own_weights=state is None and teacher.checkpoint is None)
     if state is not None:
-        load_weights(body, state, path=Path(teacher.checkpoint or "teacher"), num_classes=num_classes)
+        load_weights(body, state, path=path or Path("teacher"), num_classes=num_classes)
     return body
 
 
-def load_given_body(teacher: TeacherSection, num_classes: int, settings: Settings) -> nn.Module:
+def load_given_body(teacher: TeacherSection, num_classes: int, settings: Settings, *, member: int = 0) -> nn.Module:
     """A teacher that needs no training here: its checkpoint's weights, or those its architecture brings.
+
+    Args:
+        member: its number among the checkpoints, from 0.
 
     Raises:
         UsageError, DataError: as `build_body` and `read_state_dict`.
     """
-    state = read_state_dict(settings.data_path(teacher.checkpoint)) if teacher.checkpoint is not None else None
-    return build_body(teacher, num_classes, settings, state=state)
+    if not teacher.checkpoints:
+        return build_body(teacher, num_classes, settings)
+    path = Path(teacher.checkpoints[member])
+    state = read_state_dict(settings.data_path(str(path)))
+    return build_body(teacher, num_classes, settings, state=state, path=path)
 
 
 def wrap(body: nn.Module, teacher: TeacherSection, statistics: Statistics) -> Network:

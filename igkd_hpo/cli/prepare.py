@@ -6,6 +6,7 @@ import typer
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_to_run
 from igkd_hpo.cli.progress import make_progress
+from igkd_hpo.config.study import Study
 from igkd_hpo.settings import Settings
 
 
@@ -36,4 +37,10 @@ def prepare(
     if as_json:
         print_json(asdict(summary))
     else:
-        typer.echo(f"{config.name}: ready; the teacher is right on {summary.teacher_accuracy:.2%} of validation")
+        typer.echo(f"{config.name}: ready; {_teachers(config)} right on {summary.teacher_accuracy:.2%} of validation")
+
+
+def _teachers(config: Study) -> str:
+    if config.teacher.folds:
+        return f"each of {config.teacher.folds} teachers, on average, is"
+    return "the teacher is" if config.teacher.members == 1 else f"{config.teacher.members} teachers together are"

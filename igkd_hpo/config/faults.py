@@ -50,6 +50,8 @@ def _line(fault: ErrorDetails, path: str, keys: list[str]) -> str:
             return f"{path}: {_choice(given, context['expected'].replace(' or ', ', '))}"
         case "normalize_type":
             return f"{path}: {_shown(given)} is not one of {fault['msg']}"
+        case "checkpoint_type":
+            return f"{path}: {_shown(given)} is not {fault['msg']}"
         case "range_type":
             return f"{path}.type: {_choice(given.get('type'), context['kinds'])}"
         case "union_tag_invalid" | "union_tag_not_found":

@@ -24,13 +24,20 @@ Normalize = Annotated[
         custom_error_message="dataset, none, or [[mean, mean, mean], [std, std, std]] in [0, 1] pixels",
     ),
 ]
+Checkpoint = Annotated[
+    Annotated[str, Tag("path")] | Annotated[tuple[str, ...], Tag("paths")],
+    Discriminator(
+        lambda value: "path" if isinstance(value, str) else "paths" if isinstance(value, list | tuple) else None,
+        custom_error_type="checkpoint_type",
+        custom_error_message="a path, or a list of paths",
+    ),
+]
 LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
 ControlName = Literal["student", "kd", "ig", "kd_ig", "at", "kd_at", "ig_at", "kd_ig_at", "paper"]
 # What each control needs of the teacher.
 CONTROLS_WITH_LOGITS = frozenset({"kd", "kd_ig", "kd_at", "kd_ig_at", "paper"})
 CONTROLS_WITH_MAPS = frozenset({"ig", "kd_ig", "ig_at", "kd_ig_at", "paper"})
 CONTROLS_WITH_FEATURES = frozenset({"at", "kd_at", "ig_at", "kd_ig_at"})
-_UNKNOWN_BLOCKS = "only a teacher mobilenet_v2 without input_size has blocks that match a student's"
 
 
 class Dataset(Frozen):
@@ -68,6 +75,10 @@ class Dataset(Frozen):
         return image_size
 
 
+def _is_trained_here(architecture: str | None, checkpoint: str | tuple[str, ...] | None) -> bool:
+    return checkpoint is None and architecture == "mobilenet_v2"
+
+
 class Teacher(Frozen):
     """The accurate network whose knowledge the students get."""
 
@@ -75,21 +86,83 @@ class Teacher(Frozen):
     """mobilenet_v2 (CIFAR form), a torchvision model name, or module:function of your own code (see --allow-import)."""
     width: float = Field(default=1.0, ge=0.1, le=4.0)
     """Channel multiplier of mobilenet_v2."""
-    checkpoint: str | None = None
-    """A state dict to load; null trains the teacher here (torchvision models bring their own weights)."""
+    checkpoint: Checkpoint | None = None
+    """A state dict to load, or a list of them; null trains here (torchvision models bring their own weights)."""
     normalize: Normalize = "dataset"
     """What the network's input is normalised with: dataset, none, or [[mean x3], [std x3]] in [0, 1] pixels."""
     input_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; images are resized to this for the teacher alone; null gives it the dataset's size."""
     epochs: int = Field(default=100, ge=1, le=100_000)
     """Epochs of training, where there is no checkpoint."""
+    members: int = Field(default=1, ge=1, le=100, validate_default=True)
+    """This many teachers, their probabilities averaged: trained here, each with its seed, or the list's."""
+    folds: int = Field(default=0, ge=0, le=100)
+    """0, or 2 and more: each of so many teachers is trained without one part of the images, and asked about that."""
     logits: Literal["auto", "cached", "online"] = "auto"
     """cached: logits of every view are made once; online: computed in each step; auto: whichever costs less."""
 
+    @field_validator("checkpoint")
+    @classmethod
+    def _not_empty(cls, checkpoint: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if checkpoint == ():
+            raise ValueError("the list is empty; name state dicts in it, or write null")
+        return checkpoint
+
+    @field_validator("members")
+    @classmethod
+    def _members_can_be_had(cls, members: int, info: ValidationInfo) -> int:
+        checkpoint = info.data.get("checkpoint")
+        if isinstance(checkpoint, tuple):
+            if members not in (1, len(checkpoint)):
+                raise ValueError(f"{members}, and checkpoint names {len(checkpoint)}; remove members")
+            return len(checkpoint)
+        if members > 1 and not _is_trained_here(info.data.get("architecture"), checkpoint):
+            raise ValueError(f"{members} of one given network are all alike; give checkpoint a list, or write 1")
+        return members
+
+    @field_validator("folds")
+    @classmethod
+    def _folds_can_be_had(cls, folds: int, info: ValidationInfo) -> int:
+        if folds == 1:
+            raise ValueError("1 fold leaves nothing to train on; write 0, or 2 and more")
+        if folds and not _is_trained_here(info.data.get("architecture"), info.data.get("checkpoint")):
+            raise ValueError(f"{folds} folds need a teacher that is trained here; a given one has seen what it has")
+        if folds and info.data.get("members", 1) > 1:
+            raise ValueError(f"{folds} folds and {info.data['members']} members exclude each other; remove one of them")
+        return folds
+
     @property
-    def has_known_blocks(self) -> bool:
-        """Whether its blocks can be compared with a student's: it is built as the students, and sees what they see."""
-        return self.architecture == "mobilenet_v2" and self.input_size is None
+    def checkpoints(self) -> tuple[str, ...]:
+        """The paths that are given, one for each member."""
+        given = self.checkpoint
+        return () if given is None else (given,) if isinstance(given, str) else given
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether it is to be made by training, as opposed to given: as a file, or as code that brings weights."""
+        return _is_trained_here(self.architecture, self.checkpoint)
+
+    @property
+    def n_networks(self) -> int:
+        """Of how many networks it consists."""
+        return self.folds or self.members
+
+    @property
+    def n_answers(self) -> int:
+        """How many of its networks are asked about a training image: of folds, the one that did not see it."""
+        return 1 if self.folds else self.members
+
+    @property
+    def unknown_blocks(self) -> str | None:
+        """Why its blocks cannot be compared with a student's: built as the students, it sees what they see."""
+        if self.n_networks > 1:
+            return f"{self.n_networks} teachers have no one set of blocks; take one teacher"
+        if self.architecture != "mobilenet_v2" or self.input_size is not None:
+            return (
+                "only a teacher mobilenet_v2 without input_size has blocks that match a student's; "
+                "take the built-in one"
+            )
+        return None
 
 
 class Student(Frozen):
@@ -278,8 +351,8 @@ class Study(Frozen):
                     f"init: teacher_prefix needs students as wide as the teacher; write width: {teacher.width}, "
                     "or init: random"
                 )
-        if needing and teacher is not None and not teacher.has_known_blocks:
-            raise ValueError(f"{', '.join(needing)}: {_UNKNOWN_BLOCKS}; take the built-in one, or leave it out")
+        if needing and teacher is not None and teacher.unknown_blocks is not None:
+            raise ValueError(f"{', '.join(needing)}: {teacher.unknown_blocks}, or leave it out")
         return settings
 
     @field_validator("controls")
@@ -289,8 +362,8 @@ class Study(Frozen):
             raise ValueError(f"{', '.join(controls)}: one is there twice; write each once")
         n_trials, teacher = info.data.get("n_trials"), info.data.get("teacher")
         attending = [name for name in controls if name in CONTROLS_WITH_FEATURES]
-        if attending and teacher is not None and not teacher.has_known_blocks:
-            raise ValueError(f"{', '.join(attending)}: {_UNKNOWN_BLOCKS}; take the built-in one, or leave them out")
+        if attending and teacher is not None and teacher.unknown_blocks is not None:
+            raise ValueError(f"{', '.join(attending)}: {teacher.unknown_blocks}, or leave them out")
         if n_trials is not None and len(controls) > n_trials:
             raise ValueError(
                 f"{len(controls)} controls do not fit into n_trials {n_trials}; raise n_trials or drop controls"

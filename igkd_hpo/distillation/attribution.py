@@ -1,5 +1,8 @@
 """Attribution maps: which pixels of an image the teacher's answer rests on."""
 
+from collections.abc import Sequence
+from functools import reduce
+
 import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
@@ -9,7 +12,13 @@ from igkd_hpo.distillation.models import Network
 
 
 def integrated_gradients(
-    network: Network, pixels: Tensor, targets: Tensor, *, baseline: Tensor, n_steps: int, points: int | None = None
+    network: Network | Sequence[Network],
+    pixels: Tensor,
+    targets: Tensor,
+    *,
+    baseline: Tensor,
+    n_steps: int,
+    points: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the Integrated-Gradients maps of a batch, and how far each is from adding up as it should.
 
@@ -18,7 +27,8 @@ def integrated_gradients(
     `points`, time with B * n_steps.
 
     Args:
-        network: in evaluation mode, on the device of `pixels`.
+        network: in evaluation mode, on the device of `pixels`. Of several, the mean of their logits is explained: the
+            attributions, with their signs, are linear in what is explained, and are averaged one network at a time.
         pixels: float32 (B, 3, H, W) in [0, 1].
         targets: int64 (B,), the class whose logit is explained.
         baseline: (3,), a colour in [0, 1], such as the mean colour of the training images.
@@ -34,16 +44,29 @@ def integrated_gradients(
 
     Source: Sundararajan et al. 2017, arXiv 1703.01365, equation 1 and proposition 1.
     """
-    if network.training:
+    networks = [network] if isinstance(network, Network) else network
+    if any(one.training for one in networks):
         raise ValueError("the network is in training mode; call network.eval() before attributing")
+    colour = baseline.to(pixels)[None, :, None, None].expand(1, *pixels.shape[1:])
+    pixels = pixels.detach().contiguous(memory_format=torch.channels_last)
+    parts = [_attribute(one, pixels, targets, colour, n_steps, points) for one in networks]
+    attributions = reduce(torch.add, [signed for signed, _ in parts]) / len(parts)
+    difference = reduce(torch.add, [change for _, change in parts]) / len(parts)
+    residual = attributions.sum(dim=(1, 2, 3)) - difference
+    completeness = residual.abs() / difference.abs().clamp_min(torch.finfo(torch.float32).eps)
+    return attributions.abs().sum(dim=1).float(), completeness
+
+
+def _attribute(
+    network: Network, pixels: Tensor, targets: Tensor, colour: Tensor, n_steps: int, points: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return the attributions (B, 3, H, W), with their signs, and what they should add up to (B,)."""
     frozen = {name: parameter.detach() for name, parameter in network.named_parameters()}
 
     def forward(x: Tensor) -> Tensor:
         logits: Tensor = functional_call(network, frozen, (x,))
         return logits
 
-    colour = baseline.to(pixels)[None, :, None, None].expand(1, *pixels.shape[1:])
-    pixels = pixels.detach().contiguous(memory_format=torch.channels_last)
     explain = IntegratedGradients(forward)
     at_once = len(pixels) if points is None else max(1, points // n_steps)
     attributions = torch.cat(
@@ -57,7 +80,4 @@ def integrated_gradients(
     with torch.no_grad():
         at_image = torch.cat([forward(some) for some in torch.split(pixels, points or len(pixels))])
         at_baseline = forward(colour)[0, targets]
-    difference = at_image.gather(1, targets[:, None])[:, 0] - at_baseline
-    residual = attributions.sum(dim=(1, 2, 3)) - difference
-    completeness = residual.abs() / difference.abs().clamp_min(torch.finfo(torch.float32).eps)
-    return attributions.abs().sum(dim=1).float(), completeness
+    return attributions, at_image.gather(1, targets[:, None])[:, 0] - at_baseline

@@ -1,7 +1,9 @@
-"""Where the teacher's logits come from: a table of every view, or the teacher itself."""
+"""Where the teacher's logits come from: a table of every view, or the teacher itself, which may be several networks."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from igkd_hpo.distillation.augmentation import Views, index_of, n_views
@@ -15,15 +17,18 @@ class Teaching(Protocol):
     """Where the teacher's logits come from."""
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Return the float32 logits (B, K) for the clean views `pixels` (B, 3, H, W) of the images `rows` (B,)."""
+        """Return the float32 logits (B, K) for the clean views `pixels` (B, 3, H, W) of the images `rows` (B,).
+
+        Of several teachers that all answer, (B, M, K): the training averages them, see `average_members`.
+        """
         ...
 
 
 class CachedLogits:
-    """Teacher logits that were made once for every view of every image: float16 (N, n_views, K), on the device."""
+    """Teacher logits made once for every view of every image: float16 (N, n_views, K) or (N, n_views, M, K)."""
 
     def __init__(self, table: Tensor, padding: int, horizontal_flip: bool) -> None:
-        """Take a table whose rows are images and whose columns are views, in the order of `index_of`.
+        """Take a table, on the device, whose rows are images and whose columns are views, in the order of `index_of`.
 
         Raises:
             ValueError: the table has another number of views.
@@ -51,3 +56,35 @@ class OnlineLogits:
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
         """Ask the teacher about the pixels."""
         return forward_in_batches(self.network, pixels, batch_size=TEACHER_BATCH).half().float()
+
+
+class MemberLogits:
+    """The logits of several teachers that are all asked about every image."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        """Take M networks, all on one device."""
+        self.members = [OnlineLogits(network) for network in networks]
+
+    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+        """Ask all of them about the pixels: (B, M, K)."""
+        return torch.stack([member.logits(rows, views, pixels) for member in self.members], dim=1)
+
+
+class OutOfFoldLogits:
+    """The logits of several teachers, of which each image is shown to the one that did not learn from it."""
+
+    def __init__(self, networks: Sequence[Network], folds: Tensor) -> None:
+        """Take the networks and, int64 (N,), the number of each training image's own; all on one device."""
+        self.members = [OnlineLogits(network) for network in networks]
+        self.folds = folds
+
+    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+        """Ask each of them about the pixels of its images. On a GPU the host waits for which those are."""
+        asked = self.folds[rows]
+        places, answers = [], []
+        for number, member in enumerate(self.members):
+            mine = torch.nonzero(asked == number)[:, 0]
+            if len(mine):
+                places.append(mine)
+                answers.append(member.logits(rows[mine], Views(*(part[mine] for part in views)), pixels[mine]))
+        return torch.cat(answers)[torch.cat(places).argsort()]

@@ -25,6 +25,7 @@ from igkd_hpo.distillation.batches import (
     raw_maps,
 )
 from igkd_hpo.distillation.blocks import Features
+from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.features import FeatureTerms
 from igkd_hpo.distillation.losses import distillation_loss
@@ -298,6 +299,8 @@ class Training:
             features, logits = self.features.ask_teacher(shown, logits=wanted)
         if self.teaching is not None:
             logits = self.teaching.logits(batch.rows, batch.views, batch.pixels)
+            if logits.dim() == 3:
+                logits = average_members(logits, self.recipe.temperature)
         return features, logits
 
     def _count_step(self) -> None:

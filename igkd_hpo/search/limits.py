@@ -23,7 +23,7 @@ class StudentCost:
 
     Args:
         parameters: numbers that it learns.
-        compression_factor: the teacher's number over it; None where no teacher was looked at.
+        compression_factor: the teacher's number over it, of several teachers one's; None where none was looked at.
         macs: multiply-adds for one image, in convolutions and linear layers.
         size_kb: of the parameters in float32, in 1,024 bytes.
         latency_ms: the median for one image; None where the counts are beyond a limit already.

@@ -39,7 +39,12 @@ trial is its accuracy on the validation split. The test split is read once, when
         else "Nothing is searched: each trial is one more seed.\n"
     )
     root = f" from `{config.dataset.root}`" if config.dataset.root else ""
-    teacher = f"`{config.teacher.checkpoint}`" if config.teacher.checkpoint else f"{config.teacher.epochs} epochs here"
+    given = config.teacher.checkpoints
+    teacher = ", ".join(f"`{path}`" for path in given) if given else f"{config.teacher.epochs} epochs here"
+    if config.teacher.folds:
+        teacher += f", {config.teacher.folds} folds: an image's teacher has not seen it"
+    elif config.teacher.members > 1:
+        teacher += f", {config.teacher.members} of them, their probabilities averaged"
     controls = ", ".join(config.controls) or "none"
     return f"""# {study.name}
 

@@ -53,7 +53,7 @@ def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets
         body = make_body(hyperparameters, assets.dataset.num_classes)
     student = Network(body, mean, std)
     if hyperparameters["init"] == "teacher_prefix":
-        copy_prefix(student, assets.teacher.network)
+        copy_prefix(student, assets.teachers.members[0].network)
     return student
 
 
@@ -106,7 +106,8 @@ def make_trial(
         flip=str(hyperparameters["flip"]),
         decay=str(hyperparameters["decay"]),
     )
-    teacher = assets.teacher.network if recipe.uses_features else None
+    # The study file refuses terms on features where there are several teachers.
+    teacher = assets.teachers.members[0].network if recipe.uses_features else None
     # Where logits are not in a table, a teacher that runs for its features gives them in the same run.
     apart = recipe.uses_logits and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
     training = Training(

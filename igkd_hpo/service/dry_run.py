@@ -157,9 +157,12 @@ def _estimate(
     if not prepared:
         teacher = mobilenet_v2(num_classes=num_classes, width=study.teacher.width)
         per_image = _time_step(teacher, batch, size, device) / batch
-        passes = study.teacher.epochs * _BACKWARD_COST if study.teacher.checkpoint is None else 1
-        passes += n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
-        passes += study.attribution.n_steps * _BACKWARD_COST
+        folds = study.teacher.folds
+        seen = (folds - 1) / folds if folds else 1.0  # of the images, by each teacher that is trained
+        learning = study.teacher.epochs * _BACKWARD_COST * seen if study.teacher.checkpoint is None else 1.0
+        answering = n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
+        answering += study.attribution.n_steps * _BACKWARD_COST
+        passes = study.teacher.n_networks * learning + study.teacher.n_answers * answering
         assets = passes / _BACKWARD_COST * n_images * per_image
     return Estimate(step=step, trial=trial, search=left * trial / parallel, assets=assets)
 

@@ -17,7 +17,7 @@ from captum.attr import IntegratedGradients
 from igkd_hpo.assets import attribution_maps, logits
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
-from igkd_hpo.assets.teacher import open_teacher, prepare_teacher
+from igkd_hpo.assets.teachers import open_teachers, prepare_teachers
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
 from igkd_hpo.errors import AssetError, AssetMissing, UsageError
@@ -60,7 +60,7 @@ def test_row_and_view_of_the_table_are_those_of_the_image(settings, progress):
     table = assets.logits.array("logits")
     assert table.shape == (45, n_views(1, True), 2)
     assert table.dtype == np.float16
-    network = assets.teacher.network
+    network = assets.teachers.members[0].network
     images = assets.dataset.train_images
     for row in (0, 7, 44):
         for view in range(18):
@@ -92,7 +92,7 @@ def test_maps_are_those_that_captum_gives_for_each_row(settings, progress):
     dataset = assets.dataset
     pixels = dataset.train_images.float() / 255
     baseline = torch.tensor(dataset.mean)[None, :, None, None].expand_as(pixels[:1])
-    explainer = IntegratedGradients(assets.teacher.network)
+    explainer = IntegratedGradients(assets.teachers.members[0].network)
     expected = explainer.attribute(pixels, baseline, target=dataset.train_labels, n_steps=32).abs().sum(dim=1)
     assert maps == pytest.approx(expected.detach().numpy(), rel=2e-3, abs=1e-4)
     assert assets.maps.array("maps").max(axis=(1, 2)) == pytest.approx(1)
@@ -104,10 +104,10 @@ def test_the_target_is_the_label_or_the_teachers_answer(settings, store, progres
     """Under a teacher that is always wrong, where the two differ; its second logit is twice as large."""
     study = make_study(attribution={"target": target})
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    teacher = prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
+    teachers = prepare_teachers(study, dataset, settings, store, device=CPU, progress=progress)
     with torch.no_grad():
-        teacher.network.body.scale.neg_()
-    maps = attribution_maps.prepare_maps(study, dataset, teacher, store, device=CPU, progress=progress)
+        teachers.members[0].network.body.scale.neg_()
+    maps = attribution_maps.prepare_maps(study, dataset, teachers, store, device=CPU, progress=progress)
     targets = dataset.train_labels if target == "label" else 1 - dataset.train_labels
     scale = maps.array("scale")
     assert scale[targets.numpy() == 1].mean() > 1.3 * scale[targets.numpy() == 0].mean()
@@ -178,15 +178,15 @@ def test_rows_in_another_order_are_refused(settings, store, progress, kind):
     """A table made from permuted images, under the name of the right ones."""
     study = make_study()
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    teacher = prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
+    teachers = prepare_teachers(study, dataset, settings, store, device=CPU, progress=progress)
     order = torch.randperm(45, generator=torch.Generator().manual_seed(0))
     permuted = replace(dataset, train_images=dataset.train_images[order], train_labels=dataset.train_labels[order])
     make = {"logits": logits.prepare_logits, "maps": attribution_maps.prepare_maps}[kind]
     with pytest.raises(AssetError, match=r"do not belong to the training images of .*; delete the first folder"):
-        make(study, permuted, teacher, store, device=CPU, progress=progress)
+        make(study, permuted, teachers, store, device=CPU, progress=progress)
     open_it = {"logits": logits.open_logits, "maps": attribution_maps.open_maps}[kind]
     with pytest.raises(AssetError, match="do not belong to the training images"):
-        open_it(study, dataset, teacher.sha256, store)
+        open_it(study, dataset, teachers.sha256, store)
 
 
 @pytest.mark.parametrize("kind", ["dataset", "teacher", "logits", "maps"])
@@ -313,7 +313,7 @@ def test_the_teacher_opens_without_its_code_only_where_the_table_is(settings, pr
     from igkd_hpo.errors import UsageError
 
     with pytest.raises(UsageError, match="--allow-import own_teacher"):
-        open_teacher(make_study(), assets.dataset, elsewhere, store)
+        open_teachers(make_study(), assets.dataset, elsewhere, store)
 
 
 @pytest.mark.parametrize("cutout", [9, {"type": "int", "low": 0, "high": 9}])

@@ -57,6 +57,8 @@ OTHER: dict[str, Any] = {
     "teacher.normalize": "none",
     "teacher.input_size": 64,
     "teacher.epochs": 11,
+    "teacher.members": 3,
+    "teacher.folds": 5,
     "teacher.logits": "online",
     "student.normalize": [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]],
     "attribution.n_steps": 17,

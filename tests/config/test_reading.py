@@ -255,6 +255,43 @@ def test_a_teacher_without_known_blocks_cannot_serve_terms_on_features(
     assert faults_of(attending) == f"study.yaml: controls: at, kd_ig_at: {BLOCKS} leave them out"
 
 
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("{folds: 1}", "folds: 1 fold leaves nothing to train on; write 0, or 2 and more"),
+        ("{members: 3, folds: 2}", "folds: 2 folds and 3 members exclude each other; remove one of them"),
+        (
+            "{checkpoint: a.pt, members: 2}",
+            "members: 2 of one given network are all alike; give checkpoint a list, or write 1",
+        ),
+        ("{checkpoint: [a.pt, b.pt], members: 3}", "members: 3, and checkpoint names 2; remove members"),
+        (
+            "{checkpoint: [a.pt, b.pt], folds: 2}",
+            "folds: 2 folds need a teacher that is trained here; a given one has seen what it has",
+        ),
+        ("{checkpoint: []}", "checkpoint: the list is empty; name state dicts in it, or write null"),
+        ("{checkpoint: 3}", "checkpoint: 3 is not a path, or a list of paths"),
+        ("{checkpoint: [a.pt, 3]}", "checkpoint[1]: 3 must be text; quote it if it is meant as text"),
+    ],
+)
+def test_teachers_that_cannot_be_had(teacher: str, message: str) -> None:
+    (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
+    assert faults_of(DIGITS.replace(own, f"teacher: {teacher}")) == f"study.yaml: teacher.{message}"
+
+
+def test_several_teachers_have_no_one_set_of_blocks() -> None:
+    (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
+    text = DIGITS.replace(own, "teacher: {checkpoint: [a.pt, b.pt]}")
+    several = parse_study(text, source="-")
+    assert (several.teacher.members, several.teacher.checkpoints) == (2, ("a.pt", "b.pt"))
+    assert study_from_json(several.model_dump_json(), source="-") == several
+    refused = faults_of(text.replace("  width: 0.5\n", "  width: 0.5\n  hint_weight: 1.0\n"))
+    assert refused == (
+        "study.yaml: hyperparameters: hint_weight: 2 teachers have no one set of blocks; take one teacher, "
+        "or leave it out"
+    )
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyFileError, match=r"no study file .*/nowhere\.yaml; give the path of a YAML file"):
         read_study(tmp_path / "nowhere.yaml")

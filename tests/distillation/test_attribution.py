@@ -111,3 +111,22 @@ def test_the_network_is_left_as_it_was(network: Network, pixels: torch.Tensor, t
 def test_training_mode_is_refused(network: Network, pixels: torch.Tensor, targets: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="training mode"):
         integrated_gradients(network.train(), pixels, targets, baseline=BASELINE, n_steps=2)
+
+
+def test_of_several_the_mean_of_their_logits_is_explained(
+    smooth_network: Network, pixels: torch.Tensor, targets: torch.Tensor
+) -> None:
+    """Signs included: of two networks whose logits cancel, nothing is left to explain, though each has its map."""
+    torch.manual_seed(1)
+    other = Network(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), [0.5] * 3, [0.25] * 3).eval()
+
+    class Mean(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = (smooth_network(x) + other(x)) / 2
+            return logits
+
+    together = Network(Mean(), [0.0] * 3, [1.0] * 3).eval()
+    maps, error = integrated_gradients([smooth_network, other], pixels, targets, baseline=BASELINE, n_steps=8)
+    expected, expected_error = integrated_gradients(together, pixels, targets, baseline=BASELINE, n_steps=8)
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(error, expected_error, rtol=1e-2, atol=1e-4)

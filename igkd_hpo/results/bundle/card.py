@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from igkd_hpo.config.study import Study
+from igkd_hpo.config.study import Study, Teacher
 from igkd_hpo.results.best import BestTrial
 from igkd_hpo.results.bundle import contents
 from igkd_hpo.results.bundle.contents import Expected, Figures
@@ -41,8 +41,8 @@ def model_card(facts: CardFacts) -> str:
     height, width = made.image_size
     dataset, teacher = study.dataset, study.teacher
     root = f" from `{dataset.root}`" if dataset.root else ""
-    if teacher.checkpoint is not None:
-        origin = f"`{teacher.checkpoint}`"
+    if teacher.checkpoints:
+        origin = ", ".join(f"`{path}`" for path in teacher.checkpoints)
     else:
         origin = f"trained for {teacher.epochs} epochs" if teacher.architecture == "mobilenet_v2" else "its own weights"
     settings = "\n".join(f"| {name} | {value} |" for name, value in best.hyperparameters.items())
@@ -51,11 +51,12 @@ def model_card(facts: CardFacts) -> str:
     size = f"{best.cost['macs']:,} multiply-adds for one image, " if best.cost["macs"] else ""
     execution = study.provenance.execution if study.provenance else None
     where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
+    its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
     return f"""# {best.study}, trial {best.number}
 
 A small image classifier: MobileNet-V2, cut and scaled, trained by igkd-hpo {_method(best)}.
 {best.cost["parameters"] or 0:,} parameters, {size}\
-{best.cost["compression_factor"] or 0:.1f} times smaller than its teacher.
+{best.cost["compression_factor"] or 0:.1f} times smaller than {its_teacher}.
 
 ## Use
 
@@ -87,8 +88,8 @@ the device has its own. int8: static quantisation, weights per channel, calibrat
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
 ({dataset.validation_fraction:g} of training), {facts.onnx.test_images} for test; split seed {dataset.split_seed}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
-- teacher: {teacher.architecture}, {origin}; {made.teacher_parameters:,} parameters, \
-{made.teacher_accuracy:.2%} on validation
+- teacher: {teacher.architecture}, {origin}; {made.teacher_parameters:,} parameters\
+{"" if teacher.n_networks == 1 else " each"}, {made.teacher_accuracy:.2%} on validation{_several(teacher)}
 - SHA-256 of the teacher's weights: `{made.teacher_sha256}`
 
 ## Training
@@ -108,6 +109,12 @@ the device has its own. int8: static quantisation, weights per channel, calibrat
 
 The SHA-256 of every file is in `{contents.RECORD}`. They show a damaged copy; they do not show who made it.
 """
+
+
+def _several(teacher: Teacher) -> str:
+    if teacher.folds:
+        return f" (the mean of {teacher.folds} teachers, each trained without one part of the images)"
+    return f" ({teacher.members} teachers together, their probabilities averaged)" if teacher.members > 1 else ""
 
 
 def _trust(best: BestTrial) -> str:

@@ -55,11 +55,9 @@ def step_bytes(study: Study, dataset: "Dataset") -> int:
 
 def table_bytes(study: Study, dataset: "Dataset") -> tuple[int, int]:
     """How large the tables of logits and of maps are; 0 for one that the study does not use."""
+    from igkd_hpo.assets import logits
     from igkd_hpo.assets.attribution_maps import uses_maps
-    from igkd_hpo.assets.logits import wants_table
-    from igkd_hpo.distillation.augmentation import n_views
 
     images, (height, width) = len(dataset.train_images), dataset.image_size
-    views = n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
-    logits = 2 * images * views * dataset.num_classes if wants_table(study, dataset) else 0
-    return logits, 2 * images * height * width if uses_maps(study) else 0
+    of_logits = logits.table_bytes(study, dataset) if logits.wants_table(study, dataset) else 0
+    return of_logits, 2 * images * height * width if uses_maps(study) else 0

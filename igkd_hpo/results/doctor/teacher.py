@@ -1,12 +1,13 @@
 """The teacher: does it know these classes in this order, is its input right, can it be explained, is it larger."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import AssetMissing, IgkdError, TeacherError, first_line
-from igkd_hpo.results.doctor.check import Check, failed, fault, not_checked, ok, warning
+from igkd_hpo.results.doctor.check import Check, Verdict, failed, fault, not_checked, ok, warning
 from igkd_hpo.results.doctor.sizes import largest_student
 from igkd_hpo.settings import Settings
 
@@ -30,36 +31,64 @@ _TOLERANCE = 0.01  # of the largest logit: kernels for another batch size differ
 def check_teacher_network(
     study: Study, dataset: "Dataset", settings: Settings, device: "torch.device", progress: Progress
 ) -> "tuple[str | None, list[Check]]":
-    """The hash of the teacher's weights, None while there is none, and what is wrong with it. Trains nothing."""
-    from igkd_hpo.assets.teacher import is_trained_here, open_teacher, weights_hash
-    from igkd_hpo.assets.teacher_network import check_output, load_given_body, unwrap, wrap
+    """The hash of the teachers' weights, None while there are none, and what is wrong with them. Trains nothing."""
+    from igkd_hpo.assets.folds import assign_folds
+    from igkd_hpo.assets.teacher import weights_hash
+    from igkd_hpo.assets.teacher_network import unwrap
+    from igkd_hpo.assets.teachers import combined_hash
 
+    count, trained = study.teacher.n_networks, study.teacher.is_trained_here
     try:
-        if is_trained_here(study):
-            network, of = (
-                open_teacher(study, dataset, settings, AssetStore(settings.paths.assets)).network,
-                "trained here",
-            )
-        else:
-            body = load_given_body(study.teacher, dataset.num_classes, settings)
-            network, of = wrap(body, study.teacher, (dataset.mean, dataset.std)), "given"
-            check_output(network, dataset.image_size, dataset.num_classes, study.teacher.architecture)
+        networks = _networks(study, dataset, settings)
     except AssetMissing:
         will = f"will be trained for {study.teacher.epochs} epochs when the study is prepared"
+        if count > 1:
+            will = f"{count} teachers; each {will}"
         return None, [ok(_GROUP, _NAMES[0], will), _check_size(study, dataset, None)]
     except IgkdError as error:
         rest = [not_checked(_GROUP, name, "the teacher cannot be used") for name in _NAMES[1:]]
         return None, [failed(_GROUP, _NAMES[0], error), *rest]
-    network.to(device)
-    progress.note("checking the teacher")
-    checks = [
-        ok(_GROUP, "network", f"{study.teacher.architecture}, {of}"),
-        _check_evaluation_mode(network, dataset, device),
-        *_check_accuracy(network, dataset, device, given=of == "given"),
-        _check_attribution(study, network, dataset, device),
-        _check_size(study, dataset, network),
+    progress.note("checking the teacher" if count == 1 else f"checking {count} teachers")
+    each = [
+        [
+            _check_evaluation_mode(network.to(device), dataset, device),
+            *_check_accuracy(network, dataset, device, given=not trained),
+            _check_attribution(study, network, dataset, device),
+        ]
+        for network in networks
     ]
-    return weights_hash(unwrap(network).state_dict()), checks
+    several = f"{count} of " if count > 1 else ""
+    checks = [
+        ok(_GROUP, "network", f"{several}{study.teacher.architecture}, {'trained here' if trained else 'given'}"),
+        *(_worst(found) for found in zip(*each, strict=True)),
+        _check_size(study, dataset, networks[0]),
+    ]
+    folds = assign_folds(dataset, study.teacher.folds) if study.teacher.folds else None
+    return combined_hash([weights_hash(unwrap(network).state_dict()) for network in networks], folds), checks
+
+
+def _networks(study: Study, dataset: "Dataset", settings: Settings) -> "list[Network]":
+    from igkd_hpo.assets.teacher_network import check_output, load_given_body, wrap
+    from igkd_hpo.assets.teachers import open_teachers
+
+    if study.teacher.is_trained_here:
+        opened = open_teachers(study, dataset, settings, AssetStore(settings.paths.assets))
+        return [member.network for member in opened.members]
+    networks = []
+    for member in range(study.teacher.n_networks):
+        body = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
+        networks.append(wrap(body, study.teacher, (dataset.mean, dataset.std)))
+        check_output(networks[-1], dataset.image_size, dataset.num_classes, study.teacher.architecture)
+    return networks
+
+
+def _worst(found: tuple[Check, ...]) -> Check:
+    """Of the same check of each teacher the first with the worst verdict, with the teacher's number."""
+    order = list(Verdict)
+    number, worst = max(enumerate(found, 1), key=lambda check: (order.index(check[1].verdict), -check[0]))
+    if all(check.found == worst.found for check in found):
+        return worst
+    return replace(worst, found=f"teacher {number} of {len(found)}: {worst.found}")
 
 
 def _check_evaluation_mode(network: "Network", dataset: "Dataset", device: "torch.device") -> Check:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import prepare_assets
@@ -166,6 +167,18 @@ def test_faults_of_a_teacher(patient: Patient, teacher: dict[str, object], fault
     assert found.faults == {f"teacher: {name}" for name in faults}
     assert found.warnings == set()
     assert all(found[fault].advice for fault in found.faults)
+
+
+def test_the_faulty_one_of_several_teachers_is_named(patient: Patient) -> None:
+    for name, steep in (("good", 4.0), ("hopeless", 0.0)):
+        state = {"steep": torch.tensor(steep), "ballast": torch.zeros(100_000)}
+        torch.save(state, patient.folder / f"{name}.pt")
+    found = patient.examine(teacher={"checkpoint": ["good.pt", "good.pt"]})
+    assert found.faults == set()
+    assert found["teacher: network"].found == "2 of quarters:good, given"
+    found = patient.examine(teacher={"checkpoint": ["good.pt", "hopeless.pt"]})
+    assert found.faults == {"teacher: accuracy", "teacher: attribution"}
+    assert found["teacher: accuracy"].found.startswith("teacher 2 of 2: ")
 
 
 def test_chance_and_neighbours_are_told_apart(patient: Patient) -> None:
