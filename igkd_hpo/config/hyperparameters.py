@@ -1,6 +1,7 @@
 """What a study can search: one field per hyperparameter, each a plain value or a range."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -135,3 +136,10 @@ class Hyperparameters(Frozen):
         """The settings that are plain values, by name."""
         settings = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: s for name, s in settings.items() if not isinstance(s, Range)}
+
+    def telling(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Those of a trial's values that tell something: of searched settings, and others than the format's default."""
+        searched, fields = self.searched(), type(self).model_fields
+        return {
+            name: value for name, value in values.items() if name in searched or value != fields[name].get_default()
+        }

@@ -152,11 +152,13 @@ def result(study: SearchStudy) -> str:
     """
     best = best_trial(study)
     which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
+    values = study.config.hyperparameters.telling(best.hyperparameters)
+    telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
     lines = [
         f"{study.name}: {study.counts().finished} of {study.n_trials} trials finished ({counted(study)})",
         f"best: {which}, {_percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
         f"  {_student(best)}",
-        "  " + ", ".join(f"{name} {shown(value)}" for name, value in best.hyperparameters.items()),
+        f"  {telling}",
     ]
     if best.compared:
         width = max(len(comparison.control) for comparison in best.compared)

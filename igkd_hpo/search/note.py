@@ -31,7 +31,10 @@ trial is its accuracy on the validation split. The test split is read once, when
     igkd-hpo confirm {study.confirms}
 """
     searched = config.hyperparameters.searched()
-    fixed = ", ".join(f"{name} {shown(value)}" for name, value in config.hyperparameters.fixed().items())
+    hyperparameters = config.hyperparameters
+    fixed = ", ".join(
+        f"{name} {shown(value)}" for name, value in hyperparameters.telling(hyperparameters.fixed()).items()
+    )
     rows = "\n".join(f"| {name} | {_described(setting)} |" for name, setting in searched.items())
     space = (
         f"| searched | values |\n| --- | --- |\n{rows}\n"
@@ -53,7 +56,7 @@ Which hyperparameters make the most accurate small student on **{config.dataset.
 The value of a trial is its accuracy on the validation split, a fraction of 1; the test split is never read here.
 
 {space}
-Fixed: {fixed}.
+Fixed: {fixed}; the rest is at its default.
 
 - teacher: {config.teacher.architecture}, {teacher}
 - controls (fixed trials that the others are compared with): {controls}
