@@ -30,6 +30,7 @@ COMMANDS = (
     "verify",
     "predict",
     "show",
+    "report",
     "dashboard",
 )
 

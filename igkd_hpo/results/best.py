@@ -141,7 +141,7 @@ def summary(study: SearchStudy) -> str:
     Raises:
         NoCompletedTrial: there is nothing to sum up.
     """
-    return f"{result(study)}\n{_caution(best_trial(study))}"
+    return f"{result(study)}\n{caution(best_trial(study))}"
 
 
 def result(study: SearchStudy) -> str:
@@ -157,7 +157,7 @@ def result(study: SearchStudy) -> str:
     lines = [
         f"{study.name}: {study.counts().finished} of {study.n_trials} trials finished ({counted(study)})",
         f"best: {which}, {_percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
-        f"  {_student(best)}",
+        f"  {student_in_words(best)}",
         f"  {telling}",
     ]
     if best.compared:
@@ -172,7 +172,8 @@ def result(study: SearchStudy) -> str:
     return "\n".join(lines)
 
 
-def _student(best: BestTrial) -> str:
+def student_in_words(best: BestTrial) -> str:
+    """What the student costs to store and to run, as far as it was recorded, and its seed."""
     cost = best.cost
     if cost["parameters"] is None:
         return f"seed {best.seed}"
@@ -186,7 +187,8 @@ def _student(best: BestTrial) -> str:
     return ", ".join([*parts, f"seed {best.seed}"])
 
 
-def _caution(best: BestTrial) -> str:
+def caution(best: BestTrial) -> str:
+    """How far a result of one seed can be trusted, and what to do about it."""
     if best.completed == 1:
         luck = "This is one trial with one seed, so nothing can be said yet about how much of it is luck."
     else:

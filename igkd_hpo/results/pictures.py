@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _GREY, _BLUE = "#222222", "#a8a8a8", "#1f5fb4"
-_CONTROL_COLOURS = {
+INK, GREY, GRID, BLUE = "#222222", "#a8a8a8", "#e6e6e6", "#1f5fb4"
+CONTROL_COLOURS = {
     "student": "#d1495b", "kd": "#edae49", "ig": "#30963f", "kd_ig": "#7b4fa3", "paper": "#00798c",
     "at": "#8c564b", "kd_at": "#b8860b", "ig_at": "#17a2a2", "kd_ig_at": "#c2185b",
+}  # fmt: skip
+CONTROL_MARKS = {
+    "student": "o", "kd": "s", "ig": "^", "kd_ig": "D", "paper": "v", "at": "P", "kd_at": "X", "ig_at": "<", "kd_ig_at": ">",
 }  # fmt: skip
 _MAX_COLUMNS = 8
 
@@ -41,7 +44,7 @@ def maps_figure(
     n_images = len(images)
     columns = min(n_images, _MAX_COLUMNS)
     bands = -(-n_images // columns)
-    figure = _figure(width=0.9 + 1.25 * columns, height=0.35 + 4.15 * bands)
+    figure = new_figure(width=0.9 + 1.25 * columns, height=0.35 + 4.15 * bands)
     axes = figure.subplots(3 * bands, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -55,13 +58,16 @@ def maps_figure(
     for row in range(3 * bands):
         label = ("image", "map", "overlay")[row % 3]
         axes[row, 0].text(
-            -0.12, 0.5, label, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=10, color=_INK
+            -0.12, 0.5, label, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=10, color=INK
         )
     return figure
 
 
-def curves_figure(study: SearchStudy) -> "Figure":
+def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
     """Validation accuracy by epoch of every trial: the best and the controls in colour, pruned trials thin.
+
+    Args:
+        most: lines of other trials than the best and the controls; of more, an even choice is drawn. None draws all.
 
     Raises:
         UsageError: no trial has finished an epoch.
@@ -71,39 +77,42 @@ def curves_figure(study: SearchStudy) -> "Figure":
     trials = [trial for trial in study.trials() if trial.intermediate_values]
     if not trials:
         raise UsageError(f"study {study.name} has no finished epoch to draw yet; see `igkd-hpo status`")
-    figure = _figure(width=9.5, height=5)
+    figure = new_figure(width=9.5, height=5)
     axis = figure.subplots()
     n_epochs = study.config.training.epochs
     best = _best(trials)
+    named = [trial for trial in trials if trial is best or "control" in trial.user_attrs]
+    others = [trial for trial in trials if trial is not best and "control" not in trial.user_attrs]
     told = set()  # of the grey lines, one of each kind goes into the legend
-    for trial in trials:
+    for trial in sorted([*named, *thinned(others, most)], key=lambda trial: trial.number):
         epochs, accuracies = _curve(trial)
         style: dict[str, Any] = {"marker": "." if len(epochs) == 1 else None}  # one point makes no line
         if trial is best:
             label = f"best of the search, trial {trial.number}: {100 * _accuracy(trial):.1f} %"
-            style |= {"color": _BLUE, "linewidth": 2.4, "zorder": 4}
+            style |= {"color": BLUE, "linewidth": 2.4, "zorder": 4}
         elif control := trial.user_attrs.get("control"):
             label = f"control {control}: {100 * accuracies[-1]:.1f} %"
-            style |= {"color": _CONTROL_COLOURS[control], "linewidth": 1.5, "zorder": 3}
+            style |= {"color": CONTROL_COLOURS[control], "linewidth": 1.5, "zorder": 3}
+            style |= {"marker": CONTROL_MARKS[control], "markersize": 4, "markevery": 0.12}
         elif trial.state == TrialState.PRUNED:
             label = "pruned trials"
-            style |= {"color": _GREY, "linewidth": 1.2, "linestyle": ":"}
+            style |= {"color": GREY, "linewidth": 1.2, "linestyle": ":"}
         else:
             label = "other trials"
-            style |= {"color": _GREY, "linewidth": 0.8}
+            style |= {"color": GREY, "linewidth": 0.8}
         axis.plot(epochs, accuracies, label=label if label not in told else "_nolegend_", **style)
         told.add(label)
-    axis.set_title(f"{study.name}: {len(trials)} trials", loc="left", fontsize=12, color=_INK)
+    axis.set_title(f"{study.name}: {len(trials)} trials", loc="left", fontsize=12, color=INK)
     axis.set_xlabel("epoch")
     axis.set_ylabel("validation accuracy")
     # From a quarter of the epochs on, trials differ by a few points; the steep rise before it would flatten them.
     late = [value for trial in trials for epoch, value in trial.intermediate_values.items() if 4 * epoch >= n_epochs]
     if late:
         axis.set_ylim(bottom=min(late) - 0.05 * (max(late) - min(late)) - 0.005)
-    _percent(axis.yaxis)
+    in_percent(axis.yaxis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, frameon=False)
-    _plain(axis, grid="both")
+    plain_axes(axis, grid="both")
     return figure
 
 
@@ -130,17 +139,24 @@ def importance_figure(study: SearchStudy) -> "Figure":
         )
     importances = get_param_importances(study.optuna_study, params=searched)
     names = sorted(importances, key=lambda name: importances[name])
-    figure = _figure(width=7, height=1.5 + 0.42 * len(names))
+    figure = new_figure(width=7, height=1.5 + 0.42 * len(names))
     axis = figure.subplots()
-    bars = axis.barh(names, [importances[name] for name in names], color=_BLUE, height=0.62)
+    bars = axis.barh(names, [importances[name] for name in names], color=BLUE, height=0.62)
     axis.bar_label(bars, labels=[f"{100 * importances[name]:.0f} %" for name in names], padding=4, fontsize=10)
     axis.set_xlim(0, 1.12 * max(importances.values()))
-    axis.set_title(f"{study.name}: which hyperparameters mattered", loc="left", fontsize=12, color=_INK)
+    axis.set_title(f"{study.name}: which hyperparameters mattered", loc="left", fontsize=12, color=INK)
     axis.set_xlabel(f"relative importance (PED-ANOVA on {len(completed)} completed trials)")
-    _percent(axis.xaxis)
-    _plain(axis, grid="x")
+    in_percent(axis.xaxis)
+    plain_axes(axis, grid="x")
     axis.tick_params(axis="y", length=0)
     return figure
+
+
+def thinned(trials: Sequence[FrozenTrial], most: int | None) -> list[FrozenTrial]:
+    """At most that many of the trials, evenly chosen and in their order; None leaves them all."""
+    if most is None or len(trials) <= most:
+        return list(trials)
+    return [trials[i * len(trials) // most] for i in range(most)]
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
@@ -156,7 +172,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
 
 
-def _figure(*, width: float, height: float) -> "Figure":
+def new_figure(*, width: float, height: float) -> "Figure":
     """An empty figure, sizes in inches, that no pyplot state knows of."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -183,13 +199,13 @@ def _accuracy(trial: FrozenTrial) -> float:
     return trial.value
 
 
-def _percent(axis: Any) -> None:
+def in_percent(axis: Any) -> None:
     axis.set_major_formatter(lambda fraction, _: f"{round(100 * fraction, 2):g} %")
 
 
-def _plain(axis: "Axes", *, grid: Any) -> None:
+def plain_axes(axis: "Axes", *, grid: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
+    axis.grid(axis=grid, color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
 
 

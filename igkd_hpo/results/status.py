@@ -131,7 +131,7 @@ def status_table(studies: list[StudyStatus]) -> "RenderableType":
         failed += f", {counts.fail} failed" if counts.fail else ""
         overview.add_row(
             f"  {study.name}" if study.confirms in names else study.name,
-            _state(study),
+            state_in_words(study),
             f"{counts.finished} of {study.n_trials} ({counts.complete} complete, {counts.pruned} pruned{failed})",
             # The highest of a confirmation is the luckiest seed of all.
             ""
@@ -158,7 +158,8 @@ def status_table(studies: list[StudyStatus]) -> "RenderableType":
     return Group(*([overview] + ([running] if running.row_count else [])), *reasons)
 
 
-def _state(study: StudyStatus) -> str:
+def state_in_words(study: StudyStatus) -> str:
+    """finished, stopped, running or not running."""
     if study.finished:
         return "finished"
     if study.stopped is not None:

@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,19 +137,7 @@ def _versions() -> dict[str, str | None]:
     packages = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "optuna")
     return {
         "igkd-hpo": igkd_hpo.__version__,
-        "commit": _commit(),
+        "commit": code_commit(),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
-
-
-def _commit() -> str | None:
-    """Of the checkout that this code runs from, marked when files were changed; None where it was installed."""
-    checkout = Path(igkd_hpo.__file__).parents[1]
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
 from igkd_hpo.results.best import BestTrial
+from igkd_hpo.results.kept_network import kept_network
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 
@@ -21,22 +22,11 @@ def trained_network(
     """The network in evaluation mode on the CPU, its validation accuracy (a fraction), and where it comes from."""
     import torch
 
-    from igkd_hpo.search.checkpoint import checkpoint_mark, newest_checkpoint
     from igkd_hpo.search.trial import make_student
 
-    hyperparameters = dict(best.hyperparameters)
-    network = make_student(study.config, hyperparameters, assets, seed=best.seed)
-    found = newest_checkpoint(
-        settings.paths.trial_checkpoints(study.name, best.number),
-        fingerprint=checkpoint_mark(
-            study.config, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256
-        ),
-        hyperparameters=hyperparameters,
-        seed=best.seed,
-    )
-    if found is not None and found.result is not None:
-        network.body.load_state_dict(found.weights)
-        return network.eval(), found.result, f"the checkpoint of trial {best.number}"
+    kept = kept_network(study, best, assets, settings)
+    if kept is not None:
+        return *kept, f"the checkpoint of trial {best.number}"
 
     from igkd_hpo.results.train import train_student
 
@@ -45,6 +35,7 @@ def trained_network(
         again = train_student(
             exported, settings, seed=None, device="auto", test=False, output=Path(folder), progress=progress
         )
+        network = make_student(study.config, dict(best.hyperparameters), assets, seed=best.seed)
         network.body.load_state_dict(torch.load(Path(folder, "student.pt"), map_location="cpu", weights_only=True))
     where = f"the training of trial {best.number}, done again with the same seed"
     return network.eval(), again.validation_accuracy, where

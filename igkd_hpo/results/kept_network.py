@@ -1,0 +1,39 @@
+"""The network that a trial trained, from what is left of it on this machine."""
+
+from typing import TYPE_CHECKING
+
+from igkd_hpo.results.best import BestTrial
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from igkd_hpo.assets.study_assets import Assets
+    from igkd_hpo.distillation.models import Network
+
+
+def kept_network(
+    study: SearchStudy, best: BestTrial, assets: "Assets", settings: Settings
+) -> "tuple[Network, float] | None":
+    """The network in evaluation mode on the CPU, and its validation accuracy (a fraction); None without a checkpoint.
+
+    Args:
+        study: that trained it.
+        assets: of that study.
+    """
+    from igkd_hpo.search.checkpoint import checkpoint_mark, newest_checkpoint
+    from igkd_hpo.search.trial import make_student
+
+    hyperparameters = dict(best.hyperparameters)
+    found = newest_checkpoint(
+        settings.paths.trial_checkpoints(study.name, best.number),
+        fingerprint=checkpoint_mark(
+            study.config, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256
+        ),
+        hyperparameters=hyperparameters,
+        seed=best.seed,
+    )
+    if found is None or found.result is None:
+        return None
+    network = make_student(study.config, hyperparameters, assets, seed=best.seed)
+    network.body.load_state_dict(found.weights)
+    return network.eval(), found.result
