@@ -25,7 +25,8 @@ CONTROL_COLOURS = {
     "at": "#8c564b", "kd_at": "#b8860b", "ig_at": "#17a2a2", "kd_ig_at": "#c2185b",
 }  # fmt: skip
 CONTROL_MARKS = {
-    "student": "o", "kd": "s", "ig": "^", "kd_ig": "D", "paper": "v", "at": "P", "kd_at": "X", "ig_at": "<", "kd_ig_at": ">",
+    "student": "o", "kd": "s", "ig": "^", "kd_ig": "D", "paper": "v",
+    "at": "P", "kd_at": "X", "ig_at": "<", "kd_ig_at": ">",
 }  # fmt: skip
 _MAX_COLUMNS = 8
 

@@ -23,6 +23,7 @@ from igkd_hpo.results.bundle.measuring import calibration_images, measure_files
 from igkd_hpo.results.bundle.onnx_files import OPSET, write_int8, write_onnx
 from igkd_hpo.results.bundle.runtime import NEEDED_TO_MAKE, require
 from igkd_hpo.results.bundle.weights import trained_network
+from igkd_hpo.results.commit import code_commit
 from igkd_hpo.results.export import exported_study
 from igkd_hpo.search.study import AssetPins, SearchStudy, check_pins
 from igkd_hpo.settings import Settings

@@ -139,7 +139,10 @@ def _confirmed(study: SearchStudy, best: BestTrial, found: Confirmation) -> Repo
         ),
         lines=(f"The student: {student_in_words(chosen)}.", said[0], *said[1 + len(verdicts) :]),
         verdicts=verdicts,
-        next_steps=((f"igkd-hpo export {study.name} -o best.yaml", "writes the configuration to a file that trains"),),
+        next_steps=(
+            (f"igkd-hpo export {study.name} -o best.yaml", "writes the configuration to a file that trains"),
+            (f"igkd-hpo export {study.name} --bundle {study.name}-bundle", "makes the files for a device"),
+        ),
         trained=(source, chosen),
         hyperparameters=_hyperparameters(study, chosen.hyperparameters),
         controls=_controls(best),

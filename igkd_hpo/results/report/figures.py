@@ -130,7 +130,10 @@ def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
             markersize=6,
             label=f"control {name}",
         )
-    records = [t for i, t in enumerate(completed) if all(_value(t) > _value(other) for other in completed[:i])]
+    records: list[FrozenTrial] = []
+    for trial in completed:
+        if not records or _value(trial) > _value(records[-1]):
+            records.append(trial)
     if records:
         numbers = [*(trial.number for trial in records), max(trial.number for trial in ended)]
         values = [*map(_value, records), _value(records[-1])]

@@ -50,10 +50,10 @@ def provenance_facts(
         if best.cost.get("latency_of"):
             facts.append(("how its latency was measured", str(best.cost["latency_of"])))
     facts.append(("hosts and devices", _machines(study)))
-    commit = code_commit()
+    commit = code_commit() or "not known, because it was installed"
     here = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     facts += [
-        ("this page was written by", f"igkd-hpo {igkd_hpo.__version__}{f', commit {commit}' if commit else ''}"),
+        ("this page was written by", f"igkd-hpo {igkd_hpo.__version__}, commit {commit}"),
         ("with", f"Python {platform.python_version()}, {here}"),
     ]
     return facts
