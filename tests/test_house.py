@@ -117,6 +117,8 @@ def test_a_wheel_works_outside_the_checkout(repository: Path, tmp_path: Path) ->
     zipfile.ZipFile(wheel).extractall(elsewhere)
     assert (elsewhere / "igkd_hpo" / "studies" / "digits.yaml").is_file()
     assert (elsewhere / "igkd_hpo" / "py.typed").is_file(), "the classifier says Typing :: Typed"
+    templates = elsewhere / "igkd_hpo" / "results" / "report" / "templates"
+    assert {path.name for path in templates.iterdir()} == {"page.html", "style.css"}
     assert not any(path.name == "tests" for path in elsewhere.iterdir())
 
     where = run(

@@ -198,8 +198,8 @@ def test_many_trials_are_thinned_out_and_that_is_said(
     report = write_report(study, settings)
     page = checked(report)
     assert len(report.html) < 2_000_000
-    assert f"{figures.MOST_POINTS} of 5,000 trials are drawn" in page.text
-    assert f"{figures.MOST_LINES} of 5,000 trials are drawn" in page.text
+    assert f"Of 5,000 trials, at most {figures.MOST_POINTS} are drawn" in page.text
+    assert f"Of 5,000 trials, at most {figures.MOST_LINES} are drawn" in page.text
     assert f"The last {figures.MOST_BARS} of 5,000 trials are drawn" in page.text
     assert f"The first {figures.MOST_WORKERS} of 60 workers are drawn" in page.text
     assert "1 trials took more than one attempt" in page.text

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 WIDTH = 4.2  # inches: a phone shows it at four fifths of its size, a desk screen two side by side
 MOST_POINTS = 600
-MOST_POINTS_IN_A_SLICE = 200
+MOST_POINTS_IN_A_SLICE = 400
 MOST_LINES = 80
 MOST_BARS = 800
 MOST_WORKERS = 40
@@ -151,8 +151,8 @@ def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure 
     """Accuracy over each searched hyperparameter: completed trials as points, pruned ones as crosses at the bottom."""
     searched = study.config.hyperparameters.searched()
     known = [t for t in trials if "hyperparameters" in t.user_attrs and t.value is not None and not is_infeasible(t)]
-    completed = thinned([t for t in known if t.state is TrialState.COMPLETE], MOST_POINTS_IN_A_SLICE)
-    pruned = thinned([t for t in known if t.state is TrialState.PRUNED], MOST_POINTS_IN_A_SLICE)
+    completed = thinned([t for t in known if t.state is TrialState.COMPLETE], MOST_POINTS_IN_A_SLICE // 2)
+    pruned = thinned([t for t in known if t.state is TrialState.PRUNED], MOST_POINTS_IN_A_SLICE // 2)
     if not searched or not completed:
         return None
     rows = -(-len(searched) // 2)
@@ -235,9 +235,9 @@ def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure 
     return figure
 
 
-def left_out(count: int, most: int, what: str) -> str:
-    """` 600 of 5,000 points are drawn.`, or nothing where all are."""
-    return f" {most:,} of {count:,} {what} are drawn, evenly chosen." if count > most else ""
+def left_out(count: int, most: int) -> str:
+    """A sentence on what is not drawn, or nothing where all is."""
+    return f" Of {count:,} trials, at most {most:,} are drawn, evenly chosen." if count > most else ""
 
 
 def _value(trial: FrozenTrial) -> float:

@@ -127,7 +127,7 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
             "How the search went",
             history,
             "Validation accuracy of each trial. The best of many is partly luck."
-            + figures.left_out(ended, figures.MOST_POINTS, "trials")
+            + figures.left_out(ended, figures.MOST_POINTS)
             if history
             else "No trial has ended yet.",
         )
@@ -136,8 +136,7 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
         curves = figures.compact(curves_figure(study, most=figures.MOST_LINES), 5.4)
         caption = (
             "Validation accuracy after each epoch. Dotted lines were pruned: ended early because half of the others "
-            "were better. The scale is that of the later epochs."
-            + figures.left_out(begun, figures.MOST_LINES, "trials")
+            "were better. The scale is that of the later epochs." + figures.left_out(begun, figures.MOST_LINES)
         )
     except UsageError:
         curves, caption = None, "No trial has finished an epoch yet."
@@ -156,7 +155,7 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
             "Accuracy over each setting",
             slices,
             "Points are completed trials. Crosses at the bottom are pruned ones, where the search gave up early."
-            + figures.left_out(ended, figures.MOST_POINTS_IN_A_SLICE, "trials")
+            + figures.left_out(ended, figures.MOST_POINTS_IN_A_SLICE)
             if slices
             else "There is nothing to draw: no setting is searched, or no trial completed.",
         )
