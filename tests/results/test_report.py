@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.results.pictures import CONTROL_COLOURS, CONTROL_MARKS
-from igkd_hpo.results.report import figures
+from igkd_hpo.results.report import figures, timeline
 from igkd_hpo.results.report.page import Report, write_report
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
@@ -200,8 +200,8 @@ def test_many_trials_are_thinned_out_and_that_is_said(
     assert len(report.html) < 2_000_000
     assert f"Of 5,000 trials, at most {figures.MOST_POINTS} are drawn" in page.text
     assert f"Of 5,000 trials, at most {figures.MOST_LINES} are drawn" in page.text
-    assert f"The last {figures.MOST_BARS} of 5,000 trials are drawn" in page.text
-    assert f"The first {figures.MOST_WORKERS} of 60 workers are drawn" in page.text
+    assert f"The last {timeline.MOST_BARS} of 5,000 trials are drawn" in page.text
+    assert f"The last {timeline.MOST_WORKERS} of 60 workers are drawn" in page.text
     assert "1 trials took more than one attempt" in page.text
 
 
@@ -212,6 +212,14 @@ def test_each_attempt_beyond_the_first_is_marked(study: SearchStudy, run, settin
     page = checked(write_report(study, settings))
     assert "1 trials took more than one attempt (x2 is two)" in page.text
     assert "0 x2" in page.text
+
+
+def test_long_idle_times_are_left_out() -> None:
+    along = timeline.stretches([(0.0, 4.0), (3.0, 6.0), (6.5, 10.0), (100.0, 110.0)])
+    assert along.spans == ((0.0, 10.0), (100.0, 110.0)), "half a day of idleness in 19.5 busy ones is nothing"
+    assert along.idle_width == pytest.approx(0.05 * 19.5)
+    assert [along.place(time) for time in (0.0, 10.0, 100.0, 110.0)] == pytest.approx([0, 10, 10.975, 20.975])
+    assert along.length == pytest.approx(20.975)
 
 
 def test_colours_follow_the_page_and_are_never_alone(repository: Path) -> None:

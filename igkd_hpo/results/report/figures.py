@@ -2,11 +2,9 @@
 
 import textwrap
 from collections.abc import Sequence
-from datetime import datetime
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
@@ -16,7 +14,6 @@ from igkd_hpo.results.pictures import (
     CONTROL_COLOURS,
     CONTROL_MARKS,
     GREY,
-    GRID,
     INK,
     in_percent,
     new_figure,
@@ -35,9 +32,6 @@ WIDTH = 4.2  # inches: a phone shows it at four fifths of its size, a desk scree
 MOST_POINTS = 600
 MOST_POINTS_IN_A_SLICE = 400
 MOST_LINES = 80
-MOST_BARS = 800
-MOST_WORKERS = 40
-_LETTER = 0.022  # of the axis: the width of a letter in a bar
 
 PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD"}
 
@@ -59,7 +53,7 @@ def compact(figure: "Figure", height: float) -> "Figure":
 def confirmation_figure(found: Confirmation) -> "Figure":
     """Each arm's seeds, mean and 95 % interval on the test split, the best on top; filled where tied with it."""
     arms = sorted(found.arms, key=lambda arm: arm.test.mean.value)
-    names = [_wrapped(" = ".join(arm.names), 24) for arm in arms]
+    names = [wrapped(" = ".join(arm.names), 24) for arm in arms]
     lines = sum(name.count("\n") + 1 for name in names)
     figure = new_figure(width=WIDTH, height=0.9 + 0.3 * len(arms) + 0.13 * lines)
     axis = figure.subplots()
@@ -177,64 +171,6 @@ def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure 
     return figure
 
 
-def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure | None":
-    """A row for each worker, a bar for each trial's last attempt; None before the first trial.
-
-    Args:
-        now: where the bars of running trials end; naive local time, as Optuna's times are.
-    """
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-
-    begun = [trial for trial in trials if trial.datetime_start and trial.state is not TrialState.WAITING]
-    if not begun:
-        return None
-    workers = list(dict.fromkeys(_worker(trial) for trial in begun))[:MOST_WORKERS]
-    drawn = [trial for trial in begun if _worker(trial) in workers][-MOST_BARS:]
-    workers = [worker for worker in workers if any(_worker(trial) == worker for trial in drawn)]
-    figure = new_figure(width=WIDTH, height=1.3 + 0.34 * len(workers))
-    axis = figure.subplots()
-    looks: dict[TrialState, dict[str, Any]] = {
-        TrialState.COMPLETE: {"label": "completed", "facecolor": BLUE},
-        TrialState.PRUNED: {"label": "pruned", "facecolor": GRID, "hatch": "////"},
-        TrialState.FAIL: {"label": "failed", "facecolor": PAPER, "hatch": "xxxx"},
-        TrialState.RUNNING: {"label": "running", "facecolor": PAPER},
-    }
-    times = [time for trial in drawn for time in (trial.datetime_start, trial.datetime_complete or now)]
-    span = float(np.ptp(date2num(times))) or 1.0  # type: ignore[no-untyped-call]
-    for trial in drawn:
-        begin, end = date2num([trial.datetime_start, trial.datetime_complete or now])  # type: ignore[no-untyped-call]
-        row = workers.index(_worker(trial))
-        look = looks[trial.state]
-        axis.barh(row, end - begin, left=begin, height=0.7, edgecolor=INK, linewidth=0.5, **look)
-        look["label"] = "_nolegend_"
-        attempts = trial.user_attrs.get("attempts", 1)
-        again = f" x{attempts}" if attempts > 1 else ""
-        text = f"{trial.number}{again}"
-        if (end - begin) / span < _LETTER * len(text):
-            text = again.strip()
-        dark = trial.state is TrialState.COMPLETE
-        axis.text(
-            (begin + end) / 2,
-            row,
-            text,
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            color=PAPER if dark else INK,
-            bbox=None if dark or not text else {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},
-        )
-    axis.set_yticks(range(len(workers)), [_wrapped(worker, 16) for worker in workers], fontsize=8)
-    axis.set_ylim(len(workers) - 0.4, -0.6)
-    axis.xaxis_date()
-    locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axis.tick_params(axis="y", length=0)
-    plain_axes(axis, grid="x")
-    figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=4)
-    return figure
-
-
 def left_out(count: int, most: int) -> str:
     """A sentence on what is not drawn, or nothing where all is."""
     return f" Of {count:,} trials, at most {most:,} are drawn, evenly chosen." if count > most else ""
@@ -243,10 +179,6 @@ def left_out(count: int, most: int) -> str:
 def _value(trial: FrozenTrial) -> float:
     assert trial.value is not None
     return trial.value
-
-
-def _worker(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get("worker", "another tool"))
 
 
 def _floor(values: Sequence[float]) -> float:
@@ -288,6 +220,7 @@ def _scale(axis: "Axes", setting: Range) -> None:
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _wrapped(name: str, width: int) -> str:
+def wrapped(name: str, width: int) -> str:
+    """A name on three lines at most of that many letters."""
     lines = textwrap.wrap(name, width) or [name]
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 1] + "…"])

@@ -18,6 +18,7 @@ from igkd_hpo.results.report.answer import report_answer
 from igkd_hpo.results.report.gallery import gallery
 from igkd_hpo.results.report.provenance import provenance_facts
 from igkd_hpo.results.report.svg import drawing, inline_svg
+from igkd_hpo.results.report.timeline import MOST_BARS, MOST_WORKERS, timeline_figure, worker_of
 from igkd_hpo.results.status import state_in_words, study_status
 from igkd_hpo.search.linked_study import open_linked
 from igkd_hpo.search.study import SearchStudy
@@ -179,15 +180,14 @@ def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Pictur
             if again
             else "Every trial took one attempt."
         )
-        workers = {trial.user_attrs.get("worker") for trial in some}
-        fewer = (
-            f" The first {figures.MOST_WORKERS} of {len(workers)} workers are drawn."
-            if len(workers) > figures.MOST_WORKERS
-            else ""
+        workers = {worker_of(trial) for trial in some if trial.datetime_start}
+        fewer = f" The last {MOST_WORKERS} of {len(workers)} workers are drawn." if len(workers) > MOST_WORKERS else ""
+        bars = f" The last {MOST_BARS:,} of {begun:,} trials are drawn." if begun > MOST_BARS else ""
+        figure = timeline_figure(some, now=now)
+        caption = (
+            "A row for each worker, a bar for each trial, by the hosts' own clocks. Long times in which nothing ran "
+            f"are left out, at the dotted lines. {resumed}{bars}{fewer}"
         )
-        bars = f" The last {figures.MOST_BARS:,} of {begun:,} trials are drawn." if begun > figures.MOST_BARS else ""
-        figure = figures.timeline_figure(some, now=now)
-        caption = f"A row for each worker, a bar for each trial, by the hosts' own clocks. {resumed}{bars}{fewer}"
         pictures.append(_picture(name, title, figure, caption if figure else "No trial has begun yet."))
     return pictures
 
