@@ -57,7 +57,7 @@ class ReportAnswer:
         verdicts: on IG, KD and both; empty where nothing is confirmed.
         next_steps: commands, each with what it does.
         trained: the trial of the answer and the study that trained it; None where no trial completed.
-        hyperparameters: of that trial, as text, the searched ones marked.
+        hyperparameters: of that trial, as text, the searched ones marked; those at their defaults are left out.
         controls: name, accuracy and difference to the best, as text.
         arms: of the confirmation, by mean.
     """
@@ -181,8 +181,9 @@ def _arm_rows(found: Confirmation) -> list[ArmRow]:
 
 def _hyperparameters(study: SearchStudy, values: Mapping[str, Value]) -> tuple[tuple[str, str, bool], ...]:
     searched = study.config.hyperparameters.searched()
-    ordered = sorted(values, key=lambda name: name not in searched)
-    return tuple((name, shown(values[name]), name in searched) for name in ordered)
+    telling = study.config.hyperparameters.telling(values)
+    ordered = sorted(telling, key=lambda name: name not in searched)
+    return tuple((name, shown(telling[name]), name in searched) for name in ordered)
 
 
 def _controls(best: BestTrial) -> tuple[tuple[str, str, str], ...]:

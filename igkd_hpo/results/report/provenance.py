@@ -21,7 +21,9 @@ def provenance_facts(
     """Names and values, as text, in the order in which they are read."""
     config, pins, attributes = study.config, study.pins, study.attributes()
     root = f" from {config.dataset.root}" if config.dataset.root else ""
-    teacher = config.teacher.checkpoint or f"trained here for {config.teacher.epochs} epochs"
+    teacher = ", ".join(config.teacher.checkpoints) or f"trained here for {config.teacher.epochs} epochs"
+    if config.teacher.n_networks > 1:
+        teacher += f", {config.teacher.n_networks} networks"
     facts: Facts = [
         ("study", study.name),
         ("created by", str(attributes.get("created_by", "unknown"))),
