@@ -136,7 +136,7 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
     try:
         curves = figures.compact(curves_figure(study, most=figures.MOST_LINES), 5.4)
         caption = (
-            "Validation accuracy after each epoch. Dotted lines were pruned: ended early because half of the others "
+            "Validation accuracy after each epoch. Dotted lines were pruned: ended early because others "
             "were better. The scale is that of the later epochs." + figures.left_out(begun, figures.MOST_LINES)
         )
     except UsageError:
