@@ -1,7 +1,7 @@
 """What each part of the method adds: the paper's recipe, this project's, the steps between, and the negative controls.
 
     python benchmarks/ablation.py digits
-    python benchmarks/ablation.py CIFAR_FOLDER --teacher teacher.pt               # small: made for 2 CPU cores
+    python benchmarks/ablation.py CIFAR_FOLDER --teacher teacher.pt               # small: an hour of one core
     python benchmarks/ablation.py CIFAR_FOLDER --full --device cuda --check       # 100 epochs, 543,498 parameters
 
 CIFAR_FOLDER holds train/<class>/* and test/<class>/*. Every arm has the same images, teacher, maps and seeds, and is
@@ -162,7 +162,7 @@ class Protocol:
 
 
 SMALL = {
-    "images": 1000, "test_images": 2000, "epochs": 10, "width": 0.5, "seeds": 3, "batch_size": 64, "ema_decay": 0.97
+    "images": 1000, "test_images": 2000, "epochs": 10, "width": 0.25, "seeds": 3, "batch_size": 64, "ema_decay": 0.97
 }  # fmt: skip
 FULL = {
     "images": None, "test_images": None, "epochs": 100, "width": 1.0, "seeds": 5, "batch_size": None, "ema_decay": 0.999

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
-from igkd_hpo.distillation.batches import TrainingData
+from igkd_hpo.distillation.batches import TrainingData, draw_plan, make_batch
 from igkd_hpo.distillation.evaluation import accuracy, forward_in_batches, predict
 from igkd_hpo.distillation.models import Network, mobilenet_v2
 from igkd_hpo.distillation.recipe import Recipe
@@ -176,6 +176,16 @@ def test_label_smoothing_reaches_the_loss(data: TrainingData, recipe: MakeRecipe
         for used in (recipe(alpha=0.0, label_smoothing=share, learning_rate=1e-12) for share in (0.0, 0.9))
     ]
     assert losses[0] != losses[1]
+
+
+def test_decay_and_overlay_mode_reach_the_training(
+    data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    used = recipe(alpha=0.0, decay="weights", overlay_mode="multiply", overlay_probability=1.0)
+    training = Training(tiny_network(), data, used, device=CPU, teaching=None)
+    assert [group["weight_decay"] for group in training.optimizer.param_groups] == [5e-4, 0.0]
+    batch = make_batch(training.data, draw_plan(used, 70, epoch=1), 0, torch.contiguous_format)
+    assert bool((batch.overlaid <= batch.pixels).all())  # which no other mode does
 
 
 def test_train_loss_is_the_mean_over_steps(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
