@@ -331,6 +331,7 @@ def facts(device: torch.device) -> dict[str, str]:
 
 def run(protocol: Protocol, arms: Sequence[str], output: Path, device: torch.device) -> dict[str, Any]:
     """Train what is not there yet, one seed of every arm after the other."""
+    where = facts(device)  # of the code that is running, whatever is checked out meanwhile
     folder = output.with_suffix("")
     settings = Settings(paths=Paths(root=folder), storage_url="", data_root=Path.cwd(), allow_import=frozenset())
     folder.mkdir(parents=True, exist_ok=True)
@@ -348,13 +349,15 @@ def run(protocol: Protocol, arms: Sequence[str], output: Path, device: torch.dev
     for name, mark, seed in wanted:
         if (name, mark, seed) in finished(output):  # read anew: another process may be at other arms
             continue
-        line = {"arm": name, "seed": seed, "key": mark} | train(studies[name], settings, seed, device)
+        line = {"arm": name, "seed": seed, "key": mark, "commit": where["commit"]} | train(
+            studies[name], settings, seed, device
+        )
         append(output, line)
         print(f"{name}, seed {seed}: {line.get('test_accuracy', 'diverged')}", file=sys.stderr)
     done = finished(output)
     shared = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(protocol).items()}
     measured = {"teacher_validation_accuracy": summary.teacher_accuracy, "n_train": summary.n_train}
-    return {"protocol": shared} | measured | facts(device) | results([done[which] for which in wanted])
+    return {"protocol": shared} | measured | where | results([done[which] for which in wanted])
 
 
 def show(found: dict[str, Any]) -> None:

@@ -94,11 +94,6 @@ def test_a_small_ablation_goes_on_where_it_stopped(tmp_path: Path, capsys: pytes
     assert output.read_text().splitlines(keepends=True)[:3] == kept[:3]
     assert len(ablation.finished(output)) == 6
 
-    ablation.main(
-        [*command, "--arms", "student", "--seeds", "2", "--epochs", "2"]
-    )  # another protocol: nothing is there
-    assert len(ablation.finished(output)) == 8
-
 
 def teacher_of_colours() -> dict[str, torch.Tensor]:
     """A MobileNet-V2 cut to its stem and one block, whose last layer tells blue from red."""
