@@ -54,10 +54,10 @@ def confirmation_table(found: Confirmation) -> "RenderableType":
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("arm", min_width=16)
-    for heading in ("n", "test %", "val. %", "to the best", "p", "parameters"):
+    table.add_column("arm", min_width=12)  # 80 columns hold the whole table
+    for heading in ("n", "test %", "val. %", "to the best", "p", "weights"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value):
         against = None if arm.number == found.best else arm.against
         table.add_row(
@@ -127,11 +127,9 @@ def _does_it_help(found: Confirmation, answer: Answer) -> str:
 def _remark(found: Confirmation, arm: ConfirmedArm) -> str:
     if arm.diverged:
         return f"{arm.diverged} diverged"
-    remarks = [
-        "best" if arm.number == found.best else "tied" if arm.tied else "",
-        "smallest" if arm.number == found.chosen != found.best else "",
-    ]
-    return ", ".join(remark for remark in remarks if remark)
+    if arm.number == found.best:
+        return "best"
+    return "" if not arm.tied else "smallest" if arm.number == found.chosen else "tied"
 
 
 def _with_interval(mean: Estimate, *, sign: str) -> str:
