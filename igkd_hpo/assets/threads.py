@@ -11,6 +11,7 @@ from igkd_hpo.distillation.models import mobilenet_v2
 
 _BATCH = 32
 _STEPS = 3  # timed, after one that warms up
+_TOO_SMALL = 16 * 16  # pixels; below, one thread is the faster choice on any machine, and the same everywhere
 
 
 @contextmanager
@@ -18,14 +19,16 @@ def fastest_threads(image_size: tuple[int, int]) -> Iterator[int]:
     """Inside, torch has one thread or one per core, whichever just ran a training step faster here.
 
     Two cores that other processes kept busy took 89 ms for a step on 128 images of 8x8 pixels with one thread, 118 to
-    147 ms with two that sleep while they wait, and 707 to 3360 ms with two that spin, OpenMP's default.
+    147 ms with two that sleep while they wait, and 707 to 3360 ms with two that spin, OpenMP's default. How many it
+    was decides the last bits of a teacher that is trained here, so small images, such as `digits`, are not measured.
 
     Args:
         image_size: height and width, in pixels.
     """
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0))
-    chosen = min({1, cores}, key=lambda threads: _seconds(threads, image_size))
+    choices = {1} if image_size[0] * image_size[1] < _TOO_SMALL else {1, cores}
+    chosen = min(choices, key=lambda threads: _seconds(threads, image_size)) if len(choices) > 1 else 1
     torch.set_num_threads(chosen)
     try:
         yield chosen
