@@ -1,5 +1,6 @@
 """The command line as people use it: real processes in a folder of their own, on assets that are made once."""
 
+import io
 import json
 import os
 import signal
@@ -7,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -17,6 +20,7 @@ import sqlalchemy
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.cli.app import main
 from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import open_study
@@ -85,6 +89,21 @@ class Workspace:
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def here(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end in this process: a second or more sooner, for what needs no process of its own."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            chdir(self.folder),
+            patch.dict(os.environ, self.environment()),
+            patch.object(sys, "argv", ["igkd-hpo", *arguments]),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        assert ended.value.code == code, f"exit code {ended.value.code}\n{out.getvalue()}\n{err.getvalue()}"
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a shell does."""
         process = subprocess.Popen(
@@ -102,7 +121,15 @@ class Workspace:
 
     def refused(self, *arguments: str, code: int, **environment: str) -> str:
         """Run a command that must fail with one line; the line."""
-        done = self.run(*arguments, code=code, **environment)
+        return self.one_line(self.run(*arguments, code=code, **environment))
+
+    def refused_here(self, *arguments: str, code: int) -> str:
+        """As `refused`, in this process."""
+        return self.one_line(self.here(*arguments, code=code))
+
+    @staticmethod
+    def one_line(done: subprocess.CompletedProcess[str]) -> str:
+        """The only line on standard error."""
         lines = done.stderr.strip().splitlines()
         assert len(lines) == 1, done.stderr
         assert "Traceback" not in done.stderr

@@ -4,7 +4,7 @@ from tests.cli.conftest import STUDY, Workspace, json_of
 
 
 def test_a_healthy_study_as_json(workspace: Workspace) -> None:
-    found = json_of(workspace.run("doctor", "study.yaml", "--workers", "2", "--json"))
+    found = json_of(workspace.here("doctor", "study.yaml", "--workers", "2", "--json"))
     assert (found["faults"], found["warnings"]) == (0, 0), found
     assert {"group": "study", "name": "pruner", "verdict": "ok", "advice": ""}.items() <= found["checks"][2].items()
     assert {check["group"] for check in found["checks"]} == {"study", "data", "teacher", "assets", "storage", "devices"}
@@ -12,7 +12,7 @@ def test_a_healthy_study_as_json(workspace: Workspace) -> None:
 
 def test_a_fault_in_a_table_that_fits_a_terminal(workspace: Workspace) -> None:
     (workspace.folder / "notes.db").write_text("no database " * 100)
-    done = workspace.run("doctor", "study.yaml", "--storage", "sqlite:///notes.db", "--device", "cpu", code=5)
+    done = workspace.here("doctor", "study.yaml", "--storage", "sqlite:///notes.db", "--device", "cpu", code=5)
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[-1].endswith("checks: 1 fault, 4 warnings")  # four checks had no database to look at
@@ -22,14 +22,14 @@ def test_a_fault_in_a_table_that_fits_a_terminal(workspace: Workspace) -> None:
 
 def test_a_wrong_file_is_a_fault_and_a_missing_one_wrong_usage(workspace: Workspace) -> None:
     workspace.write(STUDY.replace("epochs: 4", "epochs: 0"))
-    done = workspace.run("doctor", "study.yaml", code=5)
+    done = workspace.here("doctor", "study.yaml", code=5)
     assert "training.epochs" in done.stdout
-    assert "missing.yaml" in workspace.refused("doctor", "missing.yaml", code=2)
-    assert "--workers 0" in workspace.refused("doctor", "--workers", "0", code=2)
+    assert "missing.yaml" in workspace.refused_here("doctor", "missing.yaml", code=2)
+    assert "--workers 0" in workspace.refused_here("doctor", "--workers", "0", code=2)
 
 
 def test_validate_says_what_cannot_have_an_effect(workspace: Workspace) -> None:
     workspace.write(STUDY.replace("n_trials: 8", "n_trials: 2"))
-    done = workspace.run("validate", "study.yaml")
+    done = workspace.here("validate", "study.yaml")
     assert done.stdout.startswith("tiny: valid; searches temperature")
     assert done.stderr == "warning: the 2 controls take all of n_trials 2: nothing is searched; raise n_trials\n"

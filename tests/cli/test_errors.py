@@ -43,10 +43,16 @@ def bare(tmp_path: Path) -> Workspace:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_usage_is_one_line(bare: Workspace, arguments: list[str], code: int, expected: str) -> None:
-    line = bare.refused(*arguments, code=code)
+    prepares = "--device" in arguments  # in a child, which has this process's own standard error
+    line = (bare.refused if prepares else bare.refused_here)(*arguments, code=code)
     assert re.search(expected, line), line
     assert "secret" not in line
     assert not list(bare.folder.glob("x.db*"))
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["lunch"], 2), (["launch", "--workers", "two"], 2), (["best"], 2)])
+def test_so_it_is_in_a_process_of_its_own(bare: Workspace, arguments: list[str], code: int) -> None:
+    assert bare.refused(*arguments, code=code) == bare.refused_here(*arguments, code=code)
 
 
 def test_a_place_that_cannot_be_written_is_named(bare: Workspace) -> None:
@@ -57,7 +63,7 @@ def test_a_place_that_cannot_be_written_is_named(bare: Workspace) -> None:
 
 def test_all_faults_of_a_file_come_at_once(bare: Workspace) -> None:
     bare.write(STUDY.replace("n_trials", "n_trails").replace("high: 8.0", "high: 0.5"))
-    done = bare.run("launch", "study.yaml", code=2)
+    done = bare.here("launch", "study.yaml", code=2)
     assert "n_trails" in done.stderr
     assert "low 1.0 is above high 0.5" in done.stderr
     assert not (bare.folder / "storage").exists()
@@ -69,8 +75,8 @@ def test_debug_shows_the_traceback(bare: Workspace) -> None:
 
 def test_an_unknown_study_names_the_near_ones(workspace: Workspace) -> None:
     workspace.run("launch", "study.yaml", "--workers", "0")
-    assert "tiny" in workspace.refused("best", "tin", code=2)
-    line = workspace.refused("best", "tiny", code=3)
+    assert "tiny" in workspace.refused_here("best", "tin", code=2)
+    line = workspace.refused_here("best", "tiny", code=3)
     assert "no completed trial" in line
 
 

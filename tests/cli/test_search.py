@@ -37,16 +37,16 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
     assert by_control["kd_ig"].user_attrs["hyperparameters"]["temperature"] == 4
     assert all(trial.state == TrialState.COMPLETE for trial in by_control.values())
 
-    best = json_of(workspace.run("best", "--json"))
+    best = json_of(workspace.here("best", "--json"))
     assert best["validation_accuracy"] == max(t.value for t in trials if t.state == TrialState.COMPLETE)
-    (status,) = json_of(workspace.run("status", "--json"))
+    (status,) = json_of(workspace.here("status", "--json"))
     assert status["name"] == "tiny"
-    assert "tiny" in workspace.run("status").stdout
+    assert "tiny" in workspace.here("status").stdout
 
     workspace.run("export", "-o", "best.yaml")
     exported = YAML(typ="safe").load(workspace.folder / "best.yaml")
     assert not any(isinstance(value, dict) for value in exported["hyperparameters"].values())
-    workspace.run("validate", "best.yaml")
+    workspace.here("validate", "best.yaml")
     trained = json_of(workspace.run("train", "best.yaml", "--json"))
     assert trained["validation_accuracy"] == best["validation_accuracy"]
     weights = torch.load(Path(trained["folder"], "student.pt"), weights_only=True)
@@ -56,9 +56,9 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
     assert all(torch.equal(weights[name], searched[name]) for name in searched)
 
     for kind in (["--curves"], ["--importance"], ["--maps", "4"]):
-        workspace.run("show", "tiny", *kind, "-o", f"{kind[0][2:]}.png")
+        workspace.here("show", "tiny", *kind, "-o", f"{kind[0][2:]}.png")
         assert (workspace.folder / f"{kind[0][2:]}.png").read_bytes().startswith(b"\x89PNG")
-    plan = workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "10", "--dry-run").stdout
+    plan = workspace.here("launch", "study.yaml", "--workers", "2", "--trials", "10", "--dry-run").stdout
     assert "10 trials of 4 epochs, 8 finished" in plan
     assert "for the 2 trials that are left" in plan
     assert "assets: there" in plan
@@ -67,13 +67,13 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
     again = workspace.run("launch", "study.yaml")  # nothing is left to do
     assert "8 of 8 trials finished" in again.stdout
     assert "8 trials are finished already; `--trials N` above that adds more" in again.stderr
-    assert "study tiny is finished, 8 of 8 trials" in workspace.run("worker", "tiny").stderr
+    assert "study tiny is finished, 8 of 8 trials" in workspace.here("worker", "tiny").stderr
     assert len(workspace.trials()) == 8
     workspace.run("launch", "study.yaml", "--trials", "9")
     workspace.checked_to_end(9)
 
     changed = workspace.write(STUDY.replace("epochs: 4}", "epochs: 5}"), "changed.yaml")
-    refusal = workspace.run("launch", str(changed), code=2).stderr
+    refusal = workspace.here("launch", str(changed), code=2).stderr
     assert "training.epochs: 4 -> 5" in refusal
     assert "--new-version" in refusal
 

@@ -149,7 +149,9 @@ def test_the_bases_hold_every_section_of_the_format() -> None:
         return {type(value)}.union(*(sections(getattr(value, name)) for name in type(value).model_fields))
 
     held = set().union(*(sections(build(base)) for base in BASES))
-    of_the_format = {section for section in Frozen.__subclasses__() if section.__module__.startswith("igkd_hpo.")}
+    of_the_format = {
+        section for section in Frozen.__subclasses__() if section.__module__.startswith("igkd_hpo.config.")
+    }
     assert held | {Execution} == of_the_format
 
 
