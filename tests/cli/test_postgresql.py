@@ -17,7 +17,7 @@ def on_postgresql(workspace: Workspace, postgresql_url: str) -> Workspace:
 
 
 def test_two_launches_and_a_killed_worker_end_at_exactly_n(on_postgresql: Workspace) -> None:
-    on_postgresql.write(longer(20))
+    on_postgresql.write(longer(12))
     launches = [on_postgresql.start("launch", "study.yaml", "--workers", "1", "--trials", "4") for _ in range(2)]
     wait_until(lambda: first_epochs(on_postgresql, 2), "two trials with an epoch each")
     (lease, *_) = on_postgresql.leases()
@@ -26,7 +26,7 @@ def test_two_launches_and_a_killed_worker_end_at_exactly_n(on_postgresql: Worksp
     assert [launched.returncode for launched in launches] == [0, 0], outputs
     trials = on_postgresql.checked_to_end(4)
     assert max(trial.user_attrs["attempts"] for trial in trials) == 2
-    assert all(len(trial.intermediate_values) == 20 for trial in trials)
+    assert all(len(trial.intermediate_values) == 12 for trial in trials)
     assert not (on_postgresql.folder / "storage" / "igkd_hpo.db").exists()
 
 

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from tests.cli.conftest import STUDY, Workspace, is_running, json_of, signal_group, wait_until
 
 
-def longer(epochs: int = 30) -> str:
+def longer(epochs: int = 14) -> str:
     """The tiny study with trials long enough to be disturbed."""
     return STUDY.replace("training: {epochs: 4}", f"training: {{epochs: {epochs}}}").replace(
         "pruner: {name: median, grace_period: 1}", "pruner: {name: none}"
@@ -80,7 +80,7 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
 
 def test_ctrl_c_gives_everything_back_and_launch_goes_on(workspace: Workspace) -> None:
     workspace.write(longer())
-    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "4")
+    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "2")
     wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
     pids = [trial.user_attrs["pid"] for trial in workspace.trials() if trial.state == TrialState.RUNNING]
     signal_group(launched, signal.SIGINT)
@@ -94,12 +94,12 @@ def test_ctrl_c_gives_everything_back_and_launch_goes_on(workspace: Workspace) -
     assert interrupted
 
     before = {trial.number: dict(trial.intermediate_values) for trial in interrupted}
-    workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "4")
-    trials = {trial.number: trial for trial in workspace.checked_to_end(4)}
+    workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "2")
+    trials = {trial.number: trial for trial in workspace.checked_to_end(2)}
     for number, values in before.items():
         assert trials[number].user_attrs["attempts"] == 2
         assert values.items() <= trials[number].intermediate_values.items()
-        assert len(trials[number].intermediate_values) == 30
+        assert len(trials[number].intermediate_values) == 14
         log = workspace.folder / "storage" / "logs" / "tiny" / f"trial-{number:05d}-attempt-002.log"
         assert f"going on after epoch {max(values)}" in log.read_text() or "going on after epoch" in log.read_text()
 
@@ -114,29 +114,29 @@ def test_two_launches_at_once_end_at_exactly_n(workspace: Workspace) -> None:
 @pytest.mark.parametrize("victim", ["trial", "worker"])
 def test_a_killed_process_loses_no_trial(workspace: Workspace, victim: str) -> None:
     workspace.write(longer())
-    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "4")
+    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "2")
     wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
     (lease, *_) = (row for row in workspace.leases() if row["trial_pid"])
     os.kill(lease["trial_pid"] if victim == "trial" else lease["worker_pid"], signal.SIGKILL)
     output, _ = launched.communicate(timeout=240)
     assert launched.returncode == 0, output
-    trials = workspace.checked_to_end(4)
+    trials = workspace.checked_to_end(2)
     (hit,) = (trial for trial in trials if trial.user_attrs["attempts"] > 1)
     assert hit.user_attrs["attempts"] == 2
-    assert len(hit.intermediate_values) == 30
+    assert len(hit.intermediate_values) == 14
 
 
 def test_a_killed_launch_leaves_nothing_running_and_the_next_one_goes_on(workspace: Workspace) -> None:
     workspace.write(longer())
-    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "3")
+    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "2")
     wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
     leases = workspace.leases()
     os.kill(launched.pid, signal.SIGKILL)
     for lease in leases:
         for pid in (lease["worker_pid"], lease["trial_pid"]):
             wait_until(lambda pid=pid: not is_running(pid), f"process {pid} to leave")
-    workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "3")
-    workspace.checked_to_end(3)
+    workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "2")
+    workspace.checked_to_end(2)
 
 
 def test_sigterm_ends_with_143_and_everything_resumable(workspace: Workspace) -> None:
