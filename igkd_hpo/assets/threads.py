@@ -27,8 +27,9 @@ def fastest_threads(image_size: tuple[int, int]) -> Iterator[int]:
     """
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0))
-    choices = {1} if image_size[0] * image_size[1] < _TOO_SMALL else {1, cores}
-    chosen = min(choices, key=lambda threads: _seconds(threads, image_size)) if len(choices) > 1 else 1
+    chosen = 1
+    if image_size[0] * image_size[1] >= _TOO_SMALL:
+        chosen = min({1, cores}, key=lambda threads: _seconds(threads, image_size))
     torch.set_num_threads(chosen)
     try:
         yield chosen

@@ -24,5 +24,6 @@ def best(study: ExistingStudy = None, storage: Storage = None, as_json: AsJson =
     elif confirmation is None:
         typer.echo(summary(found))
     else:
-        typer.echo("\n".join([result(found), f"confirmed with fresh seeds ({confirmation.linked_study}):"]))
+        typer.echo(result(found, best_trial(found)))
+        typer.echo(f"confirmed with fresh seeds ({confirmation.linked_study}):")
         typer.echo("\n".join(f"  {sentence}" for sentence in sentences(confirmation)))

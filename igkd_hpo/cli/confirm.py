@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from igkd_hpo.results.confirm.confirmation import Confirmation
     from igkd_hpo.search.linked_study import Arm
     from igkd_hpo.search.storage import SharedStorage
-    from igkd_hpo.search.study import AssetPins, SearchStudy
+    from igkd_hpo.search.study import SearchStudy
     from igkd_hpo.service.signals import StopSignal
 
 
@@ -123,13 +123,14 @@ def _linked(what: _Confirmed, settings: Settings, *, seeds: int, device: str, st
     from igkd_hpo.search.linked_study import create_linked, extend, fresh_seeds, open_linked
     from igkd_hpo.search.note import save_study_note
     from igkd_hpo.search.storage import mask
+    from igkd_hpo.service.preparation import prepare_in_child
 
     existing = open_linked(what.storage, what.config.name)
     if existing is not None and what.study is not None:
         check_same_search(what.study, existing)
     pins = what.study.pins if what.study else None
     linked = create_linked(
-        what.storage, what.config, pins=pins or _prepared(what.config, settings, device=device, stop=stop)
+        what.storage, what.config, pins=pins or prepare_in_child(what.config, settings, device=device, stop=stop)
     )
     if existing is None:
         save_study_note(linked)
@@ -138,14 +139,6 @@ def _linked(what: _Confirmed, settings: Settings, *, seeds: int, device: str, st
     counted = f"{added} of {linked.n_trials} trials are new" if added else f"{linked.n_trials} trials"
     typer.echo(f"study {linked.name}, {counted}, in {mask(settings.storage_url)}", err=True)
     return linked
-
-
-def _prepared(config: Study, settings: Settings, *, device: str, stop: "StopSignal") -> "AssetPins":
-    from igkd_hpo.search.study import AssetPins
-    from igkd_hpo.service.preparation import prepare_in_child
-
-    made = prepare_in_child(config, settings, device=device, stop=stop)
-    return AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
 
 
 def _run(linked: "SearchStudy", settings: Settings, *, workers: int, device: str, stop: "StopSignal") -> None:

@@ -36,7 +36,7 @@ def launch(
     """
     from igkd_hpo.search.note import save_study_note
     from igkd_hpo.search.storage import mask, open_storage
-    from igkd_hpo.search.study import AssetPins, check_unchanged, create_or_open, next_version
+    from igkd_hpo.search.study import check_unchanged, create_or_open, next_version
     from igkd_hpo.service.preparation import PreparationFailed, prepare_in_child
     from igkd_hpo.service.signals import StopSignal
 
@@ -64,10 +64,9 @@ def launch(
         typer.echo(f"study {config.name}: looking for images, teacher, logits and maps", err=True)
     with StopSignal() as stop:
         try:
-            made = prepare_in_child(config, settings, device=device, stop=stop)
+            pins = prepare_in_child(config, settings, device=device, stop=stop)
         except PreparationFailed as failed:
             raise typer.Exit(failed.exit_code) from None
-        pins = AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
         found = create_or_open(opened, config, n_trials=trials, pins=pins)
         if not existed:
             save_study_note(found)

@@ -83,13 +83,11 @@ def worker(
 
 
 def _serve_all(settings: Settings, who: "Worker", slot: "Slot") -> None:
-    from igkd_hpo.search.storage import check_url, open_storage
+    from igkd_hpo.search.storage import is_server, open_storage
     from igkd_hpo.service.open_studies import OpenStudies
     from igkd_hpo.service.signals import StopSignal
 
-    # A new server's workers wait for its first study; a file that is not there is most likely another directory's.
-    server = check_url(settings.storage_url).get_backend_name() == "postgresql"
-    opened = open_storage(settings.storage_url, create=server)
+    opened = open_storage(settings.storage_url, create=is_server(settings.storage_url))
     with StopSignal() as stop:
         OpenStudies(
             opened,

@@ -15,13 +15,13 @@ class Recipe:
     weight_decay: float
     temperature: float
     alpha: float  # share of the distillation term, 0 to 1
-    objective: str  # the distillation term, one of `objectives`
-    dkd_beta: float  # of the objective dkd, 0 or above
-    attention_weight: float  # this weight and the next three are of the terms that are added; 0 leaves a term out
-    attention_depths: str  # middle, last or stages
-    hint_weight: float
-    teacher_tail_weight: float
-    attribution_weight: float
+    objective: str = "kd"  # the distillation term, one of `objectives`
+    dkd_beta: float = 2.0  # of the objective dkd, 0 or above
+    attention_weight: float = 0.0  # this weight and the next three are of the terms that are added; 0 leaves a term out
+    attention_depths: str = "middle"  # middle, last or stages
+    hint_weight: float = 0.0
+    teacher_tail_weight: float = 0.0
+    attribution_weight: float = 0.0
     overlay_probability: float  # share of the samples that get an overlay, 0 to 1
     overlay_strength: float  # share of the map in an overlay, 0 to 1
     crop_padding: int  # pixels

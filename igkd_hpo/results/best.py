@@ -141,22 +141,18 @@ def summary(study: SearchStudy) -> str:
     Raises:
         NoCompletedTrial: there is nothing to sum up.
     """
-    return f"{result(study)}\n{caution(best_trial(study))}"
-
-
-def result(study: SearchStudy) -> str:
-    """Counts, the best trial, and the controls beside it.
-
-    Raises:
-        NoCompletedTrial: there is nothing to sum up.
-    """
     best = best_trial(study)
+    return f"{result(study, best)}\n{caution(best)}"
+
+
+def result(study: SearchStudy, best: BestTrial) -> str:
+    """Counts, the best trial, and the controls beside it."""
     which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
     values = study.config.hyperparameters.telling(best.hyperparameters)
     telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
     lines = [
         f"{study.name}: {study.counts().finished} of {study.n_trials} trials finished ({counted(study)})",
-        f"best: {which}, {_percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
+        f"best: {which}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
         f"  {student_in_words(best)}",
         f"  {telling}",
     ]
@@ -164,9 +160,7 @@ def result(study: SearchStudy) -> str:
         width = max(len(comparison.control) for comparison in best.compared)
         lines.append("against the controls, which nobody tuned:")
         lines += [
-            f"  {comparison.control:<{width}}  {_percent(comparison.validation_accuracy)}  "
-            # of the figures beside it, so that a reader who subtracts them finds the same
-            f"{_points(best.validation_accuracy) - _points(comparison.validation_accuracy):+.1f} points"
+            f"  {comparison.control:<{width}}  {percent(comparison.validation_accuracy)}  {ahead(best, comparison)}"
             for comparison in best.compared
         ]
     return "\n".join(lines)
@@ -199,9 +193,12 @@ def caution(best: BestTrial) -> str:
     return f"{luck}\nTo see: `igkd-hpo confirm {best.study}` trains the best few with fresh seeds, and tests them once."
 
 
-def _points(fraction: float) -> float:
-    return round(100 * fraction, 1)
+def ahead(best: BestTrial, control: Comparison) -> str:
+    """+2.5 points: of the two figures as they are shown, so that a reader who subtracts them finds the same."""
+    shown_best, shown_control = (round(100 * one.validation_accuracy, 1) for one in (best, control))
+    return f"{shown_best - shown_control:+.1f} points"
 
 
-def _percent(fraction: float) -> str:
-    return f"{_points(fraction):.1f} %"
+def percent(fraction: float) -> str:
+    """97.6 %."""
+    return f"{100 * fraction:.1f} %"

@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage
 
 from igkd_hpo.errors import UsageError
 from igkd_hpo.results.dashboard_token import authenticated, check_token, new_token, refuse
-from igkd_hpo.search.storage import check_url, open_storage
+from igkd_hpo.search.storage import is_server, open_storage
 from igkd_hpo.settings import Paths
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def serve(
     elif not _is_loopback(host):
         token = new_token()
         shown = f"?token={token}"
-    storage = open_storage(storage_url, create=check_url(storage_url).get_backend_name() == "postgresql")
+    storage = open_storage(storage_url, create=is_server(storage_url))
     try:
         page = application(storage, paths, host=host, write=write, token=token)
         with suppress(KeyboardInterrupt), listen(page, host, port) as server:

@@ -1,8 +1,9 @@
 """The network that a trial trained, from what is left of it on this machine."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from igkd_hpo.results.best import BestTrial
+from igkd_hpo.config.space import Value
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 
@@ -12,28 +13,35 @@ if TYPE_CHECKING:
 
 
 def kept_network(
-    study: SearchStudy, best: BestTrial, assets: "Assets", settings: Settings
+    study: SearchStudy,
+    assets: "Assets",
+    settings: Settings,
+    *,
+    number: int,
+    hyperparameters: Mapping[str, Value],
+    seed: int,
 ) -> "tuple[Network, float] | None":
     """The network in evaluation mode on the CPU, and its validation accuracy (a fraction); None without a checkpoint.
 
     Args:
         study: that trained it.
         assets: of that study.
+        number: of the trial, which trained with `hyperparameters` and `seed`.
     """
     from igkd_hpo.search.checkpoint import checkpoint_mark, newest_checkpoint
     from igkd_hpo.search.trial import make_student
 
-    hyperparameters = dict(best.hyperparameters)
+    values = dict(hyperparameters)
     found = newest_checkpoint(
-        settings.paths.trial_checkpoints(study.name, best.number),
+        settings.paths.trial_checkpoints(study.name, number),
         fingerprint=checkpoint_mark(
             study.config, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256
         ),
-        hyperparameters=hyperparameters,
-        seed=best.seed,
+        hyperparameters=values,
+        seed=seed,
     )
     if found is None or found.result is None:
         return None
-    network = make_student(study.config, hyperparameters, assets, seed=best.seed)
+    network = make_student(study.config, values, assets, seed=seed)
     network.body.load_state_dict(found.weights)
     return network.eval(), found.result

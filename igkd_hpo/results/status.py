@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.results.best import percent
 from igkd_hpo.search.identity import is_gone
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.lease_table import Lease
@@ -136,7 +137,7 @@ def status_table(studies: list[StudyStatus]) -> "RenderableType":
             # The highest of a confirmation is the luckiest seed of all.
             ""
             if study.best_accuracy is None or study.confirms
-            else f"{_percent(study.best_accuracy)} (trial {study.best_trial})",
+            else f"{percent(study.best_accuracy)} (trial {study.best_trial})",
         )
         for trial in study.running:
             what = f"{trial.trial} ({trial.control})" if trial.control else str(trial.trial)
@@ -146,7 +147,7 @@ def status_table(studies: list[StudyStatus]) -> "RenderableType":
                 study.name,
                 what + again,
                 f"{trial.epoch} of {trial.epochs}",
-                "" if trial.validation_accuracy is None else _percent(trial.validation_accuracy),
+                "" if trial.validation_accuracy is None else percent(trial.validation_accuracy),
                 Text(f"{where}, gone" if trial.lost else where),
             )
     reasons = [
@@ -169,10 +170,6 @@ def state_in_words(study: StudyStatus) -> str:
 
 def _failed(study: StudyStatus) -> str | None:
     return study.last_failure and f"the last failed trial: {study.last_failure.strip().splitlines()[-1]}"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
 
 
 def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:

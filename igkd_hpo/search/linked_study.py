@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -70,12 +69,10 @@ def merged(arms: Sequence[Arm]) -> tuple[Arm, ...]:
         if known is arm:
             continue
         added = [(n, k) for n, k in zip(arm.names, arm.kinds, strict=True) if n not in known.names]
-        found[arm.effective] = Arm(
+        found[arm.effective] = replace(
+            known,
             names=(*known.names, *(name for name, _ in added)),
             kinds=(*known.kinds, *(kind for _, kind in added)),
-            trial=known.trial,
-            search_accuracy=known.search_accuracy,
-            hyperparameters=known.hyperparameters,
         )
     return tuple(found.values())
 
@@ -162,7 +159,7 @@ def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int
     """
     with study.transaction():
         joined = merged([*arms_of(study), *arms])
-        study.storage.set_study_user_attr(study.study_id, "arms", [_as_json(arm) for arm in joined])
+        study.storage.set_study_user_attr(study.study_id, "arms", [asdict(arm) for arm in joined])
         first = [arm.effective for arm in joined].index(arms[0].effective)
         study.storage.set_study_user_attr(study.study_id, "subject", first)
         trials = [trial for trial in study.trials() if trial.state is not TrialState.FAIL]
@@ -191,13 +188,3 @@ def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int
 def arm_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that belong to an arm: other tools can add trials to any study."""
     return [trial for trial in trials if {"arm", "seed"} <= trial.user_attrs.keys()]
-
-
-def _as_json(arm: Arm) -> dict[str, Any]:
-    return {
-        "names": list(arm.names),
-        "kinds": list(arm.kinds),
-        "trial": arm.trial,
-        "search_accuracy": arm.search_accuracy,
-        "hyperparameters": dict(arm.hyperparameters),
-    }

@@ -199,6 +199,14 @@ def _check_sqlite(url: URL) -> URL:
     return url.set(database=str(Path(url.database).absolute()))
 
 
+def is_server(url: str) -> bool:
+    """Whether the URL leads to a database server, where a database without our tables waits for its first study.
+
+    A file that is not there is most likely another directory's. Raises UsageError.
+    """
+    return check_url(url).get_backend_name() == "postgresql"
+
+
 def _check_sqlite_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
     if path.is_dir():

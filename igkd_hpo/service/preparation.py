@@ -31,8 +31,8 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def prepare_in_child(study: Study, settings: Settings, *, device: str, stop: StopSignal) -> dict[str, Any]:
-    """Make what is missing, with the child's progress on this terminal; the summary of `prepare_assets`.
+def prepare_in_child(study: Study, settings: Settings, *, device: str, stop: StopSignal) -> AssetPins:
+    """Make what is missing, with the child's progress on this terminal; what the data and the teacher are here.
 
     Raises:
         PreparationFailed: it ended with an error, or a signal came to us.
@@ -65,8 +65,8 @@ def prepare_in_child(study: Study, settings: Settings, *, device: str, stop: Sto
         )
     if child.returncode != 0:
         raise PreparationFailed(child.returncode)
-    summary: dict[str, Any] = json.loads(output)
-    return summary
+    made: dict[str, Any] = json.loads(output)
+    return AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
 
 
 def prepare_existing(study: SearchStudy, settings: Settings, *, device: str, stop: StopSignal) -> None:
@@ -76,7 +76,6 @@ def prepare_existing(study: SearchStudy, settings: Settings, *, device: str, sto
         PreparationFailed: it ended with an error, or a signal came.
         DataError, TeacherError: this host's content is not the study's.
     """
-    made = prepare_in_child(study.config, settings, device=device, stop=stop)
+    here = prepare_in_child(study.config, settings, device=device, stop=stop)
     if study.pins is not None:
-        here = AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
         check_pins(study.name, study.pins, here)

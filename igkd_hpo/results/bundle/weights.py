@@ -24,7 +24,9 @@ def trained_network(
 
     from igkd_hpo.search.trial import make_student
 
-    kept = kept_network(study, best, assets, settings)
+    kept = kept_network(
+        study, assets, settings, number=best.number, hyperparameters=best.hyperparameters, seed=best.seed
+    )
     if kept is not None:
         return *kept, f"the checkpoint of trial {best.number}"
 

@@ -9,14 +9,16 @@ from igkd_hpo.search.study import SearchStudy, open_study
 
 
 def best_or_confirmed(study: SearchStudy) -> tuple[SearchStudy, BestTrial]:
-    """The trial that export takes, and the study that trained it.
-
-    Of a confirmed study it is the first seed of the chosen arm, which the linked study trained; its `confirmed` holds
-    what is known of all seeds. Raises NoCompletedTrial.
-    """
+    """The trial that export takes, and the study that trained it. Raises NoCompletedTrial."""
     found = confirmation_of(study)
-    if found is None:
-        return study, best_trial(study)
+    return (study, best_trial(study)) if found is None else confirmed_trial(study, found)
+
+
+def confirmed_trial(study: SearchStudy, found: Confirmation) -> tuple[SearchStudy, BestTrial]:
+    """The first seed of the arm that a study's confirmation chose, and the linked study, which trained it.
+
+    Its `confirmed` holds what is known of all seeds.
+    """
     linked = study if study.confirms is not None else open_study(study.storage, linked_name(study.name))
     trial = trained_trial(linked, found.arm(found.chosen).trials[0])
     return linked, dataclasses.replace(trial, control=None, confirmed=provenance(found))

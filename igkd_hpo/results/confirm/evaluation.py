@@ -3,15 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.errors import AssetMissing
+from igkd_hpo.results.kept_network import kept_network
 from igkd_hpo.search.linked_study import arm_trials
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from igkd_hpo.distillation.models import Network
 
 _NAMED = 5  # trials that a message names before it counts
 
@@ -62,35 +66,33 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
     from igkd_hpo.assets.test_split import TestPurpose, open_test
     from igkd_hpo.distillation.device import choose_device
     from igkd_hpo.distillation.evaluation import accuracy, predict
-    from igkd_hpo.search.checkpoint import Checkpoint, checkpoint_mark, newest_checkpoint
-    from igkd_hpo.search.trial import make_student
 
     study = linked.config
     assets = open_assets(study, settings)
-    mark = checkpoint_mark(study, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
-
-    def weights(trial: FrozenTrial) -> Checkpoint | None:
+    networks: dict[int, Network] = {}
+    missing: list[FrozenTrial] = []
+    for trial in trials:
         facts = trial.user_attrs
-        found = newest_checkpoint(
-            settings.paths.trial_checkpoints(study.name, trial.number),
-            fingerprint=mark,
+        kept = kept_network(
+            linked,
+            assets,
+            settings,
+            number=trial.number,
             hyperparameters=facts["hyperparameters"],
             seed=facts["seed"],
         )
-        return found if found is not None and found.result == trial.value else None
-
-    if missing := [trial for trial in trials if weights(trial) is None]:
+        if kept is None or kept[1] != trial.value:
+            missing.append(trial)
+        else:
+            networks[trial.number] = kept[0]
+    if missing:
         raise AssetMissing(_missing(linked, missing, settings))
     chosen = choose_device(device)
     images, labels = open_test(study.dataset, settings, purpose=TestPurpose.CONFIRM)
     accuracies: dict[int, float] = {}
     with progress.task(f"testing {len(trials)} students of {study.name}", len(trials)) as advance:
-        for trial in trials:
-            facts, checkpoint = trial.user_attrs, weights(trial)
-            assert checkpoint is not None, "it was there a moment ago"
-            network = make_student(study, facts["hyperparameters"], assets, seed=facts["seed"])
-            network.body.load_state_dict(checkpoint.weights)
-            accuracies[trial.number] = accuracy(predict(network, images, device=chosen), labels)
+        for number, network in networks.items():
+            accuracies[number] = accuracy(predict(network, images, device=chosen), labels)
             advance(1)
     _keep(linked, accuracies, len(images))
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from igkd_hpo.results.best import percent
 from igkd_hpo.results.confirm.confirmation import Answer, Confirmation, ConfirmedArm
 from igkd_hpo.results.statistics import Estimate
 
@@ -33,8 +34,8 @@ def sentences(found: Confirmation) -> Iterator[str]:
     if subject is not None and subject.search_accuracy is not None:
         luck = subject.search_accuracy - subject.validation.mean.value
         yield (
-            f"The search saw {_percent(subject.search_accuracy)} on validation for {subject.name}; fresh seeds have "
-            f"{_percent(subject.validation.mean.value)}"
+            f"The search saw {percent(subject.search_accuracy)} on validation for {subject.name}; fresh seeds have "
+            f"{percent(subject.validation.mean.value)}"
             + (f": {100 * luck:.1f} points of it were luck." if luck >= _ROUNDING else ", no less.")
         )
     for arm in found.arms:
@@ -80,9 +81,7 @@ def p_value(p: float) -> str:
 
 def _which_is_best(found: Confirmation) -> str:
     best = found.arm(found.best)
-    mean = (
-        f"{_percent(best.test.mean.value)} on test ({_percent(best.test.mean.low)} to {_percent(best.test.mean.high)})"
-    )
+    mean = f"{percent(best.test.mean.value)} on test ({percent(best.test.mean.low)} to {percent(best.test.mean.high)})"
     if found.named:
         return (
             f"{best.name} is the best of {len(found.arms)}: {mean}, and the next one is significantly worse "
@@ -98,7 +97,7 @@ def _which_is_best(found: Confirmation) -> str:
         return f"{equal}. They are equally large; {best.name} has the highest mean, {mean}."
     return (
         f"{equal}. {best.name} has the highest mean, {mean}; {chosen.name} is the smallest, with "
-        f"{chosen.parameters:,} parameters and {_percent(chosen.test.mean.value)}."
+        f"{chosen.parameters:,} parameters and {percent(chosen.test.mean.value)}."
     )
 
 
@@ -134,10 +133,6 @@ def _remark(found: Confirmation, arm: ConfirmedArm) -> str:
 
 def _with_interval(mean: Estimate, *, sign: str) -> str:
     return f"{100 * mean.value:{sign}.2f} ± {100 * (mean.high - mean.value):.2f}"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
 
 
 def _points(fraction: float) -> str:

@@ -46,9 +46,7 @@ def step_bytes(study: Study, dataset: "Dataset") -> int:
         logits = student(pixels)
     del logits
     weights = sum(parameter.numel() * parameter.element_size() for parameter in student.parameters())
-    setting = study.hyperparameters.batch_size
-    batch = setting if isinstance(setting, int) else max(setting.corners())
-    batch = min(batch, len(dataset.train_images))
+    batch = min(int(study.hyperparameters.highest("batch_size")), len(dataset.train_images))
     activations = max(0, sum(kept.values()) - weights) / _PROBE * batch
     return int(_WORKSPACE * activations + _COPIES * weights)
 

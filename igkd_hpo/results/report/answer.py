@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from igkd_hpo.config.space import Value, shown
 from igkd_hpo.errors import NoCompletedTrial
-from igkd_hpo.results.best import BestTrial, best_trial, caution, student_in_words
-from igkd_hpo.results.confirm.choice import best_or_confirmed
+from igkd_hpo.results.best import BestTrial, ahead, best_trial, caution, percent, student_in_words
+from igkd_hpo.results.confirm.choice import confirmed_trial
 from igkd_hpo.results.confirm.confirmation import Confirmation
 from igkd_hpo.results.confirm.sentences import p_value, sentences
 from igkd_hpo.results.report.figures import PARTS
@@ -116,7 +116,7 @@ def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
 
 
 def _confirmed(study: SearchStudy, best: BestTrial, found: Confirmation) -> ReportAnswer:
-    source, chosen = best_or_confirmed(study)
+    source, chosen = confirmed_trial(study, found)
     said = tuple(sentences(found))
     arm, mean = found.arm(found.chosen), found.arm(found.chosen).test.mean
     as_good = len(found.tie_set) - 1
@@ -191,12 +191,7 @@ def _controls(best: BestTrial) -> tuple[tuple[str, str, str], ...]:
         (
             comparison.control,
             percent(comparison.validation_accuracy),
-            f"{round(100 * best.validation_accuracy, 1) - round(100 * comparison.validation_accuracy, 1):+.1f} points",
+            ahead(best, comparison),
         )
         for comparison in best.compared
     )
-
-
-def percent(fraction: float) -> str:
-    """97.6 %."""
-    return f"{100 * fraction:.1f} %"

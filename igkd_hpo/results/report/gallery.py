@@ -79,7 +79,9 @@ def gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, s
     explained, why_not = None, "No trial completed, so there is no student to explain."
     if trained is not None:
         source, best = trained
-        kept = kept_network(source, best, assets, settings)
+        kept = kept_network(
+            source, assets, settings, number=best.number, hyperparameters=best.hyperparameters, seed=best.seed
+        )
         why_not = (
             f"The student's maps are missing: the weights of trial {best.number} of {source.name} are not in "
             f"storage/checkpoints on this machine{_trained_on(source, best)}."
