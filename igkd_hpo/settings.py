@@ -39,6 +39,10 @@ class Paths:
         return self.root / "checkpoints"
 
     @property
+    def device_locks(self) -> Path:
+        return self.root / "devices"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

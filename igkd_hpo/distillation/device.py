@@ -5,6 +5,13 @@ import torch
 from igkd_hpo.errors import UsageError
 
 
+def lasting_name(device: torch.device) -> str:
+    """A name that is the device's own on its host, whatever CUDA_VISIBLE_DEVICES says; fit for a file name."""
+    if device.type != "cuda":
+        return device.type
+    return f"gpu-{torch.cuda.get_device_properties(device).uuid}"
+
+
 def choose_device(name: str, slot: int = 0) -> torch.device:
     """The device for one worker: `auto` and `cuda` spread workers over the visible GPUs by their slot.
 

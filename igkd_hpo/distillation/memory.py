@@ -1,11 +1,40 @@
-"""How the C library's allocator treats the memory that training on a CPU frees and takes again in every step."""
+"""Memory: how the C library treats what training frees and takes again in every step, and how running out looks."""
 
 import ctypes
+
+import torch
 
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _MOST = 2**31 - 1  # bytes; the parameter is a C int
 _PAD = 64 * 2**20  # bytes asked of the kernel at a time
+
+# Where torch has no class for it: its allocator on the CPU, and CUDA and its libraries while they set themselves up.
+_HOST_WORDS = ("DefaultCPUAllocator: can't allocate memory",)
+_DEVICE_WORDS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def exhausted_memory(error: BaseException) -> str | None:
+    """Whose memory an error says has run out: "device", "host", or None where it says something else."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "device"
+    if isinstance(error, MemoryError):
+        return "host"
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    if any(words in said for words in _DEVICE_WORDS):
+        return "device"
+    return "host" if any(words in said for words in _HOST_WORDS) else None
+
+
+def shares_memory(device: torch.device) -> bool:
+    """Whether other processes hold more than a tenth of the device's memory; on a CPU that means nothing, and is False.
+
+    The tenth leaves room for a desktop, and for this process's own CUDA context, which torch does not count.
+    """
+    if device.type != "cuda":
+        return False
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free - torch.cuda.memory_reserved(device) > total / 10
 
 
 def keep_freed_memory() -> bool:

@@ -44,6 +44,7 @@ class Claim:
         seed: of everything random in the training.
         control: the control's name, if it is one, or that of a confirmation's arm: neither is pruned.
         reported_epochs: epochs (from 1) that the database has an accuracy for.
+        out_of_memory: how many attempts ran out of memory.
     """
 
     study: str
@@ -54,6 +55,7 @@ class Claim:
     seed: int
     control: str | None
     reported_epochs: frozenset[int]
+    out_of_memory: int = 0
 
 
 class Verdict(StrEnum):
@@ -371,16 +373,12 @@ class Leases:
             seed=attributes.get("seed", self._study.config.training.seed + trial.number),
             control=attributes.get("control", attributes.get("arm_name")),
             reported_epochs=frozenset(trial.intermediate_values),
+            out_of_memory=attributes.get("out_of_memory", 0),
         )
         self._annotate(
             trial_id,
-            {
-                "hyperparameters": claim.hyperparameters,
-                "seed": claim.seed,
-                "attempts": claim.attempt,
-                "worker": worker.name,
-                "host": worker.process.host,
-            },
+            {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
+            | {"worker": worker.name, "host": worker.process.host},
         )
         known = max(trial.intermediate_values, default=0)
         lease = Lease(

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from igkd_hpo.search.identity import ProcessIdentity, identify
+from igkd_hpo.service.host_memory import oom_kills
 from igkd_hpo.service.trial_task import TrialTask
 
 _KILL_SECONDS = 5.0  # SIGKILL needs milliseconds; a process in uninterruptible sleep must not hang its worker
@@ -33,6 +34,7 @@ class Attempt:
     """A running trial process; `close` ends it whatever it does."""
 
     def __init__(self, task: TrialTask) -> None:
+        self._oom_kills = oom_kills()
         context = multiprocessing.get_context("forkserver")
         self.pipe, child = context.Pipe()
         self.process = context.Process(target=_run, args=(task, child), name=f"trial-{task.number}")
@@ -65,6 +67,11 @@ class Attempt:
     def ended(self) -> bool:
         """Whether the process has gone and everything it said was read."""
         return not self._open and not self.process.is_alive()
+
+    @property
+    def killed_for_memory(self) -> bool:
+        """Whether the process got SIGKILL while the kernel was killing for want of memory: very likely the same one."""
+        return self.process.exitcode == -signal.SIGKILL and oom_kills() > self._oom_kills
 
     def how_it_ended(self) -> str:
         """The exit status in words."""

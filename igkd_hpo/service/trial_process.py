@@ -24,8 +24,8 @@ import torch
 from igkd_hpo.assets.study_assets import Assets, open_assets
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.device import choose_device
-from igkd_hpo.distillation.memory import keep_freed_memory
+from igkd_hpo.distillation.device import choose_device, lasting_name
+from igkd_hpo.distillation.memory import exhausted_memory, keep_freed_memory, shares_memory
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.checkpoint import Checkpoint, checkpoint_mark, newest_checkpoint, save_checkpoint
@@ -34,7 +34,9 @@ from igkd_hpo.search.pictures import draw_strip
 from igkd_hpo.search.student import measure_student
 from igkd_hpo.search.study import AssetPins, check_pins
 from igkd_hpo.search.trial import make_trial, overlay_examples
+from igkd_hpo.service.device_share import hold_device
 from igkd_hpo.service.trial_task import TrialTask
+from igkd_hpo.settings import host_name
 
 _log = logging.getLogger(__name__)
 _STEPS_SECONDS = 3.0
@@ -44,9 +46,10 @@ _TRACEBACK_CHARACTERS = 4000  # the end of a traceback says what happened; a dat
 def run_trial_process(task: TrialTask, pipe: Connection) -> None:
     """Entry point of the process. Messages are JSON objects, told apart by `kind`:
 
-    infeasible (reason, excess: by limit, cost), ready (pid, device, execution, excess, cost: the student's, by
-    attribute, overlays: a PNG in base64 or null), steps (done: so far, every few seconds as long as there are more),
-    epoch (the fields of EpochMetrics), result (accuracy), non_finite (epoch), error (text, traceback).
+    waiting (for the device, every moment), infeasible (reason, excess: by limit, cost), ready (pid, device, execution,
+    excess, cost: the student's, by attribute, overlays: a PNG in base64 or null), steps (done: so far, every few
+    seconds as long as there are more), epoch (the fields of EpochMetrics), result (accuracy), non_finite (epoch),
+    out_of_memory (text, too_large: it was alone on the device), error (text, traceback).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -70,7 +73,7 @@ def run_trial_process(task: TrialTask, pipe: Connection) -> None:
             pipe.send_bytes(json.dumps({"kind": kind, **content}).encode())
 
     try:
-        _train(task, study, send)
+        _run_attempt(task, study, send)
     except (BrokenPipeError, ConnectionResetError):
         os._exit(1)
     except NonFiniteLoss as error:
@@ -80,8 +83,7 @@ def run_trial_process(task: TrialTask, pipe: Connection) -> None:
         send("error", text=str(error), traceback="")
     except Exception as error:
         traceback.print_exc()
-        text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-        send("error", text=text, traceback=traceback.format_exc()[-_TRACEBACK_CHARACTERS:])
+        send("error", text=_last_line(error), traceback=traceback.format_exc()[-_TRACEBACK_CHARACTERS:])
 
 
 def _leave_with_worker(pipe: Connection) -> None:
@@ -105,9 +107,28 @@ def _tell_steps(training: Training, send: Callable[..., None]) -> None:
         time.sleep(_STEPS_SECONDS)
 
 
-def _train(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
-    paths = task.settings.paths
+def _last_line(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+
+
+def _run_attempt(task: TrialTask, study: Study, send: Callable[..., None]) -> None:
     device = choose_device(task.device, task.slot)
+    name = f"{host_name()}-{lasting_name(device)}"
+    with hold_device(task.settings.paths.device_locks, name, alone=task.alone, on_wait=lambda: send("waiting")):
+        try:
+            _train(device, task, study, send)
+        except Exception as error:
+            memory = exhausted_memory(error)
+            if memory is None:
+                raise
+            traceback.print_exc()
+            its_own = memory == "device" or device.type == "cpu"
+            too_large = task.alone and its_own and not shares_memory(device)
+            send("out_of_memory", text=_last_line(error), too_large=too_large)
+
+
+def _train(device: torch.device, task: TrialTask, study: Study, send: Callable[..., None]) -> None:
+    paths = task.settings.paths
     assets = open_assets(study, task.settings)
     here = AssetPins(dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
     if task.pins is not None:

@@ -20,6 +20,7 @@ class TrialTask:
         device: as the user named it: auto, cpu, cuda or cuda:N.
         slot: of the worker, which spreads workers over GPUs.
         threads: for torch.
+        alone: train when no other trial of this host is on the device, and let none begin there.
         pins: what the study's images and teacher must be; None while unknown.
     """
 
@@ -31,5 +32,6 @@ class TrialTask:
     device: str
     slot: int
     threads: int
+    alone: bool
     settings: Settings
     pins: AssetPins | None

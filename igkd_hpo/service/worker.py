@@ -30,6 +30,7 @@ BEATS_PER_LEASE = 6  # at least: five beats may be missed
 CLAIM_SECONDS = 1.0  # how often to ask again while others hold the last trials
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
+KILLED_FOR_MEMORY = "the trial process was ended by SIGKILL, probably by the kernel, which was out of memory"
 
 _Answer = TypeVar("_Answer")
 
@@ -116,7 +117,8 @@ class AttemptRun:
         self._emit = emit
         self._stop = stop
         self._beat_seconds = min(BEAT_SECONDS, settings.lease_seconds / BEATS_PER_LEASE)
-        self._watch = StepWatch(longest_look=2 * self._beat_seconds)
+        self._watch = self._new_watch()
+        self._device: str | None = None
         self._pending: deque[dict[str, Any]] = deque()
         self._attributes: dict[str, Any] = {}
         self._speeds: list[float] = []
@@ -134,6 +136,7 @@ class AttemptRun:
             device=slot.device,
             slot=slot.number,
             threads=slot.threads,
+            alone=claim.out_of_memory > 0,
             settings=settings,
             pins=study.pins_when_opened,
         )
@@ -163,7 +166,11 @@ class AttemptRun:
                 self._give_back(f"stopped by {self._stop.received.name}", counted=False)
                 return
             self._hear(attempt)
-            if attempt.ended and not self._pending:
+            if attempt.killed_for_memory and not self._pending:
+                # On a GPU it is another memory that is short.
+                alone = self._task.alone and self._device == "cpu"
+                self._pending.append({"kind": "out_of_memory", "text": KILLED_FOR_MEMORY, "too_large": alone})
+            elif attempt.ended and not self._pending:
                 self._give_back(attempt.how_it_ended(), counted=True)
                 return
             if not attempt.ended and (reason := self._watch.hung()) is not None:
@@ -181,6 +188,9 @@ class AttemptRun:
         for message in attempt.messages():
             if message["kind"] == "steps":
                 self._watch.steps(message["done"])
+            elif message["kind"] == "waiting":
+                self._watch = self._new_watch()
+                self._emit(Event(kind="waiting"))
             else:
                 self._pending.append(message)
 
@@ -219,6 +229,7 @@ class AttemptRun:
             case "ready":
                 facts = {key: message[key] for key in ("pid", "device", "execution")}
                 self._leases.annotate(claim, facts | message["cost"], excess=message["excess"])
+                self._device = message["device"]
                 if message["overlays"] is not None:
                     self._overlays = base64.b64decode(message["overlays"])
                 self._say("claimed", device=message["device"])
@@ -248,6 +259,10 @@ class AttemptRun:
                 reason = f"the loss was not finite in epoch {message['epoch']}"
                 told = self._leases.prune(claim, reason, self._attributes)
                 self._end("pruned" if told else "lost", reason=reason)
+                return True
+            case "out_of_memory":
+                attempt.close()
+                self._out_of_memory(message["text"], too_large=message["too_large"])
                 return True
             case "error":
                 attributes = self._attributes | {"error": message["traceback"] or message["text"]}
@@ -279,6 +294,19 @@ class AttemptRun:
         self._say("epoch", epoch=epoch, accuracy=accuracy, images_per_second=message["images_per_second"])
         return False
 
+    def _out_of_memory(self, text: str, *, too_large: bool) -> None:
+        """The first time, the trial waits to be alone on a device. There, without an epoch, it is beyond a limit."""
+        claim = self._claim
+        facts = {"out_of_memory": claim.out_of_memory + 1}
+        if too_large and not self._gained:
+            reason = f"too large: out of memory with the device to itself: {text}"
+            self._leases.annotate(claim, facts, excess={"memory": 1.0})  # by how much is not known
+            told = self._leases.prune(claim, reason, self._attributes)
+            self._end("pruned" if told else "lost", reason=reason)
+        else:
+            self._leases.annotate(claim, facts)
+            self._give_back(f"out of memory, and runs alone next: {text}", counted=self._task.alone)
+
     def _upload_pictures(self) -> None:
         """For the dashboard. Pictures that cannot be written are said and left out: the trial's result matters more."""
         title = f"trial {self._claim.number}" + (f", control {self._claim.control}" if self._claim.control else "")
@@ -297,15 +325,21 @@ class AttemptRun:
         """Try until the database has it: a worker that goes on must not keep a lease. After a signal one try is enough,
         for a worker that is gone holds nothing.
         """
-        gained = self._newest_epoch > max(self._claim.reported_epochs, default=0)
         while (
-            self._try(lambda: self._leases.give_back(self._claim, reason, counted=counted, epochs_gained=gained))
+            self._try(lambda: self._leases.give_back(self._claim, reason, counted=counted, epochs_gained=self._gained))
             is None
             and self._stop.received is None
         ):
             wait([self._stop.descriptor], self._retry)
             self._retry = min(2 * self._retry, LAST_RETRY_SECONDS)
         self._say("given_back", reason=reason)
+
+    @property
+    def _gained(self) -> bool:
+        return self._newest_epoch > max(self._claim.reported_epochs, default=0)
+
+    def _new_watch(self) -> StepWatch:
+        return StepWatch(longest_look=2 * self._beat_seconds)
 
     def _lost(self) -> None:
         self._say("lost", reason="the lease is gone: another worker has or had the trial")

@@ -1,7 +1,13 @@
-"""Freed memory stays with the process that asked for that."""
+"""Freed memory stays with the process that asked for that, and running out of it is known for what it is."""
 
 import subprocess
 import sys
+
+import numpy as np
+import pytest
+import torch
+
+from igkd_hpo.distillation.memory import exhausted_memory
 
 PROGRAM = """
 import resource, sys
@@ -26,3 +32,26 @@ def page_faults(how: str) -> int:
 
 def test_a_block_that_was_freed_is_used_again_without_page_faults() -> None:
     assert page_faults("keep") < 0.75 * page_faults("give back")
+
+
+def test_running_out_of_memory_is_told_from_other_errors() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 45, dtype=torch.uint8)
+    assert exhausted_memory(refused.value) == "host"
+    with pytest.raises(MemoryError) as refused_by_numpy:
+        np.empty(1 << 60, dtype=np.uint8)
+    assert exhausted_memory(refused_by_numpy.value) == "host"
+    assert exhausted_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")) == "device"
+    assert exhausted_memory(RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`")) == "device"
+    assert exhausted_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert exhausted_memory(ValueError("CUDA error: out of memory")) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_that_runs_out_of_memory_says_so_in_torchs_own_class() -> None:
+    device = torch.device("cuda")
+    _, total = torch.cuda.mem_get_info(device)
+    with pytest.raises(torch.OutOfMemoryError) as refused:
+        torch.empty(2 * total, dtype=torch.uint8, device=device)
+    assert exhausted_memory(refused.value) == "device"

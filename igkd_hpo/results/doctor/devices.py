@@ -1,15 +1,13 @@
 """The device: is it there, can it compute as asked, and is there memory for that many trials side by side."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import UsageError
 from igkd_hpo.results.doctor.check import Check, failed, fault, not_checked, ok, warning
 from igkd_hpo.results.doctor.sizes import step_bytes, table_bytes
+from igkd_hpo.service.host_memory import free_memory
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +21,6 @@ _SLOT_BYTES = 640 << 20
 _CUDA_SLOT_BYTES = 600 << 20  # of GPU memory: what CUDA and cuDNN take for a process
 _TIGHT = 0.8  # of what is free
 _CROWDED = 2  # trials for each core
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_devices(
@@ -50,20 +47,6 @@ def check_devices(
         _check_memory(study, dataset, slots),
         _check_cores(slots, cores),
     ]
-
-
-def free_memory() -> int:
-    """Bytes that new processes can have here: what is free, within the limits of this container's control groups."""
-    free = [psutil.virtual_memory().available]
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            free.append(int((_CGROUP / limit).read_text()) - int((_CGROUP / used).read_text()))
-        except (OSError, ValueError):  # no such limit: "max", or another version of control groups
-            continue
-    return max(0, min(free))
 
 
 def _name(device: "torch.device", cores: int) -> str:

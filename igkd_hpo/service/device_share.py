@@ -1,0 +1,46 @@
+"""Trials beside each other on one device of this host, or one of them alone there, by locks that end with their holder.
+
+A trial holds its device as long as its process lives: shared, as a rule; exclusively when an earlier attempt ran out
+of memory beside others. Whoever waits to be alone holds the turn meanwhile, so that those that train come to an end and
+no new one begins: else a busy device would never get quiet.
+"""
+
+import fcntl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+_POLL_SECONDS = 0.2
+
+
+def hold_device(folder: Path, device: str, *, alone: bool, on_wait: Callable[[], None]) -> IO[bytes]:
+    """Wait for the device, and hold it until the file returned is closed, at the latest when the process ends.
+
+    Args:
+        folder: where the locks are; seen by all processes of this host that are to share devices.
+        device: a name that is one device's own on this host; part of a file name.
+        alone: nobody else holds it, and nobody else gets it.
+        on_wait: called every fifth of a second while others hold it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{device}.turn").open("ab") as turn:
+        _lock(turn, fcntl.LOCK_EX, on_wait)
+        held = (folder / f"{device}.lock").open("ab")
+        try:
+            _lock(held, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, on_wait)
+        except BaseException:
+            held.close()
+            raise
+    return held
+
+
+def _lock(file: IO[bytes], how: int, on_wait: Callable[[], None]) -> None:
+    while True:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
