@@ -10,12 +10,13 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage, _CachedStorage
+from optuna.storages import _CachedStorage
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.search.history import HistoryStorage
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import creation_lock, lock_study
 
@@ -44,7 +45,7 @@ class SharedStorage(_CachedStorage):
         url: where that is.
     """
 
-    def __init__(self, backend: RDBStorage, url: URL) -> None:
+    def __init__(self, backend: HistoryStorage, url: URL) -> None:
         super().__init__(backend)
         self.url = url
 
@@ -233,11 +234,11 @@ def _engine_options(url: URL) -> dict[str, Any]:
     return {"connect_args": connect, "pool_pre_ping": True, "isolation_level": "READ COMMITTED", **pool}
 
 
-def _open_backend(url: URL, *, create: bool) -> RDBStorage:
+def _open_backend(url: URL, *, create: bool) -> HistoryStorage:
     # Optuna puts the URL through str.format.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        backend = RDBStorage(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
+        backend = HistoryStorage(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
     except RuntimeError as error:
         raise StorageError(f"{mask(url)} was made by another version of Optuna: {_one_line(error)}") from error
     if create and url.get_backend_name() == "sqlite":
@@ -246,7 +247,7 @@ def _open_backend(url: URL, *, create: bool) -> RDBStorage:
     return backend
 
 
-def _make_tables(url: URL) -> RDBStorage:
+def _make_tables(url: URL) -> HistoryStorage:
     """Optuna's tables, then ours.
 
     Our lock keeps our own processes apart. Another Optuna tool that opens the empty database at the same moment, a
