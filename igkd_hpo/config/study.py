@@ -203,6 +203,8 @@ class Training(Frozen):
     """constant, cosine or one_cycle: the learning rate's course, step by step."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """float32, bfloat16, float16, or auto: bfloat16 on a GPU that has it, float32 elsewhere."""
+    compile: Literal["auto", "none", "cuda_graph"] = "auto"
+    """cuda_graph launches all of a step at once; none does not; auto: a graph on a GPU where it is right and faster."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Trial n trains with seed + n: initial weights, order, views and overlays."""
 
@@ -294,7 +296,7 @@ class Execution(Frozen):
     threads: int = Field(ge=1)
     precision: Literal["float32", "bfloat16", "float16"]
     memory_format: Literal["channels_last", "contiguous"]
-    compile: bool
+    compile: Literal["auto", "none", "cuda_graph"]
     torch: str
 
 

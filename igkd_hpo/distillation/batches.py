@@ -1,6 +1,7 @@
 """What a training sees: the data, one epoch's plan of it, and the batches that the plan makes of the data."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,12 +44,28 @@ class EpochPlan(NamedTuple):
 
     def to(self, device: torch.device) -> "EpochPlan":
         """Return the plan with its tensors on `device`."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def only(self, step: int) -> "EpochPlan":
+        """Return the plan of an epoch that has this one step, in memory of its own."""
+        return self._each(lambda tensor: tensor[step : step + 1].clone())
+
+    def copy_step(self, plan: "EpochPlan", step: int) -> None:
+        """Overwrite this plan of one step with a step of another."""
+        for mine, new in zip(self._tensors(), plan._tensors(), strict=True):
+            mine.copy_(new[step : step + 1])
+
+    def _tensors(self) -> list[Tensor]:
+        holes = [] if self.holes is None else [self.holes]
+        return [self.rows, *self.views, self.strengths, self.exponents, *holes]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "EpochPlan":
         return self._replace(
-            rows=self.rows.to(device),
-            views=Views(*(part.to(device) for part in self.views)),
-            strengths=self.strengths.to(device),
-            exponents=self.exponents.to(device),
-            holes=None if self.holes is None else self.holes.to(device),
+            rows=change(self.rows),
+            views=Views(*map(change, self.views)),
+            strengths=change(self.strengths),
+            exponents=change(self.exponents),
+            holes=None if self.holes is None else change(self.holes),
         )
 
 

@@ -42,15 +42,16 @@ def make_optimizer(
         ValueError: another name.
     """
     fused = device.type in _FUSED
+    capturable = device.type == "cuda"  # Adam's count of steps lives on the device, where a CUDA graph can raise it
     match name:
         case "sgd":
             return SGD(
                 parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=fused
             )
         case "adam":
-            return Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+            return Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, capturable=capturable)
         case "adamw":
-            return AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+            return AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, capturable=capturable)
     raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw")
 
 

@@ -29,6 +29,7 @@ class Recipe:
     seed: int  # 0 or more; order, views and overlays follow from it, the initial weights are the caller's
     precision: str  # float32, bfloat16 or float16
     channels_last: bool
+    compile: str = "none"  # none, cuda_graph, or auto: a CUDA graph where it can be had, is right and is faster
     overlay_mode: str = "blend"  # blend, multiply or background
     alignment: str = "aligned"  # aligned, reference_shuffled, permuted_maps, smooth_noise or mean_map
     ema_decay: float = 0.0  # of the averaged weights, below 1; 0 keeps the last weights

@@ -14,7 +14,7 @@ from igkd_hpo.distillation.blocks import copy_prefix
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
-from igkd_hpo.distillation.training import Training, resolve_precision
+from igkd_hpo.distillation.training import Training, resolve_compile, resolve_precision
 from igkd_hpo.search.student import make_body
 
 
@@ -33,13 +33,14 @@ class Trial:
 
 def make_execution(study: Study, device: torch.device) -> Execution:
     """How this process would run a trial of the study."""
+    precision = resolve_precision(study.training.precision, device)
     return Execution.model_validate(
         {
             "device": device.type,
             "threads": torch.get_num_threads(),
-            "precision": resolve_precision(study.training.precision, device),
+            "precision": precision,
             "memory_format": "channels_last",
-            "compile": False,
+            "compile": resolve_compile(study.training.compile, device, precision),
             "torch": torch.__version__,
         }
     )
@@ -98,6 +99,7 @@ def make_trial(
         seed=seed,
         precision=execution.precision,
         channels_last=execution.memory_format == "channels_last",
+        compile=execution.compile,
         overlay_mode=str(hyperparameters["overlay_mode"]),
         alignment=str(hyperparameters["alignment"]),
         ema_decay=float(hyperparameters["ema_decay"]),
@@ -118,7 +120,8 @@ def make_trial(
         teaching=assets.teaching(device) if apart else None,
         teacher=teacher,
     )
-    return Trial(training=training, execution=execution)
+    # Whether a graph could be had is known now.
+    return Trial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
 
 
 class OverlayExamples(NamedTuple):

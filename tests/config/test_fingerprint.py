@@ -69,6 +69,7 @@ OTHER: dict[str, Any] = {
     "training.optimizer": "adam",
     "training.schedule": "cosine",
     "training.precision": "float32",
+    "training.compile": "none",
     "training.seed": 1,
     "hyperparameters.temperature.type": ("hyperparameters.temperature", {"type": "int", "low": 1, "high": 8}),
     "hyperparameters.temperature.low": 2.0,

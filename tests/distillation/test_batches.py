@@ -158,6 +158,23 @@ def test_student_sees_the_overlaid_view_and_teacher_the_clean_one(
         assert not torch.equal(expected.pixels, expected.overlaid)
 
 
+def test_one_step_of_a_plan_can_be_taken_out_and_overwritten_with_another(
+    coded: TrainingData, recipe: Callable[..., Recipe]
+) -> None:
+    plan = draw_plan(recipe(batch_size=16, crop_padding=PADDING, cutout=2), N, epoch=1)
+    one = plan.only(0)
+    for step in (0, 2):
+        one.copy_step(plan, step)
+        found, expected = (
+            make_batch(coded, one, 0, torch.channels_last),
+            make_batch(coded, plan, step, torch.channels_last),
+        )
+        assert torch.equal(found.rows, expected.rows)
+        assert torch.equal(found.pixels, expected.pixels)
+        assert torch.equal(found.overlaid, expected.overlaid)
+    assert not torch.equal(plan.rows[0], plan.rows[2]), "the plan itself is as it was"
+
+
 def test_a_plan_fills_the_last_step_and_depends_on_seed_and_epoch_alone(recipe: Callable[..., Recipe]) -> None:
     plan = draw_plan(recipe(batch_size=32), 70, epoch=2)
     again = draw_plan(recipe(batch_size=32), 70, epoch=2)

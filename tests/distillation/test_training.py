@@ -14,7 +14,7 @@ from igkd_hpo.distillation.evaluation import accuracy, forward_in_batches, predi
 from igkd_hpo.distillation.models import Network, mobilenet_v2
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, CachedLogits, OnlineLogits
-from igkd_hpo.distillation.training import NonFiniteLoss, Training, resolve_precision
+from igkd_hpo.distillation.training import NonFiniteLoss, Training, resolve_compile, resolve_precision
 from igkd_hpo.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -307,16 +307,36 @@ def test_what_cannot_be_trained_is_refused(
 
 def test_precision_on_a_cpu() -> None:
     assert resolve_precision("auto", CPU) == resolve_precision("float32", CPU) == "float32"
-    for name in ("bfloat16", "float16"):
-        with pytest.raises(UsageError, match=f"precision {name} is not to be had on the device cpu"):
-            resolve_precision(name, CPU)
+    assert resolve_precision("bfloat16", CPU) == "bfloat16"
+    with pytest.raises(UsageError, match="precision float16 is not to be had on the device cpu"):
+        resolve_precision("float16", CPU)
+
+
+def test_where_a_step_can_be_a_graph() -> None:
+    cuda = torch.device("cuda")
+    assert resolve_compile("auto", CPU, "float32") == resolve_compile("auto", cuda, "float16") == "none"
+    assert resolve_compile("none", cuda, "bfloat16") == "none"
+    assert resolve_compile("auto", cuda, "bfloat16") == "auto"
+    assert resolve_compile("cuda_graph", cuda, "float32") == "cuda_graph"
+    with pytest.raises(UsageError, match="compile cuda_graph is not to be had on the device cpu with float32"):
+        resolve_compile("cuda_graph", CPU, "float32")
+    with pytest.raises(UsageError, match="with float16"):
+        resolve_compile("cuda_graph", cuda, "float16")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("precision", "compiled"),
+    [("float32", "none"), ("float32", "cuda_graph"), ("bfloat16", "none"), ("bfloat16", "auto"), ("float16", "none")],
+)
 def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
-    precision: str, data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork, teaching: CachedLogits
+    precision: str,
+    compiled: str,
+    data: TrainingData,
+    recipe: MakeRecipe,
+    tiny_network: MakeNetwork,
+    teaching: CachedLogits,
 ) -> None:
     class Watched(Training):
         def _train_step(self, *arguments: Any) -> Tensor:
@@ -327,14 +347,14 @@ def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
                 torch.cuda.set_sync_debug_mode("default")
 
     cuda = torch.device("cuda")
-    used = recipe(precision=precision, learning_rate=0.02)
+    used = recipe(precision=precision, learning_rate=0.02, compile=compiled)
     network = tiny_network()
     network.body[5] = nn.Identity()  # dropout draws other numbers on another kind of device
     reference = tiny_network()
     reference.body[5] = nn.Identity()
     there = CachedLogits(teaching.table.to(cuda), 1, True)
     losses = [m.train_loss for m in Watched(network, data, used, device=cuda, teaching=there).epochs()]
-    plain = Training(reference, data, replace(used, precision="float32"), device=CPU, teaching=teaching)
+    plain = Training(reference, data, replace(used, precision="float32", compile="none"), device=CPU, teaching=teaching)
     expected = [m.train_loss for m in plain.epochs()]
     assert all(math.isfinite(loss) for loss in losses)
     assert losses == pytest.approx(expected, rel=2e-2)

@@ -21,7 +21,7 @@ EXECUTION = {
     "threads": 1,
     "precision": "float32",
     "memory_format": "channels_last",
-    "compile": False,
+    "compile": "none",
     "torch": "2.11.0",
 }
 

@@ -58,10 +58,12 @@ def _name(device: "torch.device", cores: int) -> str:
 
 
 def _check_precision(study: Study, device: "torch.device") -> Check:
-    from igkd_hpo.distillation.training import resolve_precision
+    from igkd_hpo.distillation.training import resolve_compile, resolve_precision
 
     try:
-        return ok(_GROUP, "precision", resolve_precision(study.training.precision, device))
+        precision = resolve_precision(study.training.precision, device)
+        resolve_compile(study.training.compile, device, precision)
+        return ok(_GROUP, "precision", precision)
     except UsageError as error:
         return failed(_GROUP, "precision", error)
 

@@ -46,9 +46,9 @@ def provenance_facts(
         facts.append(("the student above", f"trial {best.number} of {source.name}, seed {best.seed}"))
         if best.execution is not None:
             how = best.execution
-            compiled = "compiled" if how.compile else "not compiled"
+            steps = "steps as a CUDA graph" if how.compile == "cuda_graph" else "steps not compiled"
             machine = f"{how.device}, threads: {how.threads}, {how.precision}, {how.memory_format}"
-            facts.append(("how it was trained", f"{machine}, {compiled}, torch {how.torch}"))
+            facts.append(("how it was trained", f"{machine}, {steps}, torch {how.torch}"))
         if best.cost.get("latency_of"):
             facts.append(("how its latency was measured", str(best.cost["latency_of"])))
     facts.append(("hosts and devices", _machines(study)))

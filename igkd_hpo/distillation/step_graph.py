@@ -1,0 +1,163 @@
+"""A training step as a CUDA graph: hundreds of kernels that are launched as one."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from igkd_hpo.distillation.batches import EpochPlan
+
+_WARM_UP_STEPS = 3  # the libraries choose their kernels and take their workspaces, which nothing may do in a capture
+_TIMED_STEPS = 5
+_TOLERANCE = 0.05  # of the length of the eager step's update, by which the graph's may differ: bfloat16 rounds
+
+Update = Callable[[EpochPlan, int], Tensor]
+
+
+class NotCaptured(RuntimeError):
+    """The step cannot be had as a graph here, or the graph does something else, or is no faster."""
+
+
+@contextmanager
+def undone(modules: Iterable[nn.Module], optimizer: Optimizer) -> Iterator[list[Tensor]]:
+    """Undo, afterwards and in place, whatever steps did to the modules' tensors and to the optimizer's state.
+
+    State that the optimizer had not made yet is zero afterwards, which for SGD's momentum and for Adam is the same.
+
+    Yields:
+        Copies of what the modules hold now.
+    """
+    held = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    copies = [tensor.detach().clone() for tensor in held]
+    states = [(tensor, tensor.clone()) for tensor in _state(optimizer)]
+    known = {id(tensor) for tensor, _ in states}
+    try:
+        yield copies
+    finally:
+        with torch.no_grad():
+            for tensor, copy in (*zip(held, copies, strict=True), *states):
+                tensor.copy_(copy)
+            for tensor in _state(optimizer):
+                if id(tensor) not in known:
+                    tensor.zero_()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _state(optimizer: Optimizer) -> list[Tensor]:
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+
+
+class StepGraph:
+    """One step, recorded once and replayed with new samples in the same memory.
+
+    The recorded step reads its samples' plan and the learning rate from tensors of its own, so nothing is recorded
+    again within a training. A replay that does not do what the step does would be silent; so the first one is
+    compared with the step itself, from the same weights on the same samples.
+    """
+
+    def __init__(self, update: Update, plan: EpochPlan, modules: Iterable[nn.Module], optimizer: Optimizer) -> None:
+        """Record `update`; the modules and the optimizer are afterwards what they were.
+
+        Args:
+            update: one step of the training, all of it on the device, without a host read; returns the loss.
+            plan: of any epoch, on the device.
+            modules: all that the step changes.
+            optimizer: steps in `update`; its groups share one learning rate, which is a tensor from now on, see
+                `rate_as_number`.
+
+        Raises:
+            NotCaptured: the step waits for the device, or the replay differs from it or takes longer.
+        """
+        modules = list(modules)
+        device = plan.rows.device
+        self._optimizer = optimizer
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._plan = plan.only(0)
+        self._number = float(optimizer.param_groups[0]["lr"])
+        self._rate = torch.tensor(self._number, device=device)
+        self._graph = torch.cuda.CUDAGraph()
+        last = len(plan.rows) - 1
+        self._set_rate(self._rate)
+        try:
+            with self.stream(), undone(modules, optimizer):
+                for _ in range(_WARM_UP_STEPS):
+                    update(self._plan, 0)
+                self._capture(update)
+            with self.stream():
+                self._compare(update, plan, last, modules)
+        except Exception:
+            self._set_rate(self._number)
+            raise
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """What is launched inside waits for what was launched before, and what comes after waits for it."""
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
+
+    def replay(self, plan: EpochPlan, step: int) -> Tensor:
+        """Train on one step of the plan; returns the loss, which the next replay overwrites. Call it in `stream`."""
+        self._plan.copy_step(plan, step)
+        self._graph.replay()
+        return self._loss
+
+    @contextmanager
+    def rate_as_number(self) -> Iterator[None]:
+        """Inside, the optimizer's learning rate is a plain number, which schedules and state dicts are made for."""
+        self._set_rate(self._number)
+        try:
+            yield
+        finally:
+            self._number = float(self._optimizer.param_groups[0]["lr"])
+            self._rate.fill_(self._number)
+            self._set_rate(self._rate)
+
+    def release(self) -> None:
+        """Give the optimizer its plain number back; the graph is of no use afterwards."""
+        self._set_rate(self._number)
+
+    def _set_rate(self, rate: float | Tensor) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def _capture(self, update: Update) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        try:
+            # Threads of this process that do not touch the device, such as the one that tells of steps, may go on.
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._loss = update(self._plan, 0)
+        except RuntimeError as error:
+            raise NotCaptured(f"the step cannot be captured: {error}") from error
+
+    def _compare(self, update: Update, plan: EpochPlan, step: int, modules: list[nn.Module]) -> None:
+        eager_update, eager = self._try(lambda: update(plan, step), modules)
+        graph_update, graph = self._try(lambda: self.replay(plan, step), modules)
+        difference = (graph_update - eager_update).norm() / eager_update.norm()
+        if not float(difference) <= _TOLERANCE:
+            raise NotCaptured(f"the replayed step differs from the step itself by {float(difference):.0%}")
+        if graph >= eager:
+            raise NotCaptured(f"the replayed step is no faster: {graph * 1e3:.1f} ms, {eager * 1e3:.1f} ms without")
+
+    def _try(self, step: Callable[[], Tensor], modules: list[nn.Module]) -> tuple[Tensor, float]:
+        """What one step adds to the weights, as one vector, and the seconds that each of several takes."""
+        with undone(modules, self._optimizer):
+            before = self._weights(modules)
+            step()
+            change = self._weights(modules) - before
+        with undone(modules, self._optimizer):
+            torch.cuda.synchronize(self._stream.device)
+            begun = time.perf_counter()
+            for _ in range(_TIMED_STEPS):
+                step()
+            torch.cuda.synchronize(self._stream.device)
+            return change, (time.perf_counter() - begun) / _TIMED_STEPS
+
+    @staticmethod
+    def _weights(modules: list[nn.Module]) -> Tensor:
+        return torch.cat([weight.detach().flatten() for module in modules for weight in module.parameters()])
