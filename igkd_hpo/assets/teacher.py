@@ -19,9 +19,10 @@ from igkd_hpo.assets.teacher_check import check_teacher
 from igkd_hpo.assets.teacher_network import build_body, check_output, load_given_body, unwrap, wrap
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
+from igkd_hpo.distillation.execution import resolve_precision
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe
-from igkd_hpo.distillation.training import NonFiniteLoss, Training, resolve_precision
+from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import AssetError, TeacherError
 from igkd_hpo.settings import Settings
 

@@ -11,10 +11,11 @@ from igkd_hpo.assets.teacher_network import normalization
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Execution, Study
 from igkd_hpo.distillation.blocks import copy_prefix
+from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
-from igkd_hpo.distillation.training import Training, resolve_compile, resolve_precision
+from igkd_hpo.distillation.training import Training
 from igkd_hpo.search.student import make_body
 
 

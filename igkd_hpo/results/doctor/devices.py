@@ -58,7 +58,7 @@ def _name(device: "torch.device", cores: int) -> str:
 
 
 def _check_precision(study: Study, device: "torch.device") -> Check:
-    from igkd_hpo.distillation.training import resolve_compile, resolve_precision
+    from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 
     try:
         precision = resolve_precision(study.training.precision, device)
