@@ -38,6 +38,7 @@ class FloatRange(Frozen):
     """Real numbers from `low` to `high`, both included; on a log scale with `log`, on a grid with `step`."""
 
     type: Literal["float"]
+    """Real numbers."""
     low: float
     """Smallest value."""
     high: float
@@ -76,6 +77,7 @@ class IntRange(Frozen):
     """Whole numbers from `low` to `high`, both included, every `step`-th of them; on a log scale when `log` is true."""
 
     type: Literal["int"]
+    """Whole numbers."""
     low: int
     """Smallest value."""
     high: int
@@ -105,6 +107,7 @@ class Choices(Frozen):
     """One of a list of values, in no order."""
 
     type: Literal["categorical"]
+    """From a list."""
     choices: tuple[Number, ...] = Field(min_length=1)
     """The values."""
 
@@ -132,6 +135,7 @@ class WordChoices(Frozen):
     """One of a list of words."""
 
     type: Literal["categorical"]
+    """From a list."""
     choices: tuple[str, ...] = Field(min_length=1)
     """The words."""
 

@@ -6,9 +6,10 @@ every fault of the file into one message.
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.space import Frozen, Range
 
 Pixel = Annotated[float, Field(ge=0, le=1)]
@@ -240,6 +241,7 @@ class PercentilePruner(Frozen):
     """Stops a trial whose best accuracy so far is not among the best `keep` per cent at that epoch."""
 
     name: Literal["percentile"] = "percentile"
+    """Names this pruner."""
     keep: float = Field(default=50, gt=0, lt=100)
     """Per cent of the trials that go on."""
     grace_period: int = Field(default=3, ge=0)
@@ -252,6 +254,7 @@ class MedianPruner(Frozen):
     """Stops a trial whose best accuracy so far is below the median at that epoch."""
 
     name: Literal["median"]
+    """Names this pruner."""
     grace_period: int = Field(default=3, ge=0)
     """No trial is stopped in its first this many epochs."""
     patience: int = Field(default=0, ge=0)
@@ -262,6 +265,7 @@ class SuccessiveHalvingPruner(Frozen):
     """Keeps one in `reduction_factor` trials at epochs grace_period, grace_period * reduction_factor, and so on."""
 
     name: Literal["successive_halving"]
+    """Names this pruner."""
     grace_period: int = Field(default=1, ge=1)
     """The first epoch at which trials are stopped."""
     reduction_factor: int = Field(default=3, ge=2)
@@ -272,6 +276,7 @@ class HyperbandPruner(Frozen):
     """Several successive halvings with different grace periods, side by side."""
 
     name: Literal["hyperband"]
+    """Names this pruner."""
     grace_period: int = Field(default=1, ge=1)
     """The first epoch at which trials are stopped."""
     reduction_factor: int = Field(default=3, ge=2)
@@ -282,33 +287,12 @@ class NoPruner(Frozen):
     """Every trial runs to its end."""
 
     name: Literal["none"]
+    """Names this pruner."""
 
 
 Pruner = Annotated[
     PercentilePruner | MedianPruner | SuccessiveHalvingPruner | HyperbandPruner | NoPruner, Field(discriminator="name")
 ]
-
-
-class Execution(Frozen):
-    """What of a machine decides a result's last bits; recorded with each trial and used again by `train`."""
-
-    device: str
-    threads: int = Field(ge=1)
-    precision: Literal["float32", "bfloat16", "float16"]
-    memory_format: Literal["channels_last", "contiguous"]
-    compile: Literal["auto", "none", "cuda_graph"]
-    torch: str
-
-
-class Provenance(Frozen):
-    """Where an exported file comes from. Facts only: nothing here changes what runs, but `train` uses `execution`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    study: str
-    trial: int = Field(ge=0)
-    validation_accuracy: float = Field(ge=0, le=1)
-    execution: Execution | None = None
 
 
 class Study(Frozen):
@@ -319,15 +303,25 @@ class Study(Frozen):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Names the study in the database; letters, digits, '.', '_' and '-'."""
     dataset: Dataset
+    """Which images, and how they are split."""
     teacher: Teacher = Teacher()
+    """The accurate network."""
     student: Student = Student()
+    """The small network."""
     attribution: Attribution = Attribution()
+    """How the maps are made."""
     augmentation: Augmentation = Augmentation()
+    """Random crops and flips."""
     training: Training = Training()
+    """How a student is trained."""
     hyperparameters: Hyperparameters
+    """What is searched, and what is fixed."""
     limits: Limits = Limits()
+    """What the device allows."""
     sampler: Sampler = Sampler()
+    """How the next configuration is chosen."""
     pruner: Pruner = PercentilePruner()
+    """Which trials are stopped early."""
     n_trials: int = Field(default=100, ge=1, le=1_000_000)
     """A total of COMPLETE plus PRUNED trials, over all launches and hosts, controls included."""
     controls: tuple[ControlName, ...] = Field(default=("student", "kd", "ig", "kd_ig"), validate_default=True)

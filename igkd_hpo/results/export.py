@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import igkd_hpo
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.hyperparameters import Hyperparameters
-from igkd_hpo.config.study import Limits, NoPruner, Provenance, Study
+from igkd_hpo.config.provenance import Provenance
+from igkd_hpo.config.study import Limits, NoPruner, Study
 from igkd_hpo.results.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.fingerprint import fingerprint
-from igkd_hpo.config.study import Execution, Study
+from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml, write_bytes, write_text
 from igkd_hpo.errors import AssetError, IgkdError, UsageError
 from igkd_hpo.search.limits import why_infeasible

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from igkd_hpo.config.hyperparameters import one_of
+from igkd_hpo.config.hyperparameters import OneOf
 from igkd_hpo.config.space import Choices, FloatRange, Frozen, IntRange, WordChoices, WordSetting, shown
 
 
@@ -63,7 +63,7 @@ def test_the_nearest_whole_number_is_the_best_of_the_grid(low: int, span: int, s
 
 
 class Colours(Frozen):
-    colour: Annotated[WordSetting, one_of("red", "green", "blue")]
+    colour: Annotated[WordSetting, OneOf(("red", "green", "blue"))]
 
 
 def test_a_word_is_fixed_or_searched() -> None:

@@ -1,0 +1,72 @@
+"""The reference of the commands, read off the program itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from igkd_hpo.cli.app import app
+
+INTRODUCTION = """\
+# Commands
+
+Generated from the program. `igkd-hpo COMMAND --help` says the same in a terminal.
+
+STUDY is the path of a study file, or the name of a built-in or existing study. Data goes to standard
+output, talk to standard error. What a command ends with is in [exit codes](exit-codes.md).
+"""
+_KINDS = {int: "whole number", float: "number", str: "text", Path: "path"}
+
+
+def commands_page() -> str:
+    """The Markdown of the page: a section for each command, a row for each argument and flag."""
+    group: Any = typer.main.get_command(app)
+    parts = [INTRODUCTION, "## Every command\n", _table(group.params)]
+    parts += [_section(name, command) for name, command in group.commands.items()]
+    return "\n".join(parts)
+
+
+def _section(name: str, command: Any) -> str:
+    told, _, example = (command.help or "").partition("Example:")
+    usage = " ".join(["igkd-hpo", name, *(param.metavar for param in command.params if _is_argument(param)), "[FLAGS]"])
+    lines = [f"## {name}\n", " ".join(told.split()) + "\n", f"```text\n{usage}\n```\n", _table(command.params)]
+    if example:
+        lines.append(f"```sh\n{' '.join(example.split())}\n```\n")
+    return "\n".join(lines)
+
+
+def _is_argument(param: Any) -> bool:
+    return bool(param.param_type_name == "argument")
+
+
+def _table(params: Sequence[Any]) -> str:
+    rows = ["| | value | default | |", "| --- | --- | --- | --- |"]
+    for param in params:
+        if _is_argument(param):
+            needed = "needed" if param.required else ""
+            rows.append(f"| `{param.metavar.strip('[]')}` | | {needed} | {_cell(param.help)} |")
+        elif not param.hidden:
+            flags = ", ".join(f"`{flag}`" for flag in sorted(param.opts, key=len))
+            rows.append(f"| {flags} | {_value(param)} | {_default(param)} | {_cell(param.help)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _value(param: Any) -> str:
+    if param.is_flag:
+        return ""
+    if param.metavar:
+        return f"`{param.metavar}`"
+    kind = _KINDS[param.type_descriptor.annotation]
+    if param.max is not None:
+        return f"{kind}, {param.min} to {param.max}"
+    return kind if param.min is None else f"{kind}, {param.min} or more"
+
+
+def _default(param: Any) -> str:
+    shown = param.show_default if isinstance(param.show_default, str) else param.default
+    return f"`{shown}`" if shown not in (None, False) and not callable(shown) else ""
+
+
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
