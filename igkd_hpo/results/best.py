@@ -6,8 +6,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from igkd_hpo.config.space import Value, shown
 from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.space import Value, shown
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.limits import recorded_cost
 from igkd_hpo.search.study import SearchStudy

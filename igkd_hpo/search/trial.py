@@ -8,8 +8,8 @@ import torch
 
 from igkd_hpo.assets.study_assets import Assets
 from igkd_hpo.assets.teacher_network import normalization
-from igkd_hpo.config.space import Value
 from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.blocks import copy_prefix
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from igkd_hpo.config.fingerprint import difference, fingerprint
+from igkd_hpo.config.provenance import Execution, Provenance
 from igkd_hpo.config.reading import flatten
 from igkd_hpo.config.space import Frozen
-from igkd_hpo.config.provenance import Execution, Provenance
 from igkd_hpo.config.study import Study
 
 BASE: dict[str, Any] = {
