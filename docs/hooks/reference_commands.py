@@ -22,7 +22,7 @@ _KINDS = {int: "whole number", float: "number", str: "text", Path: "path"}
 def commands_page() -> str:
     """The Markdown of the page: a section for each command, a row for each argument and flag."""
     group: Any = typer.main.get_command(app)
-    parts = [INTRODUCTION, "## Every command\n", _table(group.params)]
+    parts = [INTRODUCTION, "## Before any command\n", _table(group.params)]
     parts += [_section(name, command) for name, command in group.commands.items()]
     return "\n".join(parts)
 
@@ -41,14 +41,14 @@ def _is_argument(param: Any) -> bool:
 
 
 def _table(params: Sequence[Any]) -> str:
-    rows = ["| | value | default | |", "| --- | --- | --- | --- |"]
+    rows = ["| | | value | default |", "| --- | --- | --- | --- |"]
     for param in params:
         if _is_argument(param):
             needed = "needed" if param.required else ""
-            rows.append(f"| `{param.metavar.strip('[]')}` | | {needed} | {_cell(param.help)} |")
+            rows.append(f"| `{param.metavar.strip('[]')}` | {_cell(param.help)} | | {needed} |")
         elif not param.hidden:
             flags = ", ".join(f"`{flag}`" for flag in sorted(param.opts, key=len))
-            rows.append(f"| {flags} | {_value(param)} | {_default(param)} | {_cell(param.help)} |")
+            rows.append(f"| {flags} | {_cell(param.help)} | {_value(param)} | {_default(param)} |")
     return "\n".join(rows) + "\n"
 
 

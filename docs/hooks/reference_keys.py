@@ -68,14 +68,14 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _table(section: type[BaseModel]) -> str:
-    rows = ["| key | value | default | |", "| --- | --- | --- | --- |"]
+    rows = ["| key | | value | default |", "| --- | --- | --- | --- |"]
     for name, field in section.model_fields.items():
         if _sections(field.annotation):
             value, default = f"see [{name}](#{_anchor(section, name)})", "its own defaults"
             default = "needed" if field.is_required() else "`null`" if field.default is None else default
         else:
             value, default = _value(name, field), _default(field)
-        rows.append(f"| `{name}` | {value} | {default} | {_cell(field.description or '')} |")
+        rows.append(f"| `{name}` | {_cell(field.description or '')} | {value} | {default} |")
     return "\n".join(rows) + "\n"
 
 
