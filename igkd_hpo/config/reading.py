@@ -88,6 +88,9 @@ def _one_line(error: YAMLError) -> str:
         problem = "a tab where spaces are needed; indent with spaces"
     elif "duplicate key" in problem:
         problem = f"{problem}; write it once"
+    elif problem == "could not find expected ':'":  # found out on the line after the one that lacks it
+        mark = getattr(error, "context_mark", None) or mark
+        problem = "a key without its value; write key: value, with a space after the colon"
     elif "determine a constructor" in problem:
         problem = f"{problem.split('the ')[-1]} is not allowed in a study file; remove it"
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)

@@ -186,6 +186,8 @@ def test_a_key_named_like_a_union_tag_is_still_an_unknown_key(key: str) -> None:
         (DIGITS + "\n---\na: 1\n", "is not YAML: line 31, column 1: a second document begins; keep one, without ---"),
         (DIGITS + "\nx: !!python/object/apply:os.system [ls]\n",
          "tag 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed in a study file; remove it"),
+        (DIGITS.replace("name: digits\n", "name:digits\n", 1),
+         "column 1: a key without its value; write key: value, with a space after the colon"),
         ("name: {digits\n", "is not YAML: line 2, column 1:"),
         ("name: \x00", "is not YAML:"),
         ("a: " + "[" * 3000, "is nested too deeply for a study file; look for a bracket left open"),
