@@ -18,7 +18,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     with FileLock(shared / "site.lock"):
         if not folder.exists():
             built = subprocess.run(
-                [sys.executable, "-B", "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+                # Not --quiet: what is not said is not counted, and --strict fails on nothing.
+                [sys.executable, "-B", "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
                 cwd=repository,
                 env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
                 capture_output=True,
@@ -27,5 +28,4 @@ def site(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
                 check=False,
             )
             assert built.returncode == 0, built.stdout + built.stderr
-            assert built.stderr == "", "mkdocs has something to say"
     return folder
