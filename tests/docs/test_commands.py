@@ -1,8 +1,8 @@
 """Every command that the documents show is one that the program has, and each is run.
 
 They run in the order of the pages, in one folder, as by a reader who types them all. The built-in studies and the
-reader's own images are tiny there, and numbers are small. All commands run in this process. The first `launch` starts
-its workers and trial processes; they cost seconds, so what comes after it trains here.
+reader's own images are tiny there, and numbers are small. All commands run in this process, and make their assets here.
+The first `launch` starts its worker and trial processes; they cost seconds, so what comes after it trains here.
 """
 
 import os
@@ -45,7 +45,7 @@ NOT_RUN = {
 }
 SMALLER = {
     r"--workers \d+": "--workers 1",
-    r"--trials \d+": "--trials 7",
+    r"--trials \d+": "--trials 5",
     r"(igkd-hpo confirm).*": r"\1 digits --top 1 --seeds 2 --workers 1",
 }
 TINY = """\
@@ -53,7 +53,7 @@ dataset: {name: digits, validation_fraction: 0.2}
 teacher: {width: 0.25, epochs: 6}
 attribution: {n_steps: 2}
 augmentation: {crop_padding: 0, horizontal_flip: false}
-training: {epochs: 2}
+training: {epochs: 1}
 hyperparameters:
   temperature: {type: float, low: 1.0, high: 8.0}
   alpha: 0.5
@@ -63,7 +63,7 @@ hyperparameters:
   layers_removed: 13
   width: 0.25
 pruner: {name: none}
-n_trials: 5
+n_trials: 4
 controls: [student]
 """
 
@@ -162,15 +162,15 @@ def folder(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (flowers,) = [text for _, text in blocks(repository, "yaml") if "name: flowers" in text]
     for pattern, small in {
         r"image_size: \d+": "image_size: 8, validation_fraction: 0.3",
-        r"epochs: \d+": "epochs: 2",
-        r"(teacher:.*)width: [\d.]+, epochs: \d+": r"\1width: 0.1, epochs: 8",
+        r"epochs: \d+": "epochs: 1",
+        r"(teacher:.*)width: [\d.]+, epochs: \d+": r"\1width: 0.1, epochs: 6",
         r"crop_padding: \d+": "crop_padding: 0",
         r"layers_removed: 5": "layers_removed: 13\n  batch_size: 16",
-        r"n_trials: \d+": "n_trials: 4",
+        r"n_trials: \d+": "n_trials: 3",
     }.items():
         flowers, n = re.subn(pattern, small, flowers)
         assert n, pattern
-    (tmp_path / "flowers.yaml").write_text(flowers + "attribution: {n_steps: 200}\ncontrols: [student]\n")
+    (tmp_path / "flowers.yaml").write_text(flowers + "attribution: {n_steps: 100}\ncontrols: [student]\n")
     generator = np.random.default_rng(0)
     for split in ("train", "test"):
         for bright, name in enumerate(("daisy", "tulip")):
@@ -196,6 +196,7 @@ def run_here(line: Line, arguments: list[str], capsys: pytest.CaptureFixture[str
 def test_every_command_shown_runs(
     repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("igkd_hpo.service.preparation.prepare_in_child", prepare_here)
     done: set[str] = set()
     for line in command_lines(repository):
         if reason_not_to_run(line) is not None:
@@ -208,7 +209,6 @@ def test_every_command_shown_runs(
             continue
         run_here(line, text.split()[1:], capsys)
         if text.startswith("igkd-hpo launch"):
-            monkeypatch.setattr("igkd_hpo.service.preparation.prepare_in_child", prepare_here)
             monkeypatch.setattr("igkd_hpo.cli.launch.supervise", supervise_here)
             monkeypatch.setattr("igkd_hpo.cli.confirm.supervise", supervise_here)
         done.add(text)
