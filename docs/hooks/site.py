@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -17,6 +18,12 @@ KEPT_ELSEWHERE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributi
 # What a reader of the repository finds in the source, and a reader of the site on a page.
 MADE_FROM = {"igkd_hpo/config/study.py": "reference/study-keys.md", "igkd_hpo/cli/app.py": "reference/commands.md"}
 DRAWING = re.compile(r"!\[([^\]]*)\]\((?:\.\./)*drawings/([a-z-]+)\.svg\)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """An entry of the navigation that ends in a slash is a folder: it stands for its files, in order of their names."""
+    config.nav = _with_folders(config.nav or [], Path(config.docs_dir))
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -43,6 +50,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if name in KEPT_ELSEWHERE.values():
         markdown = markdown.replace("](docs/", "](")
     return DRAWING.sub(lambda found: _drawing(Path(config.docs_dir), found[2], found[1]), markdown)
+
+
+def _with_folders(entries: list[Any], docs: Path) -> list[Any]:
+    found: list[Any] = []
+    for entry in entries:
+        ((title, place),) = entry.items() if isinstance(entry, dict) else [(None, entry)]
+        if isinstance(place, list):
+            found.append({title: _with_folders(place, docs)})
+        elif place.endswith("/"):
+            files = sorted(path.name for path in (docs / place).glob("*.md") if path.name != "README.md")
+            found.append({title: [f"{place}README.md", *(f"{place}{name}" for name in files)]})
+        else:
+            found.append(entry)
+    return found
 
 
 def studies_page() -> str:

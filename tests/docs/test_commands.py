@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,12 @@ def folder(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     Image.fromarray(generator.integers(0, 255, (8, 8), dtype=np.uint8)).save(tmp_path / "five.png")
     yield tmp_path
     sys.modules.pop("my_networks", None)
+
+
+def test_the_shown_network_gives_logits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    logits = import_module("my_networks").small()(torch.zeros(3, 3, 8, 8))
+    assert logits.shape == (3, 2)
 
 
 def run_here(line: Line, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
