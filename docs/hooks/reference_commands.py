@@ -1,5 +1,6 @@
 """The reference of the commands, read off the program itself."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ def commands_page() -> str:
 
 
 def _section(name: str, command: Any) -> str:
-    told, _, example = (command.help or "").partition("Example:")
-    usage = " ".join(["igkd-hpo", name, *(param.metavar for param in command.params if _is_argument(param)), "[FLAGS]"])
+    told, _, examples = f"{command.help or ''}\n{command.epilog or ''}".partition("Example")
+    arguments = [_argument(param) if param.required else f"[{_argument(param)}]" for param in _arguments(command)]
+    usage = " ".join(["igkd-hpo", name, *arguments, "[FLAGS]"])
     lines = [f"## {name}\n", " ".join(told.split()) + "\n", f"```text\n{usage}\n```\n", _table(command.params)]
-    if example:
-        lines.append(f"```sh\n{' '.join(example.split())}\n```\n")
+    shown = re.findall(r"igkd-hpo [^\n\[]+", examples)
+    if shown:
+        lines.append("\n".join(["```sh", *(line.strip() for line in shown), "```\n"]))
     return "\n".join(lines)
 
 
@@ -40,12 +43,20 @@ def _is_argument(param: Any) -> bool:
     return bool(param.param_type_name == "argument")
 
 
+def _arguments(command: Any) -> list[Any]:
+    return [param for param in command.params if _is_argument(param)]
+
+
+def _argument(param: Any) -> str:
+    return str(param.metavar).strip("[]")
+
+
 def _table(params: Sequence[Any]) -> str:
     rows = ["| | | value | default |", "| --- | --- | --- | --- |"]
     for param in params:
         if _is_argument(param):
             needed = "needed" if param.required else ""
-            rows.append(f"| `{param.metavar.strip('[]')}` | {_cell(param.help)} | | {needed} |")
+            rows.append(f"| `{_argument(param)}` | {_cell(param.help)} | | {needed} |")
         elif not param.hidden:
             flags = ", ".join(f"`{flag}`" for flag in sorted(param.opts, key=len))
             rows.append(f"| {flags} | {_cell(param.help)} | {_value(param)} | {_default(param)} |")
