@@ -2,11 +2,11 @@
 
     python benchmarks/chaos.py --storage postgresql --events 100 --check
 
-Two groups of workers act as two hosts on one machine and share its folder. Trial processes, workers and supervisors
-get SIGKILL, SIGTERM, or SIGSTOP for longer than the lease time and then SIGCONT; on PostgreSQL the server crashes and
-starts again as well. The verdict does not come from the program's own counters: triggers in the database note every
-write with the attempt that holds the lease at that moment, and the logs of the trial processes say what each attempt
-sent, and when.
+Two groups of workers act as two hosts on one machine and share its folder. Trial processes, workers, their fork
+servers and supervisors get SIGKILL, SIGTERM, or SIGSTOP for longer than the lease time and then SIGCONT; on PostgreSQL
+the server crashes and starts again as well. The verdict does not come from the program's own counters: triggers in the
+database note every write with the attempt that holds the lease at that moment, and the logs of the trial processes say
+what each attempt sent, and when.
 """
 
 import argparse
@@ -64,7 +64,8 @@ max_retries: 1000   # how often a trial is killed here says nothing about the tr
 HOSTS = ("east", "west")
 LEASE_SECONDS = 8.0
 STOPPED_SECONDS = 1.5 * LEASE_SECONDS
-VICTIMS = {"trial process": 5, "worker": 3, "supervisor": 1}  # how often each is chosen
+VICTIMS = {"trial process": 5, "worker": 3, "fork server": 1, "supervisor": 1}  # how often each is chosen
+CHILDREN = {"worker": "worker", "fork server": "igkd_hpo.service.fork_server_process"}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
 GRACE_SECONDS = 900  # for the rest of the study, once nothing is killed any more
 MORE_TRIALS = 20  # added when the study is about to end before the events do
@@ -151,12 +152,12 @@ class Host:
                     cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 )  # fmt: skip
 
-    def workers(self) -> list[psutil.Process]:
-        """The supervisor's children that are workers."""
+    def children(self, word: str) -> list[psutil.Process]:
+        """The supervisor's children with this word on their command line."""
         try:
             assert self.process is not None
             children = psutil.Process(self.process.pid).children()
-            return [child for child in children if "worker" in child.cmdline()]
+            return [child for child in children if word in child.cmdline()]
         except (AssertionError, psutil.Error):
             return []
 
@@ -203,8 +204,8 @@ class Chaos:
         pids: list[int] = []
         if kind == "supervisor":
             pids = [host.process.pid for host in self._hosts if host.process is not None]
-        elif kind == "worker":
-            return [worker for host in self._hosts for worker in host.workers()]
+        elif kind in CHILDREN:
+            return [child for host in self._hosts for child in host.children(CHILDREN[kind])]
         else:
             try:
                 pids = [lease.trial_process.pid for lease in self._leases.held() if lease.trial_process is not None]

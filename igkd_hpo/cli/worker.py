@@ -30,6 +30,7 @@ def worker(
     slot: Annotated[int, typer.Option("--slot", hidden=True)] = 0,
     name: Annotated[str | None, typer.Option("--name", hidden=True)] = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+    fork_server: Annotated[int | None, typer.Option("--fork-server", hidden=True)] = None,
 ) -> None:
     """Run one worker for a study, or for every open one in turn, from any host that reaches the storage.
 
@@ -37,12 +38,15 @@ def worker(
     """
     from igkd_hpo.search.identity import this_process
     from igkd_hpo.search.lease import Idle, Worker
+    from igkd_hpo.service.fork_server import inherit_fork_server
     from igkd_hpo.service.preparation import PreparationFailed, prepare_existing
     from igkd_hpo.service.signals import StopSignal
     from igkd_hpo.service.worker import Slot, WorkerLoop
 
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads} is too few; give 1 or more")
+    if fork_server is not None:
+        inherit_fork_server(fork_server)
     settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
     process = this_process()
     who = Worker(name=name or f"{process.host}-{process.pid}", process=process)

@@ -9,8 +9,8 @@ from igkd_hpo.errors import IgkdError, StorageError
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage, mask
 from igkd_hpo.search.study import SearchStudy, launches
-from igkd_hpo.service.attempt import start_fork_server
 from igkd_hpo.service.events import Event
+from igkd_hpo.service.fork_server import fork_server
 from igkd_hpo.service.preparation import PreparationFailed, prepare_existing
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.service.worker import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, AttemptRun, Slot
@@ -67,7 +67,7 @@ class OpenStudies:
 
     def run(self) -> None:
         """Work, or wait for a study to work on, until a signal comes."""
-        start_fork_server()
+        fork_server().keep_running()
         retry = FIRST_RETRY_SECONDS
         while self._stop.received is None:
             try:

@@ -1,17 +1,22 @@
-"""Making a study's assets from a process that must stay light: `igkd-hpo prepare -` does it in a child."""
+"""Making a study's assets from a process that must stay light: `igkd-hpo prepare -` does it in a forked one."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
+import tempfile
+from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import AssetError
 from igkd_hpo.search.study import AssetPins, SearchStudy, check_pins
+from igkd_hpo.service.fork_server import Command, Forked, fork_server
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
+
+_KILL_SECONDS = 5.0
+_LOOK_SECONDS = 1.0  # how often to see that the server still runs
 
 
 class PreparationFailed(Exception):
@@ -38,35 +43,49 @@ def prepare_in_child(study: Study, settings: Settings, *, device: str, stop: Sto
         PreparationFailed: it ended with an error, or a signal came to us.
         AssetError: a signal ended it.
     """
-    child = subprocess.Popen(
-        [sys.executable, "-m", "igkd_hpo", "prepare", "-", "--json", "--device", device],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=worker_environment(settings),
-    )
-    asked_to_stop = False
-    text: str | None = study.model_dump_json()
-    while True:
-        try:
-            output, _ = child.communicate(text, timeout=0.2)
-            break
-        except subprocess.TimeoutExpired:
-            text = None
-            if stop.received is not None and not asked_to_stop:
-                asked_to_stop = True
-                child.send_signal(signal.SIGTERM)
-    if stop.received is not None:
-        raise PreparationFailed(128 + stop.received)
-    if child.returncode < 0:
-        raise AssetError(
-            f"preparing the assets was ended by {signal.Signals(-child.returncode).name}; if memory ran out, free some "
-            "or use smaller images, then run again: work already done is kept"
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answered:
+        asked.write(study.model_dump_json().encode())
+        asked.seek(0)
+        command = Command(
+            arguments=("prepare", "-", "--json", "--device", device),
+            environment=worker_environment(settings),
+            folder=str(Path.cwd()),
         )
-    if child.returncode != 0:
-        raise PreparationFailed(child.returncode)
-    made: dict[str, Any] = json.loads(output)
+        child = fork_server().fork(command, [asked.fileno(), answered.fileno(), 2])
+        try:
+            exit_code = _wait(child, stop)
+        finally:
+            child.close(_KILL_SECONDS)
+        if stop.received is not None:
+            raise PreparationFailed(128 + stop.received)
+        answered.seek(0)
+        answer = answered.read()
+        if exit_code is None and answer:
+            exit_code = 0  # whoever knew the code was killed, but it got to its last word
+        if exit_code is None or exit_code < 0:
+            how = "with the server that it was forked from" if exit_code is None else signal.Signals(-exit_code).name
+            raise AssetError(
+                f"preparing the assets was ended by {how}; if memory ran out, free some "
+                "or use smaller images, then run again: work already done is kept"
+            )
+        if exit_code != 0:
+            raise PreparationFailed(exit_code)
+        made: dict[str, Any] = json.loads(answer)
     return AssetPins(dataset_sha256=made["dataset_sha256"], teacher_sha256=made["teacher_sha256"])
+
+
+def _wait(child: Forked, stop: StopSignal) -> int | None:
+    """Until it has ended; on a signal it is asked to."""
+    while not child.ended:
+        if stop.received is None:
+            wait([stop.descriptor, *child.waitables()], _LOOK_SECONDS)
+        elif child.pid is None:
+            break
+        else:
+            child.send_signal(signal.SIGTERM)
+            wait(child.waitables(), _LOOK_SECONDS)
+        child.take_in()
+    return child.exit_code
 
 
 def prepare_existing(study: SearchStudy, settings: Settings, *, device: str, stop: StopSignal) -> None:

@@ -15,6 +15,7 @@ from igkd_hpo.search.identity import ProcessIdentity, identify, this_process
 from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.service.events import Event
+from igkd_hpo.service.fork_server import fork_server
 from igkd_hpo.service.preparation import worker_environment
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
@@ -106,6 +107,7 @@ class Supervisor:
             return all(worker.exit_code == ExitCode.DONE for worker in self._workers)
         finally:
             self._end_all()
+            fork_server().stop()  # the process that launched may live on, a notebook's for example
             self._selector.close()
             self._refresh()
 
@@ -116,12 +118,14 @@ class Supervisor:
         command = [sys.executable, "-m", "igkd_hpo", "worker", self._study.name, "--supervised"]
         command += ["--name", worker.name, "--slot", str(worker.slot)]
         command += ["--threads", str(self._threads), "--device", self._device]
+        command += ["--fork-server", str(fork_server().descriptor)]
         worker.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,  # never written to: its end tells the worker that the supervisor has gone
             stdout=subprocess.PIPE,
             stderr=worker.log,
             env=worker_environment(self._settings),
+            pass_fds=[fork_server().descriptor],
             start_new_session=True,  # a terminal's Ctrl-C comes here alone, and workers are stopped in order
         )
         worker.identity = identify(worker.process.pid)
@@ -136,6 +140,7 @@ class Supervisor:
         for key, _ in self._selector.select(TICK_SECONDS):
             if isinstance(key.data, SupervisedWorker):
                 self._read(key.data)
+        fork_server().keep_running()
         now = time.monotonic()
         # Time in which the supervisor itself was stopped counts for nothing: its workers may have been stopped with it.
         passed = min(now - self._looked, 2 * TICK_SECONDS)
@@ -228,7 +233,9 @@ class Supervisor:
     @staticmethod
     def _kill_group(leader: int) -> None:
         try:
-            os.killpg(leader, signal.SIGKILL)  # the session that _start made: worker, fork server, trial process
+            os.killpg(
+                leader, signal.SIGKILL
+            )  # the session that _start made: the worker's; its trial process leaves with it
         except ProcessLookupError:
             return
 

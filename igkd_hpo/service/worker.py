@@ -1,6 +1,6 @@
 """A worker: one slot that claims trials, runs each attempt in a process of its own, and alone talks to the database.
 
-It never imports torch. Its fork server does, once, so that a trial process is ready in hundredths of a second.
+It never imports torch. The fork server does, once, so that a trial process is ready in hundredths of a second.
 """
 
 import base64
@@ -18,8 +18,9 @@ from igkd_hpo.search.artifacts import upload_trial_pictures
 from igkd_hpo.search.lease import Claim, Idle, Leases, Verdict, Worker
 from igkd_hpo.search.pictures import draw_curve
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.service.attempt import Attempt, start_fork_server
+from igkd_hpo.service.attempt import Attempt
 from igkd_hpo.service.events import Event
+from igkd_hpo.service.fork_server import fork_server
 from igkd_hpo.service.hung import StepWatch
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.service.trial_task import TrialTask
@@ -75,7 +76,7 @@ class WorkerLoop:
 
     def run(self) -> Idle | None:
         """Work until the study is finished or stopped; None when a signal ended it first."""
-        start_fork_server()
+        fork_server().keep_running()
         retry = FIRST_RETRY_SECONDS
         while self._stop.received is None:
             try:
@@ -126,6 +127,7 @@ class AttemptRun:
         self._overlays: bytes | None = None
         self._newest_epoch = max(claim.reported_epochs, default=0)
         self._retry_at = 0.0
+        self._noted = False
         self._retry = FIRST_RETRY_SECONDS
         self._task = TrialTask(
             study=study.config.model_dump_json(),
@@ -143,15 +145,10 @@ class AttemptRun:
 
     def run(self) -> None:
         """Start the process, pass on what it says, and end the attempt in the database."""
-        claim = self._claim
         self._say("claimed", device=self._slot.device)
         attempt = Attempt(self._task)
         try:
-            identity = attempt.identity
-            if identity and self._try(lambda: self._leases.started(claim, identity, self._slot.device)) is False:
-                self._lost()
-            else:
-                self._serve(attempt)
+            self._serve(attempt)
         finally:
             attempt.close()
 
@@ -166,6 +163,9 @@ class AttemptRun:
                 self._give_back(f"stopped by {self._stop.received.name}", counted=False)
                 return
             self._hear(attempt)
+            if not self._noted and not self._note_process(attempt):
+                self._lost()
+                return
             if attempt.killed_for_memory and not self._pending:
                 # On a GPU it is another memory that is short.
                 alone = self._task.alone and self._device == "cpu"
@@ -183,6 +183,14 @@ class AttemptRun:
                 next_beat = time.monotonic() + self._beat_seconds
                 if self._beat(attempt):
                     return
+
+    def _note_process(self, attempt: Attempt) -> bool:
+        """Once it has begun, write into the lease which process it is; False when the lease is lost."""
+        identity = attempt.identity
+        if identity is None:
+            return True
+        self._noted = True
+        return self._try(lambda: self._leases.started(self._claim, identity, self._slot.device)) is not False
 
     def _hear(self, attempt: Attempt) -> None:
         for message in attempt.messages():

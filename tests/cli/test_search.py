@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from optuna.trial import TrialState
@@ -111,16 +113,28 @@ def test_two_launches_at_once_end_at_exactly_n(workspace: Workspace) -> None:
     workspace.checked_to_end(8)
 
 
-@pytest.mark.parametrize("victim", ["trial", "worker"])
+def fork_server_of(launched: subprocess.Popen[str]) -> int:
+    """Its process id."""
+    children = psutil.Process(launched.pid).children()
+    (found,) = (child.pid for child in children if "igkd_hpo.service.fork_server_process" in child.cmdline())
+    return found
+
+
+@pytest.mark.parametrize("victim", ["trial", "worker", "fork server"])
 def test_a_killed_process_loses_no_trial(workspace: Workspace, victim: str) -> None:
     workspace.write(longer())
-    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "2")
+    total = 3 if victim == "fork server" else 2
+    launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", str(total))
     wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
     (lease, *_) = (row for row in workspace.leases() if row["trial_pid"])
-    os.kill(lease["trial_pid"] if victim == "trial" else lease["worker_pid"], signal.SIGKILL)
+    pids = {"trial": lease["trial_pid"], "worker": lease["worker_pid"], "fork server": fork_server_of(launched)}
+    os.kill(pids[victim], signal.SIGKILL)
     output, _ = launched.communicate(timeout=240)
     assert launched.returncode == 0, output
-    trials = workspace.checked_to_end(2)
+    trials = workspace.checked_to_end(total)
+    if victim == "fork server":  # what trains goes on, and what comes next has another server
+        assert [trial.user_attrs["attempts"] for trial in trials] == [1, 1, 1]
+        return
     (hit,) = (trial for trial in trials if trial.user_attrs["attempts"] > 1)
     assert hit.user_attrs["attempts"] == 2
     assert len(hit.intermediate_values) == 14
@@ -130,11 +144,12 @@ def test_a_killed_launch_leaves_nothing_running_and_the_next_one_goes_on(workspa
     workspace.write(longer())
     launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "2")
     wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
-    leases = workspace.leases()
+    left = [fork_server_of(launched)]
+    for lease in workspace.leases():
+        left += [lease["worker_pid"], lease["trial_pid"]]
     os.kill(launched.pid, signal.SIGKILL)
-    for lease in leases:
-        for pid in (lease["worker_pid"], lease["trial_pid"]):
-            wait_until(lambda pid=pid: not is_running(pid), f"process {pid} to leave")
+    for pid in left:
+        wait_until(lambda pid=pid: not is_running(pid), f"process {pid} to leave")
     workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "2")
     workspace.checked_to_end(2)
 

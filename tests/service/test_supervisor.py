@@ -17,6 +17,7 @@ from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 from igkd_hpo.service import supervisor as module
 from igkd_hpo.service.events import Event
+from igkd_hpo.service.fork_server import fork_server
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.service.supervisor import MAX_RESTARTS, Supervisor, restart_pause
 from igkd_hpo.settings import Settings
@@ -63,6 +64,7 @@ def test_a_worker_that_cannot_live_is_given_up_after_five_restarts(
     said: list[str] = []
     with StopSignal() as stop:
         assert not supervised(study, settings, stop, said.append).run()
+    assert fork_server()._process is None, "nothing is left running"
     assert len(said) == MAX_RESTARTS + 1
     assert said[0].startswith("worker 0 ended (exit code 2); it starts again in 0 s; see ")
     assert said[-1].startswith("worker 0 ended 6 times (exit code 2) and stays down; see ")
