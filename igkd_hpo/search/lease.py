@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Update, case, update
+from sqlalchemy import Connection, Update, case, select, update
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
@@ -163,13 +163,13 @@ class Leases:
             if trial is None:
                 return Verdict.LOST
             if epoch not in trial.intermediate_values:
-                self._storage.set_trial_intermediate_value(claim.trial_id, epoch, accuracy)
+                self._storage.add_intermediate_value(claim.trial_id, epoch, accuracy)
+                trial.intermediate_values[epoch] = accuracy
                 newest = case((LEASES.c.last_epoch < epoch, epoch), else_=LEASES.c.last_epoch)
                 connection.execute(self._of(claim).values(last_epoch=newest))
             is_newest = epoch >= max(trial.intermediate_values, default=0)
             if claim.control is not None or not is_newest or epoch >= self._study.config.training.epochs:
                 return Verdict.GO_ON
-            trial = self._storage.get_trial(claim.trial_id)
             return Verdict.PRUNE if self._study.pruner.prune(self._study.optuna_study, trial) else Verdict.GO_ON
 
     def why_pruned(self, claim: Claim) -> str:
@@ -254,8 +254,7 @@ class Leases:
         return self._storage.get_all_trials(self._study_id, deepcopy=False)
 
     def _annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        for key, value in attributes.items():
-            self._storage.set_trial_user_attr(trial_id, key, value)
+        self._storage.set_trial_user_attrs(trial_id, attributes)
 
     def _of(self, claim: Claim) -> Update:
         return update(LEASES).where(
@@ -269,10 +268,8 @@ class Leases:
     ) -> FrozenTrial | None:
         """The trial, if this attempt holds it, or ended it as `ended_as` in a call whose answer got lost; else None."""
         trial = self._storage.get_trial(claim.trial_id)
-        held = any(
-            (lease.trial_id, lease.attempt) == (claim.trial_id, claim.attempt)
-            for lease in read_leases(connection, self._study_id)
-        )
+        lease = select(LEASES.c.attempt).where(LEASES.c.trial_id == claim.trial_id, LEASES.c.study_id == self._study_id)
+        held = connection.execute(lease).scalar() == claim.attempt
         if held and trial.state is TrialState.RUNNING:
             return trial
         if held:  # somebody ended it with other tools, a dashboard for example

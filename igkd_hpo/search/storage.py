@@ -1,9 +1,10 @@
 """The database: which URLs are meant, how it is opened, and what is said when it is away."""
 
+import copy
 import difflib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import _CachedStorage
+from optuna.storages._cached_storage import _StudyInfo
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -44,6 +47,8 @@ class SharedStorage(_CachedStorage):
         backend: Optuna's storage on the database.
         url: where that is.
     """
+
+    _backend: HistoryStorage
 
     def __init__(self, backend: HistoryStorage, url: URL) -> None:
         super().__init__(backend)
@@ -84,6 +89,33 @@ class SharedStorage(_CachedStorage):
         """A connection to read from, without waiting for anybody. Raises StorageError."""
         with storage_errors(self.url), self.engine.connect() as connection:
             yield connection
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As Optuna's; asked for ended trials alone, as a pruner asks after each epoch, it leaves what runs unread.
+
+        32 trials that run, with up to 99 epochs each, took 60 ms of CPU to read.
+        """
+        if states is None or any(state in states for state in TrialState if not state.is_finished()):
+            return super().get_all_trials(study_id, deepcopy, states)
+        with self._lock:
+            study = self._studies.setdefault(study_id, _StudyInfo())
+            ids = self._backend.ended_trial_ids(study_id, study.unfinished_trial_ids, study.last_finished_trial_id)
+            if new := [trial_id for trial_id in ids if self._get_cached_trial(trial_id) is None]:
+                self._add_trials_to_cache(study_id, self._backend.get_trials(new))
+                study.unfinished_trial_ids.difference_update(new)
+            # Samplers and pruners rely on the order.
+            trials = [study.trials[number] for number in sorted(study.trials) if study.trials[number].state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """Set several user attributes at once, of a trial that the caller knows to be unfinished."""
+        self._backend.set_trial_user_attrs(trial_id, attributes)
+
+    def add_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
+        """Write the first value for this step, of a trial that the caller knows to be unfinished."""
+        self._backend.add_intermediate_value(trial_id, step, value)
 
     def _forget(self) -> None:
         """Drop what is cached: after a rollback it may hold trials that never came to be."""

@@ -1,16 +1,23 @@
-"""Reading trials from plain rows gives what Optuna's own reading gives."""
+"""Reading trials from plain rows gives what Optuna's own reading gives, and pruners see all that they ask for."""
 
 import math
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from igkd_hpo.search import history
 from igkd_hpo.search.history import HistoryStorage
-from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.storage import SharedStorage, open_storage
+from igkd_hpo.search.study import SearchStudy
+
+TRAINED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 DISTRIBUTIONS = {
     "width": IntDistribution(1, 9, step=2),
@@ -49,18 +56,82 @@ def histories(storage: SharedStorage) -> Iterator[tuple[HistoryStorage, RDBStora
 def test_the_trials_are_those_that_optuna_reads(histories: tuple[HistoryStorage, RDBStorage]) -> None:
     for study_id in (1, 2, 3):
         for included, above in [((), -1), ((7,), -1), ((), 3), ((7,), 8), ((1, 2, 7, 9), 8), ((), 99)]:
-            ours, stock = (history._get_trials(study_id, None, set(included), above) for history in histories)
+            ours, stock = (storage._get_trials(study_id, None, set(included), above) for storage in histories)
             assert [facts(trial) for trial in ours] == [facts(trial) for trial in stock], (study_id, included, above)
     chosen = (TrialState.PRUNED, TrialState.WAITING)
-    ours, stock = (history._get_trials(1, chosen, set(), -1) for history in histories)
+    ours, stock = (storage._get_trials(1, chosen, set(), -1) for storage in histories)
     assert [trial.number for trial in ours] == [2, 4]
     assert [facts(trial) for trial in ours] == [facts(trial) for trial in stock]
-    for history in histories:
+    for storage in histories:
         with pytest.raises(KeyError, match="Record does not exist"):
-            history._get_trials(99, None, set(), -1)
+            storage._get_trials(99, None, set(), -1)
+
+
+def test_one_trial_is_what_optuna_reads(histories: tuple[HistoryStorage, RDBStorage]) -> None:
+    ours, stock = histories
+    for trial_id in range(1, 14):
+        assert facts(ours.get_trial(trial_id)) == facts(stock.get_trial(trial_id))
+    for storage in histories:
+        with pytest.raises(KeyError, match="Record does not exist"):
+            storage.get_trial(99)
 
 
 def facts(trial: FrozenTrial) -> dict[str, object]:
     """Everything in it; values as text, where NaN equals itself, by epoch, since Optuna's order is the database's."""
     reported = sorted(trial.intermediate_values.items())
     return vars(trial) | {"intermediate_values": repr(reported), "order": list(trial.params)}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_pruner_sees_every_ended_trial_wherever_and_in_whatever_order_they_end(
+    storage: SharedStorage, database_url: str, seed: int
+) -> None:
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "together")
+    elsewhere = open_storage(database_url, create=False)
+    draw = random.Random(seed)
+    running: list[int] = []
+    for _ in range(50):
+        side = draw.choice([storage, elsewhere])
+        match draw.choice(["start", "start", "end", "read all"]):
+            case "start":
+                running.append(side.create_new_trial(study_id))
+            case "read all":
+                storage.get_all_trials(study_id)
+            case "end" if running:
+                trial_id = running.pop(draw.randrange(len(running)))
+                side.set_trial_intermediate_value(trial_id, 1, draw.random())
+                state = draw.choice([*TRAINED, TrialState.FAIL])
+                side.set_trial_state_values(trial_id, state, None if state is TrialState.FAIL else [draw.random()])
+        if draw.random() < 0.5:
+            seen = storage.get_all_trials(study_id, deepcopy=False, states=TRAINED)
+            there = RDBStorage._get_trials(storage._backend, study_id, TRAINED, set(), -1)
+            assert [facts(trial) for trial in seen] == [facts(trial) for trial in there]
+    elsewhere.engine.dispose()
+
+
+def test_a_report_reads_its_own_trial_and_no_other_that_runs(
+    make_study: Callable[..., SearchStudy], worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(make_study(pruner={"name": "percentile", "grace_period": 0}))
+    claims = [claim for _ in range(4) if isinstance(claim := leases.claim(worker), Claim)]
+    read: list[int] = []
+    plain = history._read
+
+    def noted(*arguments: object) -> list[FrozenTrial]:
+        trials: list[FrozenTrial] = plain(*arguments)  # type: ignore[arg-type]
+        read.extend(trial.number for trial in trials)
+        return trials
+
+    monkeypatch.setattr(history, "_read", noted)
+    for claim in claims:
+        leases.report(claim, epoch=1, accuracy=0.5)
+    assert read == [claim.number for claim in claims] == [0, 1, 2, 3]
+
+
+def test_attributes_written_at_once_replace_and_add(storage: SharedStorage) -> None:
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "attributes")
+    trial_id = storage.create_new_trial(study_id)
+    storage.set_trial_user_attrs(trial_id, {"a": 1, "b": [None]})
+    storage.set_trial_user_attrs(trial_id, {})
+    storage.set_trial_user_attrs(trial_id, {"b": {"c": "d"}, "e": 0.5})
+    assert storage.get_trial(trial_id).user_attrs == {"a": 1, "b": {"c": "d"}, "e": 0.5}
