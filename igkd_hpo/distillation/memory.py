@@ -1,6 +1,9 @@
-"""Memory: how the C library treats what training frees and takes again in every step, and how running out looks."""
+"""Memory: how much is in use, how the C library treats what training frees, and how running out of it looks."""
 
 import ctypes
+import resource
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -35,6 +38,24 @@ def shares_memory(device: torch.device) -> bool:
         return False
     free, total = torch.cuda.mem_get_info(device)
     return total - free - torch.cuda.memory_reserved(device) > total / 10
+
+
+class MemoryUse(NamedTuple):
+    """Bytes in use: resident by this process; on a GPU by all processes together, and how many it has."""
+
+    process: int
+    device: int | None = None
+    device_total: int | None = None
+
+
+def memory_in_use(device: torch.device) -> MemoryUse:
+    """What this process holds now, and what is taken on its GPU, if it has one."""
+    resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    process = resident_pages * resource.getpagesize()
+    if device.type != "cuda":
+        return MemoryUse(process)
+    free, total = torch.cuda.mem_get_info(device)
+    return MemoryUse(process, total - free, total)
 
 
 def keep_freed_memory() -> bool:

@@ -37,7 +37,9 @@ def make_pruner(pruner: config.Pruner, epochs: int) -> BasePruner:
 
 
 def why_pruned(pruner: config.Pruner, trial: FrozenTrial, trials: list[FrozenTrial]) -> str:
-    """One sentence: the trial's accuracy and the bar it missed, as far as that can be told afterwards.
+    """One line: the trial's best or newest accuracy and the bar it missed, as far as that can be told afterwards.
+
+    Value and bar come first, so that a narrow terminal cuts neither.
 
     Args:
         trial: with its newest epoch reported.
@@ -51,12 +53,12 @@ def why_pruned(pruner: config.Pruner, trial: FrozenTrial, trials: list[FrozenTri
             bar = np.percentile([t.intermediate_values[epoch] for t in complete], 100 - keep)
             best = max(trial.intermediate_values.values())
             return (
-                f"best validation accuracy {best:.4f} by epoch {epoch} is below the bar {bar:.4f} "
+                f"{best:.2%} by epoch {epoch}, below the bar of {bar:.2%} "
                 f"(the best {keep:g} % of {len(complete)} completed trials)"
             )
         case config.SuccessiveHalvingPruner(reduction_factor=factor) | config.HyperbandPruner(reduction_factor=factor):
             value = trial.intermediate_values[epoch]
-            return f"validation accuracy {value:.4f} at epoch {epoch} is not among the best 1 in {factor} there"
+            return f"{value:.2%} at epoch {epoch}, not among the best 1 in {factor} there"
         case config.NoPruner():
             raise ValueError("no pruner, so nothing was pruned")
 

@@ -21,6 +21,8 @@ class Event:
         epoch: epochs finished.
         accuracy: validation accuracy, a fraction.
         images_per_second: while training.
+        memory: bytes that the trial process holds after the epoch.
+        device_memory: bytes taken on its GPU, by whatever runs there; `device_memory_total` is what the GPU has.
         device: for example cpu or cuda:0.
         reason: why, in words.
     """
@@ -32,6 +34,9 @@ class Event:
     epoch: int | None = None
     accuracy: float | None = None
     images_per_second: float | None = None
+    memory: int | None = None
+    device_memory: int | None = None
+    device_memory_total: int | None = None
     device: str | None = None
     reason: str | None = None
 

@@ -25,7 +25,7 @@ from igkd_hpo.assets.study_assets import Assets, open_assets
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import choose_device, lasting_name
-from igkd_hpo.distillation.memory import exhausted_memory, keep_freed_memory, shares_memory
+from igkd_hpo.distillation.memory import exhausted_memory, keep_freed_memory, memory_in_use, shares_memory
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.checkpoint import Checkpoint, checkpoint_mark, newest_checkpoint, save_checkpoint
@@ -48,8 +48,9 @@ def run_trial_process(task: TrialTask, pipe: Connection) -> None:
 
     waiting (for the device, every moment), infeasible (reason, excess: by limit, cost), ready (pid, device, execution,
     excess, cost: the student's, by attribute, overlays: a PNG in base64 or null), steps (done: so far, every few
-    seconds as long as there are more), epoch (the fields of EpochMetrics), result (accuracy), non_finite (epoch),
-    out_of_memory (text, too_large: it was alone on the device), error (text, traceback).
+    seconds as long as there are more), epoch (the fields of EpochMetrics; memory: those of MemoryUse, where it was
+    trained just now), result (accuracy), non_finite (epoch), out_of_memory (text, too_large: it was alone on the
+    device), error (text, traceback).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -196,7 +197,7 @@ def _train(device: torch.device, task: TrialTask, study: Study, send: Callable[.
                 result=epoch.validation_accuracy if finished else None,
             ),
         )
-        send("epoch", **asdict(epoch))
+        send("epoch", **asdict(epoch), memory=memory_in_use(device))
     _log.info("result %r", metrics[-1].validation_accuracy)
     send("result", accuracy=metrics[-1].validation_accuracy)
 

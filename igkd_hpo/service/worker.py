@@ -299,7 +299,16 @@ class AttemptRun:
             # Asked again after an outage, a pruner may answer otherwise: from here on only the telling is repeated.
             self._pending[0] = {"kind": "prune", "epoch": epoch, "accuracy": accuracy}
             return self._pass_on(self._pending[0], attempt)
-        self._say("epoch", epoch=epoch, accuracy=accuracy, images_per_second=message["images_per_second"])
+        process, on_device, device_total = message.get("memory", (None, None, None))
+        self._say(
+            "epoch",
+            epoch=epoch,
+            accuracy=accuracy,
+            images_per_second=message["images_per_second"],
+            memory=process,
+            device_memory=on_device,
+            device_memory_total=device_total,
+        )
         return False
 
     def _out_of_memory(self, text: str, *, too_large: bool) -> None:

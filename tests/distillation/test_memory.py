@@ -1,4 +1,4 @@
-"""Freed memory stays with the process that asked for that, and running out of it is known for what it is."""
+"""Freed memory stays with the process that asked for that; what is in use is measured, and running out is known."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from igkd_hpo.distillation.memory import exhausted_memory
+from igkd_hpo.distillation.memory import exhausted_memory, memory_in_use
 
 PROGRAM = """
 import resource, sys
@@ -55,3 +55,11 @@ def test_a_gpu_that_runs_out_of_memory_says_so_in_torchs_own_class() -> None:
     with pytest.raises(torch.OutOfMemoryError) as refused:
         torch.empty(2 * total, dtype=torch.uint8, device=device)
     assert exhausted_memory(refused.value) == "device"
+
+
+def test_the_memory_in_use_is_this_process_s_own() -> None:
+    before = memory_in_use(torch.device("cpu"))
+    block = np.ones(32 * 2**20, dtype=np.uint8)
+    after = memory_in_use(torch.device("cpu"))
+    assert 0.9 * block.nbytes < after.process - before.process < 1.5 * block.nbytes
+    assert (after.device, after.device_total) == (None, None)
