@@ -150,7 +150,7 @@ def _run(linked: "SearchStudy", settings: Settings, *, workers: int, device: str
         prepare_existing(linked, settings, device=device, stop=stop)
     if counts.finished >= linked.n_trials:
         return
-    kept_alive = supervise(linked, settings, workers=workers, device=device, stop=stop, show_best=False)
+    kept_alive = supervise(linked, settings, workers=workers, device=device, stop=stop)
     if linked.stopped is not None:
         raise StudyStopped(f"study {linked.name} stopped: {linked.stopped}")
     if not kept_alive and stop.received is None:

@@ -1,12 +1,18 @@
 """`igkd-hpo status`: the studies, what is running and how far."""
 
+import signal
+import time
 from dataclasses import asdict
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from igkd_hpo.cli.arguments import AsJson, Storage, print_json
 from igkd_hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from igkd_hpo.search.storage import SharedStorage
 
 _WATCH_SECONDS = 2.0
 
@@ -21,26 +27,42 @@ def status(
     Example: igkd-hpo status --watch
     """
     from igkd_hpo.results.status import status as read_status
-    from igkd_hpo.results.status import status_table
     from igkd_hpo.search.storage import open_storage
 
     found = open_storage(Settings.resolve(storage_url=storage).storage_url, create=False)
     if as_json:
         print_json([asdict(study) for study in read_status(found)])
-        return
+    elif watch:
+        _watch(found)
+    else:
+        from rich.console import Console
 
+        from igkd_hpo.results.status_board import status_board
+
+        console = Console()
+        console.print(status_board(read_status(found), console.width))
+
+
+def _watch(storage: "SharedStorage") -> NoReturn:
     from rich.console import Console
 
-    console = Console()
-    if not watch:
-        console.print(status_table(read_status(found)))
-        return
+    from igkd_hpo.results.status_watch import StatusWatch
+    from igkd_hpo.service.screen import Screen
 
-    import time
-
-    from rich.live import Live
-
-    with Live(console=console, auto_refresh=False) as live:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    watch = StatusWatch(storage)
+    with Screen(Console(), transient=False) as screen:
         while True:
-            live.update(status_table(read_status(found)), refresh=True)
+            watch.look()
+            if screen.redraws:
+                screen.show(watch.draw)
+            else:
+                for line in watch.lines():
+                    screen.say(line)
             time.sleep(_WATCH_SECONDS)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """At once, also out of a wait for a database that is away, with the cursor back where it was."""
+    raise SystemExit(128 + number)

@@ -1,13 +1,12 @@
 """Running a study's workers under the live view, for every command that does it."""
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.settings import Settings
 
 if TYPE_CHECKING:
     from igkd_hpo.search.study import SearchStudy
+    from igkd_hpo.service.board import Standing
     from igkd_hpo.service.signals import StopSignal
 
 
@@ -18,24 +17,20 @@ def supervise(
     workers: int,
     device: str,
     stop: "StopSignal",
-    show_best: bool = True,
 ) -> bool:
     """Run until every worker has left, or a signal came; False when a worker could not be kept alive."""
     from rich.console import Console
 
-    from igkd_hpo.results.best import best_trial
+    from igkd_hpo.results.status import study_status
+    from igkd_hpo.results.status_board import standing
     from igkd_hpo.service.live import LiveView
     from igkd_hpo.service.supervisor import Supervisor
 
-    with LiveView(Console(stderr=True), found.n_trials, found.config.training.epochs) as view:
+    def read() -> "Standing":
+        return standing(study_status(found))
 
-        def refresh() -> None:
-            view.counts(found.counts(), found.n_trials)
-            if show_best:
-                with suppress(NoCompletedTrial):
-                    best = best_trial(found)
-                    view.best(best.validation_accuracy, best.number, best.control)
-
+    epochs = found.config.training.epochs
+    with LiveView(Console(stderr=True), found.name, epochs, read(), workers=workers) as view:
         supervisor = Supervisor(
             found,
             settings,
@@ -44,6 +39,6 @@ def supervise(
             stop=stop,
             on_event=view.event,
             on_message=view.message,
-            on_refresh=refresh,
+            on_refresh=lambda: view.standing(read()),
         )
         return supervisor.run()

@@ -1,20 +1,20 @@
 """What every study in a database is doing, read without disturbing anybody."""
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from igkd_hpo.results.best import percent
 from igkd_hpo.search.identity import is_gone
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.lease_table import Lease
 from igkd_hpo.search.limits import recorded_cost
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Counts, SearchStudy, count, study_names
+from igkd_hpo.search.study import Counts, SearchStudy, count, ended_trials, study_names
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+_RECENT = 50  # ended trials whose mean duration tells how long the next ones take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,10 @@ class RunningTrial:
         attempt: from 1.
         epoch: finished epochs, of `epochs`.
         validation_accuracy: after that epoch, a fraction; None before the first.
+        validation_accuracies: of all epochs so far.
         worker: its name; `host` is where it runs.
         device: where it trains; None until its process has started.
+        beat: goes up as long as its worker lives.
         lost: its worker is gone, and another one will take the trial over; None on another host, where that cannot be
             told from here.
     """
@@ -37,11 +39,30 @@ class RunningTrial:
     epoch: int
     epochs: int
     validation_accuracy: float | None
+    validation_accuracies: tuple[float, ...]
     control: str | None
     worker: str
     host: str
     device: str | None
+    beat: int
     lost: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlStatus:
+    """A control; `validation_accuracy` is a fraction, None unless it is COMPLETE."""
+
+    control: str
+    trial: int
+    validation_accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedTrial:
+    """A pruned trial, and the accuracy and the bar it missed, in words."""
+
+    trial: int
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +74,11 @@ class StudyStatus:
         confirms: the study whose confirmation it is, if it is one.
         best_accuracy: of the COMPLETE trials; `best_trial` is its number, `best_cost` what its student costs to store
             and to run (None what was not recorded).
+        best_control: its name, if the best is a control.
+        controls: all of them.
+        last_pruned: the trial that was pruned last.
+        epochs: of a trial that is not pruned.
+        seconds_left: at the mean duration of the trials that ended last; None while nothing runs or has ended.
         finished: nothing is left to run.
         stopped: why no new trial begins, if it was stopped before its end.
         last_failure: why the last FAIL failed.
@@ -64,8 +90,13 @@ class StudyStatus:
     counts: Counts
     best_accuracy: float | None
     best_trial: int | None
+    best_control: str | None
     best_cost: dict[str, Any] | None
+    controls: tuple[ControlStatus, ...]
+    last_pruned: PrunedTrial | None
+    epochs: int
     running: tuple[RunningTrial, ...]
+    seconds_left: float | None
     finished: bool
     stopped: str | None
     last_failure: str | None
@@ -94,12 +125,18 @@ def study_status(study: SearchStudy) -> StudyStatus:
         default=None,
     )
     by_id = {trial._trial_id: trial for trial in trials}
-    running = (
-        _running(by_id[lease.trial_id], lease, study.config.training.epochs)
-        for lease in leases
-        # One that ended between the two readings runs no more.
-        if lease.trial_id in by_id and not by_id[lease.trial_id].state.is_finished()
+    epochs = study.config.training.epochs
+    running = sorted(
+        (
+            _running(by_id[lease.trial_id], lease, epochs)
+            for lease in leases
+            # One that ended between the two readings runs no more.
+            if lease.trial_id in by_id and not by_id[lease.trial_id].state.is_finished()
+        ),
+        key=lambda trial: trial.trial,
     )
+    ended = ended_trials(trials)
+    pruned = next((trial for trial in reversed(ended) if trial.state == TrialState.PRUNED), None)
     return StudyStatus(
         name=study.name,
         confirms=study.confirms,
@@ -107,8 +144,21 @@ def study_status(study: SearchStudy) -> StudyStatus:
         counts=counts,
         best_accuracy=best.value if best else None,
         best_trial=best.number if best else None,
+        best_control=best.user_attrs.get("control") if best else None,
         best_cost=recorded_cost(best.user_attrs) if best else None,
-        running=tuple(sorted(running, key=lambda trial: trial.trial)),
+        controls=tuple(
+            ControlStatus(
+                control=trial.user_attrs["control"],
+                trial=trial.number,
+                validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
+            )
+            for trial in trials
+            if "control" in trial.user_attrs
+        ),
+        last_pruned=PrunedTrial(trial=pruned.number, reason=str(pruned.user_attrs.get("reason"))) if pruned else None,
+        epochs=epochs,
+        running=tuple(running),
+        seconds_left=_seconds_left(n_trials - counts.finished, running, ended),
         finished=counts.finished >= n_trials,
         stopped=study.stopped,
         last_failure=next(
@@ -117,46 +167,18 @@ def study_status(study: SearchStudy) -> StudyStatus:
     )
 
 
-def status_table(studies: list[StudyStatus]) -> "RenderableType":
-    """The same for people: a row for each study, and one for each trial that runs."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    overview = Table("study", "state", "trials", "best", box=None, pad_edge=False)
-    running = Table("study", "trial", "epoch", "accuracy", "worker", box=None, pad_edge=False)
-    names = {study.name for study in studies}
-    for study in studies:
-        counts = study.counts
-        failed = f", {counts.infeasible} beyond a limit" if counts.infeasible else ""
-        failed += f", {counts.fail} failed" if counts.fail else ""
-        overview.add_row(
-            f"  {study.name}" if study.confirms in names else study.name,
-            state_in_words(study),
-            f"{counts.finished} of {study.n_trials} ({counts.complete} complete, {counts.pruned} pruned{failed})",
-            # The highest of a confirmation is the luckiest seed of all.
-            ""
-            if study.best_accuracy is None or study.confirms
-            else f"{percent(study.best_accuracy)} (trial {study.best_trial})",
-        )
-        for trial in study.running:
-            what = f"{trial.trial} ({trial.control})" if trial.control else str(trial.trial)
-            again = f", attempt {trial.attempt}" if trial.attempt > 1 else ""
-            where = f"{trial.worker} on {trial.host}" + (f" ({trial.device})" if trial.device else "")
-            running.add_row(
-                study.name,
-                what + again,
-                f"{trial.epoch} of {trial.epochs}",
-                "" if trial.validation_accuracy is None else percent(trial.validation_accuracy),
-                Text(f"{where}, gone" if trial.lost else where),
-            )
-    reasons = [
-        Text(f"{study.name}: {reason}")  # no markup: a reason may well hold brackets
-        for study in studies
-        for reason in (study.stopped and f"stopped: {study.stopped}", _failed(study))
-        if reason
+def _seconds_left(to_go: int, running: Sequence[RunningTrial], ended: Sequence[FrozenTrial]) -> float | None:
+    # Both times are of the clock of the host that trained; that host's clock is compared with no other.
+    durations = [
+        (trial.datetime_complete - trial.datetime_start).total_seconds()
+        for trial in ended[-_RECENT:]
+        if trial.datetime_start and trial.datetime_complete and trial.intermediate_values
     ]
-    return Group(*([overview] + ([running] if running.row_count else [])), *reasons)
+    at_work = [trial for trial in running if not trial.lost]
+    if to_go <= 0 or not at_work or not durations:
+        return None
+    begun = sum(trial.epoch / trial.epochs for trial in at_work)
+    return max(0.0, to_go - begun) * statistics.fmean(durations) / min(len(at_work), to_go)
 
 
 def state_in_words(study: StudyStatus) -> str:
@@ -168,10 +190,6 @@ def state_in_words(study: StudyStatus) -> str:
     return "running" if any(not trial.lost for trial in study.running) else "not running"
 
 
-def _failed(study: StudyStatus) -> str | None:
-    return study.last_failure and f"the last failed trial: {study.last_failure.strip().splitlines()[-1]}"
-
-
 def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:
     accuracies = trial.intermediate_values
     return RunningTrial(
@@ -180,9 +198,11 @@ def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:
         epoch=max([lease.last_epoch, *accuracies]),
         epochs=epochs,
         validation_accuracy=accuracies[max(accuracies)] if accuracies else None,
+        validation_accuracies=tuple(accuracies[epoch] for epoch in sorted(accuracies)),
         control=trial.user_attrs.get("control"),
         worker=lease.worker,
         host=lease.process.host,
-        device=lease.device,
+        device=lease.device and trial.user_attrs.get("device"),  # a lease says auto where the user did
+        beat=lease.beat,
         lost=is_gone(lease.process),
     )

@@ -21,7 +21,7 @@ class Event:
         epoch: epochs finished.
         accuracy: validation accuracy, a fraction.
         images_per_second: while training.
-        memory: bytes that the trial process holds after the epoch.
+        memory: bytes that the trial process holds after the epoch; None for an epoch of an earlier attempt.
         device_memory: bytes taken on its GPU, by whatever runs there; `device_memory_total` is what the GPU has.
         device: for example cpu or cuda:0.
         reason: why, in words.

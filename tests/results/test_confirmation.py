@@ -22,7 +22,8 @@ from igkd_hpo.results.confirm.plan import (
 )
 from igkd_hpo.results.confirm.sentences import confirmation_json, confirmation_table, sentences
 from igkd_hpo.results.export import exported_study
-from igkd_hpo.results.status import status, status_table
+from igkd_hpo.results.status import status
+from igkd_hpo.results.status_board import status_board
 from igkd_hpo.search.linked_study import create_linked, extend, fresh_seeds
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import AssetPins, SearchStudy
@@ -232,7 +233,7 @@ def test_status_groups_it_with_its_parent(searched: SearchStudy, storage: Shared
     found = status(storage)
     assert [(study.name, study.confirms) for study in found] == [("digits", None), ("digits-confirm", "digits")]
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(status_table(found))
+    console.print(status_board(found, 80))
     (line,) = [line for line in console.export_text().splitlines() if "digits-confirm" in line]
     assert line.startswith("  digits-confirm")
     assert "%" not in line, "the luckiest seed of all arms is not a result"

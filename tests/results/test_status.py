@@ -1,13 +1,13 @@
 """What is running, how far, and where."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import optuna
-from rich.console import Console
+import pytest
 
 from igkd_hpo.config.study import Study
-from igkd_hpo.results.status import StudyStatus, status, status_table
+from igkd_hpo.results.status import PrunedTrial, status
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open
@@ -32,6 +32,10 @@ def test_a_study_is_described(storage: SharedStorage, study: SearchStudy, run) -
     assert (first.trial, first.attempt, first.epoch, first.epochs, first.validation_accuracy) == (4, 1, 2, 3, 0.45)
     assert (first.worker, first.host, first.device, first.lost) == ("worker-0", this_process().host, "cpu", False)
     assert (second.trial, second.epoch, second.validation_accuracy) == (5, 0, None)
+    assert (first.validation_accuracies, second.validation_accuracies) == ((0.4, 0.45), ())
+    assert [(c.control, c.trial, c.validation_accuracy) for c in only.controls] == [("student", 0, 0.7), ("kd", 1, 0.8)]
+    assert (only.best_control, only.epochs) == ("kd", 3)
+    assert only.last_pruned == PrunedTrial(trial=2, reason="below the bar")
     plain = json.loads(json.dumps(asdict(only)))
     assert plain["running"][0]["validation_accuracy"] == 0.45
     assert plain["counts"]["complete"] == 2
@@ -55,32 +59,15 @@ def test_studies_come_in_the_order_of_their_launches(
     assert [s.name for s in status(storage)] == ["other", "digits"]
 
 
-def shown(studies: list[StudyStatus]) -> list[str]:
-    console = Console(width=140)
-    with console.capture() as captured:
-        console.print(status_table(studies))
-    return [" ".join(line.split()) for line in captured.get().splitlines()]
-
-
-def test_people_see_per_cent_and_where_trials_run(storage: SharedStorage, study: SearchStudy, run) -> None:
+def test_the_time_left_follows_from_the_trials_that_ended(storage: SharedStorage, study: SearchStudy, run) -> None:
     run(0.5, 0.6, 0.7)
-    run(0.5, 0.6, 0.8125)
-    run(end="fail")
-    run(0.4, 0.455, end="leave")
     (only,) = status(storage)
-    host = this_process().host
-    assert shown([only]) == [
-        "study state trials best",
-        "digits running 2 of 6 (2 complete, 0 pruned, 1 failed) 81.2 % (trial 1)",
-        "study trial epoch accuracy worker",
-        f"digits 3 2 of 3 45.5 % worker-0 on {host} (cpu)",
-        "digits: the last failed trial: ValueError: no",
-    ]
-    second_attempt = replace(only.running[0], attempt=2, control="kd", lost=True)
-    lines = shown([replace(only, running=(second_attempt,), stopped="by [/hand]")])
-    assert lines[1].startswith("digits stopped")
-    assert lines[3] == f"digits 3 (kd), attempt 2 2 of 3 45.5 % worker-0 on {host} (cpu), gone"
-    assert "digits: stopped: by [/hand]" in lines
-    assert shown([replace(only, running=(second_attempt,))])[1].startswith("digits not running")
-    assert shown([replace(only, running=())])[1].startswith("digits not running")
-    assert shown([replace(only, finished=True, running=())])[1].startswith("digits finished")
+    assert only.seconds_left is None, "nothing runs"
+    run(0.5, 0.6, end="prune")
+    run(0.4, 0.5, end="leave")
+    run(end="leave")
+    ended = [trial for trial in study.trials() if trial.state.is_finished()]
+    seconds = [(t.datetime_complete - t.datetime_start).total_seconds() for t in ended]
+    (only,) = status(storage)
+    # 4 of 6 are to go, 2/3 of one is done; two run side by side
+    assert only.seconds_left == pytest.approx((4 - 2 / 3) * sum(seconds) / 2 / 2)

@@ -1,16 +1,20 @@
-"""The live view: what it says, that it fits, and how it reckons the time left."""
+"""The live view: what it draws and says of what workers tell, and how it reckons the time left."""
 
 import io
+import sys
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from igkd_hpo.search.study import Counts
+from igkd_hpo.service.board import Pruned, Result, Standing
 from igkd_hpo.service.events import Event
-from igkd_hpo.service.live import Best, LiveState, LiveView, WorkerLine, render, summary_line
+from igkd_hpo.service.live import LiveView
+
+NOTHING = Standing(total=24)
 
 
 class Clock:
@@ -23,100 +27,30 @@ class Clock:
         return self.now
 
 
-def counts(**states: int) -> Counts:
-    return Counts(**{"complete": 0, "pruned": 0, "fail": 0, "running": 0, "waiting": 0, **states})
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
-def drawn(state: LiveState, width: int) -> list[str]:
-    console = Console(width=width, record=True, file=io.StringIO())
-    console.print(render(state, width))
-    return [line.rstrip() for line in console.export_text().splitlines()]
+def standing(total: int = 24, **states: int) -> Standing:
+    counts = Counts(**{"complete": 0, "pruned": 0, "fail": 0, "running": 0, "waiting": 0, **states})
+    return Standing(total=total, counts=counts)
 
 
-STATE = LiveState(
-    total=24,
-    epochs=12,
-    workers=(
-        WorkerLine(slot=0, state="training", trial=9, control="kd_ig", epoch=6, accuracy=0.9306,
-                   images_per_second=12400, device="cpu"),
-        WorkerLine(slot=1, state="starting", trial=10, device="cuda:0", attempt=2),
-        WorkerLine(slot=2, state="waiting"),
-        WorkerLine(slot=3, state="database away", trial=7, epoch=12, accuracy=1.0, images_per_second=980,
-                   device="cuda:1"),
-    ),
-    counts=counts(complete=6, pruned=2, fail=1, running=3),
-    best=Best(accuracy=0.9611, trial=3, control="kd"),
-    elapsed=62,
-    left=130,
-)  # fmt: skip
-
-
-def test_at_eighty_columns_nothing_is_cut() -> None:
-    bar = "━" * 26 + "╸"  # 8 of 24 of 80 columns
-    assert drawn(STATE, 80) == [
-        "8 of 24 finished  complete 6  pruned 2  failed 1",
-        bar,
-        "best 96.11% (#3 kd)  1:02 so far, about 2:10 left",
-        "0 #9 kd_ig    ━━━━━━          6/12  93.06%  12,400/s cpu    training",
-        "1 #10                         0/12                   cuda:0 attempt 2",
-        "2                                                           waiting",
-        "3 #7          ━━━━━━━━━━━━   12/12 100.00%     980/s cuda:1 database away",
-    ]
-
-
-def test_on_a_narrow_terminal_columns_are_left_out() -> None:
-    assert drawn(STATE, 50)[-1] == "3 #7            12/12 100.00% database away"
-    assert drawn(STATE, 60)[-1] == "3 #7            12/12 100.00% cuda:1 database away"
-
-
-maybe = st.none()
-lines = st.builds(
-    WorkerLine,
-    slot=st.integers(0, 99),
-    state=st.sampled_from(["starting", "training", "waiting", "database away", "given back"]),
-    trial=maybe | st.integers(0, 99_999),
-    attempt=st.integers(1, 12),
-    control=st.sampled_from([None, "student", "kd_ig", "paper"]),
-    epoch=st.integers(0, 300),
-    accuracy=maybe | st.floats(0, 1),
-    images_per_second=maybe | st.floats(0, 1e6),
-    device=st.sampled_from([None, "cpu", "cuda:0", "cuda:15"]),
-)
-states = st.builds(
-    LiveState,
-    total=st.integers(1, 100_000),
-    epochs=st.integers(1, 300),
-    workers=st.lists(lines, max_size=6).map(tuple),
-    counts=st.builds(counts, complete=st.integers(0, 99_999), fail=st.integers(0, 999)),
-    best=maybe | st.builds(Best, accuracy=st.floats(0, 1), trial=st.integers(0, 99_999), control=st.just("student")),
-    elapsed=st.floats(0, 1e6),
-    left=maybe | st.floats(0, 1e6),
-)
-
-
-@given(state=states, width=st.integers(20, 200))
-def test_every_line_fits_the_terminal_and_every_worker_has_one(state: LiveState, width: int) -> None:
-    shown = drawn(state, width)
-    assert max(len(line) for line in shown) <= width
-    assert len(shown) == 3 + len(state.workers)
-
-
-def test_the_plain_line() -> None:
-    assert summary_line(STATE) == (
-        "8 of 24 finished, 3 running, 1 failed, best 96.11% (#3 kd), 1:02 so far, about 2:10 left"
-    )
-    assert summary_line(LiveState(total=24, epochs=12)) == (
-        "0 of 24 finished, 0 running, 0 s so far, measuring the time left"
-    )
-
-
-def plain_view(clock: Clock) -> tuple[LiveView, io.StringIO]:
+def plain_view(clock: Clock, workers: int = 1) -> tuple[LiveView, io.StringIO]:
     out = io.StringIO()
-    return LiveView(Console(file=out, width=80), total=24, epochs=12, clock=clock), out
+    return LiveView(Console(file=out, width=80), "digits", 12, NOTHING, workers=workers, clock=clock), out
 
 
 def said(out: io.StringIO) -> list[str]:
     return out.getvalue().splitlines()
+
+
+def epoch(view: LiveView, slot: int, trial: int, number: int, **content: Any) -> None:
+    told = {"accuracy": 0.5, "images_per_second": 100.0, "memory": 10**6} | content
+    view.event(slot, Event(kind="epoch", trial=trial, attempt=1, epoch=number, **told))
 
 
 def claim(view: LiveView, slot: int, trial: int, **content: Any) -> None:
@@ -127,23 +61,23 @@ def test_elsewhere_than_on_a_terminal_a_line_says_how_each_trial_ended() -> None
     view, out = plain_view(Clock())
     with view:
         claim(view, 0, 0, control="student")
-        view.event(0, Event(kind="epoch", trial=0, attempt=1, epoch=1, accuracy=0.5, images_per_second=100.0))
+        epoch(view, 0, 0, 1)
         view.event(0, Event(kind="complete", trial=0, attempt=1, control="student", accuracy=0.9306))
         claim(view, 0, 12)
-        reason = "71.2% below the bar 80.1%"
+        reason = "71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7)"
         view.event(0, Event(kind="pruned", trial=12, attempt=1, epoch=5, accuracy=0.712, reason=reason))
         claim(view, 0, 13)
-        view.event(0, Event(kind="epoch", trial=13, attempt=1, epoch=4, accuracy=0.5, images_per_second=100.0))
+        epoch(view, 0, 13, 4)
         view.event(0, Event(kind="fail", trial=13, attempt=1, reason="RuntimeError: [no memory]"))
         view.event(0, Event(kind="claimed", trial=14, attempt=2, device="cpu"))
         view.event(0, Event(kind="given_back", trial=14, attempt=2, reason="stopped by SIGINT"))
         view.event(0, Event(kind="lost", trial=15, attempt=1, reason="another worker has taken over the trial"))
     assert said(out) == [
-        "#0 student complete: 93.06%",
-        "#12 pruned at epoch 5 of 12: 71.2% below the bar 80.1%",
-        "#13 failed at epoch 4 of 12: RuntimeError: [no memory]",
-        "#14, attempt 2 given back: stopped by SIGINT",
-        "#15 lost: another worker has taken over the trial",
+        "#0 student complete   93.06%",
+        "#12        pruned     71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7)",
+        "#13        failed     at epoch 4 of 12: RuntimeError: [no memory]",
+        "#14        given back attempt 2: stopped by SIGINT",
+        "#15        lost       another worker has taken over the trial",
     ]
 
 
@@ -153,7 +87,7 @@ def test_elsewhere_a_heartbeat_comes_when_nothing_was_said_for_half_a_minute() -
     with view:
         for second in range(1, 66):
             clock.now = 1000.0 + second
-            view.counts(counts(running=2), 24)
+            view.standing(standing(running=2))
             if second == 10:
                 view.message("worker 1 ended")
     assert said(out) == ["worker 1 ended", "0 of 24 finished, 2 running, 40 s so far, measuring the time left"]
@@ -165,35 +99,41 @@ def test_a_database_that_is_away_is_said_once_until_it_is_back() -> None:
         claim(view, 0, 1)
         for _ in range(3):
             view.event(0, Event(kind="storage", reason="no connection"))
-        view.event(0, Event(kind="epoch", trial=1, attempt=1, epoch=1, accuracy=0.5, images_per_second=1.0))
+        epoch(view, 0, 1, 1)
         view.event(0, Event(kind="storage", reason="no connection"))
     assert said(out) == ["worker 0: no connection"] * 2
 
 
-def heartbeat(view: LiveView, out: io.StringIO, clock: Clock, found: Counts) -> str:
+def heartbeat(view: LiveView, out: io.StringIO, clock: Clock, found: Standing) -> str:
     """What the next heartbeat says of the time left, half a minute on."""
     clock.now += 30
-    view.counts(found, 24)
+    view.standing(found)
     return said(out)[-1].rpartition(", ")[2]
 
 
 def test_the_time_left_follows_from_the_trials_that_ended_here() -> None:
     clock = Clock()
-    view, out = plain_view(clock)
+    view, out = plain_view(clock, workers=2)
     with view:
         claim(view, 0, 0)
         claim(view, 1, 1)
         clock.now += 40
+        epoch(view, 0, 0, 1)
+        epoch(view, 1, 1, 1)
         view.event(0, Event(kind="complete", trial=0, attempt=1, accuracy=0.9))
         clock.now += 20
-        view.event(1, Event(kind="pruned", trial=1, attempt=1, epoch=5, accuracy=0.5))
+        view.event(1, Event(kind="pruned", trial=1, attempt=1, epoch=2, accuracy=0.5))
         # mean 50 s; 22 to go over two workers
-        assert heartbeat(view, out, clock, counts(complete=1, pruned=1)) == "about 9:10 left"
+        assert heartbeat(view, out, clock, standing(complete=1, pruned=1)) == "about 9:10 left"
         claim(view, 0, 2)
         # one of the 22 has run for 30 of its 50 s: (22 * 50 - 30) / 2
-        assert heartbeat(view, out, clock, counts(complete=1, pruned=1, running=1)) == "about 8:55 left"
+        assert heartbeat(view, out, clock, standing(complete=1, pruned=1, running=1)) == "about 8:55 left"
         # other hosts run 8 more: (22 * 50 - 50) / 10
-        assert heartbeat(view, out, clock, counts(complete=1, pruned=1, running=10)) == "about 1:45 left"
+        assert heartbeat(view, out, clock, standing(complete=1, pruned=1, running=10)) == "about 1:45 left"
+        # one trial to go: ten workers cannot share it
+        assert heartbeat(view, out, clock, standing(complete=23)) == "about 0 s left"
+        claim(view, 1, 23)
+        assert heartbeat(view, out, clock, standing(total=25, complete=23)) == "about 10 s left"
 
 
 def test_before_a_trial_ended_its_epochs_tell_the_time_left() -> None:
@@ -201,21 +141,31 @@ def test_before_a_trial_ended_its_epochs_tell_the_time_left() -> None:
     view, out = plain_view(clock)
     with view:
         claim(view, 0, 0)
-        assert heartbeat(view, out, clock, counts(running=1)) == "measuring the time left"
-        for epoch in (1, 2, 3):
-            view.event(0, Event(kind="epoch", trial=0, attempt=1, epoch=epoch, accuracy=0.5, images_per_second=1.0))
-        # 60 s for 3 of 12 epochs are 240 s for a trial: 24 * 240 - 60 s
-        assert heartbeat(view, out, clock, counts(running=1)) == "about 1:35:00 left"
+        assert heartbeat(view, out, clock, standing(running=1)) == "measuring the time left"
+        for number in (1, 2, 3):
+            clock.now += 20
+            epoch(view, 0, 0, number)
+        # 20 s an epoch, 240 s a trial; 30 + 60 + 30 s have passed: 24 * 240 - 120
+        assert heartbeat(view, out, clock, standing(running=1)) == "about 1:34:00 left"
+        # no other trial is to come: 9 epochs are left of the only one
+        assert heartbeat(view, out, clock, standing(complete=23, running=1)) == "about 3:00 left"
 
 
-def test_a_resumed_trial_tells_nothing_of_the_time_of_a_whole_one() -> None:
+def test_epochs_of_an_earlier_attempt_tell_nothing_of_the_time() -> None:
     clock = Clock()
     view, out = plain_view(clock)
     with view:
         claim(view, 0, 0)
-        clock.now += 10
-        view.event(0, Event(kind="epoch", trial=0, attempt=2, epoch=11, accuracy=0.5, images_per_second=1.0))
-        assert heartbeat(view, out, clock, counts(running=1)) == "measuring the time left"
+        for number in range(1, 10):
+            epoch(view, 0, 0, number, memory=None)
+        assert heartbeat(view, out, clock, standing(complete=23, running=1)) == "measuring the time left"
+        for number in (10, 11):
+            clock.now += 15
+            epoch(view, 0, 0, number)
+        assert heartbeat(view, out, clock, standing(complete=23, running=1)) == "about 15 s left"
+        view.event(0, Event(kind="complete", trial=0, attempt=2, accuracy=0.9))
+        # its last three epochs were no whole trial
+        assert heartbeat(view, out, clock, standing(complete=22)) == "measuring the time left"
 
 
 def test_the_process_that_is_up_does_not_start_the_trial_anew() -> None:
@@ -227,8 +177,27 @@ def test_the_process_that_is_up_does_not_start_the_trial_anew() -> None:
         clock.now += 30
         view.event(0, Event(kind="claimed", trial=0, attempt=1, device="cuda:0"))
         clock.now += 30
+        epoch(view, 0, 0, 1)
         view.event(0, Event(kind="complete", trial=0, attempt=1, accuracy=0.9))
-        assert heartbeat(view, out, clock, counts(complete=1)) == "about 23:00 left"  # 23 trials of 60 s
+        assert heartbeat(view, out, clock, standing(complete=1)) == "about 23:00 left"  # 23 trials of 60 s
+
+
+def study_in_a_view(console: Console) -> None:
+    clock = Clock()
+    with LiveView(console, "digits", 12, NOTHING, workers=1, clock=clock) as view:
+        claim(view, 0, 3)
+        for number, accuracy in enumerate((0.5, 0.6, 0.7), start=1):
+            clock.now += 1
+            epoch(view, 0, 3, number, accuracy=accuracy)
+        clock.now += 1
+        reason = "70.00% by epoch 4, below the bar of 80.00% (the best 50 % of 5 completed trials)"
+        best, pruned = Result(trial=2, accuracy=0.9306), Pruned(trial=3, reason=reason)
+        view.standing(replace(standing(complete=1, running=1), best=best, pruned=pruned))
+        clock.now += 1
+        view.event(0, Event(kind="pruned", trial=3, attempt=1, epoch=4, accuracy=0.7, reason=reason))
+        view.message("[a message] of some words")
+        clock.now += 30
+        view.standing(standing(complete=1, pruned=1))
 
 
 @pytest.mark.parametrize("no_color", [False, True])
@@ -238,29 +207,72 @@ def test_on_a_terminal_lines_are_redrawn_and_colours_obey_no_color(
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
-    out, clock = io.StringIO(), Clock()
-    console = Console(file=out, force_terminal=True, width=80, height=24)
-    with LiveView(console, total=24, epochs=12, clock=clock) as view:
-        claim(view, 0, 3)
-        clock.now += 1
-        view.counts(counts(complete=1, running=1), 24)
-        view.best(0.9306, 2)
-        clock.now += 1
-        view.event(0, Event(kind="pruned", trial=3, attempt=1, epoch=5, accuracy=0.5, reason="too low"))
-    text = out.getvalue()
-    assert "#3 pruned at epoch 5 of 12: too low" in text
-    assert "best 93.06% (#2)" in text
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    console = Console(file=Terminal(), force_terminal=True, width=80, height=24)
+    study_in_a_view(console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "#3         pruned     70.00% by epoch 4, below the bar of 80.00% (the best 50 %…" in text
+    assert "[a message] of some words" in text
+    assert "93.06%" in text
+    assert "▁▅█" in text
     assert "\x1b[2K" in text  # a line is erased before it is drawn again
     assert ("\x1b[32m" in text) == (not no_color)
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "dumb")
-    out, clock = io.StringIO(), Clock()
-    with LiveView(Console(file=out, force_terminal=True, width=80), total=24, epochs=12, clock=clock) as view:
-        claim(view, 0, 3)
-        view.event(0, Event(kind="complete", trial=3, attempt=1, accuracy=0.5))
-        clock.now += 30
-        view.counts(counts(complete=1), 24)
-    assert said(out)[0] == "#3 complete: 50.00%"
-    assert said(out)[1].startswith("1 of 24 finished, 0 running")
+@pytest.mark.parametrize(
+    "environment",
+    [{"TERM": "dumb"}, {"JPY_PARENT_PID": "1"}, {"FORCE_COLOR": "1"}],
+    ids=["a cursor that cannot move", "a notebook's !igkd-hpo", "a log file"],
+)
+def test_elsewhere_nothing_is_redrawn_and_no_code_is_written(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    out = io.StringIO() if "FORCE_COLOR" in environment else Terminal()
+    study_in_a_view(Console(file=out, width=80))
+    lines = said(out)
+    assert lines[0].startswith("#3         pruned ")
+    assert lines[0].endswith("(the best 50 % of 5 completed trials)")
+    assert lines[1:] == [
+        "[a message] of some words",
+        "2 of 24 finished, 0 running, 35 s so far, about 1:50 left",
+    ]
+    assert "\x1b" not in out.getvalue()
+
+
+def test_in_a_notebook_one_output_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """IPython is where notebooks run, not here: this stands in for the two functions of it that are called."""
+    shown: list[str] = []
+
+    class Output:
+        def update(self, html: str) -> None:
+            shown[-1] = html
+
+    def display(html: str, *, display_id: bool) -> Output:
+        assert display_id
+        shown.append(html)
+        return Output()
+
+    module = ModuleType("IPython.display")
+    module.HTML, module.display = str, display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    study_in_a_view(Console(force_jupyter=True))
+    (html,) = shown
+    assert "2 of 24" in html
+    assert "\x1b" not in html
+    assert capsys.readouterr().out.splitlines()[1] == "[a message] of some words"
+
+
+def test_the_same_message_is_not_said_again_and_again() -> None:
+    clock = Clock()
+    view, out = plain_view(clock)
+    with view:
+        for _ in range(35):
+            clock.now += 1
+            view.message("no connection")
+            view.message("no connection either")
+    assert said(out) == ["no connection", "no connection either"] * 2
