@@ -76,7 +76,8 @@ class StatusWatch:
     def _trouble(self) -> str | None:
         if self._outage is None:
             return None
-        return f"as it was {duration(self._clock() - self._read_at)} ago, trying again: {self._outage}"
+        ago = duration(self._clock() - self._read_at)
+        return f"the database is away, trying again; as it was {ago} ago: {self._outage}"
 
 
 _IDLE = "idle"

@@ -1,5 +1,6 @@
 """A study while it runs, drawn as text for a terminal of any width: what `launch` and `status` show alike."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,7 +12,7 @@ from igkd_hpo.search.study import Counts
 from igkd_hpo.service.sparkline import sparkline
 
 _LEAST_CURVE, _MOST_CURVE = 6, 48  # cells
-_SPAN = 0.2  # of accuracy, from the lowest block to the highest: what tells trials apart happens near the best
+_LEAST_ERROR = 1e-3  # of a curve: what is below it looks like it
 _GAP = "  "
 _DIM, _LABEL = "bright_black", 10
 _STYLES = {
@@ -330,21 +331,28 @@ def _trial_columns(board: Board) -> list[_Column]:
 
 def _curve_column(board: Board, room: int) -> _Column:
     # One scale for all, so that rows can be compared.
-    shown = [accuracy for row in board.rows for accuracy in row.curve]
+    shown = [_rise(accuracy) for row in board.rows for accuracy in row.curve]
     best = board.standing.best
-    high = max([*shown, *([best.accuracy] if best and best.accuracy is not None else [])], default=1.0)
-    low = max(min(shown, default=0.0), high - _SPAN)
+    top = [_rise(best.accuracy)] if best and best.accuracy is not None else []
+    low, high = min(shown, default=0.0), max([*shown, *top], default=0.0)
     room = min(room, _MOST_CURVE)
     width = room // board.epochs * board.epochs if board.epochs <= room else room
 
     def cell(row: Row) -> Text:
         if row.state not in _WITH_CURVE or not row.curve:
             return Text(row.state, style=_STYLES.get(row.state.partition(",")[0], _DIM))
-        drawn = sparkline(row.curve, total=board.epochs, width=width, low=low, high=high)
+        drawn = sparkline(
+            [_rise(accuracy) for accuracy in row.curve], total=board.epochs, width=width, low=low, high=high
+        )
         style = _STYLES.get(row.state, "cyan")
         return Text(drawn, style=style).append("·" * (width - len(drawn)), _DIM)
 
     return _Column(heading="", width=width, cell=cell)
+
+
+def _rise(accuracy: float) -> float:
+    """Equal steps for equal shares of the error: from 95 to 97.5 % is as much as from 10 to 55 %."""
+    return -math.log(max(1 - accuracy, _LEAST_ERROR))
 
 
 def _cut(table: list[Text], room: int) -> list[Text]:

@@ -102,7 +102,8 @@ class LiveView:
         old = self._board.rows[slot]
         match event.kind:
             case "claimed" if (old.trial, old.attempt) == (event.trial, event.attempt) and slot in self._runs:
-                row = replace(old, device=_known(event.device))  # the process is up, and knows its device
+                # The process is up, and knows its device.
+                row = replace(old, state="starting", device=_known(event.device))
             case "claimed":
                 self._runs[slot] = _Run(claimed=self._clock())
                 row = Row(
@@ -114,6 +115,9 @@ class LiveView:
                 )
             case "epoch":
                 row = self._epoch(slot, event, old)
+            case "waiting" if slot in self._runs:  # with its trial, for the device
+                self._runs[slot] = _Run(claimed=self._clock())
+                row = replace(old, state="waiting")
             case "waiting":
                 row = Row(worker=str(slot), state="waiting", device=old.device)
             case "storage":

@@ -142,7 +142,7 @@ def test_an_outage_is_said_and_hides_nothing(
         clock.now += 12
         watch.look()
         trouble, *rest = watched(watch)
-        assert trouble == "as it was 12 s ago, trying again: no connection to postgresql://db"
+        assert trouble == "the database is away, trying again; as it was 12 s ago: no connection to postgresql://db"
         assert rest == before
         assert watch.lines() == [trouble]
         assert watch.lines() == []

@@ -59,7 +59,7 @@ def test_at_eighty_columns() -> None:
         "pruned    #12 71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7 co…",
         "",
         "    trial       try  epoch  accuracy                images/s   memory  device",
-        " 0  #9 kd_ig      1   6/12    93.06%  ▁▂▄▆▇▇······    12,400   412 MB  cpu",
+        " 0  #9 kd_ig      1   6/12    93.06%  ▁▄▅▆▇▇······    12,400   412 MB  cpu",
         " 1  #10           2   0/12            starting                         cuda:0",
         " 2                                    waiting",
         " 3  #7            1  12/12    93.06%  no database        980   2.1 GB  cuda:1",
@@ -70,7 +70,7 @@ def test_at_sixty_columns_the_value_and_the_bar_it_missed_are_still_there() -> N
     lines = drawn(BOARD, 60)
     assert lines[5] == "pruned    #12 71.20% by epoch 5, below the bar of 80.10% (t…"
     assert lines[7] == "    trial       try  epoch  accuracy                images/s"
-    assert lines[8] == " 0  #9 kd_ig      1   6/12    93.06%  ▁▂▄▆▇▇······    12,400"
+    assert lines[8] == " 0  #9 kd_ig      1   6/12    93.06%  ▁▄▅▆▇▇······    12,400"
 
 
 def test_on_a_wide_terminal_there_is_more() -> None:
@@ -78,7 +78,7 @@ def test_on_a_wide_terminal_there_is_more() -> None:
     assert lines[3] == "best      96.11%  #17  +1.11 points over kd, the best control"
     assert lines[5] == f"pruned    #12 {REASON}"
     assert " ".join(lines[7].split()) == "trial try epoch accuracy images/s memory GPU memory device time"
-    assert "▁▁▁▁▂▂▂▂▄▄▄▄▆▆▆▆▇▇▇▇▇▇▇▇" + "·" * 24 in lines[8]
+    assert "▁▁▁▁▄▄▄▄▅▅▅▅▆▆▆▆▇▇▇▇▇▇▇▇" + "·" * 24 in lines[8]
     assert lines[11].split()[-6:] == ["2.1", "GB", "12.3/141", "GB", "cuda:1", "1:00:00"]
 
 
@@ -94,7 +94,7 @@ def test_from_the_database_alone_workers_have_names() -> None:
     assert drawn(board, 80)[0].endswith("  about 2:10 left")
     lines = drawn(board, 80)[-3:]
     assert lines[0].split() == ["trial", "try", "epoch", "accuracy", "device", "worker"]
-    assert lines[1] == "#9 kd_ig      1   6/12    93.06%  ▁▂▄▆▇▇······  cpu     …me.example.com-3117-0"
+    assert lines[1] == "#9 kd_ig      1   6/12    93.06%  ▁▄▅▆▇▇······  cpu     …me.example.com-3117-0"
     assert lines[2] == "#10           2   0/12            gone          cuda:0  host-7-1"
     assert drawn(board, 160)[-2].endswith(f"  {name}")
     assert drawn(replace(board, left=None), 80)[0] == "digits"
@@ -131,11 +131,13 @@ def test_the_difference_is_that_of_the_figures_shown() -> None:
     assert drawn(board, 80)[3] == "best      95.01%  #2  +0.01 points over kd"
 
 
-def test_curves_share_one_scale() -> None:
-    rows = (replace(ROWS[0], curve=(0.8, 0.9), epoch=2), replace(ROWS[0], worker="1", curve=(0.9, 1.0), epoch=2))
-    lines = drawn(replace(BOARD, rows=rows), 80)
+def test_curves_share_one_scale_on_which_halving_the_error_is_one_step() -> None:
+    rows = (replace(ROWS[0], curve=(0.2, 0.62), epoch=2), replace(ROWS[0], worker="1", curve=(0.62, 0.8), epoch=2))
+    lines = drawn(replace(BOARD, rows=rows, standing=replace(STANDING, best=None)), 80)
     assert "▁▅·" in lines[-2]
     assert "▅█·" in lines[-1]
+    lines = drawn(replace(BOARD, rows=rows), 80)
+    assert "▄·" in lines[-1], "the best is the top"
 
 
 def test_workers_that_do_not_fit_in_height_are_counted() -> None:

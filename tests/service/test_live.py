@@ -200,6 +200,20 @@ def study_in_a_view(console: Console) -> None:
         view.standing(standing(complete=1, pruned=1))
 
 
+def test_a_trial_that_waits_for_its_device_stays_and_has_not_begun() -> None:
+    clock = Clock()
+    view, out = plain_view(clock)
+    with view:
+        claim(view, 0, 0)
+        clock.now += 100
+        view.event(0, Event(kind="waiting"))
+        claim(view, 0, 0)
+        clock.now += 60
+        epoch(view, 0, 0, 1)
+        view.event(0, Event(kind="complete", trial=0, attempt=1, accuracy=0.9))
+        assert heartbeat(view, out, clock, standing(complete=1)) == "about 23:00 left"
+
+
 @pytest.mark.parametrize("no_color", [False, True])
 def test_on_a_terminal_lines_are_redrawn_and_colours_obey_no_color(
     no_color: bool, monkeypatch: pytest.MonkeyPatch
@@ -214,7 +228,7 @@ def test_on_a_terminal_lines_are_redrawn_and_colours_obey_no_color(
     assert "#3         pruned     70.00% by epoch 4, below the bar of 80.00% (the best 50 %…" in text
     assert "[a message] of some words" in text
     assert "93.06%" in text
-    assert "▁▅█" in text
+    assert "▁▄█" in text
     assert "\x1b[2K" in text  # a line is erased before it is drawn again
     assert ("\x1b[32m" in text) == (not no_color)
 
