@@ -201,6 +201,7 @@ def run_here(line: Line, arguments: list[str], capsys: pytest.CaptureFixture[str
     assert ended.value.code == 0, f"{line.page}: {line.text}: exit code {ended.value.code}\n{said.out}\n{said.err}"
 
 
+@pytest.mark.timeout(600)  # some thirty commands
 def test_every_command_shown_runs(
     repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
