@@ -16,7 +16,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     folder = shared / "site"
     with FileLock(shared / "site.lock"):
-        if not folder.exists():
+        if not (shared / "site.done").exists():
             built = subprocess.run(
                 # Not --quiet: what is not said is not counted, and --strict fails on nothing.
                 [sys.executable, "-B", "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
@@ -28,4 +28,5 @@ def site(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
                 check=False,
             )
             assert built.returncode == 0, built.stdout + built.stderr
+            (shared / "site.done").touch()
     return folder
