@@ -1,5 +1,6 @@
 """`igkd-hpo dashboard`: optuna-dashboard on this storage."""
 
+import gc
 import os
 from typing import Annotated
 
@@ -28,9 +29,12 @@ def dashboard(
 
     Example: igkd-hpo dashboard --port 8081
     """
-    from igkd_hpo.results.dashboard import serve
-    from igkd_hpo.results.dashboard_token import VARIABLE
+    from igkd_hpo.results.dashboard.server import serve
+    from igkd_hpo.results.dashboard.token import VARIABLE
 
+    # A large study becomes a million objects that stay; looking through them again and again for what can go takes a
+    # quarter of the time until they are there, 3.9 s against 2.9 s at 5,000 trials.
+    gc.set_threshold(100_000, 20, 50)
     settings = Settings.resolve(storage_url=storage)
     serve(
         settings.storage_url,

@@ -10,7 +10,7 @@ from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value, shown
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.limits import recorded_cost
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.study import Counts, SearchStudy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +67,15 @@ class BestTrial:
 
 def best_trial(study: SearchStudy) -> BestTrial:
     """The best COMPLETE trial so far. Raises NoCompletedTrial."""
+    return best_of(study, study.trials())
+
+
+def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
+    """The best COMPLETE one of a study's trials. Raises NoCompletedTrial."""
     # A trial that another tool added has no record of what it trained with; nothing could be exported from it.
     completed = [
         trial
-        for trial in study.trials()
+        for trial in trials
         if trial.state == TrialState.COMPLETE and {"hyperparameters", "seed"} <= trial.user_attrs.keys()
     ]
     if not completed:
@@ -123,7 +128,11 @@ def accuracy(trial: FrozenTrial) -> float:
 
 def counted(study: SearchStudy) -> str:
     """The study's trials by state, in words: `17 complete, 6 pruned, 1 failed`."""
-    counts = study.counts()
+    return counts_in_words(study.counts())
+
+
+def counts_in_words(counts: Counts) -> str:
+    """The same of counts that are known."""
     named = (
         (counts.complete, "complete"),
         (counts.pruned, "pruned"),

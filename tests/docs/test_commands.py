@@ -38,7 +38,7 @@ NOT_RUN = {
     r"python3 -m venv|\.venv/bin/|pip install|source \.venv": "sets up an environment, as CI does",
     r"mkdocs serve": "serves until Ctrl-C; test_site.py builds what it serves",
     r"igkd-hpo status --watch": "watches until Ctrl-C; tests/cli/test_status.py watches it",
-    r"igkd-hpo dashboard": "serves until Ctrl-C; tests/results/test_dashboard.py asks it",
+    r"igkd-hpo dashboard": "serves until Ctrl-C; tests/results/dashboard/test_dashboard.py asks it",
     r"docker |kubectl |\(umask|echo ": "needs a container engine or a cluster; tests/test_compose.py reads the files",
     r"ssh |curl ": "needs another host",
     r"createdb|export IGKD_HPO_STORAGE=": "needs a server; tests/cli/test_postgresql.py has one",

@@ -16,7 +16,7 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 
 from igkd_hpo.errors import StorageError, UsageError
-from igkd_hpo.results.dashboard import READING, serve
+from igkd_hpo.results.dashboard.server import READING, serve
 from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.settings import Paths
 from tests.fixtures.dashboard import Request, filled, requester, routes
@@ -180,7 +180,7 @@ def test_a_database_that_is_none_is_named(url: str, paths: Paths) -> None:
 def test_ctrl_c_ends_it_quietly(searched: SharedStorage, url: str, paths: Paths) -> None:
     code = (
         "import sys; from pathlib import Path; from igkd_hpo.settings import Paths;"
-        "from igkd_hpo.results.dashboard import serve;"
+        "from igkd_hpo.results.dashboard.server import serve;"
         "serve(sys.argv[1], Paths(root=Path(sys.argv[2])), port=0, on_ready=lambda url: print(url, flush=True))"
     )
     command = [sys.executable, "-c", code, url, str(paths.root)]
@@ -201,6 +201,6 @@ def test_ctrl_c_ends_it_quietly(searched: SharedStorage, url: str, paths: Paths)
 
 def test_importing_it_does_not_bring_the_page(repository: Path) -> None:
     heavy = "{'optuna_dashboard', 'sklearn', 'torch'}"
-    code = f"import sys, igkd_hpo.results.dashboard; print({heavy} & set(sys.modules))"
+    code = f"import sys, igkd_hpo.results.dashboard.server; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from igkd_hpo.errors import UsageError
-from igkd_hpo.results.dashboard import application, serve
-from igkd_hpo.results.dashboard_token import check_token, new_token
+from igkd_hpo.results.dashboard.server import application, serve
+from igkd_hpo.results.dashboard.token import check_token, new_token
 from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.settings import Paths
 from tests.fixtures.dashboard import Request, filled, requester, routes
