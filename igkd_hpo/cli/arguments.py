@@ -75,6 +75,19 @@ def existing_study(text: str | None, settings: Settings) -> SearchStudy:
     return open_study(storage, read_study(Path(text)).name if looks_like_path(text) else text)
 
 
+def count_of_workers(text: str) -> int | None:
+    """What `--workers` says; None for auto. Raises UsageError."""
+    if text == "auto":
+        return None
+    try:
+        workers = int(text)
+    except ValueError:
+        raise UsageError(f"--workers {text!r} is neither a number nor auto; give one of them") from None
+    if workers < 0:
+        raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
+    return workers
+
+
 def looks_like_path(text: str) -> bool:
     """Whether STUDY is a file rather than a name."""
     return text.endswith((".yaml", ".yml")) or "/" in text

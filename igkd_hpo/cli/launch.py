@@ -5,18 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, study_to_run
+from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, study_to_run
 from igkd_hpo.cli.supervise import supervise
 from igkd_hpo.errors import ExitCode, StudyStopped, UsageError
 from igkd_hpo.settings import Settings
 
 if TYPE_CHECKING:
+    from igkd_hpo.config.study import Study
     from igkd_hpo.search.study import SearchStudy
 
 
 def launch(
     study: StudyFile = None,
-    workers: Annotated[int, typer.Option("--workers", help="Trials side by side on this host; 0 only submits.")] = 1,
+    workers: Annotated[
+        str,
+        typer.Option(
+            "--workers",
+            metavar="N|auto",
+            help="Trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only submits.",
+        ),
+    ] = "1",
     trials: Annotated[
         int | None, typer.Option("--trials", help="Total of COMPLETE plus PRUNED, instead of the file's n_trials.")
     ] = None,
@@ -39,18 +47,16 @@ def launch(
     from igkd_hpo.search.study import check_unchanged, create_or_open, next_version
     from igkd_hpo.service.fork_server import fork_server
     from igkd_hpo.service.preparation import PreparationFailed, prepare_in_child
+    from igkd_hpo.service.probe import measure_workers
     from igkd_hpo.service.signals import StopSignal
 
-    if workers < 0:
-        raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
+    count = count_of_workers(workers)
     if trials is not None and trials < 1:
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
     settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
     config = study_to_run(study, settings)
     if dry_run:
-        from igkd_hpo.service.dry_run import describe_launch
-
-        typer.echo(describe_launch(config, settings, workers=workers, trials=trials, device=device))
+        _dry_run(config, settings, workers=count, trials=trials, device=device)
         return
 
     fork_server().keep_running()  # imports torch while the database is opened
@@ -75,12 +81,15 @@ def launch(
         typer.echo(f"study {found.name}, {found.n_trials} trials, in {mask(settings.storage_url)}", err=True)
         if existed and (finished := found.counts().finished) >= found.n_trials:
             typer.echo(f"{finished} trials are finished already; `--trials N` above that adds more", err=True)
-        if workers == 0:
+        if count == 0:
             left = max(0, found.n_trials - found.counts().finished)
             then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
             typer.echo(f"submitted; {left} of {found.n_trials} trials are left; {then}", err=True)
             return
-        kept_alive = supervise(found, settings, workers=workers, device=device, stop=stop)
+        if count is None and (measured := measure_workers(config, settings, device=device, stop=stop)) is not None:
+            typer.echo(str(measured), err=True)
+            count = measured.workers
+        kept_alive = count is None or supervise(found, settings, workers=count, device=device, stop=stop)
         counts = found.counts()
         if stop.received is not None:
             again = f"igkd-hpo launch {study or ''}".strip()
@@ -89,6 +98,21 @@ def launch(
             )
             raise typer.Exit(128 + stop.received)
     _conclude(found, kept_alive=kept_alive)
+
+
+def _dry_run(config: "Study", settings: Settings, *, workers: int | None, trials: int | None, device: str) -> None:
+    from igkd_hpo.service.dry_run import describe_launch
+    from igkd_hpo.service.probe import measure_workers
+    from igkd_hpo.service.signals import StopSignal
+
+    measured = None
+    if workers is None:
+        with StopSignal() as stop:
+            measured = measure_workers(config, settings, device=device, stop=stop)
+        if measured is None:
+            raise typer.Exit(128 + (stop.received or 0))
+        workers = measured.workers
+    typer.echo(describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured))
 
 
 def _conclude(found: "SearchStudy", *, kept_alive: bool) -> None:

@@ -152,6 +152,10 @@ class Hyperparameters(Frozen):
         settings = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: s for name, s in settings.items() if not isinstance(s, Range)}
 
+    def middle(self) -> dict[str, Value]:
+        """One value for each setting: the middle of what is searched, geometric on a log scale."""
+        return self.fixed() | {name: setting.middle for name, setting in self.searched().items()}
+
     def telling(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Those of a trial's values that tell something: of searched settings, and others than the format's default."""
         searched, fields = self.searched(), type(self).model_fields

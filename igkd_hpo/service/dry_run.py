@@ -4,10 +4,10 @@ import os
 import time
 from dataclasses import dataclass
 
-from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import AssetMissing, IgkdError
 from igkd_hpo.search.storage import mask
+from igkd_hpo.service.probe import Probe
 from igkd_hpo.settings import Settings
 
 _WARM_UP_STEPS = 2
@@ -34,8 +34,14 @@ class Estimate:
     assets: float
 
 
-def describe_launch(study: Study, settings: Settings, *, workers: int, trials: int | None, device: str) -> str:
-    """Several lines for people. Nothing is created. Raises what opening the storage or choosing the device raises."""
+def describe_launch(
+    study: Study, settings: Settings, *, workers: int, trials: int | None, device: str, measured: Probe | None = None
+) -> str:
+    """Several lines for people. Nothing is created. Raises what opening the storage or choosing the device raises.
+
+    Args:
+        measured: what the number of workers was chosen by.
+    """
     import torch
 
     from igkd_hpo.distillation.device import choose_device
@@ -52,6 +58,7 @@ def describe_launch(study: Study, settings: Settings, *, workers: int, trials: i
         f"  controls: {', '.join(study.controls) or 'none'}",
         *(f"  searches {name}: {_span(setting)}" for name, setting in study.hyperparameters.searched().items()),
         f"storage: {mask(settings.storage_url)}",
+        *([str(measured)] if measured else []),
         *(
             f"worker {slot}: {choose_device(device, slot)}, {threads} thread{'s' if threads > 1 else ''}"
             for slot in range(slots)
@@ -64,7 +71,8 @@ def describe_launch(study: Study, settings: Settings, *, workers: int, trials: i
         )
     n_images, size, num_classes, prepared = shape
     lines += _limits(study, num_classes, size)
-    parallel = min(slots, cores) if chosen.type == "cpu" else 1
+    gpus = len({choose_device(device, slot) for slot in range(slots)})
+    parallel = min(slots, cores) if chosen.type == "cpu" else gpus * (measured.gain if measured else 1)
     left = max(0, total - finished)
     estimate = _estimate(
         study, n_images=n_images, size=size, num_classes=num_classes, prepared=prepared,
@@ -136,7 +144,7 @@ def _estimate(
     num_classes: int,
     prepared: bool,
     left: int,
-    parallel: int,
+    parallel: float,
     device: object,
 ) -> Estimate:
     import torch
@@ -145,7 +153,7 @@ def _estimate(
     from igkd_hpo.distillation.models import mobilenet_v2
 
     assert isinstance(device, torch.device)
-    middle = _middle(study)
+    middle = study.hyperparameters.middle()
     batch = min(int(middle["batch_size"]), n_images)
     student = mobilenet_v2(
         num_classes=num_classes, width=float(middle["width"]), layers_removed=int(middle["layers_removed"])
@@ -165,12 +173,6 @@ def _estimate(
         passes = study.teacher.n_networks * learning + study.teacher.n_answers * answering
         assets = passes / _BACKWARD_COST * n_images * per_image
     return Estimate(step=step, trial=trial, search=left * trial / parallel, assets=assets)
-
-
-def _middle(study: Study) -> dict[str, Value]:
-    return study.hyperparameters.fixed() | {
-        name: setting.middle for name, setting in study.hyperparameters.searched().items()
-    }
 
 
 def _time_step(network: object, batch: int, size: int, device: object) -> float:

@@ -20,7 +20,7 @@ def bare(tmp_path: Path) -> Workspace:
     ("arguments", "code", "expected"),
     [
         (["launch", "--workers", "-1"], 2, r"--workers -1 is below 0"),
-        (["launch", "--workers", "two"], 2, r"--workers.*valid integer.*got 'two'"),
+        (["launch", "--workers", "two"], 2, r"--workers 'two' is neither a number nor auto"),
         (["launch", "--trials", "0"], 2, r"--trials 0 is below 1"),
         (["launch", "digit"], 2, r"'digit' \(did you mean digits\?\)"),
         (["launch", "missing.yaml"], 2, r"missing\.yaml"),

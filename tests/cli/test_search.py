@@ -1,6 +1,7 @@
 """From launch to export, as one story and with everything that may come between."""
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -60,7 +61,12 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
     for kind in (["--curves"], ["--importance"], ["--maps", "4"]):
         workspace.here("show", "tiny", *kind, "-o", f"{kind[0][2:]}.png")
         assert (workspace.folder / f"{kind[0][2:]}.png").read_bytes().startswith(b"\x89PNG")
-    plan = workspace.here("launch", "study.yaml", "--workers", "2", "--trials", "10", "--dry-run").stdout
+    plan = workspace.here("launch", "study.yaml", "--workers", "auto", "--trials", "10", "--dry-run").stdout
+    measured = re.search(
+        r"^workers: (\d+) \(cpu\); measured side by side on cpu: 1 trained [\d,]+ images/s", plan, re.M
+    )
+    assert measured is not None, plan
+    assert plan.count(": cpu, ") == int(measured[1])
     assert "10 trials of 4 epochs, 8 finished" in plan
     assert "for the 2 trials that are left" in plan
     assert "assets: there" in plan

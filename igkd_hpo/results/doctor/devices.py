@@ -7,7 +7,9 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.errors import UsageError
 from igkd_hpo.results.doctor.check import Check, failed, fault, not_checked, ok, warning
 from igkd_hpo.results.doctor.sizes import step_bytes, table_bytes
+from igkd_hpo.service.contender import CUDA_CONTEXT_BYTES
 from igkd_hpo.service.host_memory import free_memory
+from igkd_hpo.service.probe import SLOT_BYTES
 
 if TYPE_CHECKING:
     import torch
@@ -15,10 +17,8 @@ if TYPE_CHECKING:
     from igkd_hpo.assets.dataset import Dataset
 
 _GROUP = "devices"
-# What one more worker takes beside its networks, not shared with the others: 82 MiB for itself, 423 for its fork
-# server, 135 for its trial process. Measured as unique set sizes with `digits` on CPUs, torch 2.15.
-_SLOT_BYTES = 640 << 20
-_CUDA_SLOT_BYTES = 600 << 20  # of GPU memory: what CUDA and cuDNN take for a process
+# Of its trial process alone, beside its networks: measured as unique set size with `digits` on CPUs, torch 2.15.
+_TRIAL_BYTES = 135 << 20
 _TIGHT = 0.8  # of what is free
 _CROWDED = 2  # trials for each core
 
@@ -76,11 +76,11 @@ def _check_memory(study: Study, dataset: "Dataset | None", slots: "list[torch.de
         return not_checked(_GROUP, name, "the images cannot be used")
     step = step_bytes(study, dataset)
     if slots[0].type == "cpu":
-        each, free, most = _SLOT_BYTES + step, free_memory(), len(slots)
+        each, free, most = SLOT_BYTES + _TRIAL_BYTES + step, free_memory(), len(slots)
     else:
         images = dataset.train_images.nbytes + dataset.validation_images.nbytes
         tables = sum(table_bytes(study, dataset))
-        each = _CUDA_SLOT_BYTES + step + images + tables
+        each = CUDA_CONTEXT_BYTES + step + images + tables
         # The GPU that has least for each of its trials decides.
         shares = {gpu: (torch.cuda.mem_get_info(gpu)[0], slots.count(gpu)) for gpu in slots}
         free, most = min(shares.values(), key=lambda share: share[0] / share[1])
