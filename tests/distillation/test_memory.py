@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from igkd_hpo.distillation.memory import exhausted_memory, memory_in_use
+from igkd_hpo.distillation.memory import exhausted_memory, memory_in_use, shares_memory
 
 PROGRAM = """
 import resource, sys
@@ -63,3 +63,27 @@ def test_the_memory_in_use_is_this_process_s_own() -> None:
     after = memory_in_use(torch.device("cpu"))
     assert 0.9 * block.nbytes < after.process - before.process < 1.5 * block.nbytes
     assert (after.device, after.device_total) == (None, None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_what_another_process_holds_of_a_gpu_is_seen_and_our_own_is_not() -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    free, total = torch.cuda.mem_get_info(device)
+    if total - free > total / 20:
+        pytest.skip("somebody else computes there now")
+    ours = torch.empty(total // 5, dtype=torch.uint8, device=device)
+    assert not shares_memory(device)
+    del ours
+    torch.cuda.empty_cache()
+    program = (
+        "import sys, torch; held = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device=sys.argv[2]); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(total // 5), str(device)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert shares_memory(device)
+        other.communicate()

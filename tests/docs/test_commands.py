@@ -46,7 +46,7 @@ NOT_RUN = {
     r"python benchmarks/": "takes hours",
 }
 SMALLER = {
-    r"--workers \d+": "--workers 1",
+    r"--workers (\d+|auto)": "--workers 1",
     r"--trials \d+": "--trials 5",
     r"(igkd-hpo confirm).*": r"\1 digits --top 1 --seeds 2 --workers 1",
 }
