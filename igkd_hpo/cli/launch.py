@@ -86,6 +86,8 @@ def launch(
             then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
             typer.echo(f"submitted; {left} of {found.n_trials} trials are left; {then}", err=True)
             return
+        if found.counts().finished >= found.n_trials:
+            count = 1  # only says so
         if count is None and (measured := measure_workers(config, settings, device=device, stop=stop)) is not None:
             typer.echo(str(measured), err=True)
             count = measured.workers
