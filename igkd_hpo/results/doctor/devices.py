@@ -9,7 +9,7 @@ from igkd_hpo.results.doctor.check import Check, failed, fault, not_checked, ok,
 from igkd_hpo.results.doctor.sizes import step_bytes, table_bytes
 from igkd_hpo.service.contender import CUDA_CONTEXT_BYTES
 from igkd_hpo.service.host_memory import free_memory
-from igkd_hpo.service.probe import SLOT_BYTES
+from igkd_hpo.service.probe import FORK_SERVER_BYTES, SLOT_BYTES
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,8 @@ def _check_memory(study: Study, dataset: "Dataset | None", slots: "list[torch.de
         return not_checked(_GROUP, name, "the images cannot be used")
     step = step_bytes(study, dataset)
     if slots[0].type == "cpu":
-        each, free, most = SLOT_BYTES + _TRIAL_BYTES + step, free_memory(), len(slots)
+        each, most = SLOT_BYTES + _TRIAL_BYTES + step, len(slots)
+        free = max(0, free_memory() - FORK_SERVER_BYTES)
     else:
         images = dataset.train_images.nbytes + dataset.validation_images.nbytes
         tables = sum(table_bytes(study, dataset))
