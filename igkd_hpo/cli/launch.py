@@ -13,6 +13,7 @@ from igkd_hpo.settings import Settings
 if TYPE_CHECKING:
     from igkd_hpo.config.study import Study
     from igkd_hpo.search.study import SearchStudy
+    from igkd_hpo.service.signals import StopSignal
 
 
 def launch(
@@ -47,7 +48,6 @@ def launch(
     from igkd_hpo.search.study import check_unchanged, create_or_open, next_version
     from igkd_hpo.service.fork_server import fork_server
     from igkd_hpo.service.preparation import PreparationFailed, prepare_in_child
-    from igkd_hpo.service.probe import measure_workers
     from igkd_hpo.service.signals import StopSignal
 
     count = count_of_workers(workers)
@@ -86,11 +86,8 @@ def launch(
             then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
             typer.echo(f"submitted; {left} of {found.n_trials} trials are left; {then}", err=True)
             return
-        if found.counts().finished >= found.n_trials:
-            count = 1  # only says so
-        if count is None and (measured := measure_workers(config, settings, device=device, stop=stop)) is not None:
-            typer.echo(str(measured), err=True)
-            count = measured.workers
+        if count is None:
+            count = _as_many_as_pay(found, settings, device=device, stop=stop)
         kept_alive = count is None or supervise(found, settings, workers=count, device=device, stop=stop)
         counts = found.counts()
         if stop.received is not None:
@@ -100,6 +97,19 @@ def launch(
             )
             raise typer.Exit(128 + stop.received)
     _conclude(found, kept_alive=kept_alive)
+
+
+def _as_many_as_pay(found: "SearchStudy", settings: Settings, *, device: str, stop: "StopSignal") -> int | None:
+    """What `--workers auto` stands for; None when a signal came before it was known."""
+    from igkd_hpo.service.probe import measure_workers
+
+    if found.counts().finished >= found.n_trials:
+        return 1  # which says that nothing is left
+    measured = measure_workers(found.config, settings, device=device, stop=stop)
+    if measured is None:
+        return None
+    typer.echo(str(measured), err=True)
+    return measured.workers
 
 
 def _dry_run(config: "Study", settings: Settings, *, workers: int | None, trials: int | None, device: str) -> None:
