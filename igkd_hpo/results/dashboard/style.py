@@ -14,6 +14,7 @@ _STYLE = b"""<style>
 [id^="user-defined-plot:"] text:not(.hoverlayer text) { fill: currentColor !important; }
 .MuiGrid-container > .MuiGrid-grid-xs-6:not(.MuiGrid-item) { padding: 16px 0 0 16px; }
 main { min-width: 0; }
+main pre { overflow-x: auto; }
 main .MuiTableCell-root { overflow-wrap: anywhere; }
 @media (max-width: 900px) {
   .MuiGrid-container > .MuiGrid-grid-xs-3, .MuiGrid-container > .MuiGrid-grid-xs-6,

@@ -69,7 +69,7 @@ def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts,
     if pruned:
         saved = sum(epochs - epoch for epoch in pruned)
         told.append(
-            f"Pruning ended {len(pruned)} after {median(pruned):.0f} epochs (median; {min(pruned)} to {max(pruned)}), "
+            f"Pruning ended {len(pruned)} at epoch {median(pruned):.0f} (median; {min(pruned)} to {max(pruned)}), "
             f"so {saved:,} of {epochs * counts.finished:,} epochs were not trained."
         )
     told.append(_time(trials, n_trials - counts.finished))

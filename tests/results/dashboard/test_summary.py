@@ -27,13 +27,13 @@ def test_the_best_stands_against_the_controls(study: SearchStudy, run: Run) -> N
     run(0.5, 0.7, 0.8)
     run(0.6, 0.8, 0.95)
     run(0.3, end="prune")
-    run(0.3, 0.2, end="prune")
+    run(0.3, end="prune")
     text = told(study)
     assert "## Best so far: 95.0 % on validation (trial 2)" in text
     assert "| student | 0 | 90.0 % | +5.0 points |\n| kd | 1 | 80.0 % | +15.0 points |" in text
     assert "The highest of 3 completed trials with one seed each is partly luck" in text
     assert "**5 of 6 trials finished:** 3 complete, 2 pruned." in text
-    assert "Pruning ended 2 after 2 epochs (median; 1 to 2), so 3 of 15 epochs were not trained." in text
+    assert "Pruning ended 2 at epoch 1 (median; 1 to 1), so 4 of 15 epochs were not trained." in text
     assert re.search(r"The trials took \d+ s in all, \d+ s in the median; the first began on \d\d \w{3} 20", text)
     for command in ("launch digits ", "confirm digits ", "export digits -o best.yaml "):
         assert f"    igkd-hpo {command}" in text
