@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,8 @@ class SharedStorage(_CachedStorage):
             if new := [trial_id for trial_id in ids if self._get_cached_trial(trial_id) is None]:
                 self._add_trials_to_cache(study_id, self._backend.get_trials(new))
                 study.unfinished_trial_ids.difference_update(new)
-            # Samplers and pruners rely on the order.
-            trials = [study.trials[number] for number in sorted(study.trials) if study.trials[number].state in states]
+            # Samplers and pruners rely on the order, which is almost the cache's.
+            trials = sorted((t for t in study.trials.values() if t.state in states), key=attrgetter("number"))
         return copy.deepcopy(trials) if deepcopy else trials
 
     def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
