@@ -46,7 +46,6 @@ def launch(
     from igkd_hpo.search.note import save_study_note
     from igkd_hpo.search.storage import mask, open_storage
     from igkd_hpo.search.study import check_unchanged, create_or_open, next_version
-    from igkd_hpo.service.fork_server import fork_server
     from igkd_hpo.service.preparation import PreparationFailed, prepare_in_child
     from igkd_hpo.service.signals import StopSignal
 
@@ -59,7 +58,6 @@ def launch(
         _dry_run(config, settings, workers=count, trials=trials, device=device)
         return
 
-    fork_server().keep_running()  # imports torch while the database is opened
     opened = open_storage(settings.storage_url, create=True)
     if new_version:
         config = config.model_copy(update={"name": next_version(opened, config.name)})
