@@ -1,26 +1,28 @@
 """The Integrated-Gradients map of every training image under the teacher, made once."""
 
-from collections.abc import Sequence
+import json
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from igkd_hpo.assets.chunks import Columns, Compute, computed
 from igkd_hpo.assets.dataset import Dataset, row_digests
+from igkd_hpo.assets.map_plan import MapPlan, explain, make_plan
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.rows import check_rows
-from igkd_hpo.assets.store import Asset, AssetStore
+from igkd_hpo.assets.store import Asset, AssetStore, Draft
 from igkd_hpo.assets.teacher import teacher_identity
-from igkd_hpo.assets.teachers import Teachers, average_answers
+from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.config.study import CONTROLS_WITH_MAPS, Study
-from igkd_hpo.distillation.models import Network, to_pixels
+from igkd_hpo.settings import Settings
 
 _SCHEMA = 1
-# Pixels that go through the network at once, with gradients: 64 or 256 points of 32x32. On a CPU, 4 images at 16 steps
-# took 0.19 s each and 0.7 GB, 16 images 0.35 s and 5.8 GB (MobileNet-V2 of full width, one core).
-_PIXELS_AT_ONCE = {"cpu": 1 << 16, "cuda": 1 << 18}
-_CHUNK = 512  # images between two marks of progress that survive a kill
+_CHUNK = {"cpu": 128, "cuda": 1024}  # images between two marks of progress that survive a kill
+_PLAN = "plan.json"
 _WORST_MEDIAN = 0.3
 
 
@@ -32,15 +34,28 @@ def uses_maps(study: Study) -> bool:
 
 
 def prepare_maps(
-    study: Study, dataset: Dataset, teachers: Teachers, store: AssetStore, *, device: torch.device, progress: Progress
+    study: Study,
+    dataset: Dataset,
+    teachers: Teachers,
+    settings: Settings,
+    store: AssetStore,
+    *,
+    devices: list[torch.device],
+    progress: Progress,
 ) -> Asset | None:
     """The maps, made if they are not there yet; None where no trial can use them.
 
     Of several members they explain the mean of the logits; of folds, the logits of the one that did not see the image.
 
     `maps.npy`: float16 (N, H, W), each map divided by its own maximum; `scale.npy`: float32 (N,), that maximum;
-    `completeness.npy`: float32 (N,), how far each is from adding up, see `integrated_gradients`. Facts: the median and
-    the 95th percentile of the completeness. Raises AssetError.
+    `completeness.npy`: float32 (N,), how far each is from adding up, see `integrated_gradients`. Facts: the plan, see
+    `MapPlan`, and the median and the 95th percentile of the completeness.
+
+    Args:
+        devices: of the processes that may share the work, see `computed`; of one kind, the first is this process's.
+
+    Raises:
+        AssetError: the asset is damaged or cannot be written.
     """
     if not uses_maps(study):
         return None
@@ -48,86 +63,76 @@ def prepare_maps(
         if draft.finished is not None:
             return check_rows(draft.finished, dataset)
         images, (height, width) = len(dataset.train_images), dataset.image_size
+        plan = _plan(draft, study, dataset, teachers, device=devices[0], progress=progress)
         table = draft.table(
             maps=(np.float16, (images, height, width)),
             scale=(np.float32, (images,)),
             completeness=(np.float32, (images,)),
             digests=(np.uint64, (images,)),
         )
-        networks = teachers.networks(device)
-        with progress.task("attribution maps", images) as advance:
+        size = _CHUNK[devices[0].type]
+        chunks = [slice(start, min(start + size, images)) for start in range(table.rows_done, images, size)]
+        parts = computed(
+            partial(_prepare_chunks, plan), chunks,
+            study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices,
+        )  # fmt: skip
+        with progress.task("attribution maps", images) as advance, closing(parts):
             advance(table.rows_done)
-            while table.rows_done < images:
-                rows = slice(table.rows_done, table.rows_done + _CHUNK)
-                clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
-                folds = None if teachers.folds is None else teachers.folds[rows]
-                maps, completeness = _attribute(study, dataset, networks, clean, labels, folds, device=device)
-                scale = maps.amax(dim=(1, 2))
-                relative = maps / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
-                table.append(
-                    maps=relative.half().numpy(),
-                    scale=scale.numpy(),
-                    completeness=completeness.numpy(),
-                    digests=row_digests(clean.numpy(), labels.numpy()),
-                )
-                advance(len(clean))
+            for columns in parts:
+                table.append(**columns)
+                advance(len(columns["maps"]))
         errors = table.column("completeness")
         facts = {
-            "n_steps": study.attribution.n_steps,
+            **asdict(plan),
             "target": study.attribution.target,
             "completeness": {"median": float(np.median(errors)), "p95": float(np.quantile(errors, 0.95))},
         }
-        return check_rows(draft.commit(facts), dataset)
+        return check_rows(draft.commit(facts, drop=(_PLAN,)), dataset)
 
 
-def _attribute(
-    study: Study,
-    dataset: Dataset,
-    networks: Sequence[Network],
-    images: Tensor,
-    labels: Tensor,
-    folds: Tensor | None,
-    *,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    if folds is None:
-        return _explain(study, dataset, networks, images, labels, device=device)
-    maps, completeness = torch.empty(len(images), *images.shape[2:]), torch.empty(len(images))
-    for number, network in enumerate(networks):
-        if len(mine := torch.nonzero(folds == number)[:, 0]):
-            explained = _explain(study, dataset, [network], images[mine], labels[mine], device=device)
-            maps[mine], completeness[mine] = explained
-    return maps, completeness
+def _plan(
+    draft: Draft, study: Study, dataset: Dataset, teachers: Teachers, *, device: torch.device, progress: Progress
+) -> MapPlan:
+    """The plan; that of an interrupted maker, so that all rows are made alike."""
+    kept = draft.read(_PLAN)
+    if kept is not None:
+        return MapPlan(**json.loads(kept))
+    if study.attribution.n_steps == "auto":
+        progress.note("choosing attribution.n_steps")
+    plan = make_plan(study, dataset, teachers.networks(device)[0], device=device)
+    if plan.agreement is not None:
+        progress.note(
+            f"attribution.n_steps: {plan.n_steps}, whose maps order the pixels as those of 64 steps do "
+            f"(rank correlation {plan.agreement:.3f})"
+        )
+    draft.write(_PLAN, json.dumps(asdict(plan)).encode())
+    return plan
 
 
-def _explain(
-    study: Study,
-    dataset: Dataset,
-    networks: Sequence[Network],
-    images: Tensor,
-    labels: Tensor,
-    *,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    from igkd_hpo.distillation.attribution import integrated_gradients  # captum: only the making of maps needs it
+def _prepare_chunks(plan: MapPlan, study: Study, dataset: Dataset, teachers: Teachers, device: torch.device) -> Compute:
+    networks = teachers.networks(device)
 
-    if study.attribution.target == "prediction":
-        labels = average_answers(networks, images, device=device).argmax(dim=1)
-    maps, errors = integrated_gradients(
-        networks,
-        to_pixels(images.to(device)),
-        labels.to(device),
-        baseline=torch.tensor(dataset.mean),
-        n_steps=study.attribution.n_steps,
-        points=points_at_once(study, dataset, device),
-    )
-    return maps.cpu(), errors.float().cpu()
+    def compute(rows: slice) -> Columns:
+        images, labels = dataset.train_images[rows], dataset.train_labels[rows]
+        if teachers.folds is None:
+            maps, completeness = explain(study, dataset, networks, images, labels, plan=plan, device=device)
+        else:
+            maps, completeness = torch.empty(len(images), *images.shape[2:]), torch.empty(len(images))
+            for number, network in enumerate(networks):
+                if len(mine := torch.nonzero(teachers.folds[rows] == number)[:, 0]):
+                    maps[mine], completeness[mine] = explain(
+                        study, dataset, [network], images[mine], labels[mine], plan=plan, device=device
+                    )
+        scale = maps.amax(dim=(1, 2))
+        relative = maps / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
+        return {
+            "maps": relative.half().numpy(),
+            "scale": scale.numpy(),
+            "completeness": completeness.numpy(),
+            "digests": row_digests(images.numpy(), labels.numpy()),
+        }
 
-
-def points_at_once(study: Study, dataset: Dataset, device: torch.device) -> int:
-    """How many images of the size that the teacher sees go through it at once, with gradients."""
-    height, width = dataset.image_size
-    return max(1, _PIXELS_AT_ONCE[device.type] // max(height * width, (study.teacher.input_size or 0) ** 2))
+    return compute
 
 
 def completeness_warning(asset: Asset) -> str | None:

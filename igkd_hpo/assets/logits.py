@@ -1,11 +1,13 @@
 """The teacher's logits for every view of every training image, made once where a study earns that back."""
 
 import math
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import torch
 
+from igkd_hpo.assets.chunks import Columns, Compute, computed
 from igkd_hpo.assets.dataset import Dataset, row_digests
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.rows import check_rows
@@ -16,6 +18,7 @@ from igkd_hpo.config.study import CONTROLS_WITH_LOGITS, Study
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.errors import AssetMissing
+from igkd_hpo.settings import Settings
 
 _SCHEMA = 1
 _LARGEST_TABLE = 2 << 30  # bytes: every worker of a host shares it in memory, and each GPU holds one
@@ -36,14 +39,14 @@ def wants_table(study: Study, dataset: Dataset) -> bool:
     """Whether the logits are to be made beforehand: as the study says, or, for `auto`, where it costs less."""
     if study.teacher.logits != "auto":
         return study.teacher.logits == "cached"
-    views = n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
+    views = _views(study)
     epochs = study.n_trials * study.training.epochs * _EPOCHS_LEFT
     return uses_logits(study) and views < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
 
 
 def table_bytes(study: Study, dataset: Dataset) -> int:
     """How large the table is, or would be."""
-    views = n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
+    views = _views(study)
     return len(dataset.train_images) * views * math.prod(_answer(study, dataset)) * np.dtype(np.float16).itemsize
 
 
@@ -54,43 +57,71 @@ def _answer(study: Study, dataset: Dataset) -> tuple[int, ...]:
 
 
 def prepare_logits(
-    study: Study, dataset: Dataset, teachers: Teachers, store: AssetStore, *, device: torch.device, progress: Progress
+    study: Study,
+    dataset: Dataset,
+    teachers: Teachers,
+    settings: Settings,
+    store: AssetStore,
+    *,
+    devices: list[torch.device],
+    progress: Progress,
 ) -> Asset | None:
     """The table `logits.npy`, float16 (N, n_views, K), made if it is not there yet; None where they are made online.
 
     Of several members it is (N, n_views, M, K): which average they make depends on a trial's temperature. Column v is
     the view with index v of `distillation.augmentation`; the numbers are those that teachers give who are asked in
-    each step, because `Teachers.teaching` makes them. Raises AssetError.
+    each step, because `Teachers.teaching` makes them.
+
+    Args:
+        devices: of the processes that may share the work, see `computed`; of one kind, the first is this process's.
+
+    Raises:
+        AssetError: the asset is damaged or cannot be written.
     """
     if not wants_table(study, dataset):
         return None
     with store.build("logits", _inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
             return check_rows(draft.finished, dataset)
-        padding, flip = study.augmentation.crop_padding, study.augmentation.horizontal_flip
-        views, images = n_views(padding, flip), len(dataset.train_images)
+        views, images = _views(study), len(dataset.train_images)
         table = draft.table(
             logits=(np.float16, (images, views, *_answer(study, dataset))),
             digests=(np.uint64, (images,)),
         )
-        one_image = views * dataset.train_images[0].numel() * 4
-        at_once = max(1, _PIXEL_BYTES[device.type] // one_image)
-        online = teachers.teaching(device)
-        with progress.task(f"teacher logits of {views} views", images) as advance:
+        size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.train_images[0].numel() * 4))
+        chunks = [slice(start, min(start + size, images)) for start in range(table.rows_done, images, size)]
+        parts = computed(
+            _prepare_chunks, chunks,
+            study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices,
+        )  # fmt: skip
+        with progress.task(f"teacher logits of {views} views", images) as advance, closing(parts):
             advance(table.rows_done)
-            while table.rows_done < images:
-                rows = slice(table.rows_done, table.rows_done + at_once)
-                clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
-                numbers = torch.arange(table.rows_done, table.rows_done + len(clean), device=device)
-                every = views_from_index(torch.arange(views, device=device).repeat(len(clean)), padding, flip)
-                pixels = to_pixels(apply_views(clean.to(device).repeat_interleave(views, dim=0), every, padding))
-                logits = online.logits(numbers.repeat_interleave(views), every, pixels).half().cpu()
-                table.append(
-                    logits=logits.reshape(len(clean), views, *_answer(study, dataset)).numpy(),
-                    digests=row_digests(clean.numpy(), labels.numpy()),
-                )
-                advance(len(clean))
-        return check_rows(draft.commit({"views": views, "device": device.type}), dataset)
+            for columns in parts:
+                table.append(**columns)
+                advance(len(columns["logits"]))
+        return check_rows(draft.commit({"views": views, "device": devices[0].type}), dataset)
+
+
+def _views(study: Study) -> int:
+    return n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
+
+
+def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: torch.device) -> Compute:
+    padding, flip, views = study.augmentation.crop_padding, study.augmentation.horizontal_flip, _views(study)
+    online = teachers.teaching(device)
+
+    def compute(rows: slice) -> Columns:
+        clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
+        numbers = torch.arange(rows.start, rows.stop, device=device)
+        every = views_from_index(torch.arange(views, device=device).repeat(len(clean)), padding, flip)
+        pixels = to_pixels(apply_views(clean.to(device).repeat_interleave(views, dim=0), every, padding))
+        logits = online.logits(numbers.repeat_interleave(views), every, pixels).half().cpu()
+        return {
+            "logits": logits.reshape(len(clean), views, *_answer(study, dataset)).numpy(),
+            "digests": row_digests(clean.numpy(), labels.numpy()),
+        }
+
+    return compute
 
 
 def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from igkd_hpo.assets.attribution_maps import completeness_warning, open_maps, prepare_maps
+from igkd_hpo.assets.chunks import devices_for
 from igkd_hpo.assets.dataset import Dataset, open_dataset, prepare_dataset
 from igkd_hpo.assets.logits import open_logits, prepare_logits
 from igkd_hpo.assets.progress import Progress
@@ -33,7 +34,8 @@ class AssetSummary:
         teacher_parameters: of one teacher, the first.
         image_size: height and width, in pixels.
         logits: `cached` in a table, or computed `online`.
-        completeness: median error of the attribution maps, a fraction; None where there are none.
+        n_steps: of the attribution maps; None where there are none.
+        completeness: their median error, a fraction; likewise.
         seconds: that this took.
         folders: of the assets.
     """
@@ -48,6 +50,7 @@ class AssetSummary:
     num_classes: int
     image_size: tuple[int, int]
     logits: Literal["cached", "online"]
+    n_steps: int | None
     completeness: float | None
     warnings: list[str]
     seconds: float
@@ -58,7 +61,7 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     """Make what is missing and check what is there.
 
     Args:
-        device: `cpu`, `cuda` or `cuda:<n>`.
+        device: `cpu`, `cuda:<n>`, or `cuda`: the first GPU trains teachers, and all share logits and maps.
 
     Raises:
         DataError, UsageError, TeacherError: the data or the teacher cannot be used.
@@ -66,11 +69,11 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     """
     start = time.perf_counter()
     store = AssetStore(settings.paths.assets)
-    on = torch.device(device)
+    devices = devices_for(torch.device(device))
     dataset = prepare_dataset(study.dataset, settings, store, progress)
     check_cutout(study, dataset.image_size)
-    with fastest_threads(dataset.image_size) if on.type == "cpu" else nullcontext():
-        return _prepare_knowledge(study, dataset, settings, store, on=on, progress=progress, start=start)
+    with fastest_threads(dataset.image_size) if devices[0].type == "cpu" else nullcontext():
+        return _prepare_knowledge(study, dataset, settings, store, devices=devices, progress=progress, start=start)
 
 
 def _prepare_knowledge(
@@ -79,14 +82,15 @@ def _prepare_knowledge(
     settings: Settings,
     store: AssetStore,
     *,
-    on: torch.device,
+    devices: list[torch.device],
     progress: Progress,
     start: float,
 ) -> AssetSummary:
+    on = devices[0]
     teachers = prepare_teachers(study, dataset, settings, store, device=on, progress=progress)
     right = validation_accuracy(study, dataset, teachers, store, device=on, progress=progress)
-    logits = prepare_logits(study, dataset, teachers, store, device=on, progress=progress)
-    maps = prepare_maps(study, dataset, teachers, store, device=on, progress=progress)
+    logits = prepare_logits(study, dataset, teachers, settings, store, devices=devices, progress=progress)
+    maps = prepare_maps(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     warnings = list(dataset.warnings)
     if maps is not None and (coarse := completeness_warning(maps)) is not None:
         progress.warn(coarse)
@@ -102,6 +106,7 @@ def _prepare_knowledge(
         num_classes=dataset.num_classes,
         image_size=dataset.image_size,
         logits="online" if logits is None else "cached",
+        n_steps=None if maps is None else int(maps.facts["n_steps"]),
         completeness=None if maps is None else float(maps.facts["completeness"]["median"]),
         warnings=warnings,
         seconds=time.perf_counter() - start,

@@ -33,7 +33,9 @@ def prepare(
 
     with make_progress() as progress:
         refuse_unfit(config, settings, progress)
-        summary = prepare_assets(config, settings, device=str(choose_device(device)), progress=progress)
+        chosen = choose_device(device)
+        named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
+        summary = prepare_assets(config, settings, device=named, progress=progress)
     if as_json:
         print_json(asdict(summary))
     else:

@@ -50,7 +50,7 @@ def _line(fault: ErrorDetails, path: str, keys: list[str]) -> str:
             return f"{path}: {_choice(given, context['expected'].replace(' or ', ', '))}"
         case "normalize_type":
             return f"{path}: {_shown(given)} is not one of {fault['msg']}"
-        case "checkpoint_type":
+        case "checkpoint_type" | "steps_type":
             return f"{path}: {_shown(given)} is not {fault['msg']}"
         case "range_type":
             return f"{path}.type: {_choice(given.get('type'), context['kinds'])}"

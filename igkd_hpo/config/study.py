@@ -33,6 +33,14 @@ Checkpoint = Annotated[
         custom_error_message="a path, or a list of paths",
     ),
 ]
+Steps = Annotated[
+    Annotated[Literal["auto"], Tag("word")] | Annotated[int, Field(ge=2, le=1000), Tag("number")],
+    Discriminator(
+        lambda value: "word" if value == "auto" else "number" if type(value) is int else None,
+        custom_error_type="steps_type",
+        custom_error_message="auto, or a whole number from 2 to 1000",
+    ),
+]
 LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
 ControlName = Literal["student", "kd", "ig", "kd_ig", "at", "kd_at", "ig_at", "kd_ig_at", "paper"]
 # What each control needs of the teacher.
@@ -178,8 +186,8 @@ class Student(Frozen):
 class Attribution(Frozen):
     """How the Integrated-Gradients maps of the teacher are made."""
 
-    n_steps: int = Field(default=16, ge=2, le=1000)
-    """Points on the path from the mean colour to the image."""
+    n_steps: Steps = "auto"
+    """Points on the path from the mean colour to the image; auto: the fewest that order the pixels as 64 do."""
     target: Literal["label", "prediction"] = "label"
     """Which logit is attributed: the image's label, or the teacher's own prediction."""
 

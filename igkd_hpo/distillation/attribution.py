@@ -5,6 +5,7 @@ from functools import reduce
 
 import torch
 from captum.attr import IntegratedGradients
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.func import functional_call
 
@@ -19,6 +20,7 @@ def integrated_gradients(
     baseline: Tensor,
     n_steps: int,
     points: int | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """Return the Integrated-Gradients maps of a batch, and how far each is from adding up as it should.
 
@@ -34,6 +36,7 @@ def integrated_gradients(
         baseline: (3,), a colour in [0, 1], such as the mean colour of the training images.
         n_steps: points on the line, 1 or more.
         points: how many, of all lines, go through the network at once, 1 or more; None takes all B * n_steps.
+        precision: of the multiplications along the lines: float32, or bfloat16 by autocast.
 
     Returns:
         The maps, float32 (B, H, W), 0 or above, not normalised; and the completeness error (B,): |sum of attributions -
@@ -49,7 +52,7 @@ def integrated_gradients(
         raise ValueError("the network is in training mode; call network.eval() before attributing")
     colour = baseline.to(pixels)[None, :, None, None].expand(1, *pixels.shape[1:])
     pixels = pixels.detach().contiguous(memory_format=torch.channels_last)
-    parts = [_attribute(one, pixels, targets, colour, n_steps, points) for one in networks]
+    parts = [_attribute(one, pixels, targets, colour, n_steps, points, precision) for one in networks]
     attributions = reduce(torch.add, [signed for signed, _ in parts]) / len(parts)
     difference = reduce(torch.add, [change for _, change in parts]) / len(parts)
     residual = attributions.sum(dim=(1, 2, 3)) - difference
@@ -57,8 +60,31 @@ def integrated_gradients(
     return attributions.abs().sum(dim=1).float(), completeness
 
 
+def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
+    """Return Spearman's rank correlation of each map with its other, float64 (B,), in [-1, 1].
+
+    The overlay stretches a map by a power that is drawn anew each time, so the order of its pixels is what matters of
+    it. Where either map is constant there is no order, and the correlation is 0; 1 where both are.
+
+    Args:
+        maps: float (B, H, W), on any device.
+        others: likewise.
+    """
+    ranks = [rankdata(some.flatten(1).cpu().double().numpy(), axis=1) for some in (maps, others)]
+    centred = [torch.from_numpy(some - some.mean(axis=1, keepdims=True)) for some in ranks]
+    norms = [some.square().sum(dim=1).sqrt() for some in centred]
+    correlation = (centred[0] * centred[1]).sum(dim=1) / (norms[0] * norms[1]).clamp_min(1e-12)
+    return torch.where((norms[0] == 0) & (norms[1] == 0), 1.0, correlation)
+
+
 def _attribute(
-    network: Network, pixels: Tensor, targets: Tensor, colour: Tensor, n_steps: int, points: int | None
+    network: Network,
+    pixels: Tensor,
+    targets: Tensor,
+    colour: Tensor,
+    n_steps: int,
+    points: int | None,
+    precision: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Return the attributions (B, 3, H, W), with their signs, and what they should add up to (B,)."""
     frozen = {name: parameter.detach() for name, parameter in network.named_parameters()}
@@ -67,7 +93,11 @@ def _attribute(
         logits: Tensor = functional_call(network, frozen, (x,))
         return logits
 
-    explain = IntegratedGradients(forward)
+    def along_the_line(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            return forward(x).float()
+
+    explain = IntegratedGradients(along_the_line)
     at_once = len(pixels) if points is None else max(1, points // n_steps)
     attributions = torch.cat(
         [

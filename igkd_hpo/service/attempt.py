@@ -6,9 +6,9 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+from igkd_hpo.assets.host_memory import oom_kills
 from igkd_hpo.search.identity import ProcessIdentity, identify
 from igkd_hpo.service.fork_server import fork_server
-from igkd_hpo.service.host_memory import oom_kills
 from igkd_hpo.service.trial_task import TrialTask
 
 _KILL_SECONDS = 5.0  # SIGKILL needs milliseconds; a process in uninterruptible sleep must not hang its worker

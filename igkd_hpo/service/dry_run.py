@@ -13,6 +13,7 @@ from igkd_hpo.settings import Settings
 _WARM_UP_STEPS = 2
 _TIMED_STEPS = 3
 _BACKWARD_COST = 3  # a training step costs about three forward passes
+_LIKELY_STEPS = 16  # what `auto` chose for the paper's students on CIFAR-10
 PUBLISHED = {"digits": (1797, 8, 10), "cifar10": (50_000, 32, 10), "cifar100": (50_000, 32, 100)}
 """Training images (of digits: all), side in pixels and classes of the data sets that everybody has alike."""
 
@@ -169,7 +170,8 @@ def _estimate(
         seen = (folds - 1) / folds if folds else 1.0  # of the images, by each teacher that is trained
         learning = study.teacher.epochs * _BACKWARD_COST * seen if study.teacher.checkpoint is None else 1.0
         answering = n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
-        answering += study.attribution.n_steps * _BACKWARD_COST
+        steps = study.attribution.n_steps
+        answering += (_LIKELY_STEPS if steps == "auto" else steps) * _BACKWARD_COST
         passes = study.teacher.n_networks * learning + study.teacher.n_answers * answering
         assets = passes / _BACKWARD_COST * n_images * per_image
     return Estimate(step=step, trial=trial, search=left * trial / parallel, assets=assets)

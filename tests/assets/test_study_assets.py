@@ -107,7 +107,7 @@ def test_the_target_is_the_label_or_the_teachers_answer(settings, store, progres
     teachers = prepare_teachers(study, dataset, settings, store, device=CPU, progress=progress)
     with torch.no_grad():
         teachers.members[0].network.body.scale.neg_()
-    maps = attribution_maps.prepare_maps(study, dataset, teachers, store, device=CPU, progress=progress)
+    maps = attribution_maps.prepare_maps(study, dataset, teachers, settings, store, devices=[CPU], progress=progress)
     targets = dataset.train_labels if target == "label" else 1 - dataset.train_labels
     scale = maps.array("scale")
     assert scale[targets.numpy() == 1].mean() > 1.3 * scale[targets.numpy() == 0].mean()
@@ -183,7 +183,7 @@ def test_rows_in_another_order_are_refused(settings, store, progress, kind):
     permuted = replace(dataset, train_images=dataset.train_images[order], train_labels=dataset.train_labels[order])
     make = {"logits": logits.prepare_logits, "maps": attribution_maps.prepare_maps}[kind]
     with pytest.raises(AssetError, match=r"do not belong to the training images of .*; delete the first folder"):
-        make(study, permuted, teachers, store, device=CPU, progress=progress)
+        make(study, permuted, teachers, settings, store, devices=[CPU], progress=progress)
     open_it = {"logits": logits.open_logits, "maps": attribution_maps.open_maps}[kind]
     with pytest.raises(AssetError, match="do not belong to the training images"):
         open_it(study, dataset, teachers.sha256, store)
@@ -223,7 +223,7 @@ PREPARE = """
     from igkd_hpo.settings import Paths, Settings
 
     logits._PIXEL_BYTES = {"cpu": 1}  # an image at a time
-    attribution_maps._CHUNK = 1
+    attribution_maps._CHUNK = {"cpu": 1}
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
     settings = Settings(

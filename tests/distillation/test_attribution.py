@@ -1,9 +1,10 @@
 import pytest
 import torch
 from captum.attr import IntegratedGradients
+from scipy.stats import spearmanr
 from torch import nn
 
-from igkd_hpo.distillation.attribution import integrated_gradients
+from igkd_hpo.distillation.attribution import integrated_gradients, rank_correlation
 from igkd_hpo.distillation.models import Network, mobilenet_v2
 
 BASELINE = torch.tensor([0.4, 0.5, 0.6])
@@ -130,3 +131,32 @@ def test_of_several_the_mean_of_their_logits_is_explained(
     expected, expected_error = integrated_gradients(together, pixels, targets, baseline=BASELINE, n_steps=8)
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(error, expected_error, rtol=1e-2, atol=1e-4)
+
+
+def test_bfloat16_is_used_along_the_lines_and_keeps_the_order_of_the_pixels(
+    network: Network, pixels: torch.Tensor, targets: torch.Tensor
+) -> None:
+    exact, _ = integrated_gradients(network, pixels, targets, baseline=BASELINE, n_steps=8)
+    seen = set()
+    network.body.features[3].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    reduced, errors = integrated_gradients(
+        network, pixels, targets, baseline=BASELINE, n_steps=8, precision=torch.bfloat16
+    )
+    assert seen == {torch.bfloat16, torch.float32}  # what they should add up to is known exactly
+    assert reduced.dtype == errors.dtype == torch.float32
+    assert not torch.equal(reduced, exact)
+    assert rank_correlation(reduced, exact).min() > 0.95
+
+
+def test_rank_correlation_is_spearmans_with_ties_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps, others = torch.rand(3, 4, 5, generator=generator).round(decimals=1), torch.rand(3, 4, 5, generator=generator)
+    expected = [spearmanr(one.flatten(), other.flatten()).statistic for one, other in zip(maps, others, strict=True)]
+    assert rank_correlation(maps, others).tolist() == pytest.approx(expected)
+    assert rank_correlation(maps, maps**3).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_a_constant_map_has_no_order() -> None:
+    flat, rising = torch.zeros(1, 2, 2), torch.arange(4.0).reshape(1, 2, 2)
+    assert rank_correlation(flat, rising).tolist() == [0]
+    assert rank_correlation(flat, flat).tolist() == [1]

@@ -24,7 +24,6 @@ _P_VALUE = 0.001  # one-sided; what another order or normalisation must beat, so
 _SMALLEST_GAIN = 0.02  # of accuracy; published statistics of a data set differ from the split's own by less
 _PROBED = 1000  # images for each other normalisation
 _BATCH = 32
-_EXPLAINED = 32  # images; their maps take as long as n_steps * 32 training steps of one image
 _TOLERANCE = 0.01  # of the largest logit: kernels for another batch size differ in their last bits only
 
 
@@ -186,29 +185,25 @@ def _gain(before: "Tensor", after: "Tensor") -> str | None:
 
 
 def _check_attribution(study: Study, network: "Network", dataset: "Dataset", device: "torch.device") -> Check:
-    import torch
 
-    from igkd_hpo.assets.attribution_maps import coarse_maps, points_at_once, uses_maps
-    from igkd_hpo.distillation.attribution import integrated_gradients
-    from igkd_hpo.distillation.models import to_pixels
+    from igkd_hpo.assets.attribution_maps import coarse_maps, uses_maps
+    from igkd_hpo.assets.map_plan import MapPlan, choose_steps, explain, points_at_once, probe_rows
 
     name = "attribution"
     if not uses_maps(study):
         return ok(_GROUP, name, "no trial uses overlays")
+    rows, points = probe_rows(dataset.train_labels), points_at_once(study, dataset, device)
+
+    def maps_of(n_steps: int) -> "tuple[Tensor, Tensor]":
+        plan = MapPlan(n_steps=n_steps, agreement=None, points=points)
+        images, labels = dataset.train_images[rows], dataset.train_labels[rows]
+        return explain(study, dataset, [network], images, labels, plan=plan, device=device)
+
     n_steps = study.attribution.n_steps
-    # Spread over all classes: the rows are in the order of the images, which folders sort by class.
-    step = max(1, len(dataset.train_images) // _EXPLAINED)
-    pixels = to_pixels(dataset.train_images[::step][:_EXPLAINED].to(device))
-    targets = dataset.train_labels[::step][:_EXPLAINED].to(device)
     try:
-        maps, errors = integrated_gradients(
-            network,
-            pixels,
-            targets,
-            baseline=torch.tensor(dataset.mean),
-            n_steps=n_steps,
-            points=points_at_once(study, dataset, device),
-        )
+        if n_steps == "auto":
+            n_steps, _ = choose_steps(lambda steps: maps_of(steps)[0])
+        maps, errors = maps_of(n_steps)
     except (RuntimeError, AssertionError) as error:  # what torch and captum raise where no gradient reaches the image
         return fault(
             _GROUP, name, f"no gradient reaches the image ({first_line(error)})", "remove no_grad, detach and argmax"

@@ -121,6 +121,7 @@ def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Asse
     from igkd_hpo.distillation.models import to_pixels
     from igkd_hpo.distillation.overlay import normalize_maps
 
+    assert assets.maps is not None, "there are examples of maps"
     attribution = assets.study.attribution
     images = torch.from_numpy(examples.images)
     targets = torch.tensor([assets.dataset.class_names.index(name) for name in examples.names])
@@ -132,7 +133,7 @@ def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Asse
             to_pixels(images[i : i + 1]),
             targets[i : i + 1],
             baseline=torch.tensor(assets.dataset.mean),
-            n_steps=attribution.n_steps,
+            n_steps=int(assets.maps.facts["n_steps"]),
         )[0]
         for i in range(len(images))
     ]

@@ -1,0 +1,156 @@
+"""Several processes share the work: the same numbers in the same order, and no process is left behind."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from igkd_hpo.assets import attribution_maps, chunks, study_assets
+from igkd_hpo.assets.dataset import prepare_dataset
+from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+from igkd_hpo.assets.teachers import prepare_teachers
+from igkd_hpo.errors import AssetError
+
+from .conftest import make_study
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("images", "own_teacher")
+# What a chunk from row 30 on does to the process that computes it: end it, or keep it busy for ever.
+DANGEROUS = """
+    import os, signal, time
+    from pathlib import Path
+
+    import numpy as np
+
+    def prepare(study, dataset, teachers, device):
+        def compute(rows):
+            Path(f"row-{rows.start}").write_text(str(os.getpid()))
+            if rows.start == 30:
+                while not Path("row-40").exists():
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGKILL)
+            if rows.start >= 40:
+                time.sleep(600)
+            return {"row": np.arange(rows.start, rows.stop)}
+        return compute
+"""
+
+
+def test_maps_made_by_several_are_those_made_by_one(settings, progress, tmp_path, monkeypatch):
+    study = make_study(teacher={"logits": "online"})
+    monkeypatch.setattr(attribution_maps, "_CHUNK", {"cpu": 7})
+    alone = replace(settings, paths=replace(settings.paths, root=tmp_path / "alone"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    prepare_assets(study, alone, device="cpu", progress=progress)
+    monkeypatch.setattr(chunks, "_LONG", 0.0)
+    monkeypatch.setattr(study_assets, "devices_for", lambda device: [CPU, CPU])
+    by = []
+    shared = chunks._shared
+    monkeypatch.setattr(chunks, "_shared", lambda *given, **named: by.append(len(given[1])) or shared(*given, **named))
+    prepare_assets(study, settings, device="cpu", progress=progress)
+    torch.set_num_threads(before)
+    assert by == [6]
+    assert open_assets(study, settings).maps.sha256 == open_assets(study, alone).maps.sha256
+    assert progress.tasks["attribution maps"] == (45, 45)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.fixture
+def dangerous(tmp_path, settings, store, progress, monkeypatch):
+    """What `computed` wants, with a maker of which some chunks do harm."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "dangerous.py").write_text(textwrap.dedent(DANGEROUS))
+    import dangerous
+
+    study = make_study()
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    teachers = prepare_teachers(study, dataset, settings, store, device=CPU, progress=progress)
+    yield {"make": dangerous.prepare, "study": study, "dataset": dataset, "teachers": teachers, "settings": settings}
+    del sys.modules["dangerous"]
+
+
+def test_rows_come_in_order_and_a_process_that_is_killed_is_told_and_the_others_end(dangerous, monkeypatch, tmp_path):
+    monkeypatch.setattr(chunks, "_LONG", 0.0)
+    rows = [slice(start, start + 10) for start in range(0, 60, 10)]
+    seen = []
+    with (
+        closing(chunks.computed(chunks=rows, devices=[CPU, CPU], **dangerous)) as parts,
+        pytest.raises(AssetError, match=r"ended with code -9; .* work already done is kept"),
+    ):
+        seen.extend(int(part["row"][0]) for part in parts)
+    pids = {start: int((tmp_path / f"row-{start}").read_text()) for start in (0, 10, 30, 40)}
+    assert pids[0] == os.getpid() not in (pids[10], pids[30], pids[40])
+    assert pids[30] != pids[40]
+    assert not psutil.pid_exists(pids[40])  # it had 600 seconds to go
+    assert multiprocessing.active_children() == []
+    assert seen == [0, 10, 20]
+
+
+def test_work_that_is_soon_done_starts_no_process(dangerous, tmp_path):
+    rows = [slice(0, 10), slice(10, 20), slice(20, 30)]
+    parts = list(chunks.computed(chunks=rows, devices=[CPU, CPU], **dangerous))
+    assert [part["row"][0] for part in parts] == [0, 10, 20]
+    assert {(tmp_path / f"row-{start}").read_text() for start in (0, 10, 20)} == {str(os.getpid())}
+
+
+PARENT = """
+    import sys
+    from pathlib import Path
+    import torch
+    import dangerous
+    from igkd_hpo.assets import chunks
+    from igkd_hpo.config.reading import study_from_json
+    from igkd_hpo.settings import Paths, Settings
+
+    root = Path(sys.argv[1])
+    settings = Settings(
+        paths=Paths(root=root / "storage"), storage_url="", data_root=root, allow_import=frozenset({"own_teacher"})
+    )
+    study = study_from_json(sys.argv[2], source="test")
+    next(chunks._shared(dangerous.prepare, [slice(50, 60)], study=study, settings=settings, devices=[torch.device("cpu")]))
+"""  # noqa: E501
+
+
+def waited(condition) -> bool:
+    end = time.monotonic() + 120
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_ctrl_c_is_the_parents_and_when_it_is_killed_nobody_is_left(dangerous, tmp_path):
+    mark = tmp_path / "row-50"
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PARENT), str(tmp_path), dangerous["study"].model_dump_json()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{Path(__file__).resolve().parents[2]}{os.pathsep}{tmp_path}"},
+    )
+    assert waited(lambda: mark.exists() and mark.read_text())
+    child = psutil.Process(int(mark.read_text()))
+    blocked = int(re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{child.pid}/status").read_text())[1], 16)
+    assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM))
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert waited(lambda: not alive(child))
