@@ -5,10 +5,9 @@ import json
 import pytest
 import torch
 
-from igkd_hpo.assets import map_plan
+from igkd_hpo.assets import attribution_maps, map_plan
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.map_plan import choose_points, choose_precision, choose_steps, points_at_once, probe_rows
-from igkd_hpo.assets.store import Table
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 
 from .conftest import make_study
@@ -27,7 +26,7 @@ def test_the_fewest_steps_that_agree_with_64_are_taken_and_no_more_are_tried() -
 
     def maps(steps: int) -> torch.Tensor:
         asked.append(steps)
-        return many if steps == 64 else blurred(many, 2 / steps)
+        return many if steps == 64 else blurred(many, 2.5 / steps)
 
     chosen, agreement = choose_steps(maps)
     assert (chosen, asked) == (16, [64, 8, 12, 16])
@@ -104,7 +103,9 @@ def test_the_number_of_steps_is_found_told_and_kept(settings, progress):
 def test_an_interrupted_making_goes_on_with_its_plan(settings, progress, store, monkeypatch):
     study = make_study(attribution=AUTO, teacher={"logits": "online"})
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(Table, "append", lambda table, **columns: (_ for _ in ()).throw(KeyboardInterrupt))
+        interrupted.setattr(
+            attribution_maps, "computed", lambda *given, **named: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             prepare_assets(study, settings, device="cpu", progress=progress)
     (partial,) = store.root.glob("maps-*.partial")
