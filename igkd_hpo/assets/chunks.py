@@ -56,7 +56,7 @@ def computed(
 
     This process computes the first chunk. Where the others would then take more than a minute, one process for each
     device computes them; each opens data set and teachers from the asset store. On a CPU each has one thread: two
-    processes of one thread made 1.9 times as many maps a second as one process of two.
+    processes of one thread made 13 maps a second where one process of two made 7.
 
     Raises:
         AssetError: a process was ended from outside.
