@@ -99,10 +99,10 @@ def _told(error: Exception) -> dict[str, str]:
 def _contend(task: ContenderTask, pipe: Connection) -> None:
     import torch
 
+    from igkd_hpo.assets.host_memory import free_memory
     from igkd_hpo.assets.study_assets import open_assets
     from igkd_hpo.distillation.memory import keep_freed_memory
     from igkd_hpo.search.trial import make_trial
-    from igkd_hpo.assets.host_memory import free_memory
 
     torch.set_num_threads(task.threads)
     keep_freed_memory()
