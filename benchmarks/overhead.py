@@ -325,6 +325,7 @@ def process_start(folder: Path) -> Iterator[Cost]:
         device="cpu",
         slot=0,
         threads=1,
+        alone=False,
         settings=Settings.resolve(),
         pins=None,
     )
