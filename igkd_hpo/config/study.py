@@ -248,7 +248,7 @@ class Sampler(Frozen):
 class PercentilePruner(Frozen):
     """Stops a trial whose best accuracy so far is not among the best `keep` per cent at that epoch."""
 
-    name: Literal["percentile"] = "percentile"
+    name: Literal["percentile"]
     """Names this pruner."""
     keep: float = Field(default=50, gt=0, lt=100)
     """Per cent of the trials that go on."""
@@ -272,10 +272,10 @@ class MedianPruner(Frozen):
 class SuccessiveHalvingPruner(Frozen):
     """Keeps one in `reduction_factor` trials at epochs grace_period, grace_period * reduction_factor, and so on."""
 
-    name: Literal["successive_halving"]
+    name: Literal["successive_halving"] = "successive_halving"
     """Names this pruner."""
-    grace_period: int = Field(default=1, ge=1)
-    """The first epoch at which trials are stopped."""
+    grace_period: int | None = Field(default=None, ge=1)
+    """The first epoch at which trials are stopped; null: a twelfth of training.epochs, 1 at least."""
     reduction_factor: int = Field(default=3, ge=2)
     """One in this many goes on."""
 
@@ -328,7 +328,7 @@ class Study(Frozen):
     """What the device allows."""
     sampler: Sampler = Sampler()
     """How the next configuration is chosen."""
-    pruner: Pruner = PercentilePruner()
+    pruner: Pruner = SuccessiveHalvingPruner()
     """Which trials are stopped early."""
     n_trials: int = Field(default=100, ge=1, le=1_000_000)
     """A total of COMPLETE plus PRUNED trials, over all launches and hosts, controls included."""

@@ -28,7 +28,7 @@ def make_pruner(pruner: config.Pruner, epochs: int) -> BasePruner:
         case config.MedianPruner():
             return _percentile(50.0, pruner.grace_period, pruner.patience)
         case config.SuccessiveHalvingPruner(grace_period=grace, reduction_factor=factor):
-            return SuccessiveHalvingPruner(min_resource=grace, reduction_factor=factor)
+            return SuccessiveHalvingPruner(min_resource=grace or max(1, epochs // 12), reduction_factor=factor)
         case config.HyperbandPruner(grace_period=grace, reduction_factor=factor):
             # Without max_resource each process finds its own from the trials that it has seen.
             return HyperbandPruner(min_resource=min(grace, epochs), max_resource=epochs, reduction_factor=factor)

@@ -149,7 +149,7 @@ def make_study(**sections: Any) -> Study:
         "n_trials": 10,
     }
     for name, value in sections.items():
-        document[name] = {**document[name], **value} if isinstance(value, dict) else value
+        document[name] = {**document.get(name, {}), **value} if isinstance(value, dict) else value
     import json
 
     return Study.model_validate_json(json.dumps(document))

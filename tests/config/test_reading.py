@@ -13,7 +13,7 @@ from igkd_hpo.errors import ExitCode, StudyFileError
 DIGITS = builtin_studies()["digits"].read_text(encoding="utf-8")
 TEMPERATURE = "{type: float, low: 1.0, high: 8.0}"
 NORMALIZE = "normalize: dataset, epochs"
-PRUNER = "{name: percentile, keep: 50, grace_period: 3, patience: 0}"
+PRUNER = "{name: successive_halving, grace_period: 1, reduction_factor: 3}"
 
 
 def changed(old: str, new: str) -> str:
@@ -33,7 +33,7 @@ def faults_of(text: str) -> str:
     [
         # unknown keys, with the near name
         ("n_trials: 24", "n_trails: 24", "n_trails: unknown key (did you mean n_trials?); remove or rename it"),
-        ("keep: 50", "kep: 50", "pruner.kep: unknown key (did you mean keep?); remove or rename it"),
+        (PRUNER, "{name: percentile, kep: 50}", "pruner.kep: unknown key (did you mean keep?); remove or rename it"),
         ("split_seed: 0", "splitseed: 0",
          "dataset.splitseed: unknown key (did you mean split_seed?); remove or rename it"),
         (PRUNER, "{name: median, keep: 50}",

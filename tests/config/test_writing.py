@@ -132,7 +132,7 @@ def test_defaults_are_written_out_and_an_absent_provenance_is_not(tmp_path: Path
         "overlay_strength: 0.5, learning_rate: 0.1}\n"
     )
     written = to_yaml(parse_study(minimal, source="-"))
-    assert "grace_period: 3" in written
+    assert "reduction_factor: 3" in written
     assert "provenance" not in written
     write_text(tmp_path / "mine.yaml", written)
     assert read_study(tmp_path / "mine.yaml") == parse_study(minimal, source="-")

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Idle, Leases, Verdict, Worker
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.study import SearchStudy, open_study
 
 MakeStudy = Callable[..., SearchStudy]
 
@@ -320,3 +320,16 @@ def test_stopped_now_is_told_with_the_next_beat_and_cleared_by_a_launch(make_stu
     again = claimed(leases, worker)
     assert (again.number, again.attempt) == (claim.number, 2)
     assert leases.beat(again, last_epoch=0) is Verdict.GO_ON
+
+
+def test_successive_halving_remembers_its_rungs_across_workers(make_study: MakeStudy, worker: Worker) -> None:
+    # Optuna writes a rung's accuracy with the trial, inside the step that reports the epoch.
+    study = make_study(pruner={"name": "successive_halving", "grace_period": 1, "reduction_factor": 2})
+    one, other = Leases(study), Leases(open_study(study.storage, study.name))
+    first, second, third = (claimed(leases, worker) for leases in (one, other, one))
+    assert one.report(first, epoch=1, accuracy=0.8) is Verdict.GO_ON
+    assert other.report(second, epoch=1, accuracy=0.5) is Verdict.PRUNE
+    assert "not among the best 1 in 2 there" in other.why_pruned(second)
+    assert one.report(third, epoch=1, accuracy=0.9) is Verdict.GO_ON
+    assert one.report(third, epoch=2, accuracy=0.7) is Verdict.GO_ON  # the first there
+    assert other.report(first, epoch=2, accuracy=0.6) is Verdict.PRUNE

@@ -26,7 +26,13 @@ def empty_study(folder: Path) -> Path:
     """A database with a fresh study, to be copied: making one costs as much as fifty steps of the protocol."""
     path = folder / "template.db"
     digits = read_study(builtin_studies()["digits"]).model_dump()
-    changes = {"n_trials": N_TRIALS, "controls": ("student",), "max_retries": 2, "max_failures": 99}
+    changes = {
+        "n_trials": N_TRIALS,
+        "controls": ("student",),
+        "max_retries": 2,
+        "max_failures": 99,
+        "pruner": {"name": "none"},
+    }
     storage = open_storage(f"sqlite:///{path}", create=True)
     create_or_open(storage, Study.model_validate(digits | changes), n_trials=None, pins=None)
     storage.engine.dispose()

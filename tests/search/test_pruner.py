@@ -6,7 +6,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import TypeAdapter
 
-from igkd_hpo.config.study import Pruner
+from igkd_hpo.config.study import Pruner, Study
 from igkd_hpo.search.pruner import make_pruner, why_pruned
 
 EPOCHS = 9
@@ -74,6 +74,14 @@ def test_successive_halving_judges_at_its_rungs() -> None:
     study = study_of([])
     assert pruned_at(pruner, study, [0.5] * EPOCHS) is None
     assert pruned_at(pruner, study, [0.1] * EPOCHS) == 2
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(5, 1), (12, 1), (50, 4), (100, 8)])
+def test_by_default_successive_halving_begins_after_a_twelfth_of_the_epochs(epochs: int, first: int) -> None:
+    default = Study.model_fields["pruner"].default
+    pruner, study = make_pruner(default, epochs), study_of([])
+    assert pruned_at(pruner, study, [0.5] * epochs) is None
+    assert pruned_at(pruner, study, [0.1] * epochs) == first
 
 
 @pytest.mark.parametrize("grace_period", [1, 3, 20])

@@ -232,7 +232,7 @@ def test_a_study_file_with_faults_leaves_the_surroundings_to_check(patient: Pati
             {"hyperparameters": {"alignment": "mean_map", "alpha": 0.0, "overlay_probability": 0.0}},
             "search space",
         ),
-        ({"training": {"epochs": 3}}, "pruner"),
+        ({"training": {"epochs": 3}, "pruner": {"name": "percentile"}}, "pruner"),
         ({"n_trials": 4}, "trials"),
     ],
 )

@@ -1,0 +1,464 @@
+"""Which pruner, by experiment: learning curves recorded to their end, then replayed under every pruner there is.
+
+    python benchmarks/pruners.py record digits --output benchmarks/curves/digits.jsonl
+    python benchmarks/pruners.py replay benchmarks/curves/digits.jsonl --check
+
+`record` trains configurations drawn at random from a study file's search space, and its controls, each to the last
+epoch, by the code that trains a trial, and the best of them again with other seeds. A line of the output is a
+training; the same command goes on where it stopped.
+
+`replay` runs studies of these configurations, in many random orders, on a simulated clock: so many workers take a
+trial each, report its recorded accuracies when its recorded seconds have passed, and ask Optuna's own pruner, made as
+the workers make it. Controls come first and are never pruned. A configuration that was trained with several seeds
+shows the curve of one of them, drawn anew in every replay. What this leaves out: a sampler that learns.
+"""
+
+import argparse
+import heapq
+import itertools
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.pruners import BasePruner
+from optuna.trial import TrialState
+from pydantic import TypeAdapter
+
+from igkd_hpo.cli.progress import make_progress
+from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.reading import read_study, study_from_json
+from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import Pruner, Study
+from igkd_hpo.results.commit import code_commit
+from igkd_hpo.search.controls import make_control
+from igkd_hpo.search.pruner import make_pruner
+from igkd_hpo.search.sampler import make_sampler
+from igkd_hpo.search.space import as_setting, distributions
+from igkd_hpo.settings import Paths, Settings
+
+SEED_STEP = 1000  # between two seeds of a configuration: trial n trains with the study's seed + n
+DEFAULT = "the default"
+GOAL_SHARE = 0.4  # of the epochs that a study without pruning trains
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What is trained. `params` are its searched hyperparameters, for people."""
+
+    number: int
+    control: str | None
+    hyperparameters: dict[str, Value]
+    params: dict[str, Value]
+
+
+def configurations(study: Study, count: int) -> Iterator[Configuration]:
+    """The study's controls, then `count` drawn from its search space."""
+    for number, name in enumerate(study.controls):
+        control = make_control(name, study.hyperparameters)
+        yield Configuration(number=number, control=name, hyperparameters=control.hyperparameters, params=control.params)
+    searched = study.hyperparameters.searched()
+    sampler = make_sampler(study.sampler.model_copy(update={"name": "random"}), 0)
+    drawn = optuna.create_study(sampler=sampler)
+    for number in range(len(study.controls), len(study.controls) + count):
+        found = drawn.ask(distributions(study.hyperparameters)).params
+        params = {name: as_setting(searched[name], value) for name, value in found.items()}
+        fixed = study.hyperparameters.fixed()
+        yield Configuration(number=number, control=None, hyperparameters=fixed | params, params=params)
+
+
+def record(study: Study, settings: Settings, output: Path, *, count: int, best: int, seeds: int, device: str) -> None:
+    """Train what is not there yet: everything once, then the `best` with `seeds - 1` more seeds each."""
+    import torch
+
+    from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+    from igkd_hpo.distillation.device import choose_device
+    from igkd_hpo.distillation.memory import keep_freed_memory
+
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
+        torch.set_num_threads(1)
+    keep_freed_memory()
+    with make_progress() as progress:
+        summary = prepare_assets(study, settings, device=str(chosen), progress=progress)
+    header = {
+        # All that decides a curve; which pruner it is for, and of how many trials, does not.
+        "study": json.loads(study.model_dump_json(exclude={"pruner", "n_trials"})),
+        "dataset_sha256": summary.dataset_sha256,
+        "teacher_sha256": summary.teacher_sha256,
+        "teacher_accuracy": round(summary.teacher_accuracy, 4),
+        "images": [summary.n_train, summary.n_validation],
+        "hardware": f"{chosen.type}, {platform.machine()}, 1 thread",
+        "torch": torch.__version__,
+        "commit": code_commit(),
+    }
+    if not output.exists():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(header) + "\n", encoding="utf-8")
+    found = Curves.read(output)
+    same = ("study", "dataset_sha256", "teacher_sha256")
+    if any(found.header[name] != header[name] for name in same):
+        raise SystemExit(f"{output} holds another study's curves, or those of another teacher; give another --output")
+    assets = open_assets(study, settings)
+    every = list(configurations(study, count))
+
+    def train_missing(which: Sequence[Configuration], repeat: int) -> None:
+        done = {(line.configuration, line.repeat) for line in Curves.read(output).lines}
+        for configuration in which:
+            if (configuration.number, repeat) in done:
+                continue
+            line = _train(study, assets, configuration, repeat, chosen)
+            with output.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(line)) + "\n")
+            last = line.accuracy[-1] if line.accuracy else "none"
+            print(f"{configuration.number}, seed {line.seed}: {last}, {sum(line.seconds):.1f} s", file=sys.stderr)
+
+    train_missing(every, 0)
+    final = {line.configuration: line.final for line in Curves.read(output).lines if line.repeat == 0}
+    chosen_ones = sorted(every, key=lambda configuration: -final[configuration.number])[:best]
+    for repeat in range(1, seeds):
+        train_missing(chosen_ones, repeat)
+
+
+def _train(study: Study, assets: Any, configuration: Configuration, repeat: int, device: Any) -> "Line":
+    from igkd_hpo.distillation.training import NonFiniteLoss
+    from igkd_hpo.search.trial import make_trial
+
+    seed = study.training.seed + configuration.number + SEED_STEP * repeat
+    trial = make_trial(study, configuration.hyperparameters, assets, seed=seed, device=device)
+    # On a CPU with one thread this is the time that a core of its own would take, whatever else runs.
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    accuracy: list[float] = []
+    seconds: list[float] = []
+    begun = clock()
+    try:
+        for epoch in trial.training.epochs():
+            now = clock()
+            accuracy.append(round(epoch.validation_accuracy, 4))
+            seconds.append(round(now - begun, 2))
+            begun = now
+    except NonFiniteLoss:
+        pass  # a curve that is too short
+    params = {
+        name: float(f"{value:.4g}") if isinstance(value, float) else value
+        for name, value in configuration.params.items()
+    }
+    return Line(
+        configuration=configuration.number,
+        control=configuration.control,
+        repeat=repeat,
+        seed=seed,
+        params=params,
+        accuracy=accuracy,
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A training: accuracy on validation after, and seconds of, each epoch. One that diverged has fewer of them."""
+
+    configuration: int
+    control: str | None
+    repeat: int
+    seed: int
+    params: dict[str, Value]
+    accuracy: list[float]
+    seconds: list[float]
+
+    @property
+    def final(self) -> float:
+        """What a study would compare: the accuracy after the last epoch."""
+        return self.accuracy[-1] if self.accuracy else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """A file that `record` wrote."""
+
+    header: dict[str, Any]
+    lines: list[Line]
+
+    @classmethod
+    def read(cls, path: Path) -> "Curves":
+        """All of its lines; what a crash cut off is left out."""
+        header, *texts = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [text for text in texts if text.endswith("\n")]
+        if len(whole) < len(texts):
+            path.write_text("".join([header, *whole]), encoding="utf-8")
+        return cls(header=json.loads(header), lines=[Line(**json.loads(text)) for text in whole])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What one study came to.
+
+    Args:
+        epochs: that were trained.
+        seconds: on the simulated clock, until the last worker was done.
+        completed: which trials ran to their end.
+        pruned: which the pruner ended.
+    """
+
+    epochs: int
+    seconds: float
+    completed: frozenset[int]
+    pruned: frozenset[int]
+
+
+def replay_study(curves: Sequence[Line], pruner: BasePruner, *, epochs: int, workers: int, name: str) -> Replayed:
+    """One study of these trainings, claimed in their order; what ends first at a time was claimed first."""
+    study = optuna.create_study(study_name=name, direction="maximize")
+    storage = study._storage
+    waiting = iter(range(len(curves)))
+    clock: list[tuple[float, int, int]] = []  # when an epoch ends, of which trial, which epoch
+    ids: dict[int, int] = {}
+    trained, now = 0, 0.0
+    completed, pruned = set(), set()
+
+    def claim() -> None:
+        for index in waiting:
+            ids[index] = study.ask()._trial_id
+            if curves[index].accuracy:
+                heapq.heappush(clock, (now + curves[index].seconds[0], index, 1))
+                return
+            storage.set_trial_state_values(ids[index], TrialState.PRUNED)  # it diverged at once
+
+    for _ in range(workers):
+        claim()
+    while clock:
+        now, index, epoch = heapq.heappop(clock)
+        curve, trial_id = curves[index], ids[index]
+        trained += 1
+        storage.set_trial_intermediate_value(trial_id, epoch, curve.accuracy[epoch - 1])
+        if epoch == epochs:
+            storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [curve.final])
+            completed.add(index)
+        elif epoch == len(curve.accuracy):
+            storage.set_trial_state_values(trial_id, TrialState.PRUNED)  # the next epoch's loss was not finite
+        elif curve.control is None and pruner.prune(study, storage.get_trial(trial_id)):
+            storage.set_trial_state_values(trial_id, TrialState.PRUNED, [curve.accuracy[epoch - 1]])
+            pruned.add(index)
+        else:
+            heapq.heappush(clock, (now + curve.seconds[epoch], index, epoch + 1))
+            continue
+        claim()
+    return Replayed(epochs=trained, seconds=now, completed=frozenset(completed), pruned=frozenset(pruned))
+
+
+def settings_to_try() -> dict[str, Pruner]:
+    """Every pruner of the study file, by a short name. A median is a percentile that keeps 50."""
+    documents: dict[str, dict[str, Any]] = {"none": {"name": "none"}}
+    every = [(keep, grace, 0) for keep, grace in itertools.product((25, 50, 66), (1, 2, 3))]
+    for keep, grace, patience in [*every, (25, 1, 1), (50, 3, 1), (50, 3, 2)]:
+        documents[f"percentile {keep}, grace {grace}, patience {patience}"] = {
+            "name": "percentile", "keep": keep, "grace_period": grace, "patience": patience
+        }  # fmt: skip
+    documents["median, grace 3"] = {"name": "median", "grace_period": 3}
+    for factor, grace in itertools.product((2, 3, 4), (1, 2, 3)):
+        documents[f"successive_halving 1 in {factor}, grace {grace}"] = {
+            "name": "successive_halving", "grace_period": grace, "reduction_factor": factor
+        }  # fmt: skip
+    default = Study.model_fields["pruner"].default
+    documents[DEFAULT] = default.model_dump()
+    documents["hyperband 1 in 3"] = {"name": "hyperband", "grace_period": 1, "reduction_factor": 3}
+    adapter: TypeAdapter[Pruner] = TypeAdapter(Pruner)
+    return {name: adapter.validate_python(document) for name, document in documents.items()}
+
+
+def draw_study(lines: Sequence[Line], trials: int, random: np.random.Generator) -> list[Line]:
+    """The controls, then other configurations in random order, `trials` in all; each with one of its seeds."""
+    by_number: dict[int, list[Line]] = {}
+    for line in lines:
+        by_number.setdefault(line.configuration, []).append(line)
+    drawn = [seeds[random.integers(len(seeds))] for _, seeds in sorted(by_number.items())]
+    controls = [line for line in drawn if line.control is not None]
+    others = [line for line in drawn if line.control is None]
+    return controls + [others[index] for index in random.permutation(len(others))[: trials - len(controls)]]
+
+
+def seed_noise(lines: Sequence[Line]) -> tuple[float, int]:
+    """Standard deviation of the final accuracy between the seeds of a configuration, pooled, and its freedoms."""
+    squares, freedoms = 0.0, 0
+    for mean, finals in _by_configuration(lines).values():
+        squares += float(((finals - mean) ** 2).sum())
+        freedoms += len(finals) - 1
+    return (float((squares / freedoms) ** 0.5) if freedoms else float("nan")), freedoms
+
+
+def _by_configuration(lines: Sequence[Line]) -> dict[int, tuple[float, NDArray[np.float64]]]:
+    finals: dict[int, list[float]] = {}
+    for line in lines:
+        finals.setdefault(line.configuration, []).append(line.final)
+    return {number: (float(np.mean(values)), np.array(values)) for number, values in finals.items()}
+
+
+MEASURES = {
+    "epochs": "epochs, of those without pruning",
+    "time": "time, of that without pruning",
+    "regret": "accuracy of the best at the end, less that of the chosen: the seeds that the study saw",
+    "regret_of_means": "the same, means over all recorded seeds of the two",
+    "good_pruned": "of the best tenth of the configurations, pruned",
+}
+
+
+def compare(curves: Sequence[Line], means: dict[int, float], with_it: Replayed, without: Replayed) -> dict[str, float]:
+    """One study under a pruner against the same study without one; `means` of the final accuracy by configuration."""
+
+    def best_of(completed: frozenset[int]) -> Line:
+        return curves[max(sorted(completed), key=lambda index: curves[index].final)]
+
+    best, chosen = best_of(without.completed), best_of(with_it.completed)
+    ranked = sorted(without.completed, key=lambda index: -curves[index].final)[: max(1, round(len(curves) / 10))]
+    return {
+        "epochs": with_it.epochs / without.epochs,
+        "time": with_it.seconds / without.seconds,
+        "regret": best.final - chosen.final,
+        "regret_of_means": means[best.configuration] - means[chosen.configuration],
+        "good_pruned": len(with_it.pruned.intersection(ranked)) / len(ranked),
+    }
+
+
+def summarize(values: Sequence[float]) -> dict[str, float]:
+    """Mean, its 95 % interval, and where 95 % of the replays lie."""
+    array = np.array(values)
+    error = 1.96 * float(array.std(ddof=1)) / len(array) ** 0.5 if len(array) > 1 else 0.0
+    low, high = np.quantile(array, [0.025, 0.975])
+    mean = float(array.mean())
+    return {"mean": mean, "mean_low": mean - error, "mean_high": mean + error, "low": float(low), "high": float(high)}
+
+
+def replay(
+    found: Curves, pruners: dict[str, Pruner], *, orders: int, workers: Sequence[int], trials: int
+) -> dict[str, Any]:
+    """Every pruner in the same studies."""
+    study = study_from_json(json.dumps(found.header["study"]), source="the file of curves")
+    epochs = study.training.epochs
+    noise, freedoms = seed_noise(found.lines)
+    means = {number: mean for number, (mean, _) in _by_configuration(found.lines).items()}
+    measured: dict[tuple[int, str], list[dict[str, float]]] = {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with make_progress() as progress, progress.task("replayed studies", orders * len(workers)) as advance:
+        for count, order in itertools.product(workers, range(orders)):
+            curves = draw_study(found.lines, trials, np.random.default_rng(order))
+            facts: dict[str, Any] = {"epochs": epochs, "workers": count, "name": f"replay-{order}"}
+            without = replay_study(curves, optuna.pruners.NopPruner(), **facts)
+            for name, pruner in pruners.items():
+                with_it = replay_study(curves, make_pruner(pruner, epochs), **facts)
+                measured.setdefault((count, name), []).append(compare(curves, means, with_it, without))
+            advance(1)
+    rows = [
+        {"workers": count, "pruner": name} | {key: summarize([each[key] for each in every]) for key in MEASURES}
+        for (count, name), every in measured.items()
+    ]
+    return {
+        "study": study.name,
+        "trials": trials,
+        "epochs": epochs,
+        "orders": orders,
+        "seed_noise": noise,
+        "seed_noise_freedoms": freedoms,
+        "recorded": {
+            name: found.header[name] for name in ("images", "teacher_accuracy", "hardware", "torch", "commit")
+        },
+        "rows": rows,
+        "measures": MEASURES,
+    }
+
+
+def goals(found: dict[str, Any]) -> dict[str, bool]:
+    """Whether the study file's default reaches the goal with each number of workers."""
+    return {
+        f"{row['workers']} workers: at most {GOAL_SHARE:.0%} of the epochs, a choice within seed noise": (
+            row["epochs"]["mean_high"] <= GOAL_SHARE and row["regret_of_means"]["mean_high"] <= found["seed_noise"]
+        )
+        for row in found["rows"]
+        if row["pruner"] == DEFAULT
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """For people."""
+    print(
+        f"{found['study']}: {found['orders']} studies of {found['trials']} trials of {found['epochs']} epochs; "
+        f"two seeds of a configuration differ by {found['seed_noise'] * 2**0.5 * 100:.2f} points (standard deviation "
+        f"{found['seed_noise'] * 100:.2f} of each, {found['seed_noise_freedoms']} degrees of freedom)"
+    )
+    for count, rows in itertools.groupby(found["rows"], key=lambda row: row["workers"]):
+        print(f"\n{f'{count} workers':44} {'epochs, %':>16} {'time, %':>8} {'regret, points':>18} "
+              f"{'of means':>18} {'good pruned, %':>15}")  # fmt: skip
+        for row in rows:
+            spans = {key: "{mean:.1f} ({low:.0f}-{high:.0f})".format(**_percent(row[key])) for key in MEASURES}
+            points = {
+                key: "{mean:.2f} ({low:.1f} to {high:.1f})".format(**_percent(row[key]))
+                for key in ("regret", "regret_of_means")
+            }
+            print(f"  {row['pruner']:42} {spans['epochs']:>16} {100 * row['time']['mean']:8.1f} "
+                  f"{points['regret']:>18} {points['regret_of_means']:>18} {spans['good_pruned']:>15}")  # fmt: skip
+
+
+def _percent(summary: dict[str, float]) -> dict[str, float]:
+    return {key: 100 * value for key, value in summary.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording = commands.add_parser("record", help="train configurations to the end")
+    recording.add_argument("study", help="a study file, or the name of a built-in study")
+    recording.add_argument("--output", type=Path, required=True, help="one line per training")
+    recording.add_argument("--storage", type=Path, default=Path("storage"), help="where the assets are kept")
+    recording.add_argument("--configurations", type=int, default=64, help="drawn from the search space")
+    recording.add_argument("--best", type=int, default=16, help="of them, trained with more seeds")
+    recording.add_argument("--seeds", type=int, default=5, help="of each of the best")
+    recording.add_argument("--device", default="cpu")
+    replaying = commands.add_parser("replay", help="run studies of recorded curves on a simulated clock")
+    replaying.add_argument("curves", type=Path, help="a file that record wrote")
+    replaying.add_argument("--orders", type=int, default=200, help="random orders, for each number of workers")
+    replaying.add_argument("--workers", type=int, nargs="+", default=[1, 4, 16])
+    replaying.add_argument("--trials", type=int, help="of each study; default: all configurations")
+    replaying.add_argument("--only", help="pruners whose name contains this")
+    replaying.add_argument("--json", action="store_true", help="print JSON")
+    replaying.add_argument("--check", action="store_true", help="exit code 1 where the default pruner misses the goal")
+    options = parser.parse_args(arguments)
+    if options.command == "record":
+        _record(options)
+        return 0
+    curves = Curves.read(options.curves)
+    recorded = len({line.configuration for line in curves.lines})
+    pruners = {name: pruner for name, pruner in settings_to_try().items() if (options.only or "") in name}
+    found = replay(curves, pruners, orders=options.orders, workers=options.workers, trials=options.trials or recorded)
+    reached = goals(found)
+    if options.json:
+        print(json.dumps(found | {"goals": reached}, indent=2))
+    else:
+        show(found)
+        for goal, holds in reached.items():
+            print(f"{'reached' if holds else 'MISSED ':44} {goal}")
+    return int(options.check and not all(reached.values()))
+
+
+def _record(options: argparse.Namespace) -> None:
+    builtin = builtin_studies()
+    study = read_study(builtin.get(options.study, Path(options.study)))
+    resolved = Settings.resolve()
+    settings = Settings(
+        paths=Paths(root=options.storage.absolute()),
+        storage_url="",
+        data_root=resolved.data_root,
+        allow_import=resolved.allow_import,
+    )
+    record(study, settings, options.output, count=options.configurations, best=options.best, seeds=options.seeds,
+           device=options.device)  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
