@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -83,7 +85,7 @@ def _shared(
         for device in devices:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make, study, settings, str(device)), daemon=True)
-            with _signals_held_back():
+            with _starting():
                 process.start()
             theirs.close()
             processes[ours] = process
@@ -124,14 +126,19 @@ def _end(process: BaseProcess, pipe: Connection) -> None:
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """A process started inside holds Ctrl-C and SIGTERM back, also while it imports: it ends when its parent does."""
-    resource_tracker.ensure_running()  # its start, which would come with the first process, lets them through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+def _starting() -> Iterator[None]:
+    """A process started inside leaves signals to its parent, also while it imports, and never runs the main script.
+
+    A script without a guard for `__main__` would prepare the same assets once more there, and wait for our lock.
+    """
+    resource_tracker.ensure_running()  # its start, which would come with the first process, lets signals through again
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
 
 
 def _serve(pipe: Connection, make: Maker, study: Study, settings: Settings, device: str) -> None:

@@ -142,8 +142,10 @@ def alive(process: psutil.Process) -> bool:
 
 def test_ctrl_c_is_the_parents_and_when_it_is_killed_nobody_is_left(dangerous, tmp_path):
     mark = tmp_path / "row-50"
+    script = tmp_path / "without_a_guard.py"
+    script.write_text(textwrap.dedent(PARENT))
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(PARENT), str(tmp_path), dangerous["study"].model_dump_json()],
+        [sys.executable, str(script), str(tmp_path), dangerous["study"].model_dump_json()],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{Path(__file__).resolve().parents[2]}{os.pathsep}{tmp_path}"},
     )
