@@ -16,3 +16,19 @@ def test_small_images_get_one_thread_whatever_the_machine_is_doing(monkeypatch: 
     with fastest_threads((32, 32)) as chosen:
         assert (chosen, torch.get_num_threads()) == (3, 3)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("side", "batch"), [(32, 32), (64, 8), (256, 1)])
+def test_large_images_are_measured_with_few(monkeypatch: pytest.MonkeyPatch, side: int, batch: int) -> None:
+    seen = []
+
+    class Network(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            seen.append(len(pixels))
+            return pixels.requires_grad_().mean()
+
+    monkeypatch.setattr(threads, "mobilenet_v2", lambda **_: Network())
+    before = torch.get_num_threads()
+    threads._seconds(1, (side, side))
+    torch.set_num_threads(before)
+    assert set(seen) == {batch}

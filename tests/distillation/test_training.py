@@ -359,3 +359,18 @@ def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
     expected = [m.train_loss for m in plain.epochs()]
     assert all(math.isfinite(loss) for loss in losses)
     assert losses == pytest.approx(expected, rel=2e-2)
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(2, 2), (300, 1)])
+def test_large_images_are_validated_few_at_a_time_but_no_fewer_than_in_a_step(
+    batch_size: int, batches: int, tiny_network: MakeNetwork, recipe: MakeRecipe
+) -> None:
+    images = torch.zeros(130, 3, 64, 64, dtype=torch.uint8)  # 512 of 32x32 have as many pixels as 128 of 64x64
+    labels = torch.arange(130) % 3
+    data = TrainingData(
+        images=images[:4], labels=labels[:4], maps=None, validation_images=images, validation_labels=labels
+    )
+    settings = recipe(batch_size=batch_size, alpha=0.0, overlay_probability=0.0, epochs=1, crop_padding=0)
+    training = Training(tiny_network(), data, settings, device=CPU, teaching=None)
+    next(training.epochs())
+    assert training.steps_done == math.ceil(4 / batch_size) + batches
