@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from igkd_hpo.api.progress import make_progress
 from igkd_hpo.assets.study_assets import AssetSummary, open_assets, prepare_assets
 from igkd_hpo.assets.test_split import TestPurpose, open_test
-from igkd_hpo.cli.progress import make_progress
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import choose_device

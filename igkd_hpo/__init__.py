@@ -1,5 +1,84 @@
-"""Hyperparameter optimisation for tiny students: knowledge distillation with Integrated-Gradients overlays."""
+"""Hyperparameter optimisation for tiny students: knowledge distillation with Integrated-Gradients overlays.
 
-from importlib.metadata import version
+The commands as functions, for notebooks and scripts. Each name is imported when it is first used, so that
+`import igkd_hpo` stays light.
+"""
 
-__version__ = version("igkd-hpo")
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and editors; at run time the names come from __getattr__
+    from igkd_hpo.api.confirm import confirm
+    from igkd_hpo.api.launch import launch
+    from igkd_hpo.api.prepare import prepare
+    from igkd_hpo.api.status import status
+    from igkd_hpo.api.study import Study, open_study
+    from igkd_hpo.api.train import train
+    from igkd_hpo.api.validate import validate
+    from igkd_hpo.config.study import Study as StudyFile
+    from igkd_hpo.errors import (
+        AssetError,
+        AssetMissing,
+        DataError,
+        IgkdError,
+        Interrupted,
+        NoCompletedTrial,
+        StorageError,
+        StudyFileError,
+        StudyStopped,
+        TeacherError,
+        UsageError,
+    )
+
+    __version__: str
+
+__all__ = [
+    "AssetError",
+    "AssetMissing",
+    "DataError",
+    "IgkdError",
+    "Interrupted",
+    "NoCompletedTrial",
+    "StorageError",
+    "Study",
+    "StudyFile",
+    "StudyFileError",
+    "StudyStopped",
+    "TeacherError",
+    "UsageError",
+    "__version__",
+    "confirm",
+    "launch",
+    "open_study",
+    "prepare",
+    "status",
+    "train",
+    "validate",
+]
+
+_HOMES = {
+    "Study": "api.study",
+    "StudyFile": "config.study",
+    "confirm": "api.confirm",
+    "launch": "api.launch",
+    "open_study": "api.study",
+    "prepare": "api.prepare",
+    "status": "api.status",
+    "train": "api.train",
+    "validate": "api.validate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("igkd-hpo")
+    home = import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+    return getattr(home, "Study" if name == "StudyFile" else name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,11 +10,16 @@
     │   └── AssetMissing     1  an asset was never made here
     ├── TeacherError         1  the teacher is not fit to teach
     └── StudyStopped         1  the study stopped early: too many failures in a row
+    Interrupted         130, 143  a signal ended the work in order; a KeyboardInterrupt, for nothing failed
 
 A message is one line (a study file's faults: one line each), names the value at fault, and says what to do about it.
 """
 
+import difflib
+from collections.abc import Iterable
 from enum import IntEnum
+
+_MOST_NAMED = 12
 
 
 class ExitCode(IntEnum):
@@ -78,6 +83,41 @@ class TeacherError(IgkdError):
 
 class StudyStopped(IgkdError):
     """The study stopped before its end: the last `max_failures` trials all failed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended the work in order, and everything can be resumed.
+
+    Args:
+        message: how far it was, and how to go on.
+        signal: the number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)`, to put behind a name that is not known; empty where no known name is near.
+
+    Near is what differs by a few letters, by upper and lower case, or is cut short.
+    """
+    names = {other.lower(): other for other in reversed(list(known))}
+    given = name.lower()
+    close = difflib.get_close_matches(given, names, n=1)
+    if not close and len(given) >= 3:
+        close = [other for other in names if other.startswith(given)][-1:]
+    return f" (did you mean {names[close[0]]}?)" if close else ""
+
+
+def near_or_all(name: str, known: Iterable[str]) -> str:
+    """The near name, else all there are: ` (there are: a, b)`; empty where there is none."""
+    names = list(dict.fromkeys(known))
+    if (near := did_you_mean(name, names)) or not names:
+        return near
+    more = f", … and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f" (there are: {', '.join(names[:_MOST_NAMED])}{more})"
 
 
 def first_line(error: BaseException) -> str:

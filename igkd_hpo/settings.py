@@ -6,10 +6,25 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from igkd_hpo.errors import UsageError
+from igkd_hpo.errors import UsageError, near_or_all
 
 LEASE_SECONDS = 60.0
 _SHORTEST_LEASE = 1.0  # seconds; a worker beats six times in it
+VARIABLES = {
+    "IGKD_HPO_ALLOW_IMPORT",
+    "IGKD_HPO_DASHBOARD_TOKEN",
+    "IGKD_HPO_DATA",
+    "IGKD_HPO_DEBUG",
+    "IGKD_HPO_HOST",
+    "IGKD_HPO_LEASE_SECONDS",
+    "IGKD_HPO_STORAGE",
+    # docker-compose.yml's own; a shell may hold what its .env holds
+    "IGKD_HPO_DASHBOARD_PORT",
+    "IGKD_HPO_DATABASE_PASSWORD",
+    "IGKD_HPO_DATA_FOLDER",
+    "IGKD_HPO_THREADS",
+}
+"""Every environment variable of ours: a misspelt one would be passed over, and a search would go elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +104,13 @@ class Settings:
         """Settings of the current directory and environment; arguments win over variables.
 
         Raises:
-            UsageError: IGKD_HPO_LEASE_SECONDS is not a number of seconds.
+            UsageError: IGKD_HPO_LEASE_SECONDS is not a number of seconds, or a variable IGKD_HPO_* is none of ours.
         """
+        for name in sorted(os.environ.keys() - VARIABLES):
+            if name.startswith("IGKD_HPO_"):
+                raise UsageError(
+                    f"{name} is no variable of igkd-hpo{near_or_all(name, sorted(VARIABLES))}; rename or unset it"
+                )
         cwd = Path.cwd()
         paths = Paths(root=cwd / "storage")
         url = (

@@ -49,7 +49,7 @@ def light_modules(package: Path) -> list[str]:
     """Every module that must start fast, found on disk so that a new one is not forgotten."""
     found = [
         ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
-        for folder in ("cli", "config", "results", "search", "service")
+        for folder in ("api", "cli", "config", "results", "search", "service")
         for path in sorted((package / folder).rglob("*.py"))
     ]
     return [name for name in found if name not in WITH_TORCH] + LIGHT_IN_ASSETS

@@ -1,6 +1,5 @@
 """The teacher's network by its name in the study file: MobileNet-V2, a torchvision model, or people's own function."""
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -14,7 +13,7 @@ from igkd_hpo.assets.checkpoint import layers_removed, load_weights, read_state_
 from igkd_hpo.config.study import Student as StudentSection
 from igkd_hpo.config.study import Teacher as TeacherSection
 from igkd_hpo.distillation.models import Network, mobilenet_v2
-from igkd_hpo.errors import DataError, UsageError, first_line
+from igkd_hpo.errors import DataError, UsageError, did_you_mean, first_line
 from igkd_hpo.settings import Settings
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -128,8 +127,7 @@ def _torchvision_model(name: str, num_classes: int, *, own_weights: bool) -> nn.
 
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        near = difflib.get_close_matches(name, [*known, "mobilenet_v2"], n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(name, [*known, "mobilenet_v2"])
         raise UsageError(
             f"teacher.architecture {name!r} is no torchvision model{hint}; "
             "write mobilenet_v2, a torchvision name such as resnet18, or module:function of your own code"

@@ -2,50 +2,73 @@
 
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
-from itertools import pairwise
-from typing import Annotated
+from inspect import cleandoc
+from typing import Annotated, Any
 
 import typer
 
 from igkd_hpo.cli.process_list import leave_process_list
-from igkd_hpo.errors import ExitCode, IgkdError
+from igkd_hpo.cli.usage import WrongUsage, describe_wrong_usage
+from igkd_hpo.errors import ExitCode, IgkdError, Interrupted
 
 # Threads that spin while they wait for a core that another process has: a training step on two busy cores took 707 to
 # 3360 ms, and 118 to 147 ms with threads that sleep. OpenMP reads this when torch is imported; workers inherit it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-COMMANDS = (
-    "launch",
-    "worker",
-    "confirm",
-    "stop",
-    "prepare",
-    "validate",
-    "doctor",
-    "status",
-    "best",
-    "export",
-    "train",
-    "verify",
-    "predict",
-    "show",
-    "report",
-    "dashboard",
-)
+PANELS = {
+    "Search": ("launch", "worker", "stop", "confirm"),
+    "Results": ("best", "export", "train", "verify", "predict"),
+    "Look": ("status", "show", "report", "dashboard"),
+    "Check": ("validate", "doctor", "prepare"),
+}
+COMMANDS = tuple(command for commands in PANELS.values() for command in commands)
 
-# The base of all errors that typer raises for wrong usage; it has no public name of its own.
-_WrongUsage = typer.BadParameter.__mro__[2]
+_HELP = """Find the best tiny student network: knowledge distillation with Integrated-Gradients overlays.
+
+Start here:
+  [cyan]igkd-hpo launch --workers 4[/]      search, on the built-in digits or on a study file of yours
+  [cyan]igkd-hpo confirm --workers 4[/]     train the best few with fresh seeds: what of it is real?
+  [cyan]igkd-hpo export -o best.yaml[/]     take the best configuration home
+"""
 
 app = typer.Typer(
     name="igkd-hpo",
-    help="Find the best tiny student network: knowledge distillation with Integrated-Gradients overlays.",
+    help=_HELP,
+    epilog="Tab completes commands, flags and names of studies after [cyan]igkd-hpo --install-completion[/].",
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in COMMANDS:
-    app.command(_command)(getattr(import_module(f"igkd_hpo.cli.{_command}"), _command))
+
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which says how far it was when a signal ended it in order: typer lets no KeyboardInterrupt out."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except Interrupted as stopped:
+            typer.echo(str(stopped), err=True)
+            raise typer.Exit(128 + stopped.signal) from None
+
+    return run
+
+
+def _register(name: str, panel: str) -> None:
+    """A command with its docstring as help, and the examples that the docstring ends with below the options."""
+    command = getattr(import_module(f"igkd_hpo.cli.{name}"), name)
+    told, _, examples = cleandoc(command.__doc__).partition("Examples:\n")
+    lines = "\n".join(f"  [cyan]{line.strip()}[/]" for line in examples.splitlines())
+    app.command(name, help=told, epilog=f"Examples:\n{lines}", rich_help_panel=panel)(_stoppable(command))
+
+
+for _panel, _commands in PANELS.items():
+    for _command in _commands:
+        _register(_command, _panel)
 
 
 def _version(wanted: bool) -> None:
@@ -72,7 +95,7 @@ def main() -> None:
     leave_process_list()
     arguments = sys.argv[1:] or ["--help"]
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="igkd-hpo", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
     except IgkdError as error:
         _fail(error, str(error), error.exit_code)
@@ -83,21 +106,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FAILED)
     except Exception as error:
-        if isinstance(error, _WrongUsage):
-            command = f"{arguments[0]} " if arguments[0] in COMMANDS else ""
-            message = error.format_message().rstrip(".") + _given(error, arguments)  # type: ignore[attr-defined]
-            _fail(error, f"{message}; see igkd-hpo {command}--help", ExitCode.USAGE)
+        if isinstance(error, WrongUsage):
+            _fail(error, describe_wrong_usage(error, arguments, COMMANDS), ExitCode.USAGE)
         name = type(error).__name__
         _fail(
             error, f"{name}: {error or 'no message'}; please report this defect; --debug shows where", ExitCode.FAILED
         )
-
-
-def _given(error: Exception, arguments: list[str]) -> str:
-    """The value that a flag was refused for, which typer's message leaves out."""
-    flags = getattr(getattr(error, "param", None), "opts", ())
-    values = [value for flag, value in pairwise(arguments) if flag in flags]
-    return f" (got {values[-1]!r})" if values else ""
 
 
 def _fail(error: BaseException, message: str, code: ExitCode) -> None:

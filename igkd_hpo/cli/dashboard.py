@@ -27,7 +27,9 @@ def dashboard(
 ) -> None:
     """Serve optuna-dashboard on this storage, on 127.0.0.1 and read-only unless --write.
 
-    Example: igkd-hpo dashboard --port 8081
+    Examples:
+        igkd-hpo dashboard --port 8081
+        igkd-hpo dashboard --storage postgresql+psycopg://user@host/studies --host 0.0.0.0
     """
     from igkd_hpo.results.dashboard.server import serve
     from igkd_hpo.results.dashboard.token import VARIABLE

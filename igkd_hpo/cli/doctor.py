@@ -12,13 +12,10 @@ from igkd_hpo.cli.arguments import (
     Device,
     Storage,
     StudyFile,
-    looks_like_path,
     print_json,
-    study_to_run,
+    study_argument,
 )
-from igkd_hpo.cli.progress import make_progress
 from igkd_hpo.errors import ExitCode, StudyFileError, UsageError
-from igkd_hpo.settings import Settings
 
 
 def doctor(
@@ -31,18 +28,21 @@ def doctor(
 ) -> None:
     """Check the study file, data, teacher, storage and devices; exit code 5 on a fault.
 
-    Example: igkd-hpo doctor my-study.yaml --workers 4
+    Examples:
+        igkd-hpo doctor flowers.yaml --workers 4
     """
+    from igkd_hpo.api.progress import make_progress
+    from igkd_hpo.api.source import looks_like_path, settings_here, study_to_run
     from igkd_hpo.config.study import Study
     from igkd_hpo.results.doctor.check import Verdict
     from igkd_hpo.results.doctor.doctor import checks_table, examine
 
     if workers < 1:
         raise UsageError(f"--workers {workers} is below 1; give the number of trials to run side by side")
-    settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
+    settings = settings_here(storage, allow_import or ())
     config: Study | StudyFileError
     try:
-        config = study_to_run(study, settings)
+        config = study_to_run(study_argument(study), settings)
     except StudyFileError as error:
         if study is not None and looks_like_path(study) and not Path(study).exists():
             raise

@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage, existing_study
-from igkd_hpo.errors import UsageError
-from igkd_hpo.settings import Settings
+from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage
 
 if TYPE_CHECKING:
     from igkd_hpo.results.bundle.contents import Figures
@@ -28,32 +26,21 @@ def export(
 ) -> None:
     """Write the best configuration to a file that train, validate and launch take as it is.
 
-    Example: igkd-hpo export digits -o best.yaml
+    Examples:
+        igkd-hpo export digits -o best.yaml
+        igkd-hpo export digits --bundle digits-bundle
     """
-    from igkd_hpo.config.writing import to_yaml, write_text
-    from igkd_hpo.results.confirm.choice import best_or_confirmed, described
-    from igkd_hpo.results.export import exported_study
+    from igkd_hpo.api.study import open_study
 
-    settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
-    found, best = best_or_confirmed(existing_study(study, settings))
-    about = described(found, best)
+    found = open_study(study, storage=storage)
     if bundle is not None:
-        from igkd_hpo.cli.progress import make_progress
-        from igkd_hpo.results.bundle.making import make_bundle
-
-        with make_progress() as progress:
-            made = make_bundle(found, best, bundle, settings, progress)
-        typer.echo(f"{bundle}: {about}", err=True)
+        made = found.export_bundle(bundle, allow_import=allow_import or ())
+        typer.echo(f"{bundle}: {made.about}", err=True)
         typer.echo(_measured(made))
         if output is None:
             return
-    output = output or Path("best.yaml")
-    replaced = " (replaced)" if output.exists() else ""
-    try:
-        write_text(output, to_yaml(exported_study(found, best)))
-    except OSError as error:
-        raise UsageError(f"cannot write {output}: {error.strerror}; give another place with -o") from error
-    typer.echo(f"{output}{replaced}: {about}", err=True)
+    written = found.export(output or "best.yaml")
+    typer.echo(f"{written.path}{' (replaced)' if written.replaced else ''}: {written.about}", err=True)
 
 
 def _measured(made: "Bundle") -> str:

@@ -15,7 +15,9 @@ def predict(
 ) -> None:
     """Show the likeliest classes of images, as the exported network sees them.
 
-    Example: igkd-hpo predict flowers-bundle photo.jpg
+    Examples:
+        igkd-hpo predict digits-bundle photo.jpg
+        igkd-hpo predict digits-bundle pictures/*.png --json
     """
     from igkd_hpo.results.bundle.prediction import predict_images
 

@@ -1,13 +1,18 @@
 """`igkd-hpo prepare`: the assets alone."""
 
+import json
+import os
+import traceback
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_to_run
-from igkd_hpo.cli.progress import make_progress
-from igkd_hpo.config.study import Study
-from igkd_hpo.settings import Settings
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_argument
+from igkd_hpo.errors import ExitCode, IgkdError
+
+if TYPE_CHECKING:
+    from igkd_hpo.config.study import Study
 
 
 def prepare(
@@ -16,33 +21,45 @@ def prepare(
     device: Device = "auto",
     allow_import: AllowImport = None,
     as_json: AsJson = False,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Make what a study needs before its first trial: images, teacher, logits and attribution maps.
 
-    Example: igkd-hpo prepare cifar10
+    Examples:
+        igkd-hpo prepare cifar10
+        igkd-hpo prepare flowers.yaml --device cuda:1
     """
-    settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
-    config = study_to_run(study, settings)
+    from igkd_hpo.api.prepare import prepare as run
+    from igkd_hpo.api.source import settings_here, study_to_run
 
-    from igkd_hpo.assets.study_assets import prepare_assets
-    from igkd_hpo.distillation.device import choose_device
-    from igkd_hpo.distillation.memory import keep_freed_memory
-    from igkd_hpo.results.doctor.limits import refuse_unfit
-
-    keep_freed_memory()
-
-    with make_progress() as progress:
-        refuse_unfit(config, settings, progress)
-        chosen = choose_device(device)
-        named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
-        summary = prepare_assets(config, settings, device=named, progress=progress)
-    if as_json:
+    try:
+        config = study_to_run(study_argument(study), settings_here(storage, allow_import or ()))
+        summary = run(config, storage=storage, device=device, allow_import=allow_import or ())
+    except (IgkdError, KeyboardInterrupt) as error:
+        if not supervised:
+            raise
+        _answer(error)
+    if supervised:
+        typer.echo(json.dumps(asdict(summary)))
+    elif as_json:
         print_json(asdict(summary))
     else:
         typer.echo(f"{config.name}: ready; {_teachers(config)} right on {summary.teacher_accuracy:.2%} of validation")
 
 
-def _teachers(config: Study) -> str:
+def _answer(error: IgkdError | KeyboardInterrupt) -> NoReturn:
+    """Tell the process that started this one, which tells people."""
+    from igkd_hpo.service.preparation import error_line
+
+    if isinstance(error, KeyboardInterrupt):
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if os.environ.get("IGKD_HPO_DEBUG"):
+        traceback.print_exception(error)
+    typer.echo(error_line(error))
+    raise typer.Exit(error.exit_code)
+
+
+def _teachers(config: "Study") -> str:
     if config.teacher.folds:
         return f"each of {config.teacher.folds} teachers, on average, is"
     return "the teacher is" if config.teacher.members == 1 else f"{config.teacher.members} teachers together are"

@@ -3,9 +3,6 @@
 import os
 import sys
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
 _FLAG = "--storage"
 
 
@@ -38,6 +35,9 @@ def without_password(arguments: list[str]) -> tuple[list[str], str | None]:
 
 
 def _has_password(url: str) -> bool:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):

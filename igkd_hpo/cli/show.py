@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import ExistingStudy, Storage, existing_study
+from igkd_hpo.cli.arguments import ExistingStudy, Storage
 from igkd_hpo.errors import UsageError
-from igkd_hpo.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from igkd_hpo.search.study import SearchStudy
+    from igkd_hpo.settings import Settings
 
 
 def show(
@@ -25,15 +25,18 @@ def show(
 ) -> None:
     """Draw a picture of a study: maps, learning curves, or importances.
 
-    Example: igkd-hpo show digits --maps 16 -o maps.png
+    Examples:
+        igkd-hpo show digits --maps 16 -o maps.png
+        igkd-hpo show digits --curves
     """
     if (maps is not None) + curves + importance != 1:
         raise UsageError("show draws one picture: give one of --maps N, --curves and --importance")
     if maps is not None and maps < 1:
         raise UsageError(f"--maps {maps} shows nothing; give 1 or more")
+    from igkd_hpo.api.source import existing_study, settings_here
     from igkd_hpo.results.pictures import curves_figure, importance_figure, save_figure
 
-    settings = Settings.resolve(storage_url=storage)
+    settings = settings_here(storage)
     found = existing_study(study, settings)
     kind = "curves" if curves else "importance" if importance else "maps"
     if maps is not None:
@@ -45,7 +48,7 @@ def show(
     typer.echo(path)
 
 
-def _maps(found: "SearchStudy", settings: Settings, count: int) -> "Figure":
+def _maps(found: "SearchStudy", settings: "Settings", count: int) -> "Figure":
     from igkd_hpo.assets.study_assets import open_assets
     from igkd_hpo.errors import NoCompletedTrial
     from igkd_hpo.results.best import best_trial

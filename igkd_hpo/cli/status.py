@@ -24,7 +24,9 @@ def status(
 ) -> None:
     """Show the studies, what is running and how far.
 
-    Example: igkd-hpo status --watch
+    Examples:
+        igkd-hpo status --watch
+        igkd-hpo status --json
     """
     from igkd_hpo.results.status import status as read_status
     from igkd_hpo.search.storage import open_storage

@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
-from igkd_hpo.cli.progress import make_progress
-from igkd_hpo.config.reading import read_study
-from igkd_hpo.settings import Settings
+from igkd_hpo.cli.completion import complete_study_file
 
 
 def train(
-    study: Annotated[Path, typer.Argument(metavar="FILE", help="A study file without ranges, such as best.yaml.")],
+    study: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A study file without ranges, such as best.yaml.", autocompletion=complete_study_file
+        ),
+    ],
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the file's training.seed.")] = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
@@ -25,15 +28,13 @@ def train(
 ) -> None:
     """Train one student from a file with no ranges: metrics and checkpoint.
 
-    Example: igkd-hpo train best.yaml --seed 1
+    Examples:
+        igkd-hpo train best.yaml --seed 1
+        igkd-hpo train best.yaml --test -o student
     """
-    settings = Settings.resolve(allow_import=tuple(allow_import or ()))
-    config = read_study(study)
+    from igkd_hpo.api.train import train as run
 
-    from igkd_hpo.results.train import train_student
-
-    with make_progress() as progress:
-        trained = train_student(config, settings, seed=seed, device=device, test=test, output=output, progress=progress)
+    trained = run(study, seed=seed, device=device, allow_import=allow_import or (), test=test, output=output)
     if as_json:
         print_json(asdict(trained))
         return

@@ -4,10 +4,7 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import StudyFile, study_to_run
-from igkd_hpo.config.study import Study
-from igkd_hpo.errors import StudyFileError
-from igkd_hpo.settings import Settings
+from igkd_hpo.cli.arguments import StudyFile, print_json, study_argument
 
 
 def validate(
@@ -16,22 +13,18 @@ def validate(
 ) -> None:
     """Check a study file, and name every fault in it.
 
-    Example: igkd-hpo validate my-study.yaml
+    Examples:
+        igkd-hpo validate flowers.yaml
+        igkd-hpo validate --schema > study.schema.json
     """
     if schema:
-        from igkd_hpo.cli.arguments import print_json
+        from igkd_hpo.config.study import Study
 
         print_json(Study.model_json_schema())
         return
-    from igkd_hpo.results.doctor.check import Verdict
-    from igkd_hpo.results.doctor.limits import check_limits_of_file
-    from igkd_hpo.results.doctor.study_file import check_study_file
+    from igkd_hpo.api.validate import validate as run
 
-    checked = study_to_run(study, Settings.resolve())
-    file, *others = [*check_study_file(checked), *check_limits_of_file(checked)]
-    typer.echo(f"{checked.name}: {file.found}")
-    for check in others:
-        if check.verdict is Verdict.FAULT:
-            raise StudyFileError(f"{checked.name}: {check.found}; {check.advice}")
-        if check.verdict is not Verdict.OK:
-            typer.echo(f"warning: {check.found}; {check.advice}", err=True)
+    valid = run(study_argument(study))
+    typer.echo(f"{valid.study_file.name}: {valid.found}")
+    for warning in valid.warnings:
+        typer.echo(f"warning: {warning}", err=True)

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
-from igkd_hpo.cli.progress import make_progress
 from igkd_hpo.errors import ExitCode
-from igkd_hpo.settings import Settings
 
 
 def verify(
@@ -22,11 +20,14 @@ def verify(
 ) -> None:
     """Check that a bundle is whole, train its study once, and say whether the accuracy is what it claims.
 
-    Example: igkd-hpo verify flowers-bundle
+    Examples:
+        igkd-hpo verify digits-bundle
     """
+    from igkd_hpo.api.progress import make_progress
+    from igkd_hpo.api.source import settings_here
     from igkd_hpo.results.bundle.verification import verify_bundle
 
-    settings = Settings.resolve(allow_import=tuple(allow_import or ()))
+    settings = settings_here(allow_import=allow_import or ())
     with make_progress() as progress:
         found = verify_bundle(bundle, settings, seed=seed, device=device, output=output, progress=progress)
     expected = found.expected

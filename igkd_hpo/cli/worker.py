@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, Device, EveryStudy, Storage, existing_study
+from igkd_hpo.cli.arguments import AllowImport, Device, EveryStudy, Storage
 from igkd_hpo.errors import ExitCode, UsageError
-from igkd_hpo.settings import Settings
 
 if TYPE_CHECKING:
     from igkd_hpo.search.lease import Worker
     from igkd_hpo.service.events import Event
     from igkd_hpo.service.signals import StopSignal
     from igkd_hpo.service.worker import Slot
+    from igkd_hpo.settings import Settings
 
 
 def worker(
@@ -34,12 +34,15 @@ def worker(
 ) -> None:
     """Run one worker for a study, or for every open one in turn, from any host that reaches the storage.
 
-    Example: igkd-hpo worker digits --storage postgresql+psycopg://user@host/studies
+    Examples:
+        igkd-hpo worker digits
+        igkd-hpo worker --storage postgresql+psycopg://user@host/studies
     """
+    from igkd_hpo.api.source import existing_study, settings_here
     from igkd_hpo.search.identity import this_process
     from igkd_hpo.search.lease import Idle, Worker
     from igkd_hpo.service.fork_server import inherit_fork_server
-    from igkd_hpo.service.preparation import PreparationFailed, prepare_existing
+    from igkd_hpo.service.preparation import prepare_existing
     from igkd_hpo.service.signals import StopSignal
     from igkd_hpo.service.worker import Slot, WorkerLoop
 
@@ -47,7 +50,7 @@ def worker(
         raise UsageError(f"--threads {threads} is too few; give 1 or more")
     if fork_server is not None:
         inherit_fork_server(fork_server)
-    settings = Settings.resolve(storage_url=storage, allow_import=tuple(allow_import or ()))
+    settings = settings_here(storage, allow_import or ())
     process = this_process()
     who = Worker(name=name or f"{process.host}-{process.pid}", process=process)
     slot_facts = Slot(number=slot, device=device, threads=threads or len(os.sched_getaffinity(0)))
@@ -67,10 +70,7 @@ def worker(
         if supervised:
             threading.Thread(target=_stop_with_supervisor, args=(stop,), daemon=True).start()
         else:
-            try:
-                prepare_existing(found, settings, device=device, stop=stop)
-            except PreparationFailed as error:
-                raise typer.Exit(error.exit_code) from None
+            prepare_existing(found, settings, device=device, stop=stop)
         ended = WorkerLoop(found, settings, who, slot_facts, emit=emit, stop=stop).run()
         if stop.received is not None:
             raise typer.Exit(128 + stop.received)
@@ -86,7 +86,7 @@ def worker(
     )
 
 
-def _serve_all(settings: Settings, who: "Worker", slot: "Slot") -> None:
+def _serve_all(settings: "Settings", who: "Worker", slot: "Slot") -> None:
     from igkd_hpo.search.storage import is_server, open_storage
     from igkd_hpo.service.open_studies import OpenStudies
     from igkd_hpo.service.signals import StopSignal

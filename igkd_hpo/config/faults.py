@@ -1,6 +1,5 @@
 """What is wrong with a study file: one line for each fault, with its path in the file and what would be right."""
 
-import difflib
 import json
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -9,6 +8,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from igkd_hpo.config.study import Study
+from igkd_hpo.errors import did_you_mean
 
 _EXPECTED = {
     "int_type": "must be a whole number",
@@ -38,7 +38,8 @@ def _line(fault: ErrorDetails, path: str, keys: list[str]) -> str:
     given, context = fault["input"], fault.get("ctx", {})
     match fault["type"]:
         case "extra_forbidden":
-            near = _near(str(fault["loc"][-1]), keys) or f" (known here: {', '.join(keys)})"
+            key = str(fault["loc"][-1])
+            near = did_you_mean(key, keys) or _misplaced(key) or f" (known here: {', '.join(keys)})"
             return f"{path}: unknown key{near}; remove or rename it"
         case "missing" if isinstance(fault["loc"][-1], int):
             return f"{path}: missing; the list is too short"
@@ -75,7 +76,7 @@ def _choice(given: Any, expected: str) -> str:
     choices = expected.replace("'", "").split(", ")
     if given is None:
         return f"missing; it is one of {', '.join(choices)}"
-    return f"{_shown(given)} is not one of {', '.join(choices)}{_near(str(given), choices)}"
+    return f"{_shown(given)} is not one of {', '.join(choices)}{did_you_mean(str(given), choices)}"
 
 
 def _count(context: dict[str, Any]) -> str:
@@ -87,9 +88,16 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _near(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _misplaced(key: str) -> str:
+    """` (did you mean training.epochs?)` for a key that stands in other sections; empty where none has it."""
+    homes = [
+        f"{name}.{key}"
+        for name, field in Study.model_fields.items()
+        for member in _members(field.annotation)
+        if isinstance(member, type) and issubclass(member, BaseModel) and key in member.model_fields
+    ]
+    homes += [key] if key in Study.model_fields else []
+    return f" (did you mean {' or '.join(dict.fromkeys(homes))}?)" if homes else ""
 
 
 def _locate(loc: tuple[int | str, ...]) -> tuple[str, list[str]]:

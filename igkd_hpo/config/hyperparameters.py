@@ -1,6 +1,5 @@
 """What a study can search: one field per hyperparameter, each a plain value or a range."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from igkd_hpo.config.space import (
     WordChoices,
     WordSetting,
 )
+from igkd_hpo.errors import did_you_mean
 
 OBJECTIVES = ("kd", "dkd", "logit_standardization", "dist", "r2kd")  # a file each in distillation/objectives
 ALIGNMENTS = ("aligned", "reference_shuffled", "permuted_maps", "smooth_noise", "mean_map")
@@ -61,9 +61,8 @@ class OneOf:
     def _checked(self, setting: str | WordChoices) -> str | WordChoices:
         for given in setting.choices if isinstance(setting, WordChoices) else (setting,):
             if given not in self.words:
-                close = difflib.get_close_matches(given, self.words, n=1)
-                meant = f" (did you mean {close[0]}?)" if close else ""
-                raise ValueError(f"{given!r} is not one of {', '.join(self.words)}{meant}")
+                near = did_you_mean(given, self.words)
+                raise ValueError(f"{given!r} is not one of {', '.join(self.words)}{near}")
         return setting
 
 

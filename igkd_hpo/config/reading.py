@@ -10,9 +10,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 
+from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.faults import describe
 from igkd_hpo.config.study import Study
-from igkd_hpo.errors import StudyFileError
+from igkd_hpo.errors import StudyFileError, did_you_mean
 
 
 class _Constructor(SafeConstructor):
@@ -31,7 +32,11 @@ def read_study(path: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise StudyFileError(f"no study file {path}; give the path of a YAML file, or the name of a study") from None
+        beside = [str(other) for other in sorted([*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")])]
+        near = did_you_mean(str(path), [*beside, *builtin_studies()])
+        raise StudyFileError(
+            f"no study file {path}{near}; give the path of a YAML file, or the name of a study"
+        ) from None
     except UnicodeDecodeError as error:
         raise StudyFileError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:

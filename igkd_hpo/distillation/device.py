@@ -2,7 +2,7 @@
 
 import torch
 
-from igkd_hpo.errors import UsageError
+from igkd_hpo.errors import UsageError, did_you_mean
 
 
 def lasting_name(device: torch.device) -> str:
@@ -24,7 +24,8 @@ def choose_device(name: str, slot: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
+        near = " (did you mean cuda?)" if name.startswith("gpu") else did_you_mean(name, ("auto", "cpu", "cuda"))
+        raise UsageError(f"device {name!r} is unknown{near}; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
         # "cuda" alone has no index, which torch's own annotations do not say.
         index: int | None = device.index

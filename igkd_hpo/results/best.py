@@ -54,6 +54,11 @@ class BestTrial:
     completed: int
     confirmed: Mapping[str, Any] | None = None
 
+    @property
+    def accuracy(self) -> float:
+        """The validation accuracy, by the name that it has in every trial."""
+        return self.validation_accuracy
+
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; accuracies are fractions."""
         return {

@@ -1,7 +1,6 @@
 """The database: which URLs are meant, how it is opened, and what is said when it is away."""
 
 import copy
-import difflib
 import logging
 import os
 from collections.abc import Container, Iterator, Mapping
@@ -19,7 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.errors import StorageError, UsageError, did_you_mean
 from igkd_hpo.search.history import HistoryStorage
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import creation_lock, lock_study
@@ -139,8 +138,7 @@ def check_url(url: str) -> URL:
         return _check_postgresql(parsed, driver)
     if backend == "sqlite" and driver in {"", "pysqlite"}:
         return _check_sqlite(parsed)
-    near = difflib.get_close_matches(backend, ["sqlite", "postgresql"], n=1)
-    meant = f" (did you mean {near[0]}://?)" if near and near[0] != backend else ""
+    meant = "" if backend == "sqlite" else did_you_mean(backend, ["sqlite", "postgresql"]).replace("?", "://?")
     raise UsageError(f"storage dialect {parsed.drivername!r} is not supported{meant}; write for example {_EXAMPLES}")
 
 

@@ -1,6 +1,5 @@
 """Studies in the database: making one, opening it again, and what it says about itself."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from igkd_hpo import __version__
 from igkd_hpo.config import study as config
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
-from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError
+from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError, near_or_all
 from igkd_hpo.search.controls import make_control
 from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.limits import is_infeasible
@@ -234,9 +233,9 @@ def open_study(storage: SharedStorage, name: str) -> SearchStudy:
     known = study_names(storage)
     if not known:
         raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes the first one")
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-    raise UsageError(f"no study {name!r} in {mask(storage.url)}; {hint}")
+    raise UsageError(
+        f"no study {name!r} in {mask(storage.url)}{near_or_all(name, known)}; `igkd-hpo status` shows what is there"
+    )
 
 
 def study_names(storage: SharedStorage) -> list[str]:

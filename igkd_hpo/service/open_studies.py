@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
-from igkd_hpo.errors import IgkdError, StorageError
+from igkd_hpo.errors import IgkdError, Interrupted, StorageError
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage, mask
 from igkd_hpo.search.study import SearchStudy, launches
 from igkd_hpo.service.events import Event
 from igkd_hpo.service.fork_server import fork_server
-from igkd_hpo.service.preparation import PreparationFailed, prepare_existing
+from igkd_hpo.service.preparation import prepare_existing
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.service.worker import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, AttemptRun, Slot
 from igkd_hpo.settings import Settings
@@ -139,9 +139,7 @@ class OpenStudies:
     def _prepare(self, known: _Launched) -> bool:
         try:
             prepare_existing(known.study, self._settings, device=self._slot.device, stop=self._stop)
-        except PreparationFailed:
-            if self._stop.received is None:
-                self._pass_over(known, "its assets cannot be made here, see above")
+        except Interrupted:
             return False
         known.prepared = True
         return True

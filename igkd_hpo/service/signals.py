@@ -2,12 +2,17 @@
 
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
 
 class StopSignal:
-    """Context manager: SIGINT and SIGTERM set `received` and make the descriptor readable; old handlers come back."""
+    """Context manager: SIGINT and SIGTERM set `received` and make the descriptor readable; old handlers come back.
+
+    Python hands signals to the main thread alone. Entered in another thread, this one hears of none, and the program's
+    own handlers stay.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -16,8 +21,9 @@ class StopSignal:
         self._old: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._old[number] = signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

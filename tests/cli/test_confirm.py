@@ -7,9 +7,9 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from igkd_hpo.api.progress import LineProgress
 from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.cli.confirm import confirm
-from igkd_hpo.cli.progress import LineProgress
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.errors import AssetMissing, NoCompletedTrial, UsageError
 from igkd_hpo.results.confirm.choice import best_or_confirmed

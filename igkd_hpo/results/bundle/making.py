@@ -24,6 +24,7 @@ from igkd_hpo.results.bundle.onnx_files import OPSET, write_int8, write_onnx
 from igkd_hpo.results.bundle.runtime import NEEDED_TO_MAKE, require
 from igkd_hpo.results.bundle.weights import trained_network
 from igkd_hpo.results.commit import code_commit
+from igkd_hpo.results.confirm.choice import described
 from igkd_hpo.results.export import exported_study
 from igkd_hpo.search.study import AssetPins, SearchStudy, check_pins
 from igkd_hpo.settings import Settings
@@ -36,12 +37,14 @@ class Bundle:
     Args:
         validation_accuracy: of the network in PyTorch, a fraction.
         weights: where they come from, in words.
+        about: which trial it is, in words, and whether it was confirmed.
     """
 
     folder: Path
     record: Record
     validation_accuracy: float
     weights: str
+    about: str
 
 
 def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Settings, progress: Progress) -> Bundle:
@@ -100,7 +103,13 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
             versions=facts.versions,
         )
         write_text(draft / contents.RECORD, record.model_dump_json(indent=2))
-    return Bundle(folder=folder, record=record, validation_accuracy=validation_accuracy, weights=weights)
+    return Bundle(
+        folder=folder,
+        record=record,
+        validation_accuracy=validation_accuracy,
+        weights=weights,
+        about=described(study, best),
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How long work shows how far it is: bars on a terminal, plain lines elsewhere; always on standard error."""
+"""How work shows how far it is: bars on a terminal, plain lines elsewhere, or nothing; always on standard error."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +15,30 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from igkd_hpo.assets.progress import Progress as AnyProgress
+from igkd_hpo.assets.progress import SilentProgress
+
 _LINE_SECONDS = 15.0
 
 
+def make_console(shown: bool) -> Console:
+    """Where talk goes: standard error, or nowhere."""
+    return Console(stderr=True) if shown else Console(quiet=True, force_terminal=False)
+
+
+def tell(console: Console, text: str) -> None:
+    """One line for people, as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
-def make_progress() -> Iterator["BarProgress | LineProgress"]:
+def make_progress(shown: bool = True) -> Iterator[AnyProgress]:
     """The progress that fits where standard error goes."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not shown:
+        yield SilentProgress()
+        return
+    console = make_console(shown)
+    if not console.is_terminal or console.is_dumb_terminal:
         yield LineProgress(console)
         return
     columns = (

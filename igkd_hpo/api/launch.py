@@ -1,0 +1,131 @@
+"""Create or resume a study and run it."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from igkd_hpo.api.progress import make_console, tell
+from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
+from igkd_hpo.api.study import Study
+from igkd_hpo.api.supervise import supervise
+from igkd_hpo.config.builtin import DEFAULT
+from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
+from igkd_hpo.search.note import save_study_note
+from igkd_hpo.search.storage import mask, open_storage
+from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
+from igkd_hpo.service.dry_run import describe_launch
+from igkd_hpo.service.preparation import prepare_in_child
+from igkd_hpo.service.signals import StopSignal
+from igkd_hpo.settings import Settings
+
+
+def launch(
+    study: StudyLike = DEFAULT,
+    *,
+    workers: int = 1,
+    trials: int | None = None,
+    storage: str | None = None,
+    device: str = "auto",
+    allow_import: str | Iterable[str] = (),
+    new_version: bool = False,
+    progress: bool = True,
+) -> Study:
+    """Create or resume a study and run it to its end; the study, with what it found.
+
+    Workers and trials are processes of their own: a script needs no `if __name__ == "__main__"`. Ctrl-C stops them in
+    order, and the same call goes on. In another thread than the main one signals do not arrive here; there,
+    `Study.stop(now=True)` ends the call.
+
+    Args:
+        study: a path, a name of a built-in or existing study, a mapping as in a study file, or a `StudyFile`.
+        workers: trials side by side on this host; 0 only creates the study, for workers elsewhere.
+        trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
+        storage: SQLAlchemy URL of the database; else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.
+        device: auto, cpu, cuda or cuda:N.
+        allow_import: modules whose code the study file may name as a teacher.
+        new_version: run a changed study as NAME-v2, NAME-v3 … beside the old one.
+        progress: show on standard error how far it is.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM came; a KeyboardInterrupt.
+        UsageError, StudyFileError, DataError, TeacherError: what was given cannot be run.
+        StorageError: the database is out of reach.
+        StudyStopped: too many trials failed, or somebody stopped the study; NoCompletedTrial where none had completed.
+        IgkdError: a worker could not be kept alive.
+    """
+    _check(workers, trials)
+    settings = settings_here(storage, allow_import)
+    config = study_to_run(study, settings)
+    console = make_console(progress)
+    opened = open_storage(settings.storage_url, create=True)
+    if new_version:
+        config = config.model_copy(update={"name": next_version(opened, config.name)})
+    existed = check_unchanged(opened, config) is not None
+    if not existed and trials is not None and trials < len(config.controls):
+        raise UsageError(
+            f"--trials {trials} leaves no room for {len(config.controls)} controls; give more, or drop controls"
+        )
+    if console.is_terminal:  # the seconds until the first bar look like a hang
+        tell(console, f"study {config.name}: looking for images, teacher, logits and maps")
+    with StopSignal() as stop:
+        pins = prepare_in_child(config, settings, device=device, stop=stop, progress=progress)
+        found = create_or_open(opened, config, n_trials=trials, pins=pins)
+        if not existed:
+            save_study_note(found)
+        tell(console, f"study {found.name}, {found.n_trials} trials, in {mask(settings.storage_url)}")
+        if existed and (finished := found.counts().finished) >= found.n_trials:
+            tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
+        if workers == 0:
+            _tell_submitted(found, console)
+        else:
+            _run(found, settings, workers=workers, device=device, stop=stop, console=console)
+    return Study(found, settings)
+
+
+def dry_run(
+    study: StudyLike = DEFAULT,
+    *,
+    workers: int = 1,
+    trials: int | None = None,
+    storage: str | None = None,
+    device: str = "auto",
+    allow_import: str | Iterable[str] = (),
+) -> str:
+    """What `launch` would run with these arguments, where, and about how long; nothing is created."""
+    _check(workers, trials)
+    settings = settings_here(storage, allow_import)
+    return describe_launch(study_to_run(study, settings), settings, workers=workers, trials=trials, device=device)
+
+
+def _check(workers: int, trials: int | None) -> None:
+    if workers < 0:
+        raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
+    if trials is not None and trials < 1:
+        raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
+
+
+def _tell_submitted(found: SearchStudy, console: Console) -> None:
+    left = max(0, found.n_trials - found.counts().finished)
+    then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
+    tell(console, f"submitted; {left} of {found.n_trials} trials are left; {then}")
+
+
+def _run(
+    found: SearchStudy, settings: Settings, *, workers: int, device: str, stop: StopSignal, console: Console
+) -> None:
+    kept_alive = supervise(found, settings, workers=workers, device=device, stop=stop, console=console)
+    counts = found.counts()
+    if stop.received is not None:
+        raise Interrupted(
+            f"stopped with {counts.finished} of {found.n_trials} trials finished; `igkd-hpo launch {found.name}` "
+            "goes on",
+            stop.received,
+        )
+    if found.stopped is not None:
+        kind = NoCompletedTrial if counts.complete == 0 else StudyStopped
+        raise kind(f"study {found.name} stopped: {found.stopped}")
+    if not kept_alive:
+        raise IgkdError(
+            f"study {found.name}: not every worker could be kept alive, see {settings.paths.logs / found.name}; "
+            f"{counts.finished} of {found.n_trials} trials are finished; `igkd-hpo launch {found.name}` goes on"
+        )

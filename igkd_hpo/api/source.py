@@ -1,0 +1,80 @@
+"""How the study of a call is given: a path, a name, a mapping, or a study file that was read already."""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.reading import read_study, study_from_json
+from igkd_hpo.config.study import Study
+from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
+from igkd_hpo.search.storage import check_url, open_storage
+from igkd_hpo.search.study import SearchStudy, latest_study, open_study, study_names
+from igkd_hpo.settings import Settings
+
+StudyLike = str | PathLike[str] | Mapping[str, Any] | Study
+"""A text with a slash, or that ends in .yaml or .yml, is a path; another one is a name."""
+
+
+def settings_here(storage: str | None = None, allow_import: str | Iterable[str] = ()) -> Settings:
+    """The settings of the current directory and environment. Raises UsageError."""
+    named = (allow_import,) if isinstance(allow_import, str) else tuple(allow_import)
+    return Settings.resolve(storage_url=storage, allow_import=named)
+
+
+def study_to_run(given: StudyLike, settings: Settings) -> Study:
+    """What a study means where it is created or read: a file, a built-in, or an existing one.
+
+    Raises:
+        UsageError: nothing of that name; the near names are told.
+        StudyFileError: what is wrong with the file.
+    """
+    read = _read(given)
+    if read is not None:
+        return read
+    name = str(given)
+    builtin = builtin_studies()
+    if name in builtin:
+        return read_study(builtin[name])
+    check_url(settings.storage_url)
+    known: list[str] = []
+    with suppress(UsageError):  # no database yet holds no studies
+        storage = open_storage(settings.storage_url, create=False)
+        known = study_names(storage)
+    if name in known:
+        return open_study(storage, name).config
+    raise UsageError(
+        f"no study named {name!r}{near_or_all(name, [*builtin, *known])}; give a study file, or the name of a study"
+    )
+
+
+def existing_study(given: StudyLike | None, settings: Settings) -> SearchStudy:
+    """The study in the database: by its name, by its file, or, left out, the latest. Raises UsageError."""
+    storage = open_storage(settings.storage_url, create=False)
+    if given is None:
+        return open_study(storage, latest_study(storage))
+    read = _read(given)
+    return open_study(storage, str(given) if read is None else read.name)
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether a text is a file rather than a name."""
+    return text.endswith((".yaml", ".yml")) or "/" in text
+
+
+def _read(given: StudyLike) -> Study | None:
+    """The study file; None where a name was given."""
+    if isinstance(given, Study):
+        return given
+    if isinstance(given, Mapping):
+        try:
+            text = json.dumps(given)
+        except (TypeError, ValueError) as error:
+            raise StudyFileError(f"the study holds what no study file can: {error}; give texts and numbers") from None
+        return study_from_json(text, source="the study")
+    if isinstance(given, str) and not looks_like_path(given):
+        return None
+    return read_study(Path(given))

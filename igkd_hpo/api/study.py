@@ -1,0 +1,263 @@
+"""A study in the database, as notebooks and scripts hold it."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from igkd_hpo.api.confirm import confirm
+from igkd_hpo.api.progress import make_progress
+from igkd_hpo.api.source import StudyLike, existing_study, settings_here
+from igkd_hpo.config import study as config
+from igkd_hpo.config.writing import to_yaml, write_text
+from igkd_hpo.errors import IgkdError, UsageError
+from igkd_hpo.results.best import BestTrial, best_trial, result, summary
+from igkd_hpo.results.bundle.making import Bundle, make_bundle
+from igkd_hpo.results.confirm.choice import best_or_confirmed, described
+from igkd_hpo.results.confirm.confirmation import Confirmation, confirmation_of
+from igkd_hpo.results.confirm.sentences import sentences
+from igkd_hpo.results.export import exported_study
+from igkd_hpo.results.report.page import write_report
+from igkd_hpo.results.status import StudyStatus, study_status
+from igkd_hpo.results.trial import Trial, study_trials
+from igkd_hpo.search.lease import Leases
+from igkd_hpo.search.linked_study import parent_of
+from igkd_hpo.search.storage import mask
+from igkd_hpo.search.study import Counts, SearchStudy
+from igkd_hpo.settings import Settings, host_name
+
+_PATIENCE_SECONDS = 15.0  # workers hear of it within 4 s, and end a trial process within one
+_LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """A study file without ranges that was written.
+
+    Args:
+        path: of the file.
+        study_file: what it holds.
+        about: which trial it is, in words, and whether it was confirmed.
+        replaced: a file was there before.
+    """
+
+    path: Path
+    study_file: config.Study
+    about: str
+    replaced: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFile:
+    """A page that was written.
+
+    Args:
+        study: whose page it is: of a confirmation, the study that it confirms.
+        path: of the file.
+        completed: whether any trial had completed; without one the page says so.
+        replaced: a file was there before.
+    """
+
+    study: str
+    path: Path
+    completed: bool
+    replaced: bool
+
+
+class Study:
+    """A study in the database. What it tells is read anew each time, and is true at that moment.
+
+    `launch` and `open_study` return one. Everything here raises StorageError when the database is away.
+    """
+
+    def __init__(self, study: SearchStudy, settings: Settings) -> None:
+        self._study = study
+        self._settings = settings
+
+    def __repr__(self) -> str:
+        return f"<igkd_hpo.Study {self.name!r} in {mask(self._settings.storage_url)}>"
+
+    @property
+    def name(self) -> str:
+        """Its name in the database."""
+        return self._study.name
+
+    @property
+    def study_file(self) -> config.Study:
+        """What is searched, on what: the study file as it was launched."""
+        return self._study.config
+
+    @property
+    def n_trials(self) -> int:
+        """The total of COMPLETE plus PRUNED trials that ends the study."""
+        return self._study.n_trials
+
+    @property
+    def counts(self) -> Counts:
+        """Trials by state."""
+        return self._study.counts()
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials, by number."""
+        return study_trials(self._study)
+
+    @property
+    def status(self) -> StudyStatus:
+        """What it is doing, and how far it is."""
+        return study_status(self._study)
+
+    @property
+    def best(self) -> BestTrial:
+        """The COMPLETE trial with the highest validation accuracy, beside the controls. Raises NoCompletedTrial.
+
+        The best of many is partly luck: `confirm` says what is left without it.
+        """
+        return best_trial(parent_of(self._study))
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """What fresh seeds and the test split said; None before `confirm`."""
+        return confirmation_of(parent_of(self._study))
+
+    def summary(self) -> str:
+        """The best trial, the controls, and what was confirmed, in words. Raises NoCompletedTrial."""
+        found = parent_of(self._study)
+        confirmation = confirmation_of(found)
+        if confirmation is None:
+            return summary(found)
+        lines = [f"confirmed with fresh seeds ({confirmation.linked_study}):"]
+        lines += [f"  {sentence}" for sentence in sentences(confirmation)]
+        return "\n".join([result(found, best_trial(found)), *lines])
+
+    def confirm(
+        self,
+        *,
+        top: int = 5,
+        seeds: int = 5,
+        workers: int = 1,
+        device: str = "auto",
+        allow_import: str | Iterable[str] = (),
+        progress: bool = True,
+    ) -> Confirmation:
+        """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real.
+
+        Arguments and errors are those of `igkd_hpo.confirm`.
+        """
+        return confirm(
+            self.name,
+            top=top,
+            seeds=seeds,
+            workers=workers,
+            storage=self._settings.storage_url,
+            device=device,
+            allow_import=allow_import,
+            progress=progress,
+        )
+
+    def export(self, output: str | PathLike[str] = "best.yaml") -> Export:
+        """Write the best configuration, the confirmed one if there is one, to a file that `train` takes as it is.
+
+        Raises:
+            NoCompletedTrial: there is nothing to export.
+            UsageError: the file cannot be written.
+        """
+        path = Path(output)
+        found, best = best_or_confirmed(self._study)
+        exported = exported_study(found, best)
+        replaced = _write(path, to_yaml(exported))
+        return Export(path=path, study_file=exported, about=described(found, best), replaced=replaced)
+
+    def export_bundle(
+        self, folder: str | PathLike[str], *, allow_import: str | Iterable[str] = (), progress: bool = True
+    ) -> Bundle:
+        """Write the best configuration to a new folder, with weights, ONNX in float32 and int8, and a model card.
+
+        Raises:
+            NoCompletedTrial: there is nothing to export.
+            UsageError: the folder cannot be made, or packages are missing.
+            IgkdError: what making the networks raises.
+        """
+        found, best = best_or_confirmed(self._study)
+        with make_progress(progress) as shown:
+            return make_bundle(found, best, Path(folder), self._settings_with(allow_import), shown)
+
+    def report(self, output: str | PathLike[str] = "report.html") -> ReportFile:
+        """Write one HTML page with the answer, its pictures and where they come from.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        path = Path(output)
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name a file with -o, for example {path / 'report.html'}")
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent}; make it, or give another place with -o")
+        found = parent_of(self._study)
+        page = write_report(found, self._settings)
+        replaced = _write(path, page.html)
+        return ReportFile(study=found.name, path=path, completed=page.completed, replaced=replaced)
+
+    def stop(self, *, now: bool = False) -> int:
+        """No new trials, on no host, until the study is launched again; the number of trials that were running.
+
+        A finished study stays as it is.
+
+        Args:
+            now: also end the trials that run, and wait until they have; they can be resumed.
+
+        Raises:
+            IgkdError: with `now`, workers have not answered, and still hold trials.
+        """
+        if self.counts.finished >= self.n_trials:
+            return 0
+        self._study.stop(f"igkd-hpo stop on {host_name()}; igkd-hpo launch goes on", now=now)
+        leases = Leases(self._study, lease_seconds=self._settings.lease_seconds)
+        running = len(leases.held())
+        if now and not _wait_for_all(leases):
+            left = ", ".join(f"{lease.worker} on {lease.process.host}" for lease in leases.held())
+            raise IgkdError(
+                f"study {self.name}: stopped, but these workers have not answered and still hold trials: {left}; the "
+                f"next launch frees them {self._settings.lease_seconds:g} s after their last sign of life"
+            )
+        return running
+
+    def _settings_with(self, allow_import: str | Iterable[str]) -> Settings:
+        named = settings_here(self._settings.storage_url, allow_import).allow_import
+        return Settings(**{**vars(self._settings), "allow_import": named})
+
+
+def open_study(study: StudyLike | None = None, *, storage: str | None = None) -> Study:
+    """An existing study.
+
+    Args:
+        study: its name or its study file; None means the latest.
+        storage: SQLAlchemy URL of the database; else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.
+
+    Raises:
+        UsageError: there is no such study; the near names are told.
+    """
+    settings = settings_here(storage)
+    return Study(existing_study(study, settings), settings)
+
+
+def _write(path: Path, text: str) -> bool:
+    """Whether a file was there before. Raises UsageError."""
+    replaced = path.exists()
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; give another place with -o") from error
+    return replaced
+
+
+def _wait_for_all(leases: Leases) -> bool:
+    """Until nobody holds a trial any more; False when that took too long."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while leases.held():
+        if time.monotonic() > deadline:
+            return False
+        leases.reap()
+        time.sleep(_LOOK_SECONDS)
+    return True

@@ -1,0 +1,41 @@
+"""Running a study's workers under the live view, for everything that does it."""
+
+from rich.console import Console
+
+from igkd_hpo.results.status import study_status
+from igkd_hpo.results.status_board import standing
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.service.board import Standing
+from igkd_hpo.service.live import LiveView
+from igkd_hpo.service.signals import StopSignal
+from igkd_hpo.service.supervisor import Supervisor
+from igkd_hpo.settings import Settings
+
+
+def supervise(
+    found: SearchStudy,
+    settings: Settings,
+    *,
+    workers: int,
+    device: str,
+    stop: StopSignal,
+    console: Console,
+) -> bool:
+    """Run until every worker has left, or a signal came; False when a worker could not be kept alive."""
+
+    def read() -> Standing:
+        return standing(study_status(found))
+
+    epochs = found.config.training.epochs
+    with LiveView(console, found.name, epochs, read(), workers=workers) as view:
+        supervisor = Supervisor(
+            found,
+            settings,
+            workers=workers,
+            device=device,
+            stop=stop,
+            on_event=view.event,
+            on_message=view.message,
+            on_refresh=lambda: view.standing(read()),
+        )
+        return supervisor.run()

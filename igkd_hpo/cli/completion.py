@@ -1,0 +1,100 @@
+"""What a shell offers when Tab is pressed. Nothing heavy is imported: an answer later than half a second is none."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import typer
+
+from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.errors import IgkdError
+from igkd_hpo.settings import Settings
+
+_PATIENCE_SECONDS = 0.4
+_MOST_FILES = 200
+_STUDY_NAMES = (
+    "SELECT s.study_name FROM studies s JOIN study_user_attributes a ON a.study_id = s.study_id "
+    "WHERE a.key = 'fingerprint' ORDER BY s.study_id"
+)
+
+
+def complete_study_to_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Built-in and existing studies, and study files."""
+    return _matching([*builtin_studies(), *_existing(context), *_study_files(incomplete)], incomplete)
+
+
+def complete_existing_study(context: typer.Context, incomplete: str) -> list[str]:
+    """The studies of the database, and study files where a path has begun."""
+    files = _study_files(incomplete) if "/" in incomplete or "." in incomplete else ()
+    return _matching([*_existing(context), *files], incomplete)
+
+
+def complete_study_to_confirm(context: typer.Context, incomplete: str) -> list[str]:
+    """The studies of the database, and study files."""
+    return _matching([*_existing(context), *_study_files(incomplete)], incomplete)
+
+
+def complete_study_file(incomplete: str) -> list[str]:
+    """Study files."""
+    return _matching(_study_files(incomplete), incomplete)
+
+
+def complete_device(incomplete: str) -> list[str]:
+    """Devices by name. GPUs are counted by their device files: asking CUDA takes seconds."""
+    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return _matching(["auto", "cpu", *(["cuda"] if gpus else []), *(f"cuda:{n}" for n in range(gpus))], incomplete)
+
+
+def _matching(candidates: Iterable[str], incomplete: str) -> list[str]:
+    return list(dict.fromkeys(name for name in candidates if name.startswith(incomplete)))
+
+
+def _study_files(incomplete: str) -> Iterator[str]:
+    """YAML files of the folder that the text names, and of the folders in it, as the text begins."""
+    folder, _, _ = incomplete.rpartition("/")
+    prefix = f"{folder}/" if "/" in incomplete else ""
+    try:
+        here = Path(prefix or ".").expanduser()
+        found = sorted(
+            path.relative_to(here).as_posix()
+            for pattern in ("*.yaml", "*.yml", "*/*.yaml", "*/*.yml")
+            for path in here.glob(pattern)
+        )
+    except OSError:
+        return
+    for name in found[:_MOST_FILES]:
+        if not name.startswith(".") and " " not in name:  # shells take completions as they are, unquoted
+            yield prefix + name
+
+
+def _existing(context: typer.Context) -> list[str]:
+    """The studies of the storage that the command would use; none where that cannot be told in time."""
+    try:
+        url = Settings.resolve(storage_url=context.params.get("storage")).storage_url
+    except IgkdError:
+        return []
+    found: list[str] = []
+    asking = threading.Thread(target=lambda: found.extend(_study_names(url)), daemon=True)
+    asking.start()
+    asking.join(_PATIENCE_SECONDS)
+    return list(found)
+
+
+def _study_names(url: str) -> list[str]:
+    """By the database's own driver: SQLAlchemy alone takes a third of a second to import. Empty on any trouble."""
+    scheme, _, rest = url.partition("://")
+    path = rest.partition("?")[0].removeprefix("/")
+    try:
+        if scheme.startswith("sqlite"):
+            with closing(sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True)) as connection:
+                return [str(name) for (name,) in connection.execute(_STUDY_NAMES)]
+        import psycopg
+
+        with psycopg.connect(f"postgresql://{rest}") as server:
+            return [str(name) for (name,) in server.execute(_STUDY_NAMES)]
+    except Exception:  # a shell that completes nothing is better than one that prints a traceback into the line
+        return []

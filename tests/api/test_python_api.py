@@ -1,0 +1,123 @@
+"""The Python API: what a script with four lines does, and how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import igkd_hpo
+from igkd_hpo.config.reading import parse_study, read_study
+from igkd_hpo.config.writing import to_yaml
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import create_or_open
+from tests.cli.conftest import STUDY, Workspace, wait_until
+
+SCRIPT = """
+import igkd_hpo
+study = igkd_hpo.launch("study.yaml", workers=2, trials=4)
+print(study.best.accuracy, study.best.hyperparameters)
+study.export("best.yaml")
+"""
+
+
+def test_a_script_of_four_lines_needs_no_guard(workspace: Workspace) -> None:
+    workspace.write(SCRIPT, "script.py")
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=workspace.folder,
+        env=workspace.environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    workspace.checked_to_end(4)
+    assert "study tiny, 4 trials" in done.stderr
+
+    study = igkd_hpo.open_study(storage=workspace.url)
+    assert study.counts.finished == study.n_trials == 4
+    assert done.stdout == f"{study.best.accuracy} {study.best.hyperparameters}\n"
+    completed = [trial for trial in study.trials if trial.state == "COMPLETE"]
+    best = max(completed, key=lambda trial: (trial.accuracy, -trial.number))
+    assert (best.number, best.hyperparameters) == (study.best.number, study.best.hyperparameters)
+    assert best.accuracy == best.accuracies[4] == study.best.accuracy
+    assert {trial.control for trial in study.trials} == {"student", "kd_ig", None}
+    assert all(trial.started < trial.ended for trial in study.trials)
+    assert study.status == igkd_hpo.status(storage=workspace.url)[-1]
+    assert study.confirmation is None
+    assert study.summary().startswith("tiny: 4 of 4 trials finished")
+    exported = igkd_hpo.validate(workspace.folder / "best.yaml").study_file
+    assert exported.hyperparameters.fixed() == best.hyperparameters
+    assert study.export(workspace.folder / "best.yaml").replaced
+    assert study.stop() == 0, "a finished study stays as it is"
+    assert study.status.stopped is None
+
+
+def test_ctrl_c_stops_the_workers_in_order(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace.folder)
+    before = signal.getsignal(signal.SIGINT)
+    long = STUDY.replace("epochs: 4}", "epochs: 50}").replace("pruner: {name: median, grace_period: 1}\n", "")
+
+    def interrupt() -> None:
+        wait_until(lambda: [t for t in workspace.trials() if t.intermediate_values], "an epoch")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    other = threading.Thread(target=interrupt)
+    other.start()
+    with pytest.raises(igkd_hpo.Interrupted, match="stopped with 0 of 2 trials finished; `igkd-hpo launch tiny`") as e:
+        igkd_hpo.launch(parse_study(long, source="test"), trials=2, progress=False)
+    other.join()
+    assert isinstance(e.value, KeyboardInterrupt)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert workspace.leases() == []
+    assert {trial.state for trial in igkd_hpo.open_study("tiny").trials} == {"WAITING"}
+
+
+@pytest.mark.parametrize("form", ["path", "text", "mapping", "file"])
+def test_a_study_in_every_form(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY)
+    file = read_study(path)
+    given = {"path": path, "text": str(path), "mapping": file.model_dump(mode="json"), "file": file}[form]
+    assert to_yaml(igkd_hpo.validate(given).study_file) == to_yaml(file)  # type: ignore[arg-type]
+
+
+def test_what_is_wrong_is_an_error_of_ours() -> None:
+    with pytest.raises(igkd_hpo.UsageError, match=r"no study named 'digit' \(did you mean digits\?\)"):
+        igkd_hpo.launch("digit", progress=False)
+    with pytest.raises(igkd_hpo.StudyFileError, match=r"trials: unknown key \(did you mean n_trials\?\)"):
+        igkd_hpo.launch({"name": "x", "trials": 3}, progress=False)
+    with pytest.raises(igkd_hpo.StudyFileError, match="object is not JSON serializable"):
+        igkd_hpo.validate({"name": object()})
+    with pytest.raises(igkd_hpo.UsageError, match="device 'abacus' is unknown"):  # the child's error, with its class
+        igkd_hpo.launch("digits", device="abacus", progress=False)
+
+
+def test_a_study_that_is_stopped_begins_no_trial(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/storage/igkd_hpo.db", create=True)
+    found = create_or_open(storage, parse_study(STUDY, source="test"), n_trials=None, pins=None)
+    study = igkd_hpo.open_study()
+    assert study.stop(now=True) == 0
+    assert found.stopped is not None
+    with pytest.raises(igkd_hpo.NoCompletedTrial, match="study tiny has no completed trial"):
+        _ = study.best
+
+
+def test_the_package_is_light_and_lists_its_names() -> None:
+    program = (
+        "import sys, igkd_hpo\n"
+        "assert not {'torch', 'optuna', 'sqlalchemy', 'pydantic', 'rich'} & sys.modules.keys()\n"
+        "assert set(igkd_hpo.__all__) <= set(dir(igkd_hpo))\n"
+        "for name in igkd_hpo.__all__: getattr(igkd_hpo, name)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in igkd_hpo.__all__:
+        if isinstance(found := getattr(igkd_hpo, name), type) and name != "StudyFile":
+            assert found.__name__ == name
