@@ -29,9 +29,9 @@ COMMANDS = tuple(command for commands in PANELS.values() for command in commands
 _HELP = """Find the best tiny student network: knowledge distillation with Integrated-Gradients overlays.
 
 Start here:
-  [cyan]igkd-hpo launch --workers 4[/]      search, on the built-in digits or on a study file of yours
-  [cyan]igkd-hpo confirm --workers 4[/]     train the best few with fresh seeds: what of it is real?
-  [cyan]igkd-hpo export -o best.yaml[/]     take the best configuration home
+  [cyan]igkd-hpo launch --workers 4[/]     search the built-in digits, or your own study
+  [cyan]igkd-hpo confirm --workers 4[/]    fresh seeds for the best few: what is real?
+  [cyan]igkd-hpo export -o best.yaml[/]    take the best configuration home
 """
 
 app = typer.Typer(

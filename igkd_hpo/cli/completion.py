@@ -44,9 +44,14 @@ def complete_study_file(incomplete: str) -> list[str]:
 
 
 def complete_device(incomplete: str) -> list[str]:
-    """Devices by name. GPUs are counted by their device files: asking CUDA takes seconds."""
-    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    """Devices by name."""
+    gpus = gpu_count()
     return _matching(["auto", "cpu", *(["cuda"] if gpus else []), *(f"cuda:{n}" for n in range(gpus))], incomplete)
+
+
+def gpu_count() -> int:
+    """GPUs by their device files: asking CUDA takes seconds."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def _matching(candidates: Iterable[str], incomplete: str) -> list[str]:

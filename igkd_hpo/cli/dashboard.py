@@ -29,7 +29,7 @@ def dashboard(
 
     Examples:
         igkd-hpo dashboard --port 8081
-        igkd-hpo dashboard --storage postgresql+psycopg://user@host/studies --host 0.0.0.0
+        igkd-hpo dashboard --host 0.0.0.0
     """
     from igkd_hpo.results.dashboard.server import serve
     from igkd_hpo.results.dashboard.token import VARIABLE
