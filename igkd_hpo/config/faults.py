@@ -39,7 +39,7 @@ def _line(fault: ErrorDetails, path: str, keys: list[str]) -> str:
     match fault["type"]:
         case "extra_forbidden":
             key = str(fault["loc"][-1])
-            near = did_you_mean(key, keys) or _misplaced(key) or f" (known here: {', '.join(keys)})"
+            near = did_you_mean(key, keys) or _misplaced(key, path) or f" (known here: {', '.join(keys)})"
             return f"{path}: unknown key{near}; remove or rename it"
         case "missing" if isinstance(fault["loc"][-1], int):
             return f"{path}: missing; the list is too short"
@@ -88,8 +88,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _misplaced(key: str) -> str:
-    """` (did you mean training.epochs?)` for a key that stands in other sections; empty where none has it."""
+def _misplaced(key: str, path: str) -> str:
+    """` (did you mean training.epochs?)` for a key that stands elsewhere than at `path`; empty where none has it."""
     homes = [
         f"{name}.{key}"
         for name, field in Study.model_fields.items()
@@ -97,7 +97,8 @@ def _misplaced(key: str) -> str:
         if isinstance(member, type) and issubclass(member, BaseModel) and key in member.model_fields
     ]
     homes += [key] if key in Study.model_fields else []
-    return f" (did you mean {' or '.join(dict.fromkeys(homes))}?)" if homes else ""
+    others = [home for home in dict.fromkeys(homes) if home != path]
+    return f" (did you mean {' or '.join(others)}?)" if others else ""
 
 
 def _locate(loc: tuple[int | str, ...]) -> tuple[str, list[str]]:

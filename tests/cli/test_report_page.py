@@ -115,7 +115,7 @@ def test_without_a_completed_trial_it_writes_and_ends_with_3(tiny: SearchStudy) 
 
 
 @pytest.mark.parametrize(("output", "message"), [(".", "is a folder; name a file"), ("no/page.html", "no folder no;")])
-def test_a_place_that_cannot_be_is_refused(output: str, message: str) -> None:
+def test_a_place_that_cannot_be_is_refused(tiny: SearchStudy, output: str, message: str) -> None:
     done = runner.invoke(app, ["report", "-o", output])
     assert isinstance(done.exception, UsageError)
     assert message in str(done.exception)

@@ -38,6 +38,9 @@ def faults_of(text: str) -> str:
          "dataset.splitseed: unknown key (did you mean split_seed?); remove or rename it"),
         (PRUNER, "{name: median, keep: 50}",
          "pruner.keep: unknown key (known here: name, grace_period, patience); remove or rename it"),
+        # known ones, in the wrong place
+        ("n_trials: 24", "epochs: 3\nn_trials: 24",
+         "epochs: unknown key (did you mean teacher.epochs or training.epochs?); remove or rename it"),
         # wrong types
         ("n_trials: 24", "n_trials: many", 'n_trials: "many" must be a whole number'),
         ("n_trials: 24", "n_trials: 24.5", "n_trials: 24.5 must be a whole number"),
