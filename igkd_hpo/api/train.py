@@ -35,5 +35,12 @@ def train(
     settings = settings_here(allow_import=allow_import)
     config = study_to_run(study, settings)
     folder = None if output is None else Path(output)
-    with make_progress(progress) as shown:
-        return train_student(config, settings, seed=seed, device=device, test=test, output=folder, progress=shown)
+
+    import torch
+
+    threads = torch.get_num_threads()  # training sets them to those of the trial that it repeats
+    try:
+        with make_progress(progress) as shown:
+            return train_student(config, settings, seed=seed, device=device, test=test, output=folder, progress=shown)
+    finally:
+        torch.set_num_threads(threads)

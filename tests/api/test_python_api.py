@@ -18,7 +18,7 @@ from tests.cli.conftest import STUDY, Workspace, wait_until
 
 SCRIPT = """
 import igkd_hpo
-study = igkd_hpo.launch("study.yaml", workers=2, trials=4)
+study = igkd_hpo.launch("study.yaml", workers=2, trials=3)
 print(study.best.accuracy, study.best.hyperparameters)
 study.export("best.yaml")
 """
@@ -36,11 +36,11 @@ def test_a_script_of_four_lines_needs_no_guard(workspace: Workspace) -> None:
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    workspace.checked_to_end(4)
-    assert "study tiny, 4 trials" in done.stderr
+    workspace.checked_to_end(3)
+    assert "study tiny, 3 trials" in done.stderr
 
     study = igkd_hpo.open_study(storage=workspace.url)
-    assert study.counts.finished == study.n_trials == 4
+    assert study.counts.finished == study.n_trials == 3
     assert done.stdout == f"{study.best.accuracy} {study.best.hyperparameters}\n"
     completed = [trial for trial in study.trials if trial.state == "COMPLETE"]
     best = max(completed, key=lambda trial: (trial.accuracy, -trial.number))
@@ -50,7 +50,7 @@ def test_a_script_of_four_lines_needs_no_guard(workspace: Workspace) -> None:
     assert all(trial.started < trial.ended for trial in study.trials)
     assert study.status == igkd_hpo.status(storage=workspace.url)[-1]
     assert study.confirmation is None
-    assert study.summary().startswith("tiny: 4 of 4 trials finished")
+    assert study.summary().startswith("tiny: 3 of 3 trials finished")
     exported = igkd_hpo.validate(workspace.folder / "best.yaml").study_file
     assert exported.hyperparameters.fixed() == best.hyperparameters
     assert study.export(workspace.folder / "best.yaml").replaced
