@@ -69,15 +69,17 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # seen by a type checker, it would make every misspelt name an Any
 
-        return version("igkd-hpo")
-    home = import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
-    return getattr(home, "Study" if name == "StudyFile" else name)
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("igkd-hpo")
+        home = import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+        return getattr(home, "Study" if name == "StudyFile" else name)
 
 
 def __dir__() -> list[str]:
