@@ -1,10 +1,10 @@
 """The Python API: what a script with four lines does, and how it ends."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ import igkd_hpo
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import create_or_open
-from tests.cli.conftest import STUDY, Workspace, wait_until
+from igkd_hpo.search.study import AssetPins, create_or_open
+from igkd_hpo.service.signals import StopSignal
+from tests.cli.conftest import STUDY, Workspace
 
 SCRIPT = """
 import igkd_hpo
@@ -58,23 +59,22 @@ def test_a_script_of_four_lines_needs_no_guard(workspace: Workspace) -> None:
     assert study.status.stopped is None
 
 
-def test_ctrl_c_stops_the_workers_in_order(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace.folder)
-    before = signal.getsignal(signal.SIGINT)
-    long = STUDY.replace("epochs: 4}", "epochs: 50}").replace("pruner: {name: median, grace_period: 1}\n", "")
+def test_ctrl_c_is_an_interrupt_that_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
 
-    def interrupt() -> None:
-        wait_until(lambda: [t for t in workspace.trials() if t.intermediate_values], "an epoch")
+    def press_ctrl_c(*_: object, stop: StopSignal, **__: object) -> bool:
         os.kill(os.getpid(), signal.SIGINT)
+        assert select.select([stop.descriptor], [], [], 10)[0]
+        return True
 
-    other = threading.Thread(target=interrupt)
-    other.start()
+    monkeypatch.setattr("igkd_hpo.api.launch.prepare_in_child", lambda *_, **__: pins)
+    monkeypatch.setattr("igkd_hpo.api.launch.supervise", press_ctrl_c)
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(igkd_hpo.Interrupted, match="stopped with 0 of 2 trials finished; `igkd-hpo launch tiny`") as e:
-        igkd_hpo.launch(parse_study(long, source="test"), trials=2, progress=False)
-    other.join()
+        igkd_hpo.launch(parse_study(STUDY, source="test"), trials=2, progress=False)
     assert isinstance(e.value, KeyboardInterrupt)
+    assert e.value.signal == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
-    assert workspace.leases() == []
     assert {trial.state for trial in igkd_hpo.open_study("tiny").trials} == {"WAITING"}
 
 

@@ -150,6 +150,18 @@ def supervise_here(found: SearchStudy, settings: Settings, **_: Any) -> bool:
     return True
 
 
+def without_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assets are made in this process."""
+    for user in ("service.preparation", "api.launch", "api.confirm"):
+        monkeypatch.setattr(f"igkd_hpo.{user}.prepare_in_child", prepare_here)
+
+
+def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials are trained in this process."""
+    for user in ("api.launch", "api.confirm"):
+        monkeypatch.setattr(f"igkd_hpo.{user}.supervise", supervise_here)
+
+
 @pytest.fixture
 def folder(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A reader's folder: the files that the documents let them write, with tiny studies."""
@@ -158,7 +170,7 @@ def folder(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         studies[name] = tmp_path / "builtin" / f"{name}.yaml"
         studies[name].parent.mkdir(exist_ok=True)
         studies[name].write_text(f"name: {name}\n{TINY}")
-    monkeypatch.setattr("igkd_hpo.cli.arguments.builtin_studies", lambda: studies)
+    monkeypatch.setattr("igkd_hpo.api.source.builtin_studies", lambda: studies)
     (tmp_path / "my-study.yaml").write_text(f"name: my-study\n{TINY}")
 
     (flowers,) = [text for _, text in blocks(repository, "yaml") if "name: flowers" in text]
@@ -205,7 +217,7 @@ def run_here(line: Line, arguments: list[str], capsys: pytest.CaptureFixture[str
 def test_every_command_shown_runs(
     repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("igkd_hpo.service.preparation.prepare_in_child", prepare_here)
+    without_children(monkeypatch)
     done: set[str] = set()
     for line in command_lines(repository):
         if reason_not_to_run(line) is not None:
@@ -218,10 +230,28 @@ def test_every_command_shown_runs(
             continue
         run_here(line, text.split()[1:], capsys)
         if text.startswith("igkd-hpo launch"):
-            monkeypatch.setattr("igkd_hpo.cli.launch.supervise", supervise_here)
-            monkeypatch.setattr("igkd_hpo.cli.confirm.supervise", supervise_here)
+            without_workers(monkeypatch)
         done.add(text)
     assert {text.split()[1] for text in done} | {"dashboard"} == set(COMMANDS)
     for made in ("best.yaml", "report.html", "digits-bundle/model.onnx"):
         assert (folder / made).is_file(), made
     assert os.listdir(folder / "storage")
+
+
+def test_the_python_of_the_guide_runs(
+    repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_children(monkeypatch)
+    without_workers(monkeypatch)
+    names: dict[str, Any] = {}
+    shown = [text for page, text in blocks(repository, "python") if page.endswith("guide/python.md")]
+    assert len(shown) > 5
+    for text in shown:
+        smaller = text.replace('"width": 0.5, "epochs": 15', '"width": 0.25, "epochs": 6')
+        exec(compile(smaller.replace('"epochs": 4', '"epochs": 1'), "python.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert "8 of 8 trials finished" in said
+    assert "confirmed: " in said
+    assert "no study named 'digit' (did you mean digits?)" in said
+    for made in ("best.yaml", "report.html"):
+        assert (folder / made).is_file(), made
