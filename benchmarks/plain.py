@@ -22,10 +22,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import torch.nn.functional as F
-from igkd_hpo.cli.progress import make_progress
 from scipy.stats import t
 from torch import Tensor
 
+from igkd_hpo.api.progress import make_progress
 from igkd_hpo.assets.study_assets import Assets, open_assets, prepare_assets
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
