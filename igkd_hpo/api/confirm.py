@@ -7,7 +7,7 @@ from rich.console import Console
 
 from igkd_hpo.api.progress import make_console, make_progress, tell
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
-from igkd_hpo.api.supervise import supervise
+from igkd_hpo.api.supervise import own_fork_server, supervise
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
 from igkd_hpo.results.confirm.confirmation import Confirmation, read_confirmation
@@ -83,7 +83,7 @@ def confirm(
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
     what = _what(study, settings, top, console)
-    with StopSignal() as stop:
+    with own_fork_server(), StopSignal() as stop:
         how = _How(settings=settings, device=device, stop=stop, console=console, progress=progress)
         linked = _linked(what, how, seeds=seeds)
         _run(linked, how, workers=workers)

@@ -7,7 +7,7 @@ from rich.console import Console
 from igkd_hpo.api.progress import make_console, tell
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
-from igkd_hpo.api.supervise import supervise
+from igkd_hpo.api.supervise import own_fork_server, supervise
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
 from igkd_hpo.search.note import save_study_note
@@ -57,28 +57,30 @@ def launch(
     settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
     console = make_console(progress)
-    opened = open_storage(settings.storage_url, create=True)
-    if new_version:
-        config = config.model_copy(update={"name": next_version(opened, config.name)})
-    existed = check_unchanged(opened, config) is not None
-    if not existed and trials is not None and trials < len(config.controls):
-        raise UsageError(
-            f"--trials {trials} leaves no room for {len(config.controls)} controls; give more, or drop controls"
-        )
-    if console.is_terminal:  # the seconds until the first bar look like a hang
-        tell(console, f"study {config.name}: looking for images, teacher, logits and maps")
-    with StopSignal() as stop:
-        pins = prepare_in_child(config, settings, device=device, stop=stop, progress=progress)
-        found = create_or_open(opened, config, n_trials=trials, pins=pins)
-        if not existed:
-            save_study_note(found)
-        tell(console, f"study {found.name}, {found.n_trials} trials, in {mask(settings.storage_url)}")
-        if existed and (finished := found.counts().finished) >= found.n_trials:
-            tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
-        if workers == 0:
-            _tell_submitted(found, console)
-        else:
-            _run(found, settings, workers=workers, device=device, stop=stop, console=console)
+    with own_fork_server() as server:
+        server.keep_running()  # imports torch while the database is opened
+        opened = open_storage(settings.storage_url, create=True)
+        if new_version:
+            config = config.model_copy(update={"name": next_version(opened, config.name)})
+        existed = check_unchanged(opened, config) is not None
+        if not existed and trials is not None and trials < len(config.controls):
+            raise UsageError(
+                f"--trials {trials} leaves no room for {len(config.controls)} controls; give more, or drop controls"
+            )
+        if console.is_terminal:  # the seconds until the first bar look like a hang
+            tell(console, f"study {config.name}: looking for images, teacher, logits and maps")
+        with StopSignal() as stop:
+            pins = prepare_in_child(config, settings, device=device, stop=stop, progress=progress)
+            found = create_or_open(opened, config, n_trials=trials, pins=pins)
+            if not existed:
+                save_study_note(found)
+            tell(console, f"study {found.name}, {found.n_trials} trials, in {mask(settings.storage_url)}")
+            if existed and (finished := found.counts().finished) >= found.n_trials:
+                tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
+            if workers == 0:
+                _tell_submitted(found, console)
+            else:
+                _run(found, settings, workers=workers, device=device, stop=stop, console=console)
     return Study(found, settings)
 
 

@@ -1,15 +1,28 @@
 """Running a study's workers under the live view, for everything that does it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 
 from igkd_hpo.results.status import study_status
 from igkd_hpo.results.status_board import standing
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.service.board import Standing
+from igkd_hpo.service.fork_server import ForkServer, fork_server
 from igkd_hpo.service.live import LiveView
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.service.supervisor import Supervisor
 from igkd_hpo.settings import Settings
+
+
+@contextmanager
+def own_fork_server() -> Iterator[ForkServer]:
+    """The server that processes are forked from ends with this: its user may live on, a notebook for example."""
+    try:
+        yield fork_server()
+    finally:
+        fork_server().stop()
 
 
 def supervise(
