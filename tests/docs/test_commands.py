@@ -152,7 +152,7 @@ def supervise_here(found: SearchStudy, settings: Settings, **_: Any) -> bool:
 
 def without_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Assets are made in this process."""
-    for user in ("service.preparation", "api.launch", "api.confirm"):
+    for user in ("api.launch", "api.confirm", "service.preparation"):  # those import the last one's, real still
         monkeypatch.setattr(f"igkd_hpo.{user}.prepare_in_child", prepare_here)
 
 

@@ -129,7 +129,7 @@ def test_names(storage: SharedStorage, study_file: Study) -> None:
     assert next_version(storage, "cifar10") == "cifar10-v2"
     with pytest.raises(UsageError, match=r"no study 'digts' in .* \(did you mean digits\?\)"):
         open_study(storage, "digts")
-    with pytest.raises(UsageError, match="there are cifar10, digits-v2, digits"):
+    with pytest.raises(UsageError, match="there are: cifar10, digits-v2, digits"):
         open_study(storage, "zzz")
 
 
