@@ -4,15 +4,11 @@ import signal
 import time
 from dataclasses import asdict
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from igkd_hpo.cli.arguments import AsJson, Storage, print_json
-from igkd_hpo.settings import Settings
-
-if TYPE_CHECKING:
-    from igkd_hpo.search.storage import SharedStorage
 
 _WATCH_SECONDS = 2.0
 
@@ -28,32 +24,33 @@ def status(
         igkd-hpo status --watch
         igkd-hpo status --json
     """
-    from igkd_hpo.results.status import status as read_status
-    from igkd_hpo.search.storage import open_storage
+    if watch and not as_json:
+        _watch(storage)
+    from igkd_hpo.api.status import status as read_status
 
-    found = open_storage(Settings.resolve(storage_url=storage).storage_url, create=False)
+    studies = read_status(storage=storage)
     if as_json:
-        print_json([asdict(study) for study in read_status(found)])
-    elif watch:
-        _watch(found)
-    else:
-        from rich.console import Console
-
-        from igkd_hpo.results.status_board import status_board
-
-        console = Console()
-        console.print(status_board(read_status(found), console.width))
-
-
-def _watch(storage: "SharedStorage") -> NoReturn:
+        print_json([asdict(study) for study in studies])
+        return
     from rich.console import Console
 
+    from igkd_hpo.results.status_board import status_board
+
+    console = Console()
+    console.print(status_board(studies, console.width))
+
+
+def _watch(storage: str | None) -> NoReturn:
+    from rich.console import Console
+
+    from igkd_hpo.api.source import settings_here
     from igkd_hpo.results.status_watch import StatusWatch
+    from igkd_hpo.search.storage import open_storage
     from igkd_hpo.service.screen import Screen
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    watch = StatusWatch(storage)
+    watch = StatusWatch(open_storage(settings_here(storage).storage_url, create=False))
     with Screen(Console(), transient=False) as screen:
         while True:
             watch.look()
