@@ -1,6 +1,8 @@
 """Create or resume a study and run it."""
 
+import signal
 from collections.abc import Iterable
+from typing import Literal
 
 from rich.console import Console
 
@@ -9,12 +11,14 @@ from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
 from igkd_hpo.api.supervise import own_fork_server, supervise
 from igkd_hpo.config.builtin import DEFAULT
+from igkd_hpo.config.study import Study as StudyFile
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
 from igkd_hpo.service.dry_run import describe_launch
 from igkd_hpo.service.preparation import prepare_in_child
+from igkd_hpo.service.probe import Probe, measure_workers
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
 
@@ -22,7 +26,7 @@ from igkd_hpo.settings import Settings
 def launch(
     study: StudyLike = DEFAULT,
     *,
-    workers: int = 1,
+    workers: int | Literal["auto"] = 1,
     trials: int | None = None,
     storage: str | None = None,
     device: str = "auto",
@@ -38,7 +42,8 @@ def launch(
 
     Args:
         study: a path, a name of a built-in or existing study, a mapping as in a study file, or a `StudyFile`.
-        workers: trials side by side on this host; 0 only creates the study, for workers elsewhere.
+        workers: trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only creates the
+            study, for workers elsewhere.
         trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
         storage: SQLAlchemy URL of the database; else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.
         device: auto, cpu, cuda or cuda:N.
@@ -79,15 +84,21 @@ def launch(
                 tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
             if workers == 0:
                 _tell_submitted(found, console)
-            else:
-                _run(found, settings, workers=workers, device=device, stop=stop, console=console)
+                return Study(found, settings)
+            if workers == "auto" and found.counts().finished >= found.n_trials:
+                workers = 1  # which says that nothing is left
+            if workers == "auto":
+                measured = _measure(found.config, settings, device=device, stop=stop)
+                tell(console, str(measured))
+                workers = measured.workers
+            _run(found, settings, workers=workers, device=device, stop=stop, console=console)
     return Study(found, settings)
 
 
 def dry_run(
     study: StudyLike = DEFAULT,
     *,
-    workers: int = 1,
+    workers: int | Literal["auto"] = 1,
     trials: int | None = None,
     storage: str | None = None,
     device: str = "auto",
@@ -96,11 +107,25 @@ def dry_run(
     """What `launch` would run with these arguments, where, and about how long; nothing is created."""
     _check(workers, trials)
     settings = settings_here(storage, allow_import)
-    return describe_launch(study_to_run(study, settings), settings, workers=workers, trials=trials, device=device)
+    config = study_to_run(study, settings)
+    measured = None
+    if workers == "auto":
+        with StopSignal() as stop:
+            measured = _measure(config, settings, device=device, stop=stop)
+        workers = measured.workers
+    return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
 
 
-def _check(workers: int, trials: int | None) -> None:
-    if workers < 0:
+def _measure(config: StudyFile, settings: Settings, *, device: str, stop: StopSignal) -> Probe:
+    """How many workers pay. Raises Interrupted when a signal came before it was known."""
+    measured = measure_workers(config, settings, device=device, stop=stop)
+    if measured is None:
+        raise Interrupted("stopped while workers were measured; nothing has begun", stop.received or signal.SIGINT)
+    return measured
+
+
+def _check(workers: int | Literal["auto"], trials: int | None) -> None:
+    if workers != "auto" and workers < 0:
         raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
     if trials is not None and trials < 1:
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")

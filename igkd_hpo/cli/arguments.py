@@ -1,12 +1,13 @@
 """Arguments and options that several commands share."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from igkd_hpo.cli.completion import complete_device, complete_existing_study, complete_study_to_run
 from igkd_hpo.config.builtin import DEFAULT
+from igkd_hpo.errors import UsageError
 
 if TYPE_CHECKING:
     from igkd_hpo.config.study import Study
@@ -59,6 +60,16 @@ def study_argument(text: str | None) -> "Study | str":
     from igkd_hpo.config.reading import parse_study
 
     return parse_study(sys.stdin.read(), source="standard input")
+
+
+def count_of_workers(text: str) -> int | Literal["auto"]:
+    """What `--workers` says. Raises UsageError."""
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--workers {text!r} is neither a number nor auto; give one of them") from None
 
 
 def print_json(value: Any) -> None:

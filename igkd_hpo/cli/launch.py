@@ -4,12 +4,19 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, study_argument
+from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, study_argument
 
 
 def launch(
     study: StudyFile = None,
-    workers: Annotated[int, typer.Option("--workers", help="Trials side by side on this host; 0 only submits.")] = 1,
+    workers: Annotated[
+        str,
+        typer.Option(
+            "--workers",
+            metavar="N|auto",
+            help="Trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only submits.",
+        ),
+    ] = "1",
     trials: Annotated[
         int | None, typer.Option("--trials", help="Total of COMPLETE plus PRUNED, instead of the file's n_trials.")
     ] = None,
@@ -32,20 +39,21 @@ def launch(
     """
     from igkd_hpo.api import launch as api
 
+    count = count_of_workers(workers)
     given, allowed = study_argument(study), allow_import or ()
     if dry_run:
         typer.echo(
-            api.dry_run(given, workers=workers, trials=trials, storage=storage, device=device, allow_import=allowed)
+            api.dry_run(given, workers=count, trials=trials, storage=storage, device=device, allow_import=allowed)
         )
         return
     found = api.launch(
         given,
-        workers=workers,
+        workers=count,
         trials=trials,
         storage=storage,
         device=device,
         allow_import=allowed,
         new_version=new_version,
     )
-    if workers:
+    if count:
         typer.echo(found.summary())
