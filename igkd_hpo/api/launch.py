@@ -62,8 +62,7 @@ def launch(
     settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
     console = make_console(progress)
-    with own_fork_server() as server:
-        server.keep_running()  # imports torch while the database is opened
+    with own_fork_server():
         opened = open_storage(settings.storage_url, create=True)
         if new_version:
             config = config.model_copy(update={"name": next_version(opened, config.name)})

@@ -39,4 +39,6 @@ def prepare(
     keep_freed_memory()
     with make_progress(progress) as shown:
         refuse_unfit(config, settings, shown)
-        return prepare_assets(config, settings, device=str(choose_device(device)), progress=shown)
+        chosen = choose_device(device)
+        named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
+        return prepare_assets(config, settings, device=named, progress=shown)

@@ -9,7 +9,7 @@ from igkd_hpo.results.status import study_status
 from igkd_hpo.results.status_board import standing
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.service.board import Standing
-from igkd_hpo.service.fork_server import ForkServer, fork_server
+from igkd_hpo.service.fork_server import fork_server
 from igkd_hpo.service.live import LiveView
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.service.supervisor import Supervisor
@@ -17,10 +17,10 @@ from igkd_hpo.settings import Settings
 
 
 @contextmanager
-def own_fork_server() -> Iterator[ForkServer]:
+def own_fork_server() -> Iterator[None]:
     """The server that processes are forked from ends with this: its user may live on, a notebook for example."""
     try:
-        yield fork_server()
+        yield
     finally:
         fork_server().stop()
 
