@@ -50,6 +50,12 @@ SMALLER = {
     r"--trials \d+": "--trials 5",
     r"(igkd-hpo confirm).*": r"\1 digits --top 1 --seeds 2 --workers 1",
 }
+SMALLER_IN_PYTHON = {
+    "trials=8": "trials=3",
+    '"n_trials": 6': '"n_trials": 4',
+    '"width": 0.5, "epochs": 15': '"width": 0.25, "epochs": 6',
+    '"epochs": 4': '"epochs": 1',
+}
 TINY = """\
 dataset: {name: digits, validation_fraction: 0.2}
 teacher: {width: 0.25, epochs: 6}
@@ -247,10 +253,11 @@ def test_the_python_of_the_guide_runs(
     shown = [text for page, text in blocks(repository, "python") if page.endswith("guide/python.md")]
     assert len(shown) > 5
     for text in shown:
-        smaller = text.replace('"width": 0.5, "epochs": 15', '"width": 0.25, "epochs": 6')
-        exec(compile(smaller.replace('"epochs": 4', '"epochs": 1'), "python.md", "exec"), names)
+        for shown_number, small in SMALLER_IN_PYTHON.items():
+            text = text.replace(shown_number, small)
+        exec(compile(text, "python.md", "exec"), names)
     said = capsys.readouterr().out
-    assert "8 of 8 trials finished" in said
+    assert "3 of 3 trials finished" in said
     assert "confirmed: " in said
     assert "no study named 'digit' (did you mean digits?)" in said
     for made in ("best.yaml", "report.html"):
