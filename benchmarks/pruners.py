@@ -32,7 +32,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from pydantic import TypeAdapter
 
-from igkd_hpo.cli.progress import make_progress
+from igkd_hpo.api.progress import make_progress
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.space import Value

@@ -252,10 +252,11 @@ def test_the_python_of_the_guide_runs(
     names: dict[str, Any] = {}
     shown = [text for page, text in blocks(repository, "python") if page.endswith("guide/python.md")]
     assert len(shown) > 5
-    for text in shown:
-        for shown_number, small in SMALLER_IN_PYTHON.items():
-            text = text.replace(shown_number, small)
-        exec(compile(text, "python.md", "exec"), names)
+    python = "\n".join(shown)
+    for number, small in SMALLER_IN_PYTHON.items():
+        assert number in python
+        python = python.replace(number, small)
+    exec(compile(python, "python.md", "exec"), names)
     said = capsys.readouterr().out
     assert "3 of 3 trials finished" in said
     assert "confirmed: " in said
