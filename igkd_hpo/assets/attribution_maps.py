@@ -1,7 +1,6 @@
 """The Integrated-Gradients map of every training image under the teacher, made once."""
 
 import json
-from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from igkd_hpo.assets.chunks import Columns, Compute, computed
+from igkd_hpo.assets.chunks import Columns, Compute, fill
 from igkd_hpo.assets.dataset import Dataset, row_digests
 from igkd_hpo.assets.map_plan import MapPlan, explain, make_plan
 from igkd_hpo.assets.progress import Progress
@@ -52,7 +51,7 @@ def prepare_maps(
     `MapPlan`, and the median and the 95th percentile of the completeness.
 
     Args:
-        devices: of the processes that may share the work, see `computed`; of one kind, the first is this process's.
+        devices: of the processes that may share the work, see `fill`; of one kind, the first is this process's.
 
     Raises:
         AssetError: the asset is damaged or cannot be written.
@@ -70,17 +69,10 @@ def prepare_maps(
             completeness=(np.float32, (images,)),
             digests=(np.uint64, (images,)),
         )
-        size = _CHUNK[devices[0].type]
-        chunks = [slice(start, min(start + size, images)) for start in range(table.rows_done, images, size)]
-        parts = computed(
-            partial(_prepare_chunks, plan), chunks,
-            study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices,
+        fill(
+            table, partial(_prepare_chunks, plan), title="attribution maps", size=_CHUNK[devices[0].type],
+            study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
         )  # fmt: skip
-        with progress.task("attribution maps", images) as advance, closing(parts):
-            advance(table.rows_done)
-            for columns in parts:
-                table.append(**columns)
-                advance(len(columns["maps"]))
         errors = table.column("completeness")
         facts = {
             **asdict(plan),

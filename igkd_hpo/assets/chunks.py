@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from igkd_hpo.assets.dataset import Dataset, open_dataset
 from igkd_hpo.assets.host_memory import free_memory
-from igkd_hpo.assets.store import AssetStore
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.store import AssetStore, Table
 from igkd_hpo.assets.teachers import Teachers, open_teachers
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.memory import keep_freed_memory
@@ -42,6 +43,30 @@ def devices_for(device: torch.device) -> list[torch.device]:
     if device.type == "cuda":
         return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if device.index is None else [device]
     return [device] * max(1, min(len(os.sched_getaffinity(0)), free_memory() // _PROCESS_BYTES))
+
+
+def fill(
+    table: Table,
+    make: Maker,
+    *,
+    title: str,
+    size: int,
+    study: Study,
+    dataset: Dataset,
+    teachers: Teachers,
+    settings: Settings,
+    devices: Sequence[torch.device],
+    progress: Progress,
+) -> None:
+    """Append the rows that the table lacks, for all training images, in chunks of `size`; see `computed`."""
+    images = len(dataset.train_images)
+    chunks = [slice(start, min(start + size, images)) for start in range(table.rows_done, images, size)]
+    parts = computed(make, chunks, study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices)
+    with progress.task(title, images) as advance, closing(parts):
+        advance(table.rows_done)
+        for chunk, columns in zip(chunks, parts, strict=True):
+            table.append(**columns)
+            advance(chunk.stop - chunk.start)
 
 
 def computed(

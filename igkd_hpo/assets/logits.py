@@ -1,13 +1,12 @@
 """The teacher's logits for every view of every training image, made once where a study earns that back."""
 
 import math
-from contextlib import closing
 from typing import Any
 
 import numpy as np
 import torch
 
-from igkd_hpo.assets.chunks import Columns, Compute, computed
+from igkd_hpo.assets.chunks import Columns, Compute, fill
 from igkd_hpo.assets.dataset import Dataset, row_digests
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.rows import check_rows
@@ -73,7 +72,7 @@ def prepare_logits(
     each step, because `Teachers.teaching` makes them.
 
     Args:
-        devices: of the processes that may share the work, see `computed`; of one kind, the first is this process's.
+        devices: of the processes that may share the work, see `fill`; of one kind, the first is this process's.
 
     Raises:
         AssetError: the asset is damaged or cannot be written.
@@ -89,16 +88,10 @@ def prepare_logits(
             digests=(np.uint64, (images,)),
         )
         size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.train_images[0].numel() * 4))
-        chunks = [slice(start, min(start + size, images)) for start in range(table.rows_done, images, size)]
-        parts = computed(
-            _prepare_chunks, chunks,
-            study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices,
+        fill(
+            table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
+            study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
         )  # fmt: skip
-        with progress.task(f"teacher logits of {views} views", images) as advance, closing(parts):
-            advance(table.rows_done)
-            for columns in parts:
-                table.append(**columns)
-                advance(len(columns["logits"]))
         return check_rows(draft.commit({"views": views, "device": devices[0].type}), dataset)
 
 

@@ -103,9 +103,7 @@ def test_the_number_of_steps_is_found_told_and_kept(settings, progress):
 def test_an_interrupted_making_goes_on_with_its_plan(settings, progress, store, monkeypatch):
     study = make_study(attribution=AUTO, teacher={"logits": "online"})
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(
-            attribution_maps, "computed", lambda *given, **named: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        interrupted.setattr(attribution_maps, "fill", lambda *given, **named: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare_assets(study, settings, device="cpu", progress=progress)
     (partial,) = store.root.glob("maps-*.partial")
