@@ -15,7 +15,6 @@ import hashlib
 import json
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +34,7 @@ from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.distillation.training import NonFiniteLoss
+from igkd_hpo.results.commit import code_commit
 from igkd_hpo.results.statistics import Contrast, contrasts, t_interval
 from igkd_hpo.search.trial import make_trial
 from igkd_hpo.settings import Paths, Settings
@@ -317,15 +317,12 @@ def results(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def facts(device: torch.device) -> dict[str, str]:
     """Where the figures come from."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "hardware": f"{name}, {torch.get_num_threads()} threads",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": (code_commit() or "unknown")[:9],
     }
 
 

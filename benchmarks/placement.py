@@ -32,7 +32,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 
 import psutil
 import torch
@@ -44,6 +43,7 @@ from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.models import mobilenet_v2
 from igkd_hpo.distillation.objectives import make_objective
+from igkd_hpo.results.commit import code_commit
 
 CLASSES = 10
 WARM_UP_STEPS = 3
@@ -318,10 +318,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, object]]:
 
 def where(device: str) -> dict[str, str]:
     """Hardware, versions, commit."""
-    here = Path(__file__).resolve().parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commit = (code_commit() or "unknown")[:9]
     name = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores"
     if device.startswith("cuda"):
         name += f", {torch.cuda.get_device_name(device)}"

@@ -31,13 +31,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from reference import IG_STEPS, LAYERS_REMOVED, Reference, attribute, make_images
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
-from igkd_hpo.distillation.attribution import integrated_gradients
+from igkd_hpo.distillation.attribution import integrated_gradients, rank_correlation
 from igkd_hpo.distillation.augmentation import n_views
 from igkd_hpo.distillation.batches import TrainingData, draw_plan
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
@@ -341,8 +340,7 @@ def attribution_arms(options: argparse.Namespace, device: torch.device) -> tuple
     def agreement() -> float | None:
         if options.images is None or options.teacher is None:
             return None
-        mine, best = ours(options.ig_steps).cpu(), ours(200).cpu()
-        return float(np.mean([spearmanr(a.flatten(), b.flatten()).statistic for a, b in zip(mine, best, strict=True)]))
+        return float(rank_correlation(ours(options.ig_steps), ours(200)).mean())
 
     arms = [
         Arm(says=f"IG maps as published ({IG_STEPS} steps)", run=published),

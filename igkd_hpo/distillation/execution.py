@@ -17,9 +17,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
     has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if name == "auto":
         return "bfloat16" if has_bfloat16 else "float32"
-    if (name == "bfloat16" and not has_bfloat16 and device.type != "cpu") or (
-        name == "float16" and device.type != "cuda"
-    ):
+    lacking = name == "float16" if device.type == "cpu" else name == "bfloat16" and not has_bfloat16
+    if lacking:
         raise UsageError(f"precision {name} is not to be had on the device {device}; use auto or float32")
     return name
 

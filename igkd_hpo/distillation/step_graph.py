@@ -22,20 +22,17 @@ class NotCaptured(RuntimeError):
 
 
 @contextmanager
-def undone(modules: Iterable[nn.Module], optimizer: Optimizer) -> Iterator[list[Tensor]]:
+def undone(modules: Iterable[nn.Module], optimizer: Optimizer) -> Iterator[None]:
     """Undo, afterwards and in place, whatever steps did to the modules' tensors and to the optimizer's state.
 
     State that the optimizer had not made yet is zero afterwards, which for SGD's momentum and for Adam is the same.
-
-    Yields:
-        Copies of what the modules hold now.
     """
     held = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
     copies = [tensor.detach().clone() for tensor in held]
     states = [(tensor, tensor.clone()) for tensor in _state(optimizer)]
     known = {id(tensor) for tensor, _ in states}
     try:
-        yield copies
+        yield
     finally:
         with torch.no_grad():
             for tensor, copy in (*zip(held, copies, strict=True), *states):
