@@ -12,6 +12,7 @@ from igkd_hpo.api.study import Study
 from igkd_hpo.api.supervise import own_fork_server, supervise
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.config.study import Study as StudyFile
+from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import mask, open_storage
@@ -58,7 +59,7 @@ def launch(
         StudyStopped: too many trials failed, or somebody stopped the study; NoCompletedTrial where none had completed.
         IgkdError: a worker could not be kept alive.
     """
-    _check(workers, trials)
+    _check(workers, trials, device)
     settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
     console = make_console(progress)
@@ -104,7 +105,7 @@ def dry_run(
     allow_import: str | Iterable[str] = (),
 ) -> str:
     """What `launch` would run with these arguments, where, and about how long; nothing is created."""
-    _check(workers, trials)
+    _check(workers, trials, device)
     settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
     measured = None
@@ -123,7 +124,8 @@ def _measure(config: StudyFile, settings: Settings, *, device: str, stop: StopSi
     return measured
 
 
-def _check(workers: int | Literal["auto"], trials: int | None) -> None:
+def _check(workers: int | Literal["auto"], trials: int | None, device: str) -> None:
+    check_device_name(device)
     if workers != "auto" and workers < 0:
         raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
     if trials is not None and trials < 1:

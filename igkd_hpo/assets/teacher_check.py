@@ -1,9 +1,8 @@
 """Is the teacher fit to teach? It must beat guessing, on the validation images, beyond doubt."""
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binomtest
 from torch import Tensor
 
 from igkd_hpo.assets.dataset import Dataset
@@ -47,7 +46,7 @@ def check_teacher(network: Network, dataset: Dataset, *, device: torch.device) -
 
 
 def _is_better(right: int, total: int, share: float) -> bool:
-    return bool(binomtest(right, total, share, alternative="greater").pvalue < _P_VALUE)
+    return bool(scipy.stats.binomtest(right, total, share, alternative="greater").pvalue < _P_VALUE)
 
 
 def _is_much_better(found: float, measured: float) -> bool:
@@ -76,7 +75,7 @@ def best_order(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """For every class of the network, int64 (num_classes,), the class it answers best for; a permutation."""
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (labels.numpy(), logits.argmax(dim=1).numpy()), 1)
-    rows, columns = linear_sum_assignment(confusion, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(confusion, maximize=True)
     order = torch.empty(num_classes, dtype=torch.int64)
     order[torch.from_numpy(columns)] = torch.from_numpy(rows)
     return order

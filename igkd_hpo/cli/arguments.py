@@ -7,6 +7,7 @@ import typer
 
 from igkd_hpo.cli.completion import complete_device, complete_existing_study, complete_study_to_run
 from igkd_hpo.config.builtin import DEFAULT
+from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,12 @@ Storage = Annotated[
         "Else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", autocompletion=complete_device)]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto, cpu, cuda or cuda:N.", callback=check_device_name, autocompletion=complete_device
+    ),
+]
 AllowImport = Annotated[
     list[str] | None,
     typer.Option("--allow-import", metavar="MODULE", help="Let the study file name code of this module as a teacher."),

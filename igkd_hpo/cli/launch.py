@@ -37,9 +37,13 @@ def launch(
         igkd-hpo launch flowers.yaml --workers 2 --trials 50
         igkd-hpo launch cifar10 --workers 4 --dry-run
     """
+    count = count_of_workers(workers)
+    if not dry_run:
+        from igkd_hpo.service.fork_server import fork_server
+
+        fork_server().keep_running()  # it imports torch while we import the rest
     from igkd_hpo.api import launch as api
 
-    count = count_of_workers(workers)
     given, allowed = study_argument(study), allow_import or ()
     if dry_run:
         typer.echo(

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from functools import reduce
 
+import scipy
 import torch
 from captum.attr import IntegratedGradients
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.func import functional_call
 
@@ -70,7 +70,7 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
         maps: float (B, H, W), on any device.
         others: likewise.
     """
-    ranks = [rankdata(some.flatten(1).cpu().double().numpy(), axis=1) for some in (maps, others)]
+    ranks = [scipy.stats.rankdata(some.flatten(1).cpu().double().numpy(), axis=1) for some in (maps, others)]
     centred = [torch.from_numpy(some - some.mean(axis=1, keepdims=True)) for some in ranks]
     norms = [some.square().sum(dim=1).sqrt() for some in centred]
     correlation = (centred[0] * centred[1]).sum(dim=1) / (norms[0] * norms[1]).clamp_min(1e-12)

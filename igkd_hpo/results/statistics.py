@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+import scipy
 
 LEVEL = 0.05
 """Share of studies in which a statement may be wrong: naming, leaving out of the tie set, and the contrasts, each."""
@@ -90,7 +90,7 @@ def t_interval(sample: Sequence[float]) -> Estimate:
     mean, half = float(np.mean(sample)), 0.0
     spread = float(np.std(sample, ddof=1))
     if spread > 0:
-        half = float(stats.t.ppf(1 - LEVEL / 2, len(sample) - 1)) * spread / len(sample) ** 0.5
+        half = float(scipy.stats.t.ppf(1 - LEVEL / 2, len(sample) - 1)) * spread / len(sample) ** 0.5
     return Estimate(value=mean, low=mean - half, high=mean + half)
 
 
@@ -118,12 +118,12 @@ def moderated_variances(variances: Floats, freedom: Floats) -> tuple[Floats, Flo
     common = float((freedom * variances).sum() / total)
     if len(variances) < 2:
         return variances, freedom
-    log_variance = np.log(variances) - special.digamma(freedom / 2) + np.log(freedom / 2)
-    excess = float(np.var(log_variance, ddof=1) - special.polygamma(1, freedom / 2).mean())
+    log_variance = np.log(variances) - scipy.special.digamma(freedom / 2) + np.log(freedom / 2)
+    excess = float(np.var(log_variance, ddof=1) - scipy.special.polygamma(1, freedom / 2).mean())
     prior = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
     if prior >= _LARGEST_PRIOR:
         return np.full_like(variances, common), np.full_like(variances, total)
-    centre = float(np.exp(log_variance.mean() + special.digamma(prior / 2) - np.log(prior / 2)))
+    centre = float(np.exp(log_variance.mean() + scipy.special.digamma(prior / 2) - np.log(prior / 2)))
     moderated = (prior * centre + freedom * variances) / (prior + freedom)
     return moderated, np.minimum(freedom + prior, total)
 
@@ -153,11 +153,11 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> Compari
     p_values = np.ones(len(samples))
     reached = 0.0
     for left, i in zip(range(len(samples), 1, -1), others, strict=True):
-        reached = max(reached, min(1.0, math.comb(left, 2) * float(2 * stats.t.sf(t[i], shared[i]))))
+        reached = max(reached, min(1.0, math.comb(left, 2) * float(2 * scipy.stats.t.sf(t[i], shared[i]))))
         p_values[i] = reached
-    one_sided = max((float(stats.t.sf(t[i], shared[i])) for i in others), default=1.0)
+    one_sided = max((float(scipy.stats.t.sf(t[i], shared[i])) for i in others), default=1.0)
     named = one_sided <= LEVEL
-    reach = stats.t.ppf(1 - LEVEL / 2 / max(1, math.comb(len(samples), 2)), shared) * errors
+    reach = scipy.stats.t.ppf(1 - LEVEL / 2 / max(1, math.comb(len(samples), 2)), shared) * errors
     reach[best] = 0.0
     kept = _kept(means, variances / sizes)
     return Comparison(
@@ -195,13 +195,13 @@ def contrasts(
     differences = means[first] - means[second]
     errors = np.sqrt(variances[first] / sizes[first] + variances[second] / sizes[second])
     shared = np.minimum(freedom[first], freedom[second])
-    adjusted = holm([float(p) for p in 2 * stats.t.sf(np.abs(differences) / errors, shared)])
-    critical = stats.t.ppf(1 - LEVEL / 2 / len(pairs), shared)
+    adjusted = holm([float(p) for p in 2 * scipy.stats.t.sf(np.abs(differences) / errors, shared)])
+    critical = scipy.stats.t.ppf(1 - LEVEL / 2 / len(pairs), shared)
     return [
         Contrast(
             difference=Estimate(value=float(d), low=float(d - c * e), high=float(d + c * e)),
             p_value=p,
-            detectable=float((c + stats.t.ppf(0.8, f)) * e),
+            detectable=float((c + scipy.stats.t.ppf(0.8, f)) * e),
         )
         for d, e, c, f, p in zip(differences, errors, critical, shared, adjusted, strict=True)
     ]
@@ -229,8 +229,8 @@ def _inverse_trigamma(value: float) -> float:
         return 1 / value
     x = 0.5 + 1 / value
     for _ in range(50):
-        trigamma = float(special.polygamma(1, x))
-        step = trigamma * (1 - trigamma / value) / float(special.polygamma(2, x))
+        trigamma = float(scipy.special.polygamma(1, x))
+        step = trigamma * (1 - trigamma / value) / float(scipy.special.polygamma(2, x))
         x += step
         if -step / x < 1e-8:
             break

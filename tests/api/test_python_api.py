@@ -94,8 +94,12 @@ def test_what_is_wrong_is_an_error_of_ours() -> None:
         igkd_hpo.launch({"name": "x", "trials": 3}, progress=False)
     with pytest.raises(igkd_hpo.StudyFileError, match="object is not JSON serializable"):
         igkd_hpo.validate({"name": object()})
-    with pytest.raises(igkd_hpo.UsageError, match="device 'abacus' is unknown"):  # the child's error, with its class
-        igkd_hpo.launch("digits", device="abacus", progress=False)
+    with pytest.raises(
+        igkd_hpo.UsageError, match="device 'cuda:77' is not on this machine"
+    ):  # the child's error, its class
+        igkd_hpo.launch("digits", device="cuda:77", progress=False)
+    with pytest.raises(igkd_hpo.UsageError, match=r"device 'cud' is unknown \(did you mean cuda\?\)"):
+        igkd_hpo.launch("digits", device="cud", progress=False)
 
 
 def test_a_study_that_is_stopped_begins_no_trial(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import scipy
+
 from igkd_hpo.config.study import LARGEST_SEED
 from igkd_hpo.results.best import BestTrial
 from igkd_hpo.results.bundle.contents import Expected
@@ -24,14 +26,12 @@ def expected_of(best: BestTrial, accuracy: float, *, images: int) -> Expected:
 
 def from_runs(accuracies: Sequence[float], *, images: int, next_seed: int) -> Expected:
     """The 95 % prediction interval of one more run after two runs or more with fresh seeds (Student's t)."""
-    from scipy.stats import t
-
     n = len(accuracies)
     mean = sum(accuracies) / n
     # Accuracies are whole images: a few that are equal by chance are not equal without end.
     rounding = 1 / (12 * images**2)
     deviation = math.sqrt(sum((accuracy - mean) ** 2 for accuracy in accuracies) / (n - 1) + rounding)
-    half = float(t.ppf(0.975, n - 1)) * deviation * math.sqrt(1 + 1 / n)
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation * math.sqrt(1 + 1 / n)
     return Expected(
         validation_accuracy=mean,
         runs=n,

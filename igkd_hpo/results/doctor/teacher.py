@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import scipy
+
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.study import Study
@@ -175,13 +177,12 @@ def _check_normalisation(logits: "Tensor", answers: "dict[str, Tensor]", labels:
 
 def _gain(before: "Tensor", after: "Tensor") -> str | None:
     """How much more often `after` is right than `before`, if that is no chance (sign test) and enough to matter."""
-    from scipy.stats import binomtest
-
     better, worse = int((after & ~before).sum()), int((before & ~after).sum())
     gain = (better - worse) / len(before)
-    if gain < _SMALLEST_GAIN or binomtest(better, better + worse, 0.5, alternative="greater").pvalue >= _P_VALUE:
+    if gain < _SMALLEST_GAIN:
         return None
-    return f"{gain:.1%}"
+    by_chance = scipy.stats.binomtest(better, better + worse, 0.5, alternative="greater").pvalue
+    return f"{gain:.1%}" if by_chance < _P_VALUE else None
 
 
 def _check_attribution(study: Study, network: "Network", dataset: "Dataset", device: "torch.device") -> Check:
