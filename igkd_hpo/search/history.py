@@ -26,6 +26,7 @@ _EPOCH, _USER, _SYSTEM = (
     models.TrialSystemAttributeModel,
 )
 
+_PARTS = (_VALUE, _PARAM, _EPOCH, _USER, _SYSTEM)
 _ENDED = [state for state in TrialState if state.is_finished()]
 _MOST_IN_ONE_STATEMENT = 5000  # of the 32,766 parameters that SQLite takes
 _distribution = lru_cache(maxsize=1024)(json_to_distribution)  # a study has a few, and each of its trials repeats them
@@ -58,8 +59,18 @@ class HistoryStorage(RDBStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """The trial. Raises KeyError where there is none."""
+        return self._one(trial_id, _PARTS)
+
+    def get_trial_to_judge(self, trial_id: int) -> FrozenTrial:
+        """The trial as pruners look at it: its state, epochs and system attributes. Raises KeyError as above.
+
+        The other tables are half of the statements of a report, and it has a report after each epoch.
+        """
+        return self._one(trial_id, (_EPOCH, _SYSTEM))
+
+    def _one(self, trial_id: int, parts: Container[type]) -> FrozenTrial:
         with self._statements() as connection:
-            found = _read(connection, _TRIAL.trial_id == trial_id)
+            found = _read(connection, _TRIAL.trial_id == trial_id, parts=parts)
         if not found:
             raise KeyError(models.NOT_FOUND_MSG)
         return found[0]
@@ -117,7 +128,10 @@ class HistoryStorage(RDBStorage):
 
 
 def _read(
-    connection: Connection, wanted: ColumnElement[bool], states: Container[TrialState] | None = None
+    connection: Connection,
+    wanted: ColumnElement[bool],
+    states: Container[TrialState] | None = None,
+    parts: Container[type] = _PARTS,
 ) -> list[FrozenTrial]:
     # The trials come first: whatever a trial has when it is read as ended is there when its rows are read.
     columns = (_TRIAL.trial_id, _TRIAL.number, _TRIAL.state, _TRIAL._datetime_start_utc)
@@ -142,14 +156,18 @@ def _read(
         if states is None or head[2] in states
     }
     if trials:
-        _fill(connection, wanted, trials)
+        _fill(connection, wanted, trials, parts)
     return list(trials.values())
 
 
-def _fill(connection: Connection, wanted: ColumnElement[bool], trials: dict[int, FrozenTrial]) -> None:
+def _fill(
+    connection: Connection, wanted: ColumnElement[bool], trials: dict[int, FrozenTrial], parts: Container[type]
+) -> None:
     def rows(key: InstrumentedAttribute[int], *columns: Any) -> list[Any]:
         """Of trials that are known: others may have come meanwhile."""
         model = key.class_
+        if model not in parts:
+            return []
         found = connection.execute(select(model.trial_id, *columns).join(_TRIAL).where(wanted).order_by(key)).all()
         return [row for row in found if row[0] in trials]
 

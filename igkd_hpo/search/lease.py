@@ -159,7 +159,7 @@ class Leases:
         neither about controls nor after the last epoch.
         """
         with self._step() as connection:
-            trial = self._fenced(connection, claim)
+            trial = self._fenced(connection, claim, read=self._storage.get_trial_to_judge)
             if trial is None:
                 return Verdict.LOST
             if epoch not in trial.intermediate_values:
@@ -264,10 +264,15 @@ class Leases:
         )
 
     def _fenced(
-        self, connection: Connection, claim: Claim, *, ended_as: TrialState | None = None
+        self,
+        connection: Connection,
+        claim: Claim,
+        *,
+        ended_as: TrialState | None = None,
+        read: Callable[[int], FrozenTrial] | None = None,
     ) -> FrozenTrial | None:
         """The trial, if this attempt holds it, or ended it as `ended_as` in a call whose answer got lost; else None."""
-        trial = self._storage.get_trial(claim.trial_id)
+        trial = (read or self._storage.get_trial)(claim.trial_id)
         lease = select(LEASES.c.attempt).where(LEASES.c.trial_id == claim.trial_id, LEASES.c.study_id == self._study_id)
         held = connection.execute(lease).scalar() == claim.attempt
         if held and trial.state is TrialState.RUNNING:

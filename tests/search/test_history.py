@@ -117,8 +117,8 @@ def test_a_report_reads_its_own_trial_and_no_other_that_runs(
     read: list[int] = []
     plain = history._read
 
-    def noted(*arguments: object) -> list[FrozenTrial]:
-        trials: list[FrozenTrial] = plain(*arguments)  # type: ignore[arg-type]
+    def noted(*arguments: object, **options: object) -> list[FrozenTrial]:
+        trials: list[FrozenTrial] = plain(*arguments, **options)  # type: ignore[arg-type]
         read.extend(trial.number for trial in trials)
         return trials
 
