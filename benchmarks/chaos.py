@@ -11,6 +11,7 @@ what each attempt sent, and when.
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -267,8 +268,12 @@ def run(
             for host in hosts:
                 host.step()
             deadline = begun + 60 * minutes
-            next_strike = begun + 10 * every  # workers need a while to be up
+            next_strike = math.inf  # until workers are up
             while (struck := sum(chaos.hits.values())) < events and time.monotonic() < deadline:
+                if all(host.done for host in hosts):
+                    break
+                if next_strike == math.inf and study.counts().running > 0:
+                    next_strike = time.monotonic()
                 time.sleep(0.1)
                 chaos.let_go_on()
                 for host in hosts:

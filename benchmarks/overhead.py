@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -37,6 +37,7 @@ from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Verdict, Worker
+from igkd_hpo.search.limits import StudentCost
 from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open, open_study
 
@@ -327,10 +328,12 @@ def process_start(folder: Path) -> Iterator[Cost]:
         threads=1,
         alone=False,
         settings=Settings.resolve(),
+        cost=None,
         pins=None,
     )
-    samples: dict[str, list[tuple[float, float, int]]] = {"forked": [], "ready to train": []}
-    for again in range(CYCLES + 1):
+    kinds = ["forked", "first of its architecture", "ready to train"]
+    samples: dict[str, list[tuple[float, float, int]]] = {kind: [] for kind in kinds}
+    for again in range(2 * CYCLES + 1):
         wall = time.perf_counter()
         attempt = Attempt(task)
         messages: list[dict[str, Any]] = []
@@ -346,7 +349,10 @@ def process_start(folder: Path) -> Iterator[Cost]:
         attempt.close()
         if again:  # the first waits for the fork server
             samples["forked"].append((forked, 0.0, 0))
-            samples["ready to train"].append((ready, used.user + used.system, 0))
+            kind = "ready to train" if task.cost else "first of its architecture"
+            samples[kind].append((ready, used.user + used.system, 0))
+        if again == CYCLES:  # from then on it goes as in every later trial of a worker
+            task = replace(task, cost=StudentCost(**messages[0]["cost"]))
     for call, taken in samples.items():
         yield costs(taken, call=call, storage="", earlier=0, workers=1)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Limits
 
 # A limit's name in the study file, and how to say a value of it.
@@ -23,18 +24,18 @@ class StudentCost:
 
     Args:
         parameters: numbers that it learns.
-        compression_factor: the teacher's number over it, of several teachers one's; None where none was looked at.
         macs: multiply-adds for one image, in convolutions and linear layers.
         size_kb: of the parameters in float32, in 1,024 bytes.
+        compression_factor: the teacher's number over it, of several teachers one's; None where none was looked at.
         latency_ms: the median for one image; None where the counts are beyond a limit already.
         latency_ms_p95: what 95 of 100 images need at most.
         latency_of: how the two were measured, in words.
     """
 
     parameters: int
-    compression_factor: float | None
     macs: int
     size_kb: float
+    compression_factor: float | None = None
     latency_ms: float | None = None
     latency_ms_p95: float | None = None
     latency_of: str | None = None
@@ -45,6 +46,11 @@ class StudentCost:
 
 
 COST_ATTRIBUTES = tuple(field.name for field in fields(StudentCost))
+
+
+def architecture(hyperparameters: Mapping[str, Value]) -> tuple[Value, ...]:
+    """What of the hyperparameters a student's cost depends on."""
+    return hyperparameters["layers_removed"], hyperparameters["width"]
 
 
 def recorded_cost(attributes: Mapping[str, Any]) -> dict[str, Any]:

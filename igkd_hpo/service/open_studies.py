@@ -13,7 +13,7 @@ from igkd_hpo.service.events import Event
 from igkd_hpo.service.fork_server import fork_server
 from igkd_hpo.service.preparation import prepare_existing
 from igkd_hpo.service.signals import StopSignal
-from igkd_hpo.service.worker import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, AttemptRun, Slot
+from igkd_hpo.service.worker import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, AttemptRun, Costs, Slot
 from igkd_hpo.settings import Settings
 
 LOOK_SECONDS = 3.0  # how often to look for a trial while there is none
@@ -31,6 +31,7 @@ class _Launched:
     launch: str
     study: SearchStudy
     leases: Leases = field(repr=False)
+    costs: Costs = field(default_factory=dict, repr=False)
     prepared: bool = False
     unfit: bool = False
 
@@ -133,7 +134,16 @@ class OpenStudies:
         def emit(event: Event) -> None:
             self._on_event(study.name, event)
 
-        AttemptRun(claim, known.leases, study, self._settings, self._slot, emit, self._stop).run()
+        AttemptRun(
+            claim,
+            known.leases,
+            study,
+            self._settings,
+            self._slot,
+            emit=emit,
+            stop=self._stop,
+            costs=known.costs,
+        ).run()
         return True
 
     def _prepare(self, known: _Launched) -> bool:

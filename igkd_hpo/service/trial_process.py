@@ -141,7 +141,7 @@ def _train(device: torch.device, task: TrialTask, study: Study, send: Callable[.
         hyperparameters=task.hyperparameters,
         seed=task.seed,
     )
-    cost = measure_student(
+    cost = task.cost or measure_student(
         task.hyperparameters,
         num_classes=assets.dataset.num_classes,
         image_size=assets.dataset.image_size,

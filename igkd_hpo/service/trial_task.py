@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from igkd_hpo.config.space import Value
+from igkd_hpo.search.limits import StudentCost
 from igkd_hpo.search.study import AssetPins
 from igkd_hpo.settings import Settings
 
@@ -21,6 +22,7 @@ class TrialTask:
         slot: of the worker, which spreads workers over GPUs.
         threads: for torch.
         alone: train when no other trial of this host is on the device, and let none begin there.
+        cost: of the student, where one like it was measured here before; else it is measured.
         pins: what the study's images and teacher must be; None while unknown.
     """
 
@@ -34,4 +36,5 @@ class TrialTask:
     threads: int
     alone: bool
     settings: Settings
+    cost: StudentCost | None
     pins: AssetPins | None

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
+from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.artifacts import upload_trial_pictures
 from igkd_hpo.search.lease import Claim, Idle, Leases, Verdict, Worker
+from igkd_hpo.search.limits import StudentCost, architecture
 from igkd_hpo.search.pictures import draw_curve
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.service.attempt import Attempt
@@ -34,6 +36,9 @@ LAST_RETRY_SECONDS = 30.0
 KILLED_FOR_MEMORY = "the trial process was ended by SIGKILL, probably by the kernel, which was out of memory"
 
 _Answer = TypeVar("_Answer")
+
+Costs = dict[tuple[Value, ...], StudentCost]
+"""What a worker knows of students by their architecture: a third of a second to measure, the same for every trial."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +78,7 @@ class WorkerLoop:
         self._emit = emit
         self._stop = stop
         self._leases = Leases(study, lease_seconds=settings.lease_seconds)
+        self._costs: Costs = {}
 
     def run(self) -> Idle | None:
         """Work until the study is finished or stopped; None when a signal ended it first."""
@@ -91,7 +97,16 @@ class WorkerLoop:
                 self._emit(Event(kind="waiting"))
                 wait([self._stop.descriptor], CLAIM_SECONDS)
             elif isinstance(claim, Claim):
-                AttemptRun(claim, self._leases, self._study, self._settings, self._slot, self._emit, self._stop).run()
+                AttemptRun(
+                    claim,
+                    self._leases,
+                    self._study,
+                    self._settings,
+                    self._slot,
+                    emit=self._emit,
+                    stop=self._stop,
+                    costs=self._costs,
+                ).run()
             else:
                 return claim
         return None
@@ -107,8 +122,10 @@ class AttemptRun:
         study: SearchStudy,
         settings: Settings,
         slot: Slot,
+        *,
         emit: Callable[[Event], None],
         stop: StopSignal,
+        costs: Costs,
     ) -> None:
         self._claim = claim
         self._leases = leases
@@ -117,6 +134,7 @@ class AttemptRun:
         self._slot = slot
         self._emit = emit
         self._stop = stop
+        self._costs = costs
         self._beat_seconds = min(BEAT_SECONDS, settings.lease_seconds / BEATS_PER_LEASE)
         self._watch = self._new_watch()
         self._device: str | None = None
@@ -140,6 +158,7 @@ class AttemptRun:
             threads=slot.threads,
             alone=claim.out_of_memory > 0,
             settings=settings,
+            cost=costs.get(architecture(claim.hyperparameters)),
             pins=study.pins_when_opened,
         )
 
@@ -233,6 +252,8 @@ class AttemptRun:
 
     def _pass_on(self, message: dict[str, Any], attempt: Attempt) -> bool:
         claim = self._claim
+        if "cost" in message:
+            self._costs[architecture(claim.hyperparameters)] = StudentCost(**message["cost"])
         match message["kind"]:
             case "ready":
                 facts = {key: message[key] for key in ("pid", "device", "execution")}

@@ -18,7 +18,7 @@ def limited(limit: str) -> str:
 def test_only_what_fits_is_trained(workspace: Workspace) -> None:
     # The controls remove 10 of the blocks, which leaves 11,930 parameters.
     workspace.write(limited("parameters: 6000"))
-    launched = workspace.run("launch", "study.yaml", "--trials", "2")
+    launched = workspace.here("launch", "study.yaml", "--trials", "2")
     assert launched.stderr.count("the controls will not be trained") == 1
     trials = workspace.trials()
     beyond = [trial for trial in trials if trial.state is TrialState.PRUNED and "parameters" in trial.constraints]
@@ -43,9 +43,9 @@ def test_only_what_fits_is_trained(workspace: Workspace) -> None:
 
 def test_a_study_in_which_nothing_fits_is_refused(workspace: Workspace) -> None:
     workspace.write(limited("parameters: 100"))
-    line = workspace.refused("validate", "study.yaml", code=2)
+    line = workspace.refused_here("validate", "study.yaml", code=2)
     assert "even the smallest student of the study has" in line
     assert "where limits.parameters allows 100" in line
-    done = workspace.run("launch", "study.yaml", code=2)
+    done = workspace.here("launch", "study.yaml", code=2)
     assert "even the smallest student" in done.stderr.strip().splitlines()[-1]
     assert workspace.trials() == []

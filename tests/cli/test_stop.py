@@ -40,20 +40,29 @@ def test_stop_now_ends_what_runs_and_launch_goes_on(workspace: Workspace) -> Non
     again.communicate(timeout=60)
 
 
-def test_a_worker_without_a_study_serves_every_open_one(workspace: Workspace) -> None:
-    open_storage(workspace.url, create=True).engine.dispose()
-    worker = workspace.start("worker")
+def finished(workspace: Workspace, study: str) -> int:
+    states = workspace.states(study)
+    return states[TrialState.COMPLETE] + states[TrialState.PRUNED]
+
+
+def test_a_worker_without_a_study_serves_every_open_one_that_can_be_prepared(workspace: Workspace) -> None:
+    storage = open_storage(workspace.url, create=True)
+    elsewhere = STUDY.replace("name: tiny", "name: elsewhere").replace(
+        "{name: digits, validation", "{name: folder, root: pictures, image_size: 32, validation"
+    )
     short = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("n_trials: 8", "n_trials: 2")
-    for name in ("one", "two"):
-        path = workspace.write(short.replace("name: tiny", f"name: {name}"), f"{name}.yaml")
-        workspace.run("launch", str(path), "--workers", "0")
-    for name in ("one", "two"):
-        wait_until(
-            lambda name=name: (
-                workspace.states(name)[TrialState.COMPLETE] + workspace.states(name)[TrialState.PRUNED] == 2
-            ),
-            f"study {name} to end",
-        )
+    one, two = (short.replace("name: tiny", f"name: {name}") for name in ("one", "two"))
+    for text in (elsewhere, one):
+        create_or_open(storage, parse_study(text, source="test"), n_trials=None, pins=None)
+    storage.engine.dispose()
+    worker = workspace.start("worker")
+    wait_until(lambda: finished(workspace, "one") == 2, "the first study to end")
+    workspace.write(two)
+    assert (
+        "2 of 2 trials are left; igkd-hpo worker two runs them"
+        in workspace.here("launch", "study.yaml", "--workers", "0").stderr
+    )
+    wait_until(lambda: finished(workspace, "two") == 2, "the second study to end")
     worker.send_signal(signal.SIGTERM)
     output, _ = worker.communicate(timeout=60)
     assert worker.returncode == 143, output
@@ -61,22 +70,6 @@ def test_a_worker_without_a_study_serves_every_open_one(workspace: Workspace) ->
     assert output.count("waiting for a study") <= 3, "said once for each time that it had nothing to do"
     assert "one: trial 0" in output
     assert "two: trial 0" in output
-
-
-def test_a_study_that_cannot_be_prepared_here_is_named_once_and_the_others_go_on(workspace: Workspace) -> None:
-    elsewhere = STUDY.replace("name: tiny", "name: elsewhere").replace(
-        "{name: digits, validation", "{name: folder, root: pictures, image_size: 32, validation"
-    )
-    storage = open_storage(workspace.url, create=True)
-    here = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("n_trials: 8", "n_trials: 1")
-    for text in (here, elsewhere):
-        create_or_open(storage, parse_study(text, source="test"), n_trials=None, pins=None)
-    storage.engine.dispose()
-    worker = workspace.start("worker")
-    wait_until(lambda: workspace.states()[TrialState.COMPLETE] == 1, "the other study's trial")
-    worker.send_signal(signal.SIGTERM)
-    output, _ = worker.communicate(timeout=60)
-    assert worker.returncode == 143, output
     assert output.count("study elsewhere is passed over until it is launched again") == 1
     assert workspace.states("elsewhere")[TrialState.RUNNING] == 0
 

@@ -11,10 +11,11 @@ from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import IntegrityError
 
 from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.search import lock
 from igkd_hpo.search import storage as module
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage, check_url, mask, open_storage
-from igkd_hpo.search.study import SearchStudy, study_names
+from igkd_hpo.search.study import SearchStudy, open_study, study_names
 
 
 @pytest.mark.parametrize(
@@ -232,3 +233,17 @@ def test_a_database_without_an_encoding_holds_text(postgresql_server: str) -> No
     assert optuna.get_all_study_names(storage) == ["Blüten"]
     assert optuna.load_study(study_name="Blüten", storage=storage).user_attrs == {"note": "größer"}
     storage.engine.dispose()
+
+
+def test_a_lock_that_is_not_free_in_time_is_an_error_of_the_database(
+    make_postgresql_study: Callable[[], SearchStudy], postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_postgresql_study()
+    other = open_study(open_storage(postgresql_url, create=False), study.name)
+    with study.transaction():
+        monkeypatch.setattr(lock, "_LIMIT", "50ms")
+        with pytest.raises(StorageError, match="lock timeout"), other.transaction():
+            pass
+    with other.transaction():
+        pass
+    other.storage.engine.dispose()

@@ -6,7 +6,7 @@ from benchmarks.chaos import Journal, goals, run, superseded
 
 
 def test_a_short_chaos_loses_nothing() -> None:
-    verdict = run("sqlite", events=6, minutes=1, every=1.5, trials=4, epochs=3, seed=1, added=0)
+    verdict = run("sqlite", events=6, minutes=1, every=1.0, trials=4, epochs=4, seed=1, added=0)
     assert [goal for goal, holds in goals(verdict, 1, 0).items() if not holds] == [], verdict
 
 
