@@ -13,9 +13,9 @@ from igkd_hpo.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from igkd_hpo.search.lease import Worker
+    from igkd_hpo.service.attempt_run import Slot
     from igkd_hpo.service.events import Event
     from igkd_hpo.service.signals import StopSignal
-    from igkd_hpo.service.worker import Slot
     from igkd_hpo.settings import Settings
 
 
@@ -41,10 +41,11 @@ def worker(
     from igkd_hpo.api.source import existing_study, settings_here
     from igkd_hpo.search.identity import this_process
     from igkd_hpo.search.lease import Idle, Worker
+    from igkd_hpo.service.attempt_run import Slot
     from igkd_hpo.service.fork_server import inherit_fork_server
     from igkd_hpo.service.preparation import prepare_existing
     from igkd_hpo.service.signals import StopSignal
-    from igkd_hpo.service.worker import Slot, WorkerLoop
+    from igkd_hpo.service.worker import WorkerLoop
 
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads} is too few; give 1 or more")

@@ -9,11 +9,11 @@ from igkd_hpo.errors import IgkdError, Interrupted, StorageError
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage, mask
 from igkd_hpo.search.study import SearchStudy, launches
+from igkd_hpo.service.attempt_run import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, AttemptRun, Costs, Slot
 from igkd_hpo.service.events import Event
 from igkd_hpo.service.fork_server import fork_server
 from igkd_hpo.service.preparation import prepare_existing
 from igkd_hpo.service.signals import StopSignal
-from igkd_hpo.service.worker import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, AttemptRun, Costs, Slot
 from igkd_hpo.settings import Settings
 
 LOOK_SECONDS = 3.0  # how often to look for a trial while there is none

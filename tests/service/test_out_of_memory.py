@@ -80,7 +80,8 @@ from igkd_hpo.search.study import open_study
 from igkd_hpo.service import attempt
 from igkd_hpo.service.device_share import hold_device
 from igkd_hpo.service.signals import StopSignal
-from igkd_hpo.service.worker import Slot, WorkerLoop
+from igkd_hpo.service.attempt_run import Slot
+from igkd_hpo.service.worker import WorkerLoop
 from igkd_hpo.settings import Settings, host_name
 
 settings = Settings.resolve(allow_import=("heavy_teacher",))
