@@ -208,7 +208,7 @@ def work_on(
                 step()
                 done[place] += 1
                 if on_gpu and done[place] % 20 == 0:  # else the queue grows while the clock runs
-                    (stream or torch.cuda.current_stream()).synchronize()
+                    (stream or torch.cuda.current_stream(work.device)).synchronize()
             _settle(work.device)
             seconds[place] = time.perf_counter() - begun
 

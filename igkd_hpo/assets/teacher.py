@@ -19,7 +19,7 @@ from igkd_hpo.assets.teacher_check import check_teacher
 from igkd_hpo.assets.teacher_network import build_body, check_output, load_given_body, unwrap, wrap
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
-from igkd_hpo.distillation.execution import resolve_precision
+from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
@@ -238,8 +238,9 @@ def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> 
         crop_padding=study.augmentation.crop_padding,
         horizontal_flip=study.augmentation.horizontal_flip,
         seed=seed,
-        precision=resolve_precision(study.training.precision, device),
+        precision=(precision := resolve_precision(study.training.precision, device)),
         channels_last=True,
+        compile=resolve_compile("auto", device, precision),
     )
 
 

@@ -8,6 +8,9 @@ from igkd_hpo.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
+CUDA_CONTEXT_BYTES = 600 << 20
+"""Of GPU memory: what CUDA and cuDNN take for a process before it has a tensor; torch does not count it."""
+
 
 def check_device_name(name: str) -> str:
     """The name, if it is one; whether this machine has such a device is another question. Raises UsageError."""

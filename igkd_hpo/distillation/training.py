@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from igkd_hpo.distillation.alignment import ShuffledLogits, StandIns, align_maps
+from igkd_hpo.distillation.averaging import RunningAverage
 from igkd_hpo.distillation.batches import (
     LOGITS,
     MAPS,
@@ -36,7 +36,7 @@ from igkd_hpo.distillation.objectives import make_objective
 from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
-from igkd_hpo.distillation.teaching import Teaching
+from igkd_hpo.distillation.teaching import OutOfFoldLogits, Teaching
 from igkd_hpo.distillation.terms.attribution_matching import attribution_matching
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,9 @@ def _forget_within(steps: int, network: Network) -> None:
 
 
 class Training:
-    """One training, epoch by epoch; it can be left after any epoch and gone on with, bit for bit, from its state.
+    """One training, epoch by epoch; it can be left after any epoch and gone on with from its state, as if it had not.
+
+    On a CPU that is so bit for bit; on a GPU some kernels add in another order each time.
 
     A step is batched tensor operations alone, and the host reads a number back once an epoch, so that a CUDA device
     never waits for it. Losses are computed in float32 whatever the precision; validation runs in float32.
@@ -115,7 +117,7 @@ class Training:
         self.recipe = recipe
         self.device = device
         self._stand_ins = self._make_stand_ins(data)
-        self.teaching = teaching if recipe.uses_logits else None
+        self.teaching = self._asked = teaching if recipe.uses_logits else None
         if self.teaching is not None and self._stand_ins is not None:
             self.teaching = ShuffledLogits(self.teaching, self._stand_ins)
         self.completed_epochs = 0
@@ -134,12 +136,8 @@ class Training:
         )
         steps = math.ceil(len(data.images) / recipe.batch_size)
         _forget_within(steps, self._trained)
-        self._averaged: AveragedModel | None = None
-        if recipe.ema_decay > 0:
-            # Its counter stays on the CPU, where asking it makes nobody wait.
-            average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
-            self._averaged = AveragedModel(self._trained, multi_avg_fn=average, use_buffers=True)
-        self.network = self._trained if self._averaged is None else cast(Network, self._averaged.module)
+        self._averaged = RunningAverage(self._trained, recipe.ema_decay) if recipe.ema_decay > 0 else None
+        self.network = self._trained if self._averaged is None else cast(Network, self._averaged.network)
         self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.learning_rate, recipe.epochs * steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self._graph: StepGraph | None = None
@@ -147,21 +145,26 @@ class Training:
 
     @property
     def compile(self) -> str:
-        """How its steps run: "none", or "cuda_graph" where one was wanted and found right and faster."""
+        """How its steps run: "none", or "cuda_graph" where one was wanted and could be had."""
         return "none" if self._graph is None else "cuda_graph"
 
     def _capture(self) -> None:
         """Record the step, where the recipe wants that. Raises NotCaptured where it must be had and cannot."""
         if self.recipe.compile == "none":
             return
+        wanted = self.recipe.compile == "cuda_graph"
+        if isinstance(self._asked, OutOfFoldLogits):  # to try would fail, which leaves torch 2.11 with less memory
+            if wanted:
+                raise NotCaptured("a step that asks each fold's teacher waits for the device; use compile auto or none")
+            return
         plan = draw_plan(self.recipe, len(self.data.images), 1).to(self.device)
         learned = [self._trained] if self.features is None else [self._trained, self.features.adapter]
         try:
             with torch.random.fork_rng([self.device]):
                 self._trained.train()
-                self._graph = StepGraph(self._update, plan, learned, self.optimizer)
+                self._graph = StepGraph(self._update, plan, learned, self.optimizer, only_if_faster=not wanted)
         except NotCaptured as reason:
-            if self.recipe.compile == "cuda_graph":
+            if wanted:
                 raise
             _log.info("steps run one kernel at a time: %s", reason)
 
@@ -276,7 +279,7 @@ class Training:
             with self._graph.rate_as_number():
                 self.schedule.step()
         if self._averaged is not None:
-            self._averaged.update_parameters(self._trained)
+            self._averaged.update()
         return loss
 
     def _update(self, plan: EpochPlan, step: int) -> Tensor:

@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from igkd_hpo.config.reading import study_from_json
+from igkd_hpo.distillation.device import CUDA_CONTEXT_BYTES
 from igkd_hpo.errors import AssetMissing, IgkdError, UsageError, first_line
 from igkd_hpo.settings import Settings
 
 if TYPE_CHECKING:
     from igkd_hpo.distillation.training import Training
-
-CUDA_CONTEXT_BYTES = 600 << 20
-"""Of GPU memory: what CUDA and cuDNN take for a process before it has a tensor."""
 
 _WARM_UP_STEPS = {"cpu": 2, "cuda": 30}  # a GPU is given work ahead of time until its queue is full
 _LOOK_SECONDS = 0.005
@@ -163,10 +161,14 @@ class _Pace:
 
     def look(self) -> None:
         """Wait a moment, then see how far the training is. Raises what it raised."""
+        import torch
+
         time.sleep(_LOOK_SECONDS)
         if self._ended:
             raise self._ended[0]
         done = self._training.steps_done
+        if self._training.device.type == "cuda":
+            torch.cuda.synchronize(self._training.device)  # a step is done for the host when it has been launched
         if done != self._seen[-1][1]:
             if not self._seen_one:  # the first one seen to end is where the clock starts
                 self._seen, self._seen_one = [], True

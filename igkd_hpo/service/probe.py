@@ -31,7 +31,8 @@ from igkd_hpo.settings import Settings
 WORTH = 1.05
 """Twice the trials must give this many times the images per second: fewer side by side leave the sampler more to
 learn from before each of its choices."""
-BUDGET_SECONDS = 12.0  # after which no further level begins; torch's import is not counted
+BUDGET_SECONDS = {"cpu": 12.0, "cuda": 45.0}
+"""After which no further level begins; torch's import is not counted, but setting up CUDA for each trial is."""
 SLOT_BYTES = 82 << 20
 """Of the host's memory: what a worker takes beside its trial process."""
 FORK_SERVER_BYTES = 423 << 20
@@ -191,7 +192,7 @@ def climb(field: Field, devices: tuple[str, ...], cores: int) -> Probe:
         if trials >= fitting:
             why = "there is no memory for more"
             break
-        if time.monotonic() - begun > BUDGET_SECONDS:
+        if time.monotonic() - begun > BUDGET_SECONDS[devices[0].partition(":")[0]]:
             why = "more would have taken too long to measure"
             break
         trials = min(2 * trials, most, fitting)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from igkd_hpo.distillation.memory import exhausted_memory, memory_in_use, shares_memory
+from igkd_hpo.distillation.step_graph import NotCaptured
 
 PROGRAM = """
 import resource, sys
@@ -43,6 +44,13 @@ def test_running_out_of_memory_is_told_from_other_errors() -> None:
     assert exhausted_memory(refused_by_numpy.value) == "host"
     assert exhausted_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")) == "device"
     assert exhausted_memory(RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`")) == "device"
+    named_by_cudnn_9 = "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"
+    assert exhausted_memory(RuntimeError(named_by_cudnn_9)) == "device"
+    no_engine = RuntimeError("GET was unable to find an engine to execute this computation")
+    assert exhausted_memory(no_engine) is None, "no GPU is full here"
+    hidden = NotCaptured("the step cannot be captured")
+    hidden.__cause__ = torch.OutOfMemoryError("CUDA out of memory.")
+    assert exhausted_memory(hidden) == "device"
     assert exhausted_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
     assert exhausted_memory(ValueError("CUDA error: out of memory")) is None
 

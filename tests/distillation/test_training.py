@@ -328,12 +328,19 @@ def test_where_a_step_can_be_a_graph() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(
-    ("precision", "compiled"),
-    [("float32", "none"), ("float32", "cuda_graph"), ("bfloat16", "none"), ("bfloat16", "auto"), ("float16", "none")],
+    ("precision", "compiled", "ema_decay"),
+    [
+        ("float32", "none", 0.0),
+        ("float32", "cuda_graph", 0.5),
+        ("bfloat16", "none", 0.5),
+        ("bfloat16", "auto", 0.0),
+        ("float16", "none", 0.0),
+    ],
 )
 def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
     precision: str,
     compiled: str,
+    ema_decay: float,
     data: TrainingData,
     recipe: MakeRecipe,
     tiny_network: MakeNetwork,
@@ -348,7 +355,7 @@ def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
                 torch.cuda.set_sync_debug_mode("default")
 
     cuda = torch.device("cuda")
-    used = recipe(precision=precision, learning_rate=0.02, compile=compiled)
+    used = recipe(precision=precision, learning_rate=0.02, compile=compiled, ema_decay=ema_decay)
     network = tiny_network()
     network.body[5] = nn.Identity()  # dropout draws other numbers on another kind of device
     reference = tiny_network()

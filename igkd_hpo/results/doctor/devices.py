@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from igkd_hpo.assets.host_memory import free_memory
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.device import CUDA_CONTEXT_BYTES
 from igkd_hpo.errors import UsageError
 from igkd_hpo.results.doctor.check import Check, failed, fault, not_checked, ok, warning
 from igkd_hpo.results.doctor.sizes import step_bytes, table_bytes
-from igkd_hpo.service.contender import CUDA_CONTEXT_BYTES
 from igkd_hpo.service.probe import FORK_SERVER_BYTES, SLOT_BYTES
 
 if TYPE_CHECKING:
