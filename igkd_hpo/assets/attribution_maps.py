@@ -16,6 +16,7 @@ from igkd_hpo.assets.rows import check_rows
 from igkd_hpo.assets.store import Asset, AssetStore, Draft
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
+from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import CONTROLS_WITH_MAPS, Study
 from igkd_hpo.settings import Settings
 
@@ -62,17 +63,18 @@ def prepare_maps(
         if draft.finished is not None:
             return check_rows(draft.finished, dataset)
         images, (height, width) = len(dataset.train_images), dataset.image_size
-        plan = _plan(draft, study, dataset, teachers, device=devices[0], progress=progress)
-        table = draft.table(
-            maps=(np.float16, (images, height, width)),
-            scale=(np.float32, (images,)),
-            completeness=(np.float32, (images,)),
-            digests=(np.uint64, (images,)),
-        )
-        fill(
-            table, partial(_prepare_chunks, plan), title="attribution maps", size=_CHUNK[devices[0].type],
-            study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
-        )  # fmt: skip
+        with fastest_threads(dataset.image_size, devices[0]):
+            plan = _plan(draft, study, dataset, teachers, device=devices[0], progress=progress)
+            table = draft.table(
+                maps=(np.float16, (images, height, width)),
+                scale=(np.float32, (images,)),
+                completeness=(np.float32, (images,)),
+                digests=(np.uint64, (images,)),
+            )
+            fill(
+                table, partial(_prepare_chunks, plan), title="attribution maps", size=_CHUNK[devices[0].type],
+                study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
+            )  # fmt: skip
         errors = table.column("completeness")
         facts = {
             **asdict(plan),

@@ -13,6 +13,7 @@ from igkd_hpo.assets.rows import check_rows
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
+from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import CONTROLS_WITH_LOGITS, Study
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.models import to_pixels
@@ -88,10 +89,11 @@ def prepare_logits(
             digests=(np.uint64, (images,)),
         )
         size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.train_images[0].numel() * 4))
-        fill(
-            table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
-            study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
-        )  # fmt: skip
+        with fastest_threads(dataset.image_size, devices[0]):
+            fill(
+                table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
+                study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
+            )  # fmt: skip
         return check_rows(draft.commit({"views": views, "device": devices[0].type}), dataset)
 
 

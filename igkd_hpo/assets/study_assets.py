@@ -1,7 +1,6 @@
 """All that a study needs before its first trial: made by `prepare_assets`, read by `open_assets`."""
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,7 +15,6 @@ from igkd_hpo.assets.logits import open_logits, prepare_logits
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teachers import Teachers, known_of_teachers, open_teachers, prepare_teachers, validation_accuracy
-from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, Teaching
@@ -72,23 +70,8 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     devices = devices_for(torch.device(device))
     dataset = prepare_dataset(study.dataset, settings, store, progress)
     check_cutout(study, dataset.image_size)
-    with fastest_threads(dataset.image_size) if devices[0].type == "cpu" else nullcontext():
-        return _prepare_knowledge(study, dataset, settings, store, devices=devices, progress=progress, start=start)
-
-
-def _prepare_knowledge(
-    study: Study,
-    dataset: Dataset,
-    settings: Settings,
-    store: AssetStore,
-    *,
-    devices: list[torch.device],
-    progress: Progress,
-    start: float,
-) -> AssetSummary:
-    on = devices[0]
-    teachers = prepare_teachers(study, dataset, settings, store, device=on, progress=progress)
-    right = validation_accuracy(study, dataset, teachers, store, device=on, progress=progress)
+    teachers = prepare_teachers(study, dataset, settings, store, device=devices[0], progress=progress)
+    right = validation_accuracy(study, dataset, teachers, store, device=devices[0], progress=progress)
     logits = prepare_logits(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     maps = prepare_maps(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     warnings = list(dataset.warnings)

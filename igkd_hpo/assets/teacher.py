@@ -17,6 +17,7 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
 from igkd_hpo.assets.teacher_check import check_teacher
 from igkd_hpo.assets.teacher_network import build_body, check_output, load_given_body, unwrap, wrap
+from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
@@ -189,7 +190,10 @@ def _train(
         recipe = _recipe(study, len(data.images), device, seed=_SEED + member)
         training = Training(network, data, recipe, device=device, teaching=None)
         _go_on(training, draft)
-        with progress.task(f"training {_named(study, member)}", recipe.epochs) as advance:
+        with (
+            fastest_threads(dataset.image_size, device),
+            progress.task(f"training {_named(study, member)}", recipe.epochs) as advance,
+        ):
             advance(training.completed_epochs)
             try:
                 for _ in training.epochs():

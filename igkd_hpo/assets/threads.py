@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 
@@ -16,8 +17,8 @@ _TOO_SMALL = 16 * 16  # pixels; below, one thread is the faster choice on any ma
 
 
 @contextmanager
-def fastest_threads(image_size: tuple[int, int]) -> Iterator[int]:
-    """Inside, torch has one thread or one per core, whichever just ran a training step faster here.
+def fastest_threads(image_size: tuple[int, int], device: torch.device) -> Iterator[int]:
+    """Inside, torch has one thread or one per core, whichever ran a training step faster here; as it was for a GPU.
 
     Two cores that other processes kept busy took 89 ms for a step on 128 images of 8x8 pixels with one thread, 118 to
     147 ms with two that sleep while they wait, and 707 to 3360 ms with two that spin, OpenMP's default. How many it
@@ -25,17 +26,22 @@ def fastest_threads(image_size: tuple[int, int]) -> Iterator[int]:
 
     Args:
         image_size: height and width, in pixels.
+        device: that computes.
     """
     before = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0))
-    chosen = 1
-    if image_size[0] * image_size[1] >= _TOO_SMALL:
-        chosen = min({1, cores}, key=lambda threads: _seconds(threads, image_size))
+    chosen = _fastest(image_size) if device.type == "cpu" else before
     torch.set_num_threads(chosen)
     try:
         yield chosen
     finally:
         torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)  # teacher, logits and maps of a study are computed alike, and it is measured once for them
+def _fastest(image_size: tuple[int, int]) -> int:
+    if image_size[0] * image_size[1] < _TOO_SMALL:
+        return 1
+    return min({1, len(os.sched_getaffinity(0))}, key=lambda threads: _seconds(threads, image_size))
 
 
 def _seconds(threads: int, image_size: tuple[int, int]) -> float:

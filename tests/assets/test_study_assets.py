@@ -14,7 +14,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 
-from igkd_hpo.assets import attribution_maps, logits
+from igkd_hpo.assets import attribution_maps, logits, threads
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teachers import open_teachers, prepare_teachers
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("own_teacher", "images")
 
 
-def test_the_summary_is_plain_json_and_the_second_time_costs_nothing(settings, progress):
+def test_the_summary_is_plain_json_and_the_second_time_costs_nothing(settings, progress, monkeypatch):
     summary = prepare_assets(make_study(), settings, device="cpu", progress=progress)
     assert progress.tasks == {
         "decoding images": (80, 80),
@@ -44,6 +44,7 @@ def test_the_summary_is_plain_json_and_the_second_time_costs_nothing(settings, p
     assert len(summary.folders) == 4
     assert json.loads(json.dumps(asdict(summary)))["warnings"] == []
     progress.tasks.clear()
+    monkeypatch.setattr(threads, "_fastest", lambda _: pytest.fail("nothing is computed, so nothing is measured"))
     again = prepare_assets(make_study(), settings, device="cpu", progress=progress)
     assert progress.tasks == {}
     assert replace(again, seconds=summary.seconds) == summary
