@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console
 
 from igkd_hpo.api.progress import make_console, make_progress, tell
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
-from igkd_hpo.api.supervise import own_fork_server, supervise
+from igkd_hpo.api.supervise import measure, own_fork_server, supervise
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
 from igkd_hpo.results.confirm.confirmation import Confirmation, read_confirmation
@@ -54,7 +55,7 @@ def confirm(
     *,
     top: int = 5,
     seeds: int = 5,
-    workers: int = 1,
+    workers: int | Literal["auto"] = 1,
     storage: str | None = None,
     device: str = "auto",
     allow_import: str | Iterable[str] = (),
@@ -68,7 +69,7 @@ def confirm(
         study: an existing study, or a study file without ranges, as export writes one; None means the latest study.
         top: how many of the best configurations.
         seeds: fresh seeds for each of them, 2 or more.
-        workers: trials side by side on this host.
+        workers: trials side by side on this host; auto: as many as pay, measured for some seconds.
         storage, device, allow_import, progress: as for `launch`.
 
     Raises:
@@ -78,7 +79,7 @@ def confirm(
         IgkdError: trials are missing, or every one diverged.
     """
     for flag, value, least in (("--top", top, 1), ("--seeds", seeds, 2), ("--workers", workers, 1)):
-        if value < least:
+        if value != "auto" and value < least:
             raise UsageError(f"{flag} {value} is too few; give {least} or more")
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
@@ -140,12 +141,16 @@ def _linked(what: _Confirmed, how: _How, *, seeds: int) -> SearchStudy:
     return linked
 
 
-def _run(linked: SearchStudy, how: _How, *, workers: int) -> None:
+def _run(linked: SearchStudy, how: _How, *, workers: int | Literal["auto"]) -> None:
     counts = linked.counts()
     if counts.finished < linked.n_trials or untested(linked):
         prepare_existing(linked, how.settings, device=how.device, stop=how.stop, progress=how.progress)
     if counts.finished >= linked.n_trials:
         return
+    if workers == "auto":
+        measured = measure(linked.config, how.settings, device=how.device, stop=how.stop)
+        tell(how.console, str(measured))
+        workers = measured.workers
     kept_alive = supervise(
         linked,
         how.settings,

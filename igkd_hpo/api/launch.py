@@ -1,6 +1,5 @@
 """Create or resume a study and run it."""
 
-import signal
 from collections.abc import Iterable
 from typing import Literal
 
@@ -9,9 +8,8 @@ from rich.console import Console
 from igkd_hpo.api.progress import make_console, tell
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
-from igkd_hpo.api.supervise import own_fork_server, supervise
+from igkd_hpo.api.supervise import measure, own_fork_server, supervise
 from igkd_hpo.config.builtin import DEFAULT
-from igkd_hpo.config.study import Study as StudyFile
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
 from igkd_hpo.search.note import save_study_note
@@ -19,7 +17,6 @@ from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
 from igkd_hpo.service.dry_run import describe_launch
 from igkd_hpo.service.preparation import prepare_in_child
-from igkd_hpo.service.probe import Probe, measure_workers
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
 
@@ -88,7 +85,7 @@ def launch(
             if workers == "auto" and found.counts().finished >= found.n_trials:
                 workers = 1  # which says that nothing is left
             if workers == "auto":
-                measured = _measure(found.config, settings, device=device, stop=stop)
+                measured = measure(found.config, settings, device=device, stop=stop)
                 tell(console, str(measured))
                 workers = measured.workers
             _run(found, settings, workers=workers, device=device, stop=stop, console=console)
@@ -111,17 +108,9 @@ def dry_run(
     measured = None
     if workers == "auto":
         with StopSignal() as stop:
-            measured = _measure(config, settings, device=device, stop=stop)
+            measured = measure(config, settings, device=device, stop=stop)
         workers = measured.workers
     return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
-
-
-def _measure(config: StudyFile, settings: Settings, *, device: str, stop: StopSignal) -> Probe:
-    """How many workers pay. Raises Interrupted when a signal came before it was known."""
-    measured = measure_workers(config, settings, device=device, stop=stop)
-    if measured is None:
-        raise Interrupted("stopped while workers were measured; nothing has begun", stop.received or signal.SIGINT)
-    return measured
 
 
 def _check(workers: int | Literal["auto"], trials: int | None, device: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 from igkd_hpo.api.confirm import confirm
 from igkd_hpo.api.progress import make_progress
@@ -136,7 +137,7 @@ class Study:
         *,
         top: int = 5,
         seeds: int = 5,
-        workers: int = 1,
+        workers: int | Literal["auto"] = 1,
         device: str = "auto",
         allow_import: str | Iterable[str] = (),
         progress: bool = True,

@@ -1,16 +1,20 @@
 """Running a study's workers under the live view, for everything that does it."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 
+from igkd_hpo.config.study import Study
+from igkd_hpo.errors import Interrupted
 from igkd_hpo.results.status import study_status
 from igkd_hpo.results.status_board import standing
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.service.board import Standing
 from igkd_hpo.service.fork_server import fork_server
 from igkd_hpo.service.live import LiveView
+from igkd_hpo.service.probe import Probe, measure_workers
 from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.service.supervisor import Supervisor
 from igkd_hpo.settings import Settings
@@ -23,6 +27,14 @@ def own_fork_server() -> Iterator[None]:
         yield
     finally:
         fork_server().stop()
+
+
+def measure(config: Study, settings: Settings, *, device: str, stop: StopSignal) -> Probe:
+    """How many workers pay, from some seconds of training. Raises Interrupted when a signal came before that."""
+    measured = measure_workers(config, settings, device=device, stop=stop)
+    if measured is None:
+        raise Interrupted("stopped while workers were measured; nothing has begun", stop.received or signal.SIGINT)
+    return measured
 
 
 def supervise(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, print_json
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, count_of_workers, print_json
 from igkd_hpo.cli.completion import complete_study_to_confirm
 
 
@@ -19,7 +19,10 @@ def confirm(
     ] = None,
     top: Annotated[int, typer.Option("--top", help="How many of the best configurations.")] = 5,
     seeds: Annotated[int, typer.Option("--seeds", help="Fresh seeds for each of them, 2 or more.")] = 5,
-    workers: Annotated[int, typer.Option("--workers", help="Trials side by side on this host.")] = 1,
+    workers: Annotated[
+        str,
+        typer.Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay."),
+    ] = "1",
     storage: Storage = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
@@ -40,7 +43,7 @@ def confirm(
         study,
         top=top,
         seeds=seeds,
-        workers=workers,
+        workers=count_of_workers(workers),
         storage=storage,
         device=device,
         allow_import=allow_import or (),

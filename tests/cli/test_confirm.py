@@ -62,8 +62,9 @@ def openings(settings: Settings) -> list[str]:
 def test_from_confirm_to_export(
     workspace: Workspace, searched: SearchStudy, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    confirm(top=1, seeds=2)
+    confirm(top=1, seeds=2, workers="auto")
     told = capsys.readouterr()
+    assert "measured side by side on cpu" in told.err
     assert "IG" in told.out
     assert "8 of 8 trials are new" in told.err
 
@@ -109,6 +110,10 @@ def test_from_confirm_to_export(
 def test_what_cannot_be_confirmed(workspace: Workspace) -> None:
     with pytest.raises(UsageError, match="--seeds 1 is too few; give 2 or more"):
         confirm(seeds=1)
+    with pytest.raises(UsageError, match="--workers 0 is too few; give 1 or more"):
+        confirm(workers="0")
+    with pytest.raises(UsageError, match="--workers 'two' is neither a number nor auto"):
+        confirm(workers="two")
     study = create_or_open(
         open_storage(workspace.url, create=True), parse_study(STUDY, source="study.yaml"), n_trials=None, pins=None
     )
