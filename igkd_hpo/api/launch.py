@@ -1,6 +1,7 @@
 """Create or resume a study and run it."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Literal
 
 from rich.console import Console
@@ -100,11 +101,16 @@ def dry_run(
     storage: str | None = None,
     device: str = "auto",
     allow_import: str | Iterable[str] = (),
+    new_version: bool = False,
 ) -> str:
     """What `launch` would run with these arguments, where, and about how long; nothing is created."""
     _check(workers, trials, device)
     settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
+    if new_version:
+        with suppress(UsageError):  # no database yet holds no earlier version
+            opened = open_storage(settings.storage_url, create=False)
+            config = config.model_copy(update={"name": next_version(opened, config.name)})
     measured = None
     if workers == "auto":
         with StopSignal() as stop:

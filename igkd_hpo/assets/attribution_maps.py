@@ -94,7 +94,9 @@ def _plan(
     if study.attribution.n_steps == "auto":
         progress.note("choosing attribution.n_steps")
     plan = make_plan(study, dataset, teachers.networks(device)[0], device=device)
-    if plan.agreement is not None:
+    if plan.agreement == 1:
+        progress.note(f"attribution.n_steps: {plan.n_steps}, the most that are tried: with fewer, maps still change")
+    elif plan.agreement is not None:
         progress.note(
             f"attribution.n_steps: {plan.n_steps}, whose maps order the pixels as those of 64 steps do "
             f"(rank correlation {plan.agreement:.3f})"

@@ -33,7 +33,7 @@ def check_teacher(network: Network, dataset: Dataset, *, device: torch.device) -
     right = round(measured * len(labels))
     if _is_better(right, len(labels), share):
         return measured
-    if not _is_better(len(labels), len(labels), share):
+    if not enough_to_tell(dataset):
         raise TeacherError(
             f"{len(labels)} validation images are too few to tell whether the teacher learned anything; "
             "raise dataset.validation_fraction or add images"
@@ -43,6 +43,13 @@ def check_teacher(network: Network, dataset: Dataset, *, device: torch.device) -
         f"{dataset.class_names[int(counts.argmax())]!r} gets {share:.1%}: it has nothing to teach; "
         + _likely_cause(network, dataset, logits, measured, device)
     )
+
+
+def enough_to_tell(dataset: Dataset) -> bool:
+    """Whether a teacher that is right on every validation image would be told from one that always guesses."""
+    labels = dataset.validation_labels
+    share = torch.bincount(labels).max().item() / len(labels)
+    return _is_better(len(labels), len(labels), share)
 
 
 def _is_better(right: int, total: int, share: float) -> bool:

@@ -78,6 +78,25 @@ def count_of_workers(text: str) -> int | Literal["auto"]:
         raise UsageError(f"--workers {text!r} is neither a number nor auto; give one of them") from None
 
 
+def print_text(text: str) -> None:
+    """Lines for people on standard output; a terminal gets them no wider than it is, broken between words."""
+    import shutil
+    import textwrap
+
+    if not sys.stdout.isatty():
+        typer.echo(text)
+        return
+    width = shutil.get_terminal_size().columns
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        typer.echo(
+            textwrap.fill(
+                line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+                drop_whitespace=True,
+            )
+        )  # fmt: skip
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     import json

@@ -1,8 +1,6 @@
 """`igkd-hpo best`: the best trial so far, and what its confirmation says."""
 
-import typer
-
-from igkd_hpo.cli.arguments import AsJson, ExistingStudy, Storage, print_json
+from igkd_hpo.cli.arguments import AsJson, ExistingStudy, Storage, print_json, print_text
 
 
 def best(study: ExistingStudy = None, storage: Storage = None, as_json: AsJson = False) -> None:
@@ -17,7 +15,7 @@ def best(study: ExistingStudy = None, storage: Storage = None, as_json: AsJson =
 
     found = open_study(study, storage=storage)
     if not as_json:
-        typer.echo(found.summary())
+        print_text(found.summary())
         return
     confirmation = found.confirmation
     print_json(found.best.as_json() | {"confirmed": confirmation_json(confirmation) if confirmation else None})

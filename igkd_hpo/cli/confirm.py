@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, count_of_workers, print_json
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, count_of_workers, print_json, print_text
 from igkd_hpo.cli.completion import complete_study_to_confirm
 
 
@@ -52,4 +52,4 @@ def confirm(
         print_json(confirmation_json(found))
         return
     Console().print(confirmation_table(found))
-    typer.echo("\n" + "\n".join(sentences(found)))
+    print_text("\n" + "\n".join(sentences(found)))

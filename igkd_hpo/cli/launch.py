@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, study_argument
+from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, print_text, study_argument
 
 
 def launch(
@@ -47,7 +47,15 @@ def launch(
     given, allowed = study_argument(study), allow_import or ()
     if dry_run:
         typer.echo(
-            api.dry_run(given, workers=count, trials=trials, storage=storage, device=device, allow_import=allowed)
+            api.dry_run(
+                given,
+                workers=count,
+                trials=trials,
+                storage=storage,
+                device=device,
+                allow_import=allowed,
+                new_version=new_version,
+            )
         )
         return
     found = api.launch(
@@ -60,4 +68,4 @@ def launch(
         new_version=new_version,
     )
     if count:
-        typer.echo(found.summary())
+        print_text(found.summary())

@@ -12,7 +12,7 @@ from igkd_hpo.cli.completion import complete_study_file
 
 def train(
     study: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="FILE", help="A study file without ranges, such as best.yaml.", autocompletion=complete_study_file
         ),

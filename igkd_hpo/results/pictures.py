@@ -29,6 +29,7 @@ CONTROL_MARKS = {
     "at": "P", "kd_at": "X", "ig_at": "<", "kd_ig_at": ">",
 }  # fmt: skip
 _MAX_COLUMNS = 8
+_MANY = 20  # completed trials, below which importances change a lot with each further one
 
 
 def maps_figure(
@@ -146,7 +147,8 @@ def importance_figure(study: SearchStudy) -> "Figure":
     axis.bar_label(bars, labels=[f"{100 * importances[name]:.0f} %" for name in names], padding=4, fontsize=10)
     axis.set_xlim(0, 1.12 * max(importances.values()))
     axis.set_title(f"{study.name}: which hyperparameters mattered", loc="left", fontsize=12, color=INK)
-    axis.set_xlabel(f"relative importance (PED-ANOVA on {len(completed)} completed trials)")
+    few = "; so few say little" if len(completed) < _MANY else ""
+    axis.set_xlabel(f"relative importance (PED-ANOVA on {len(completed)} completed trials{few})")
     in_percent(axis.xaxis)
     plain_axes(axis, grid="x")
     axis.tick_params(axis="y", length=0)

@@ -21,7 +21,7 @@ from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, 
 from igkd_hpo.search.limits import is_infeasible
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.silence import Silence
-from igkd_hpo.search.study import SearchStudy, count, unclaimed, why_stopping
+from igkd_hpo.search.study import SURPLUS, SearchStudy, count, unclaimed, why_stopping
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 
@@ -349,7 +349,7 @@ class Leases:
     def _end_surplus(self, trials: list[FrozenTrial]) -> None:
         for trial in trials:
             if not trial.state.is_finished():
-                self._annotate(trial._trial_id, {"reason": "surplus"})
+                self._annotate(trial._trial_id, {"reason": SURPLUS})
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def _take(self, connection: Connection, worker: Worker, trials: list[FrozenTrial], leased: set[int]) -> Claim:

@@ -183,7 +183,9 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
             there = has_tables(connection)
         if not there:
             if not create:
-                raise UsageError(f"{mask(checked)} holds no studies yet; igkd-hpo launch makes the first one")
+                raise UsageError(
+                    f"{mask(checked)} holds no studies yet; igkd-hpo launch makes one, once its teacher and maps are there"
+                )
             with creation_lock(checked):
                 with bare_connection(checked) as connection:
                     made_meanwhile = has_tables(connection)

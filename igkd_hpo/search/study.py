@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,9 @@ from igkd_hpo.search.limits import is_infeasible
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, mask, storage_errors
+
+SURPLUS = "surplus"
+"""The reason of a trial that waited when enough others had finished."""
 
 MOST_INFEASIBLE = 200
 """Configurations in a row that are beyond a limit, before a study is given up; each costs half a second."""
@@ -232,7 +235,9 @@ def open_study(storage: SharedStorage, name: str) -> SearchStudy:
             pass
     known = study_names(storage)
     if not known:
-        raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes the first one")
+        raise UsageError(
+            f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes one, once its teacher and maps are there"
+        )
     raise UsageError(
         f"no study {name!r} in {mask(storage.url)}{near_or_all(name, known)}; `igkd-hpo status` shows what is there"
     )
@@ -255,7 +260,9 @@ def latest_study(storage: SharedStorage) -> str:
     """The study that was launched last, a confirmation only where there is nothing else. Raises UsageError."""
     names = study_names(storage)
     if not names:
-        raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes the first one")
+        raise UsageError(
+            f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes one, once its teacher and maps are there"
+        )
     searches = [name for name in names if SearchStudy(storage, name).confirms is None]
     return (searches or names)[-1]
 
@@ -326,8 +333,11 @@ def _create(
         attributes["confirms"] = confirms
     for key, value in attributes.items():
         storage.set_study_user_attr(study_id, key, value)
-    created = optuna.Study(study.name, storage)
-    for name in study.controls:
+    _enqueue_controls(optuna.Study(study.name, storage), study, study.controls)
+
+
+def _enqueue_controls(created: optuna.Study, study: config.Study, names: Iterable[config.ControlName]) -> None:
+    for name in names:
         control = make_control(name, study.hyperparameters)
         created.enqueue_trial(control.params, user_attrs={"control": name, "hyperparameters": control.hyperparameters})
 
@@ -343,8 +353,21 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
     if existing.stopped is not None:
         storage.set_study_user_attr(study_id, "stopped", None)
         storage.set_study_user_attr(study_id, "stopped_now", False)
+    if existing.confirms is None:
+        # A total too small for all controls ended those that still waited; a larger one has room for them.
+        lost = [name for name in study.controls if _ended_as_surplus(existing.trials(), name)]
+        finished = existing.counts().finished
+        _enqueue_controls(existing.optuna_study, study, lost[: max(0, existing.n_trials - finished)])
     # Failures from before this launch are forgiven: else the study would stop again at once.
     storage.set_study_user_attr(study_id, "ended_before_launch", len(ended_trials(existing.trials())))
+
+
+def _ended_as_surplus(trials: list[FrozenTrial], control: str) -> bool:
+    """Whether every trial of this control was ended because enough others had finished."""
+    its = [trial for trial in trials if trial.user_attrs.get("control") == control]
+    return bool(its) and all(
+        trial.state is TrialState.FAIL and trial.user_attrs.get("reason") == SURPLUS for trial in its
+    )
 
 
 def _pins(attributes: dict[str, Any]) -> AssetPins | None:

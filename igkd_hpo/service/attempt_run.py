@@ -120,7 +120,7 @@ class AttemptRun:
             wait([*attempt.waitables(), self._stop.descriptor], min(due, max(0.0, next_beat - now)))
             if self._stop.received is not None:
                 attempt.close()
-                self._give_back(f"stopped by {self._stop.received.name}", counted=False)
+                self._give_back("stopped", counted=False)
                 return
             self._hear(attempt)
             if not self._noted and not self._note_process(attempt):

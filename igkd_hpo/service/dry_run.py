@@ -84,7 +84,7 @@ def describe_launch(
         [
             *lines,
             f"assets: {made}",
-            f"time: roughly {_duration(estimate.search)} of training for the {left} trials that are left",
+            f"time: roughly {_duration(estimate.search)} of training for what is left, {left} trial{'s'[: left != 1]}",
             f"  {_duration(estimate.trial)} each without pruning ({1000 * estimate.step:.0f} ms a step, measured)",
         ]
     )

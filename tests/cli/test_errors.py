@@ -42,6 +42,7 @@ def bare(tmp_path: Path) -> Workspace:
         (["dashboard"], 2, r"no database"),
         (["show"], 2, r"give one of --maps N, --curves and --importance"),
         (["train", "study.yaml"], 2, r"still searches temperature, alpha"),
+        (["train", "digits"], 2, r"digits still searches .*; give a file without ranges"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -75,7 +75,7 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
     assert measured is not None, plan
     assert plan.count(": cpu, ") == int(measured[1])
     assert "10 trials of 4 epochs, 8 finished" in plan
-    assert "for the 2 trials that are left" in plan
+    assert "for what is left, 2 trials" in plan
     assert "assets: there" in plan
     assert len(workspace.trials()) == 8
 
@@ -91,6 +91,9 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
     refusal = workspace.here("launch", str(changed), code=2).stderr
     assert "training.epochs: 4 -> 5" in refusal
     assert "--new-version" in refusal
+    renamed = workspace.here("launch", str(changed), "--new-version", "--dry-run").stdout
+    assert "study tiny-v2: 8 trials of 5 epochs, 0 finished" in renamed
+    assert workspace.trials("tiny-v2") == []
 
 
 def test_ctrl_c_gives_everything_back_and_launch_goes_on(workspace: Workspace) -> None:

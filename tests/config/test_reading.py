@@ -13,7 +13,7 @@ from igkd_hpo.errors import ExitCode, StudyFileError
 DIGITS = builtin_studies()["digits"].read_text(encoding="utf-8")
 TEMPERATURE = "{type: float, low: 1.0, high: 8.0}"
 NORMALIZE = "normalize: dataset, epochs"
-PRUNER = "{name: successive_halving, grace_period: 1, reduction_factor: 3}"
+PRUNER = "{name: successive_halving, grace_period: 4, reduction_factor: 3}"
 
 
 def changed(old: str, new: str) -> str:

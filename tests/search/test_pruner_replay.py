@@ -1,6 +1,7 @@
 """The pruner benchmark: studies on the simulated clock against hand-computed ones, and a small recording."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,29 @@ def test_a_pruner_is_compared_with_the_best_of_all() -> None:
     means = {**dict.fromkeys(range(5), 0.9), 5: 0.93, 6: 0.94}
     found = compare(curves, means, with_it, without)
     assert found == pytest.approx(
-        {"epochs": 13 / 14, "time": 0.5, "regret": 0.03, "regret_of_means": -0.01, "good_pruned": 1.0}
+        {
+            "epochs": 13 / 14,
+            "time": 0.5,
+            "regret": 0.03,
+            "regret_of_searched": 0.03,
+            "regret_of_means": -0.01,
+            "good_pruned": 1.0,
+        }
     )
+
+
+def test_a_control_that_is_chosen_hides_nothing() -> None:
+    """The best of all is a control; of the searched the better one was pruned."""
+    curves = [*FIVE_CONTROLS, line(5, 0.1, 0.88), line(6, 0.6, 0.7)]
+    runs = [
+        pruners.Replayed(epochs=13, seconds=6.5, completed=completed, pruned=frozenset())
+        for completed in (frozenset({0, 1, 2, 3, 4, 6}), frozenset(range(7)))
+    ]
+    means = dict.fromkeys(range(7), 0.9)
+    found = compare(curves, means, *runs)
+    assert (found["regret"], found["regret_of_searched"]) == (0, pytest.approx(0.18))
+    nothing = replace(runs[0], completed=frozenset(range(5)))
+    assert compare(curves, means, nothing, runs[1])["regret_of_searched"] == pytest.approx(0.88)
 
 
 def test_seed_noise_is_pooled_over_configurations() -> None:

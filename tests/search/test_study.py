@@ -10,6 +10,7 @@ from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError
 from igkd_hpo.search.controls import make_control
+from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import (
     AssetPins,
@@ -45,6 +46,27 @@ def test_a_new_study_and_its_controls(storage: SharedStorage, study_file: Study)
         assert trial.user_attrs == {"control": name, "hyperparameters": control.hyperparameters}
         assert trial.system_attrs["fixed_params"] == control.params
     assert create_or_open(storage, file, n_trials=None, pins=None).trials() == trials
+
+
+def test_controls_that_a_small_total_ended_come_back_with_a_larger_one(
+    storage: SharedStorage, study_file: Study, worker: Worker
+) -> None:
+    file = changed(study_file, controls=("student", "kd", "ig"))
+
+    def launched(n_trials: int) -> list[tuple[str, TrialState]]:
+        study = create_or_open(storage, file, n_trials=n_trials, pins=None)
+        leases = Leases(study)
+        while isinstance(claim := leases.claim(worker), Claim):
+            assert leases.complete(claim, 0.5, {})
+        return [(trial.user_attrs.get("control", "searched"), trial.state) for trial in study.trials()]
+
+    create_or_open(storage, file, n_trials=8, pins=None)
+    done, lost = TrialState.COMPLETE, TrialState.FAIL
+    first = [("student", done), ("kd", lost), ("ig", lost)]
+    assert launched(1) == first
+    assert launched(1) == first
+    assert launched(2) == [*first, ("kd", done)]
+    assert launched(4) == [*first, ("kd", done), ("ig", done), ("searched", done)]
 
 
 def test_the_total_follows_the_flag_then_a_changed_file(storage: SharedStorage, study_file: Study) -> None:

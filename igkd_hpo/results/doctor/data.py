@@ -80,8 +80,8 @@ def _check_copies(
         "validation": _digests(dataset.validation_images),
         "test": _digests(test[0]),
     }
-    known = splits["train"] + splits["validation"]
-    labels = [*dataset.train_labels.tolist(), *dataset.validation_labels.tolist()]
+    known = [digest for digests in splits.values() for digest in digests]
+    labels = [*dataset.train_labels.tolist(), *dataset.validation_labels.tolist(), *test[1].tolist()]
     return [
         _check_duplicates(splits, listing, size),
         _check_labels(known, labels, dataset.class_names, listing, size),
@@ -195,8 +195,17 @@ def _check_classes(dataset: "Dataset") -> Check:
 
 
 def _check_validation(dataset: "Dataset") -> Check:
+    from igkd_hpo.assets.teacher_check import enough_to_tell
+
     name = "validation"
     n = len(dataset.validation_labels)
+    if not enough_to_tell(dataset):
+        return fault(
+            _GROUP,
+            name,
+            f"{n:,} validation images are too few to tell whether a teacher learned anything",
+            "raise dataset.validation_fraction or add images",
+        )
     steps = f"one of {n:,} validation images is {1 / n:.2%} of accuracy"
     if n < _FEWEST_VALIDATION:
         return warning(_GROUP, name, steps, "raise dataset.validation_fraction or add images: trials differ by less")

@@ -132,6 +132,28 @@ def test_classes_that_make_accuracy_blind_are_a_fault(patient: Patient) -> None:
     assert "always guessing 'east'" in found["data: classes"].found
 
 
+def test_an_image_in_two_classes_is_named_wherever_the_splits_have_it(patient: Patient) -> None:
+    for label, name in enumerate(CLASSES):
+        for number in range(10):
+            write_png(
+                patient.images / "test" / name / f"{number}.png", quarter_image(label, 1000 + 10 * label + number)
+            )
+    shutil.copy(patient.images / "test" / "east" / "3.png", patient.images / "test" / "west" / "torn.png")
+    found = patient.examine()
+    assert found.faults == {"data: labels"}
+    assert "test/east/3.png and test/west/torn.png" in found["data: labels"].found
+
+
+def test_too_few_validation_images_to_judge_a_teacher_are_a_fault(patient: Patient) -> None:
+    for name in CLASSES:
+        _keep(patient, name, 20)
+    for name in ("north", "south"):
+        shutil.rmtree(patient.images / "train" / name)
+    found = patient.examine(dataset={"validation_fraction": 0.2}, teacher={"architecture": "mobilenet_v2"})
+    assert "data: validation" in found.faults
+    assert "are too few to tell whether a teacher learned anything" in found["data: validation"].found
+
+
 def test_few_validation_images_are_a_warning(patient: Patient) -> None:
     found = patient.examine(dataset={"validation_fraction": 0.2})
     assert (found.faults, found.warnings) == (set(), {"data: validation"})
