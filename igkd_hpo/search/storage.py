@@ -184,7 +184,7 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
         if not there:
             if not create:
                 raise UsageError(
-                    f"{mask(checked)} holds no studies yet; igkd-hpo launch makes one, once its teacher and maps are there"
+                    f"{mask(checked)} holds no studies yet; igkd-hpo launch makes one when its maps are there"
                 )
             with creation_lock(checked):
                 with bare_connection(checked) as connection:

@@ -235,9 +235,7 @@ def open_study(storage: SharedStorage, name: str) -> SearchStudy:
             pass
     known = study_names(storage)
     if not known:
-        raise UsageError(
-            f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes one, once its teacher and maps are there"
-        )
+        raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes one when its maps are there")
     raise UsageError(
         f"no study {name!r} in {mask(storage.url)}{near_or_all(name, known)}; `igkd-hpo status` shows what is there"
     )
@@ -260,9 +258,7 @@ def latest_study(storage: SharedStorage) -> str:
     """The study that was launched last, a confirmation only where there is nothing else. Raises UsageError."""
     names = study_names(storage)
     if not names:
-        raise UsageError(
-            f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes one, once its teacher and maps are there"
-        )
+        raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes one when its maps are there")
     searches = [name for name in names if SearchStudy(storage, name).confirms is None]
     return (searches or names)[-1]
 

@@ -55,7 +55,7 @@ def test_digits() -> None:
         "layers_removed": 5,
         "width": 0.5,
     }
-    assert study.pruner.model_dump() == {"name": "successive_halving", "grace_period": 1, "reduction_factor": 3}
+    assert study.pruner.model_dump() == {"name": "successive_halving", "grace_period": 4, "reduction_factor": 3}
     assert (study.n_trials, study.controls) == (24, ("student", "kd", "ig", "kd_ig"))
     assert (study.max_retries, study.max_failures) == (3, 5)
 
