@@ -130,6 +130,7 @@ class Study:
             return summary(found)
         lines = [f"confirmed with fresh seeds ({confirmation.linked_study}):"]
         lines += [f"  {sentence}" for sentence in sentences(confirmation)]
+        lines.append(f"`igkd-hpo export` takes {confirmation.arm(confirmation.chosen).name}")
         return "\n".join([result(found, best_trial(found)), *lines])
 
     def confirm(

@@ -111,8 +111,8 @@ def test_equals_are_called_equal(searched: SearchStudy) -> None:
     assert not found.named
     assert len(found.tie_set) == 7
     assert "These 7 of 7 are equal, as far as 5 seeds can tell" in text
-    assert "Whether IG helps on this data cannot be told" in text
-    assert "Whether IG and KD together help on this data cannot be told" in text
+    assert "Whether IG helps trial 4 on this data cannot be told" in text
+    assert "Whether IG and KD together help trial 4 on this data cannot be told" in text
     # 0.81 in the search, and 0.8990 with seeds 40 + 1,000,000 to 4 more
     assert "The search saw 81.0 % on validation for trial 4; fresh seeds have" in text
     assert "significantly" not in text
@@ -127,7 +127,7 @@ def test_a_real_winner_is_named_and_its_parts_are_judged(searched: SearchStudy) 
     verdicts = {answer.question: answer.verdict for answer in found.answers}
     assert verdicts == {"ig": "helps", "kd": "unknown", "both": "helps"}
     text = said(found)
-    assert "IG helps on this data: trial 4 gains +3.0 points on test" in text
+    assert "IG helps trial 4 on this data: it gains +3.0 points on test" in text
     assert found.gain == pytest.approx(0.05)
     assert found.shrunken_gain is not None
     assert 0.04 < found.shrunken_gain < 0.05
@@ -145,8 +145,8 @@ def test_what_hurts_is_said_too_and_one_alone_is_named(searched: SearchStudy) ->
     assert (found.arm(found.best).name, found.named) == ("trial 2", True)
     text = said(found)
     assert text.startswith("trial 2 is the best of 7: 97.0 % on test (")
-    assert "IG hurts on this data: trial 4 changes by -5.0 points" in text
-    assert "IG and KD together hurt on this data" in text
+    assert "IG hurts trial 4 on this data: it changes by -5.0 points" in text
+    assert "IG and KD together hurt trial 4 on this data" in text
 
 
 def test_of_equals_the_smallest_is_chosen(searched: SearchStudy) -> None:

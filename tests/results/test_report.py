@@ -82,7 +82,7 @@ def test_a_confirmed_study_says_what_to_take_and_what_helps(study: SearchStudy, 
     assert "Take trial 4: confirmed with fresh seeds, and as good as any of the 7 compared." in page.text
     mean = found.arm(found.chosen).test.mean
     assert f"95 % interval {100 * mean.low:.1f} % to {100 * mean.high:.1f} %, 5 seeds" in page.text
-    assert "IG helps on this data: trial 4 gains +3.0 points on test" in page.text
+    assert "IG helps trial 4 on this data: it gains +3.0 points on test" in page.text
     verdicts = re.findall(r'aria-hidden="true">(.)</span> <b>([^<]+)</b> ([^<]+)<', report.html)
     assert verdicts == [("+", "IG", "helps"), ("?", "KD", "cannot be told"), ("+", "IG and KD", "helps")]
     assert {"confirmed", "confirmation", "contrasts", "timeline-confirm"} <= set(page.of("id"))

@@ -114,12 +114,12 @@ def _does_it_help(found: Confirmation, answer: Answer) -> str:
     )
     verb = "help" if answer.question == "both" else "helps"
     if answer.verdict == "helps":
-        return f"{part} {verb} on this data: {subject} gains {numbers}."
+        return f"{part} {verb} {subject} on this data: it gains {numbers}."
     if answer.verdict == "hurts":
-        return f"{part} {verb.replace('help', 'hurt')} on this data: {subject} changes by {numbers}."
+        return f"{part} {verb.replace('help', 'hurt')} {subject} on this data: it changes by {numbers}."
     return (
-        f"Whether {part} {verb} on this data cannot be told: {numbers}; with {found.n_seeds} seeds only a difference "
-        f"of about {100 * contrast.detectable:.1f} points would be found."
+        f"Whether {part} {verb} {subject} on this data cannot be told: {numbers}; with {found.n_seeds} seeds only a "
+        f"difference of about {100 * contrast.detectable:.1f} points would be found."
     )
 
 
