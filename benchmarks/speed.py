@@ -357,6 +357,17 @@ def ratio_of(arm: Arm, base: Arm) -> dict[str, float]:
     return {"ratio": arm.rate / base.rate, "lowest": min(each), "highest": max(each)}
 
 
+def take_turns(arms: list[Arm], rounds: int, device: torch.device) -> None:
+    """All arms in each round, after one that warms up."""
+    for number in range(1 + rounds):
+        # In turn from both ends: an arm that follows one with blocks of the same sizes finds memory laid out for it.
+        for arm in arms if number % 2 else reversed(arms):
+            arm.once(device)
+            if number == 0:
+                arm.seconds.clear()
+        print(f"round {number} of {rounds} done", file=sys.stderr, flush=True)
+
+
 def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Everything; the arms take turns."""
     batch, count = options.batch, options.count
@@ -384,16 +395,11 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
         "steps": Arm(says="our steps, no validation", run=epochs_of(make_training(count, 2, device, batch))),
         "bare": Arm(says="bare steps on tensors in place", run=bare_steps(count, device, batch)),
     }
-    attributing, agreement = attribution_arms(options, device)
-    for number in range(1 + options.rounds):
-        # In turn from both ends: an arm that follows one with blocks of the same sizes finds memory laid out for it.
-        in_turn = [*arms.values(), *attributing]
-        for arm in in_turn if number % 2 else reversed(in_turn):
-            arm.once(device)
-            if number == 0:  # the round that warms up
-                arm.seconds.clear()
-        print(f"round {number} of {options.rounds} done", file=sys.stderr, flush=True)
+    take_turns([*arms.values()], options.rounds, device)
     together.close()
+    attributing, agreement = attribution_arms(options, device)
+    # Afterwards, because it leaves this process with gigabytes, which each loader process would have been forked with.
+    take_turns(attributing, options.rounds, device)
     student = make_student()
     dtype = getattr(torch, training.recipe.precision)
     floor = floor_seconds(student, batch, 32, dtype, device)
