@@ -8,7 +8,7 @@ from rich.console import Console
 
 from igkd_hpo.api.progress import make_console, make_progress, tell
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
-from igkd_hpo.api.supervise import measure, own_fork_server, supervise
+from igkd_hpo.api.supervise import own_fork_server, supervise
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
 from igkd_hpo.results.confirm.confirmation import Confirmation, read_confirmation
@@ -147,10 +147,6 @@ def _run(linked: SearchStudy, how: _How, *, workers: int | Literal["auto"]) -> N
         prepare_existing(linked, how.settings, device=how.device, stop=how.stop, progress=how.progress)
     if counts.finished >= linked.n_trials:
         return
-    if workers == "auto":
-        measured = measure(linked.config, how.settings, device=how.device, stop=how.stop)
-        tell(how.console, str(measured))
-        workers = measured.workers
     kept_alive = supervise(
         linked,
         how.settings,

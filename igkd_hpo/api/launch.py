@@ -85,10 +85,6 @@ def launch(
                 return Study(found, settings)
             if workers == "auto" and found.counts().finished >= found.n_trials:
                 workers = 1  # which says that nothing is left
-            if workers == "auto":
-                measured = measure(found.config, settings, device=device, stop=stop)
-                tell(console, str(measured))
-                workers = measured.workers
             _run(found, settings, workers=workers, device=device, stop=stop, console=console)
     return Study(found, settings)
 
@@ -134,7 +130,13 @@ def _tell_submitted(found: SearchStudy, console: Console) -> None:
 
 
 def _run(
-    found: SearchStudy, settings: Settings, *, workers: int, device: str, stop: StopSignal, console: Console
+    found: SearchStudy,
+    settings: Settings,
+    *,
+    workers: int | Literal["auto"],
+    device: str,
+    stop: StopSignal,
+    console: Console,
 ) -> None:
     kept_alive = supervise(found, settings, workers=workers, device=device, stop=stop, console=console)
     counts = found.counts()

@@ -3,9 +3,11 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from rich.console import Console
 
+from igkd_hpo.api.progress import tell
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import Interrupted
 from igkd_hpo.results.status import study_status
@@ -41,12 +43,20 @@ def supervise(
     found: SearchStudy,
     settings: Settings,
     *,
-    workers: int,
+    workers: int | Literal["auto"],
     device: str,
     stop: StopSignal,
     console: Console,
 ) -> bool:
-    """Run until every worker has left, or a signal came; False when a worker could not be kept alive."""
+    """Run until every worker has left, or a signal came; False when a worker could not be kept alive.
+
+    Raises:
+        Interrupted: as `measure`, where workers are measured.
+    """
+    if workers == "auto":
+        measured = measure(found.config, settings, device=device, stop=stop)
+        tell(console, str(measured))
+        workers = measured.workers
 
     def read() -> Standing:
         return standing(study_status(found))

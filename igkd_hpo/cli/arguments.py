@@ -89,12 +89,7 @@ def print_text(text: str) -> None:
     width = shutil.get_terminal_size().columns
     for line in text.splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 2)
-        typer.echo(
-            textwrap.fill(
-                line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
-                drop_whitespace=True,
-            )
-        )  # fmt: skip
+        typer.echo(textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
 
 
 def print_json(value: Any) -> None:

@@ -349,13 +349,14 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
     if existing.stopped is not None:
         storage.set_study_user_attr(study_id, "stopped", None)
         storage.set_study_user_attr(study_id, "stopped_now", False)
+    trials = existing.trials()
     if existing.confirms is None:
         # A total too small for all controls ended those that still waited; a larger one has room for them.
-        lost = [name for name in study.controls if _ended_as_surplus(existing.trials(), name)]
-        finished = existing.counts().finished
-        _enqueue_controls(existing.optuna_study, study, lost[: max(0, existing.n_trials - finished)])
+        lost = [name for name in study.controls if _ended_as_surplus(trials, name)]
+        room = max(0, existing.n_trials - count(trials).finished)
+        _enqueue_controls(existing.optuna_study, study, lost[:room])
     # Failures from before this launch are forgiven: else the study would stop again at once.
-    storage.set_study_user_attr(study_id, "ended_before_launch", len(ended_trials(existing.trials())))
+    storage.set_study_user_attr(study_id, "ended_before_launch", len(ended_trials(trials)))
 
 
 def _ended_as_surplus(trials: list[FrozenTrial], control: str) -> bool:
