@@ -24,20 +24,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from igkd_hpo.api.progress import make_progress
 from igkd_hpo.assets.study_assets import AssetSummary, open_assets, prepare_assets
 from igkd_hpo.assets.test_split import TestPurpose, open_test
+from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Study
+from igkd_hpo.confirm.statistics import Contrast, contrasts, t_interval
 from igkd_hpo.distillation.device import choose_device
 from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.distillation.training import NonFiniteLoss
-from igkd_hpo.results.commit import code_commit
-from igkd_hpo.results.statistics import Contrast, contrasts, t_interval
-from igkd_hpo.search.trial import make_trial
 from igkd_hpo.settings import Paths, Settings
+from igkd_hpo.terminal.progress import make_progress
+from igkd_hpo.trial.build import make_trial
 
 GOAL = 0.015  # gain over the reference recipe, as a fraction
 VALIDATION = 0.1  # share of the training images; nothing is chosen by it here, but every study has one

@@ -32,11 +32,12 @@ from optuna.distributions import FloatDistribution, distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import SharedStorage, open_storage
-from igkd_hpo.search.study import AssetPins, create_or_open
+from igkd_hpo.search.study import create_or_open
 
 EPOCHS = 20
 CONTROLS = ("student", "kd", "ig", "kd_ig")

@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from igkd_hpo.results.commit import code_commit
+from igkd_hpo.config.commit import code_commit
 
 MIB = 2**20
 CLASSES = 10

@@ -33,11 +33,11 @@ from optuna.trial import TrialState
 from sqlalchemy import Table, delete, event, insert, select, text
 
 from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.cost import StudentCost
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Verdict, Worker
-from igkd_hpo.search.limits import StudentCost
 from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open, open_study
 
@@ -307,9 +307,9 @@ def emptied(storage: SharedStorage) -> Iterator[None]:
 
 def process_start(folder: Path) -> Iterator[Cost]:
     """From the start of a trial process to its word that it is ready to train `digits`."""
-    from igkd_hpo.service.attempt import Attempt
-    from igkd_hpo.service.trial_task import TrialTask
+    from igkd_hpo.engines.local.trial_process import Attempt
     from igkd_hpo.settings import Settings
+    from igkd_hpo.trial.task import TrialTask
 
     quick = {"teacher": {"width": 0.25, "epochs": 2}, "attribution": {"n_steps": 2}, "controls": ()}
     digits = read_study(builtin_studies()["digits"])
@@ -359,7 +359,7 @@ def process_start(folder: Path) -> Iterator[Cost]:
 
 def middle(study: Study) -> dict[str, Any]:
     """The middle of every range."""
-    from igkd_hpo.search.controls import make_control
+    from igkd_hpo.config.controls import make_control
 
     return make_control("kd_ig", study.hyperparameters).hyperparameters
 

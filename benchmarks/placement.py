@@ -39,11 +39,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from igkd_hpo.config.commit import code_commit
 from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.models import mobilenet_v2
 from igkd_hpo.distillation.objectives import make_objective
-from igkd_hpo.results.commit import code_commit
 
 CLASSES = 10
 WARM_UP_STEPS = 3
@@ -236,7 +236,7 @@ def _settle(device: str) -> None:
 def measure(work: Work, arrangement: str, trials: int, variables: dict[str, str]) -> Run:
     """Run one arrangement once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["igkd_hpo.service.trial_process", "rich.table"])
+    context.set_forkserver_preload(["igkd_hpo.engines.local.trial_main", "rich.table"])
     cores = len(os.sched_getaffinity(0))
     apart = arrangement in {PROCESSES, MPS}
     processes = trials if apart else 1

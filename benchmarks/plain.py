@@ -31,9 +31,9 @@ import torch.nn.functional as F
 from scipy.stats import t
 from torch import Tensor
 
-from igkd_hpo.api.progress import make_progress
 from igkd_hpo.assets.study_assets import Assets, open_assets, prepare_assets
 from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.augmentation import Views
@@ -41,9 +41,9 @@ from igkd_hpo.distillation.batches import EpochPlan, TrainingData, draw_plan
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.search.controls import make_control
-from igkd_hpo.search.trial import Trial, make_student, make_trial
 from igkd_hpo.settings import Paths, Settings
+from igkd_hpo.terminal.progress import make_progress
+from igkd_hpo.trial.build import Trial, make_student, make_trial
 
 ROUNDING = 1e-6  # of the length of a step in float64; pixels and overlays are float32 in both paths
 

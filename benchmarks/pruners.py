@@ -32,17 +32,17 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from pydantic import TypeAdapter
 
-from igkd_hpo.api.progress import make_progress
 from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.commit import code_commit
+from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Pruner, Study
-from igkd_hpo.results.commit import code_commit
-from igkd_hpo.search.controls import make_control
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.sampler import make_sampler
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.settings import Paths, Settings
+from igkd_hpo.terminal.progress import make_progress
 
 SEED_STEP = 1000  # between two seeds of a configuration: trial n trains with the study's seed + n
 DEFAULT = "the default"
@@ -129,7 +129,7 @@ def record(study: Study, settings: Settings, output: Path, *, count: int, best: 
 
 def _train(study: Study, assets: Any, configuration: Configuration, repeat: int, device: Any) -> "Line":
     from igkd_hpo.distillation.training import NonFiniteLoss
-    from igkd_hpo.search.trial import make_trial
+    from igkd_hpo.trial.build import make_trial
 
     seed = study.training.seed + configuration.number + SEED_STEP * repeat
     trial = make_trial(study, configuration.hyperparameters, assets, seed=seed, device=device)

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.distillation.attribution import integrated_gradients, rank_correlation
 from igkd_hpo.distillation.augmentation import n_views
@@ -47,7 +48,6 @@ from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.teaching import CachedLogits
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.results.commit import code_commit
 
 EPOCHS, IMAGES = 100, 50_000  # of the trial that is extrapolated to
 VALIDATED = 5  # one image is validated on for so many that are trained on

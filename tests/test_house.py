@@ -15,10 +15,10 @@ from igkd_hpo.settings import VARIABLES
 HEAVY = ("torch", "torchvision", "captum", "sklearn", "matplotlib")
 # These run in a trial process or in a child that makes assets, where torch is wanted.
 WITH_TORCH = {
-    "igkd_hpo.search.checkpoint",
-    "igkd_hpo.search.student",
-    "igkd_hpo.search.trial",
-    "igkd_hpo.service.trial_process",
+    "igkd_hpo.trial.checkpoint",
+    "igkd_hpo.trial.student",
+    "igkd_hpo.trial.build",
+    "igkd_hpo.engines.local.trial_main",
 }
 LIGHT_IN_ASSETS = ["igkd_hpo.assets.store", "igkd_hpo.assets.progress"]
 
@@ -51,7 +51,8 @@ def light_modules(package: Path) -> list[str]:
     """Every module that must start fast, found on disk so that a new one is not forgotten."""
     found = [
         ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
-        for folder in ("api", "cli", "config", "results", "search", "service")
+        for folder in sorted(path.name for path in package.iterdir() if path.is_dir())
+        if folder not in ("assets", "distillation", "__pycache__")
         for path in sorted((package / folder).rglob("*.py"))
     ]
     return [name for name in found if name not in WITH_TORCH] + LIGHT_IN_ASSETS
@@ -60,7 +61,7 @@ def light_modules(package: Path) -> list[str]:
 def test_start_up_is_light(repository: Path) -> None:
     modules = light_modules(repository / "igkd_hpo")
     assert "igkd_hpo.cli.app" in modules
-    assert "igkd_hpo.service.worker" in modules
+    assert "igkd_hpo.engines.worker" in modules
     program = (
         "import importlib, sys\n"
         f"for name in {modules!r}:\n"
@@ -127,7 +128,7 @@ def test_a_wheel_works_outside_the_checkout(repository: Path, tmp_path: Path) ->
     zipfile.ZipFile(wheel).extractall(elsewhere)
     assert (elsewhere / "igkd_hpo" / "studies" / "digits.yaml").is_file()
     assert (elsewhere / "igkd_hpo" / "py.typed").is_file(), "the classifier says Typing :: Typed"
-    templates = elsewhere / "igkd_hpo" / "results" / "report" / "templates"
+    templates = elsewhere / "igkd_hpo" / "report" / "templates"
     assert {path.name for path in templates.iterdir()} == {"page.html", "style.css"}
     assert not any(path.name == "tests" for path in elsewhere.iterdir())
 

@@ -6,27 +6,27 @@ from typing import Literal
 
 from rich.console import Console
 
-from igkd_hpo.api.progress import make_console, make_progress, tell
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
 from igkd_hpo.api.supervise import own_fork_server, supervise
 from igkd_hpo.config.study import Study
-from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
-from igkd_hpo.results.confirm.confirmation import Confirmation, read_confirmation
-from igkd_hpo.results.confirm.evaluation import evaluate, untested
-from igkd_hpo.results.confirm.plan import (
+from igkd_hpo.confirm.confirmation import Confirmation, read_confirmation
+from igkd_hpo.confirm.evaluation import evaluate, untested
+from igkd_hpo.confirm.plan import (
     best_candidates,
     candidate_of_file,
     check_same_search,
     feasible_controls,
     planned_arms,
 )
+from igkd_hpo.engines.local.preparation import prepare_existing, prepare_in_child
+from igkd_hpo.engines.signals import StopSignal
+from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
 from igkd_hpo.search.linked_study import Arm, create_linked, extend, fresh_seeds, open_linked
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import SharedStorage, mask, open_storage
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.service.preparation import prepare_existing, prepare_in_child
-from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
+from igkd_hpo.terminal.progress import make_console, make_progress, tell
 
 
 @dataclass(frozen=True, kw_only=True)

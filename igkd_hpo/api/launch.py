@@ -6,20 +6,20 @@ from typing import Literal
 
 from rich.console import Console
 
-from igkd_hpo.api.progress import make_console, tell
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
 from igkd_hpo.api.supervise import measure, own_fork_server, supervise
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.distillation.device import check_device_name
+from igkd_hpo.doctor.dry_run import describe_launch
+from igkd_hpo.engines.local.preparation import prepare_in_child
+from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
-from igkd_hpo.service.dry_run import describe_launch
-from igkd_hpo.service.preparation import prepare_in_child
-from igkd_hpo.service.signals import StopSignal
 from igkd_hpo.settings import Settings
+from igkd_hpo.terminal.progress import make_console, tell
 
 
 def launch(

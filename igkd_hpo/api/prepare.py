@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from igkd_hpo.api.progress import make_progress
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.config.builtin import DEFAULT
+from igkd_hpo.terminal.progress import make_progress
 
 if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import AssetSummary
@@ -34,7 +34,7 @@ def prepare(
     from igkd_hpo.assets.study_assets import prepare_assets
     from igkd_hpo.distillation.device import choose_device
     from igkd_hpo.distillation.memory import keep_freed_memory
-    from igkd_hpo.results.doctor.limits import refuse_unfit
+    from igkd_hpo.doctor.limits import refuse_unfit
 
     keep_freed_memory()
     with make_progress(progress) as shown:

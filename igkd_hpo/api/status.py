@@ -1,8 +1,8 @@
 """The studies of a database, what is running and how far."""
 
 from igkd_hpo.api.source import settings_here
-from igkd_hpo.results.status import StudyStatus
-from igkd_hpo.results.status import status as read_status
+from igkd_hpo.search.status import StudyStatus
+from igkd_hpo.search.status import status as read_status
 from igkd_hpo.search.storage import open_storage
 
 

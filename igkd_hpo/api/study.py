@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Literal
 
 from igkd_hpo.api.confirm import confirm
-from igkd_hpo.api.progress import make_progress
 from igkd_hpo.api.source import StudyLike, existing_study, settings_here
+from igkd_hpo.bundle.making import Bundle, make_bundle
 from igkd_hpo.config import study as config
 from igkd_hpo.config.writing import to_yaml, write_text
+from igkd_hpo.confirm.choice import best_or_confirmed, described
+from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
+from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import IgkdError, UsageError
-from igkd_hpo.results.best import BestTrial, best_trial, result, summary
-from igkd_hpo.results.bundle.making import Bundle, make_bundle
-from igkd_hpo.results.confirm.choice import best_or_confirmed, described
-from igkd_hpo.results.confirm.confirmation import Confirmation, confirmation_of
-from igkd_hpo.results.confirm.sentences import sentences
-from igkd_hpo.results.export import exported_study
-from igkd_hpo.results.report.page import write_report
-from igkd_hpo.results.status import StudyStatus, study_status
-from igkd_hpo.results.trial import Trial, study_trials
+from igkd_hpo.report.page import write_report
+from igkd_hpo.search.best import BestTrial, best_trial, result, summary
+from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.linked_study import parent_of
+from igkd_hpo.search.records import Trial, study_trials
+from igkd_hpo.search.status import StudyStatus, study_status
 from igkd_hpo.search.storage import mask
 from igkd_hpo.search.study import Counts, SearchStudy
 from igkd_hpo.settings import Settings, host_name
+from igkd_hpo.terminal.progress import make_progress
 
 _PATIENCE_SECONDS = 15.0  # workers hear of it within 4 s, and end a trial process within one
 _LOOK_SECONDS = 0.2

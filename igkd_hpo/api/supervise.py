@@ -7,19 +7,19 @@ from typing import Literal
 
 from rich.console import Console
 
-from igkd_hpo.api.progress import tell
 from igkd_hpo.config.study import Study
+from igkd_hpo.engines.local.fork_server import fork_server
+from igkd_hpo.engines.local.probe import Probe, measure_workers
+from igkd_hpo.engines.local.supervisor import Supervisor
+from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import Interrupted
-from igkd_hpo.results.status import study_status
-from igkd_hpo.results.status_board import standing
+from igkd_hpo.search.status import study_status
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.service.board import Standing
-from igkd_hpo.service.fork_server import fork_server
-from igkd_hpo.service.live import LiveView
-from igkd_hpo.service.probe import Probe, measure_workers
-from igkd_hpo.service.signals import StopSignal
-from igkd_hpo.service.supervisor import Supervisor
 from igkd_hpo.settings import Settings
+from igkd_hpo.terminal.board import Standing
+from igkd_hpo.terminal.live import LiveView
+from igkd_hpo.terminal.progress import tell
+from igkd_hpo.terminal.status_board import standing
 
 
 @contextmanager

@@ -1,12 +1,21 @@
 """Train one student from a study file without ranges."""
 
 from collections.abc import Iterable
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from igkd_hpo.api.progress import make_progress
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
-from igkd_hpo.results.train import TrainedStudent, train_student
+from igkd_hpo.config.study import Study
+from igkd_hpo.settings import Settings
+from igkd_hpo.terminal.progress import make_progress
+from igkd_hpo.trial.train import TrainedStudent, train_student
+
+if TYPE_CHECKING:
+    import torch
+
+    from igkd_hpo.distillation.models import Network
 
 
 def train(
@@ -41,6 +50,18 @@ def train(
     threads = torch.get_num_threads()  # training sets them to those of the trial that it repeats
     try:
         with make_progress(progress) as shown:
-            return train_student(config, settings, seed=seed, device=device, test=test, output=folder, progress=shown)
+            evaluate = partial(test_accuracy, config, settings) if test else None
+            return train_student(
+                config, settings, seed=seed, device=device, evaluate=evaluate, output=folder, progress=shown
+            )
     finally:
         torch.set_num_threads(threads)
+
+
+def test_accuracy(study: Study, settings: Settings, network: "Network", device: "torch.device") -> float:
+    """Return a network's accuracy on the study's test split, a fraction; the opening is logged."""
+    from igkd_hpo.assets.test_split import TestPurpose, open_test
+    from igkd_hpo.distillation.evaluation import accuracy, predict
+
+    images, labels = open_test(study.dataset, settings, purpose=TestPurpose.TRAIN_TEST)
+    return accuracy(predict(network, images, device=device), labels)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.config.study import Study
+from igkd_hpo.doctor.check import Verdict
+from igkd_hpo.doctor.limits import check_limits_of_file
+from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.errors import StudyFileError
-from igkd_hpo.results.doctor.check import Verdict
-from igkd_hpo.results.doctor.limits import check_limits_of_file
-from igkd_hpo.results.doctor.study_file import check_study_file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ def best(study: ExistingStudy = None, storage: Storage = None, as_json: AsJson =
         igkd-hpo best digits --json
     """
     from igkd_hpo.api.study import open_study
-    from igkd_hpo.results.confirm.sentences import confirmation_json
+    from igkd_hpo.confirm.sentences import confirmation_json
 
     found = open_study(study, storage=storage)
     if not as_json:

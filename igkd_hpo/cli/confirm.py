@@ -37,7 +37,7 @@ def confirm(
     from rich.console import Console
 
     from igkd_hpo.api.confirm import confirm as run
-    from igkd_hpo.results.confirm.sentences import confirmation_json, confirmation_table, sentences
+    from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences
 
     found = run(
         study,

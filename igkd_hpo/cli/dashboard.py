@@ -31,8 +31,8 @@ def dashboard(
         igkd-hpo dashboard --port 8081
         igkd-hpo dashboard --host 0.0.0.0
     """
-    from igkd_hpo.results.dashboard.server import serve
-    from igkd_hpo.results.dashboard.token import VARIABLE
+    from igkd_hpo.dashboard.server import serve
+    from igkd_hpo.dashboard.token import VARIABLE
 
     # A large study becomes a million objects that stay; looking through them again and again for what can go takes a
     # quarter of the time until they are there, 3.9 s against 2.9 s at 5,000 trials.

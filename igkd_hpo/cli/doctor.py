@@ -31,11 +31,11 @@ def doctor(
     Examples:
         igkd-hpo doctor flowers.yaml --workers 4
     """
-    from igkd_hpo.api.progress import make_progress
     from igkd_hpo.api.source import looks_like_path, settings_here, study_to_run
     from igkd_hpo.config.study import Study
-    from igkd_hpo.results.doctor.check import Verdict
-    from igkd_hpo.results.doctor.doctor import checks_table, examine
+    from igkd_hpo.doctor.check import Verdict
+    from igkd_hpo.doctor.doctor import checks_table, examine
+    from igkd_hpo.terminal.progress import make_progress
 
     if workers < 1:
         raise UsageError(f"--workers {workers} is below 1; give the number of trials to run side by side")

@@ -8,8 +8,8 @@ import typer
 from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage
 
 if TYPE_CHECKING:
-    from igkd_hpo.results.bundle.contents import Figures
-    from igkd_hpo.results.bundle.making import Bundle
+    from igkd_hpo.bundle.contents import Figures
+    from igkd_hpo.bundle.making import Bundle
 
 
 def export(

@@ -39,7 +39,7 @@ def launch(
     """
     count = count_of_workers(workers)
     if not dry_run:
-        from igkd_hpo.service.fork_server import fork_server
+        from igkd_hpo.engines.local.fork_server import fork_server
 
         fork_server().keep_running()  # it imports torch while we import the rest
     from igkd_hpo.api import launch as api

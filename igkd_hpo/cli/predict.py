@@ -19,7 +19,7 @@ def predict(
         igkd-hpo predict digits-bundle photo.jpg
         igkd-hpo predict digits-bundle pictures/*.png --json
     """
-    from igkd_hpo.results.bundle.prediction import predict_images
+    from igkd_hpo.bundle.prediction import predict_images
 
     predictions = predict_images(bundle, images)
     if as_json:

@@ -49,7 +49,7 @@ def prepare(
 
 def _answer(error: IgkdError | KeyboardInterrupt) -> NoReturn:
     """Tell the process that started this one, which tells people."""
-    from igkd_hpo.service.preparation import error_line
+    from igkd_hpo.engines.local.preparation import error_line
 
     if isinstance(error, KeyboardInterrupt):
         raise typer.Exit(ExitCode.INTERRUPTED)

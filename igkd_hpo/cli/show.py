@@ -34,7 +34,7 @@ def show(
     if maps is not None and maps < 1:
         raise UsageError(f"--maps {maps} shows nothing; give 1 or more")
     from igkd_hpo.api.source import existing_study, settings_here
-    from igkd_hpo.results.pictures import curves_figure, importance_figure, save_figure
+    from igkd_hpo.report.pictures import curves_figure, importance_figure, save_figure
 
     settings = settings_here(storage)
     found = existing_study(study, settings)
@@ -51,9 +51,9 @@ def show(
 def _maps(found: "SearchStudy", settings: "Settings", count: int) -> "Figure":
     from igkd_hpo.assets.study_assets import open_assets
     from igkd_hpo.errors import NoCompletedTrial
-    from igkd_hpo.results.best import best_trial
-    from igkd_hpo.results.pictures import maps_figure
-    from igkd_hpo.search.trial import overlay_examples
+    from igkd_hpo.report.pictures import maps_figure
+    from igkd_hpo.search.best import best_trial
+    from igkd_hpo.trial.build import overlay_examples
 
     try:
         used = best_trial(found).hyperparameters

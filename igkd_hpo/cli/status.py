@@ -34,7 +34,7 @@ def status(
         return
     from rich.console import Console
 
-    from igkd_hpo.results.status_board import status_board
+    from igkd_hpo.terminal.status_board import status_board
 
     console = Console()
     console.print(status_board(studies, console.width))
@@ -44,9 +44,9 @@ def _watch(storage: str | None) -> NoReturn:
     from rich.console import Console
 
     from igkd_hpo.api.source import settings_here
-    from igkd_hpo.results.status_watch import StatusWatch
     from igkd_hpo.search.storage import open_storage
-    from igkd_hpo.service.screen import Screen
+    from igkd_hpo.terminal.screen import Screen
+    from igkd_hpo.terminal.status_watch import StatusWatch
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)

@@ -23,9 +23,9 @@ def verify(
     Examples:
         igkd-hpo verify digits-bundle
     """
-    from igkd_hpo.api.progress import make_progress
     from igkd_hpo.api.source import settings_here
-    from igkd_hpo.results.bundle.verification import verify_bundle
+    from igkd_hpo.bundle.verification import verify_bundle
+    from igkd_hpo.terminal.progress import make_progress
 
     settings = settings_here(allow_import=allow_import or ())
     with make_progress() as progress:

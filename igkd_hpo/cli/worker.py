@@ -12,10 +12,10 @@ from igkd_hpo.cli.arguments import AllowImport, Device, EveryStudy, Storage
 from igkd_hpo.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from igkd_hpo.engines.attempt_runner import Slot
+    from igkd_hpo.engines.events import Event
+    from igkd_hpo.engines.signals import StopSignal
     from igkd_hpo.search.lease import Worker
-    from igkd_hpo.service.attempt_run import Slot
-    from igkd_hpo.service.events import Event
-    from igkd_hpo.service.signals import StopSignal
     from igkd_hpo.settings import Settings
 
 
@@ -39,13 +39,13 @@ def worker(
         igkd-hpo worker --storage postgresql+psycopg://user@host/studies
     """
     from igkd_hpo.api.source import existing_study, settings_here
+    from igkd_hpo.engines.attempt_runner import Slot
+    from igkd_hpo.engines.local.fork_server import inherit_fork_server
+    from igkd_hpo.engines.local.preparation import prepare_existing
+    from igkd_hpo.engines.signals import StopSignal
+    from igkd_hpo.engines.worker import WorkerLoop
     from igkd_hpo.search.identity import this_process
     from igkd_hpo.search.lease import Idle, Worker
-    from igkd_hpo.service.attempt_run import Slot
-    from igkd_hpo.service.fork_server import inherit_fork_server
-    from igkd_hpo.service.preparation import prepare_existing
-    from igkd_hpo.service.signals import StopSignal
-    from igkd_hpo.service.worker import WorkerLoop
 
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads} is too few; give 1 or more")
@@ -88,9 +88,9 @@ def worker(
 
 
 def _serve_all(settings: "Settings", who: "Worker", slot: "Slot") -> None:
+    from igkd_hpo.engines.open_studies import OpenStudies
+    from igkd_hpo.engines.signals import StopSignal
     from igkd_hpo.search.storage import is_server, open_storage
-    from igkd_hpo.service.open_studies import OpenStudies
-    from igkd_hpo.service.signals import StopSignal
 
     opened = open_storage(settings.storage_url, create=is_server(settings.storage_url))
     with StopSignal() as stop:

@@ -16,12 +16,11 @@ from sqlalchemy import Connection, Update, case, select, update
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
+from igkd_hpo.search.heartbeat_watch import Silence
 from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
-from igkd_hpo.search.limits import is_infeasible
 from igkd_hpo.search.pruner import why_pruned
-from igkd_hpo.search.silence import Silence
-from igkd_hpo.search.study import SURPLUS, SearchStudy, count, unclaimed, why_stopping
+from igkd_hpo.search.study import SURPLUS, SearchStudy, count, is_infeasible, unclaimed, why_stopping
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, replace
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.config.controls import PLAIN, in_ranges
 from igkd_hpo.config.hyperparameters import NEEDS
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import LARGEST_SEED, Limits, NoPruner, Study
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.controls import PLAIN, in_ranges
 from igkd_hpo.search.storage import SharedStorage, storage_errors
-from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open
+from igkd_hpo.search.study import SearchStudy, create_or_open
 
 SUFFIX = "-confirm"
 SEED_DISTANCE = 1_000_000

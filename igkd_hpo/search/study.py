@@ -15,13 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
 
 from igkd_hpo import __version__
+from igkd_hpo.assets.pins import AssetPins, check_pins
 from igkd_hpo.config import study as config
+from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
-from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError, near_or_all
-from igkd_hpo.search.controls import make_control
+from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
 from igkd_hpo.search.lease_table import drop_leases_of_study
-from igkd_hpo.search.limits import is_infeasible
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, mask, storage_errors
@@ -31,14 +31,6 @@ SURPLUS = "surplus"
 
 MOST_INFEASIBLE = 200
 """Configurations in a row that are beyond a limit, before a study is given up; each costs half a second."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssetPins:
-    """The content that all hosts of a study share, as SHA-256 in hexadecimal."""
-
-    dataset_sha256: str
-    teacher_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +160,11 @@ def count(trials: list[FrozenTrial]) -> Counts:
         running=states[TrialState.RUNNING],
         waiting=states[TrialState.WAITING],
     )
+
+
+def is_infeasible(trial: FrozenTrial) -> bool:
+    """Whether the trial was not trained because its student is beyond a limit."""
+    return any(over > 0 for over in trial.constraints.values())
 
 
 def check_unchanged(storage: SharedStorage, study: config.Study) -> SearchStudy | None:
@@ -380,17 +377,3 @@ def _pin(existing: SearchStudy, pins: AssetPins) -> None:
         existing.storage.set_study_user_attr(existing.study_id, "teacher_sha256", pins.teacher_sha256)
         return
     check_pins(existing.name, pinned, pins)
-
-
-def check_pins(name: str, pinned: AssetPins, here: AssetPins) -> None:
-    """Raise DataError or TeacherError when this host's content is not the study's."""
-    if here.dataset_sha256 != pinned.dataset_sha256:
-        raise DataError(
-            f"the images here (sha256 {here.dataset_sha256[:12]}) are not those of study {name!r} "
-            f"({pinned.dataset_sha256[:12]}); copy the data of the host that created it, or use a new name"
-        )
-    if here.teacher_sha256 != pinned.teacher_sha256:
-        raise TeacherError(
-            f"the teacher here (sha256 {here.teacher_sha256[:12]}) is not that of study {name!r} "
-            f"({pinned.teacher_sha256[:12]}); copy storage/assets of the host that created it, or use a new name"
-        )

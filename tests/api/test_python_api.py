@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import igkd_hpo
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.writing import to_yaml
+from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import AssetPins, create_or_open
-from igkd_hpo.service.signals import StopSignal
+from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace
 
 SCRIPT = """

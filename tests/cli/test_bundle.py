@@ -13,27 +13,28 @@ import torch
 import typer.testing
 from PIL import Image
 
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.assets.test_split import TestPurpose, open_test
+from igkd_hpo.bundle import contents
+from igkd_hpo.bundle.contents import check_files, read_record
+from igkd_hpo.bundle.prediction import predict_images
+from igkd_hpo.bundle.runtime import OnnxStudent
+from igkd_hpo.bundle.verification import verify_bundle
 from igkd_hpo.cli.app import app
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.distillation.evaluation import predict
 from igkd_hpo.errors import DataError, IgkdError, UsageError
-from igkd_hpo.results.best import best_trial
-from igkd_hpo.results.bundle import contents
-from igkd_hpo.results.bundle.contents import check_files, read_record
-from igkd_hpo.results.bundle.prediction import predict_images
-from igkd_hpo.results.bundle.runtime import OnnxStudent
-from igkd_hpo.results.bundle.verification import verify_bundle
-from igkd_hpo.search.checkpoint import Checkpoint, checkpoint_mark, save_checkpoint
+from igkd_hpo.search.best import best_trial
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.student import measure_student
-from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open
-from igkd_hpo.search.trial import make_student, make_trial
+from igkd_hpo.search.study import SearchStudy, create_or_open
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.build import make_student, make_trial
+from igkd_hpo.trial.checkpoint import Checkpoint, checkpoint_mark, save_checkpoint
+from igkd_hpo.trial.student import measure_student
 from tests.cli.conftest import STUDY
 
 CPU = torch.device("cpu")
@@ -249,7 +250,7 @@ def test_a_folder_that_holds_something_is_left_alone(bundle: Path, tmp_path: Pat
 
 
 def test_a_failure_leaves_nothing(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("igkd_hpo.results.bundle.making.write_onnx", _fail)
+    monkeypatch.setattr("igkd_hpo.bundle.making.write_onnx", _fail)
     done = runner.invoke(app, ["export", "tiny", "--bundle", str(tmp_path / "new")])
     assert isinstance(done.exception, IgkdError)
     assert "no ONNX today" in str(done.exception)
@@ -263,7 +264,7 @@ def _fail(*_: object, **__: object) -> None:
 def test_without_its_packages_a_bundle_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        "igkd_hpo.results.bundle.runtime.find_spec", lambda name: None if name == "onnxruntime" else found(name)
+        "igkd_hpo.bundle.runtime.find_spec", lambda name: None if name == "onnxruntime" else found(name)
     )
     for arguments in (["export", "tiny", "--bundle", "new"], ["predict", str(bundle), "image.png"]):
         done = runner.invoke(app, arguments)
@@ -274,8 +275,8 @@ def test_without_its_packages_a_bundle_says_what_to_install(bundle: Path, monkey
 def test_lost_weights_are_trained_again(place: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import load_file
 
-    from igkd_hpo.results.bundle.weights import trained_network
-    from igkd_hpo.results.export import exported_study
+    from igkd_hpo.bundle.weights import trained_network
+    from igkd_hpo.search.export import exported_study
     from igkd_hpo.search.study import open_study
 
     settings = Settings.resolve()

@@ -2,27 +2,30 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from igkd_hpo.api.progress import LineProgress
+from igkd_hpo.api.train import test_accuracy as measure_on_test
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.cli.confirm import confirm
 from igkd_hpo.config.reading import parse_study
+from igkd_hpo.confirm.choice import best_or_confirmed
+from igkd_hpo.confirm.confirmation import read_confirmation
+from igkd_hpo.confirm.evaluation import evaluate
 from igkd_hpo.errors import AssetMissing, NoCompletedTrial, UsageError
-from igkd_hpo.results.confirm.choice import best_or_confirmed
-from igkd_hpo.results.confirm.confirmation import read_confirmation
-from igkd_hpo.results.confirm.evaluation import evaluate
-from igkd_hpo.results.export import exported_study
-from igkd_hpo.results.train import train_student
+from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.linked_study import create_linked
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open, latest_study, open_study
+from igkd_hpo.search.study import SearchStudy, create_or_open, latest_study, open_study
 from igkd_hpo.settings import Paths, Settings
+from igkd_hpo.terminal.progress import LineProgress
+from igkd_hpo.trial.train import train_student
 from tests.cli.conftest import STUDY, Workspace
 
 SEARCHED = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("epochs: 4}", "epochs: 2}")
@@ -90,7 +93,13 @@ def test_from_confirm_to_export(
     exported = exported_study(*best_or_confirmed(searched))
     arm = found.arm(found.chosen)
     trained = train_student(
-        exported, settings, seed=None, device="cpu", test=True, output=None, progress=LineProgress(Console(quiet=True))
+        exported,
+        settings,
+        seed=None,
+        device="cpu",
+        evaluate=partial(measure_on_test, exported, settings),
+        output=None,
+        progress=LineProgress(Console(quiet=True)),
     )
     assert (trained.validation_accuracy, trained.test_accuracy) == (
         arm.validation.accuracies[0],

@@ -2,7 +2,7 @@
 
 from optuna.trial import TrialState
 
-from igkd_hpo.results.status import status as study_statuses
+from igkd_hpo.search.status import status as study_statuses
 from igkd_hpo.search.storage import open_storage
 from tests.cli.conftest import STUDY, Workspace
 

@@ -14,18 +14,19 @@ import typer.testing
 from PIL import Image
 
 from igkd_hpo.assets import study_assets
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.study_assets import Assets, open_assets
 from igkd_hpo.cli.app import app
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.errors import UsageError
-from igkd_hpo.results.report.gallery import N_IMAGES
-from igkd_hpo.search.checkpoint import Checkpoint, checkpoint_mark, save_checkpoint
+from igkd_hpo.report.gallery import N_IMAGES
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open
-from igkd_hpo.search.trial import make_execution, make_student
+from igkd_hpo.search.study import SearchStudy, create_or_open
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.build import make_execution, make_student
+from igkd_hpo.trial.checkpoint import Checkpoint, checkpoint_mark, save_checkpoint
 from tests.cli.conftest import STUDY
 
 runner = typer.testing.CliRunner()

@@ -132,7 +132,7 @@ def test_two_launches_at_once_end_at_exactly_n(workspace: Workspace) -> None:
 def fork_server_of(launched: subprocess.Popen[str]) -> int:
     """Its process id."""
     children = psutil.Process(launched.pid).children()
-    (found,) = (child.pid for child in children if "igkd_hpo.service.fork_server_process" in child.cmdline())
+    (found,) = (child.pid for child in children if "igkd_hpo.engines.local.fork_server_main" in child.cmdline())
     return found
 
 

@@ -20,17 +20,18 @@ import pytest
 import torch
 from PIL import Image
 
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.cli.app import COMMANDS, main
 from igkd_hpo.config.study import Study
-from igkd_hpo.search.checkpoint import Checkpoint, checkpoint_mark, save_checkpoint
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.student import measure_student
-from igkd_hpo.search.study import AssetPins, SearchStudy
-from igkd_hpo.search.trial import make_trial
+from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.build import make_trial
+from igkd_hpo.trial.checkpoint import Checkpoint, checkpoint_mark, save_checkpoint
+from igkd_hpo.trial.student import measure_student
 from tests.fixtures.documents import Line, blocks, command_lines, commands_in_sentences, program
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ NOT_RUN = {
     r"python3 -m venv|\.venv/bin/|pip install|source \.venv": "sets up an environment, as CI does",
     r"mkdocs serve": "serves until Ctrl-C; test_site.py builds what it serves",
     r"igkd-hpo status --watch": "watches until Ctrl-C; tests/cli/test_status.py watches it",
-    r"igkd-hpo dashboard": "serves until Ctrl-C; tests/results/dashboard/test_dashboard.py asks it",
+    r"igkd-hpo dashboard": "serves until Ctrl-C; tests/dashboard/test_dashboard.py asks it",
     r"docker |kubectl |\(umask|echo ": "needs a container engine or a cluster; tests/test_compose.py reads the files",
     r"ssh |curl ": "needs another host",
     r"createdb|export IGKD_HPO_STORAGE=": "needs a server; tests/cli/test_postgresql.py has one",
@@ -158,7 +159,7 @@ def supervise_here(found: SearchStudy, settings: Settings, **_: Any) -> bool:
 
 def without_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Assets are made in this process."""
-    for user in ("api.launch", "api.confirm", "service.preparation"):  # those import the last one's, real still
+    for user in ("api.launch", "api.confirm", "engines.local.preparation"):  # those import the last one's, real still
         monkeypatch.setattr(f"igkd_hpo.{user}.prepare_in_child", prepare_here)
 
 

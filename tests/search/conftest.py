@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.search.identity import ProcessIdentity, this_process
 from igkd_hpo.search.lease import Worker
 from igkd_hpo.search.storage import SharedStorage, open_storage
-from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open
+from igkd_hpo.search.study import SearchStudy, create_or_open
 
 PINS = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
 

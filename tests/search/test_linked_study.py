@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from optuna.trial import TrialState
 
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.study import LARGEST_SEED
 from igkd_hpo.errors import DataError, UsageError
 from igkd_hpo.search.identity import this_process
@@ -22,7 +23,7 @@ from igkd_hpo.search.linked_study import (
     parent_of,
 )
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import AssetPins, SearchStudy, create_or_open, latest_study, study_names
+from igkd_hpo.search.study import SearchStudy, create_or_open, latest_study, study_names
 from tests.search.conftest import PINS
 
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.study import ControlName, Sampler
-from igkd_hpo.search.controls import make_control
 from igkd_hpo.search.sampler import make_sampler
 from igkd_hpo.search.space import as_setting, distributions
 

@@ -6,14 +6,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError
-from igkd_hpo.search.controls import make_control
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import (
-    AssetPins,
     SearchStudy,
     check_unchanged,
     create_or_open,

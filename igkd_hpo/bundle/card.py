@@ -1,0 +1,149 @@
+"""The model card: what a person who gets the folder, and nothing else, has to know."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from igkd_hpo.bundle import contents
+from igkd_hpo.bundle.contents import Expected, Figures
+from igkd_hpo.config.study import Study, Teacher
+from igkd_hpo.search.best import BestTrial
+
+if TYPE_CHECKING:
+    from igkd_hpo.assets.study_assets import AssetSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """All that the card says.
+
+    Args:
+        exported: the study file in the bundle.
+        validation_accuracy: of the network in PyTorch, a fraction.
+        weights: where they come from, in words.
+    """
+
+    exported: Study
+    best: BestTrial
+    assets: "AssetSummary"
+    class_names: tuple[str, ...]
+    weights: str
+    validation_accuracy: float
+    expected: Expected
+    onnx: Figures
+    int8: Figures
+    opset: int
+    versions: dict[str, str | None]
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown."""
+    study, best, made = facts.exported, facts.best, facts.assets
+    height, width = made.image_size
+    dataset, teacher = study.dataset, study.teacher
+    root = f" from `{dataset.root}`" if dataset.root else ""
+    if teacher.checkpoints:
+        origin = ", ".join(f"`{path}`" for path in teacher.checkpoints)
+    else:
+        origin = f"trained for {teacher.epochs} epochs" if teacher.architecture == "mobilenet_v2" else "its own weights"
+    settings = "\n".join(f"| {name} | {value} |" for name, value in best.hyperparameters.items())
+    versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in facts.versions.items())
+    names = ", ".join(facts.class_names)
+    size = f"{best.cost['macs']:,} multiply-adds for one image, " if best.cost["macs"] else ""
+    execution = study.provenance.execution if study.provenance else None
+    where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
+    its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
+    return f"""# {best.study}, trial {best.number}
+
+A small image classifier: MobileNet-V2, cut and scaled, trained by igkd-hpo {_method(best)}.
+{best.cost["parameters"] or 0:,} parameters, {size}\
+{best.cost["compression_factor"] or 0:.1f} times smaller than {its_teacher}.
+
+## Use
+
+`{contents.ONNX}` (float32) and `{contents.INT8}` (int8), ONNX opset {facts.opset}:
+
+- input `images`: uint8, (N, 3, {height}, {width}), RGB, 0 to 255, any N. Scaling and normalisation are inside.
+- output `logits`: float32, (N, {len(facts.class_names)}); softmax makes probabilities of them. In this order: {names}.
+
+`{contents.WEIGHTS}` holds the same weights for PyTorch. `igkd-hpo predict` shows an image to the float file.
+
+## How good it is
+
+{facts.validation_accuracy:.2%} on {made.n_validation} validation images. {_trust(best)}
+
+One more training: {facts.expected.low:.2%} to {facts.expected.high:.2%} is expected on validation: \
+{facts.expected.basis}.
+
+| | validation | like PyTorch | logits differ by at most | latency | size |
+| --- | --- | --- | --- | --- | --- |
+| `{contents.ONNX}` | {_figures(facts.onnx)} |
+| `{contents.INT8}` | {_figures(facts.int8)} |
+
+Like PyTorch: the share of {facts.onnx.test_images} test images with the same answer; their labels were not read.
+Latency: median and 95th percentile for one image, onnxruntime, one thread of the CPU that made this file, warmed up;
+the device has its own. int8: static quantisation, weights per channel, calibrated on training images.
+
+## Data and teacher
+
+- images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
+({dataset.validation_fraction:g} of training), {facts.onnx.test_images} for test; split seed {dataset.split_seed}
+- SHA-256 of images, labels and split: `{made.dataset_sha256}`
+- teacher: {teacher.architecture}, {origin}; {made.teacher_parameters:,} parameters\
+{"" if teacher.n_networks == 1 else " each"}, {made.teacher_accuracy:.2%} on validation{_several(teacher)}
+- SHA-256 of the teacher's weights: `{made.teacher_sha256}`
+
+## Training
+
+{study.training.epochs} epochs, {study.training.optimizer}, seed {best.seed}{where}. Weights: {facts.weights}.
+`igkd-hpo train {contents.STUDY}` does it again, `igkd-hpo verify` compares.
+
+| hyperparameter | value |
+| --- | --- |
+{settings}
+
+## Made with
+
+| | |
+| --- | --- |
+{versions}
+
+The SHA-256 of every file is in `{contents.RECORD}`. They show a damaged copy; they do not show who made it.
+"""
+
+
+def _several(teacher: Teacher) -> str:
+    if teacher.folds:
+        return f" (the mean of {teacher.folds} teachers, each trained without one part of the images)"
+    return f" ({teacher.members} teachers together, their probabilities averaged)" if teacher.members > 1 else ""
+
+
+def _trust(best: BestTrial) -> str:
+    if best.confirmed is None:
+        return (
+            f"The search chose the best of {best.completed} completed trials by this very figure, so that it is "
+            "partly luck, and nothing was confirmed with fresh seeds."
+        )
+    facts = best.confirmed
+    low, high = facts["test_interval"]
+    equal = f" As good, as far as can be told: {', '.join(facts['equal'])}." if facts["equal"] else ""
+    return (
+        f"Its configuration, {facts['arm']} of {facts['study']}, was confirmed with {facts['n_seeds']} fresh seeds: "
+        f"{facts['test_accuracy']:.2%} on {facts['test_images']} test images on average, with a 95 % interval of the "
+        f"mean from {low:.2%} to {high:.2%}.{equal}"
+    )
+
+
+def _method(best: BestTrial) -> str:
+    used = []
+    if best.hyperparameters["alpha"]:
+        used.append("knowledge distillation")
+    if best.hyperparameters["overlay_probability"]:
+        used.append("overlays of Integrated Gradients")
+    return f"with {' and '.join(used)}" if used else "on the labels alone"
+
+
+def _figures(figures: Figures) -> str:
+    return (
+        f"{figures.validation_accuracy:.2%} | {figures.test_agreement:.2%} | {figures.largest_logit_difference:.1e} | "
+        f"{figures.latency_ms:.3f} ms, {figures.latency_ms_p95:.3f} ms | {figures.bytes / 1024:,.0f} kB"
+    )

@@ -1,0 +1,154 @@
+"""Making a bundle: the network, its ONNX files, what they were measured to do and the card; all of it or nothing."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import igkd_hpo
+from igkd_hpo.assets.pins import AssetPins, check_pins
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.bundle import contents
+from igkd_hpo.bundle.card import CardFacts, model_card
+from igkd_hpo.bundle.contents import Record
+from igkd_hpo.bundle.expectation import expected_of
+from igkd_hpo.bundle.measuring import calibration_images, measure_files
+from igkd_hpo.bundle.onnx_files import OPSET, write_int8, write_onnx
+from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
+from igkd_hpo.bundle.weights import trained_network
+from igkd_hpo.config.commit import code_commit
+from igkd_hpo.config.writing import to_yaml, write_bytes, write_text
+from igkd_hpo.confirm.choice import described
+from igkd_hpo.errors import UsageError
+from igkd_hpo.search.best import BestTrial
+from igkd_hpo.search.export import exported_study
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What was made.
+
+    Args:
+        validation_accuracy: of the network in PyTorch, a fraction.
+        weights: where they come from, in words.
+        about: which trial it is, in words, and whether it was confirmed.
+    """
+
+    folder: Path
+    record: Record
+    validation_accuracy: float
+    weights: str
+    about: str
+
+
+def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Settings, progress: Progress) -> Bundle:
+    """Write the bundle of a trial into a folder that is empty or not there yet.
+
+    Raises:
+        UsageError: the folder holds something or cannot be written, or a package is missing.
+        IgkdError: what making the assets, training or comparing raises.
+    """
+    require(NEEDED_TO_MAKE)
+    with _all_or_nothing(folder) as draft:
+        from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+        from igkd_hpo.distillation.memory import keep_freed_memory
+
+        keep_freed_memory()
+        made = prepare_assets(study.config, settings, device="cpu", progress=progress)
+        if study.pins is not None:
+            here = AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
+            check_pins(study.name, study.pins, here)
+        assets = open_assets(study.config, settings)
+        exported = exported_study(study, best)
+        network, validation_accuracy, weights = trained_network(study, best, exported, assets, settings, progress)
+        write_text(draft / contents.STUDY, to_yaml(exported))
+        _write_weights(network.body, draft / contents.WEIGHTS)
+        float_file, int8_file = draft / contents.ONNX, draft / contents.INT8
+        with progress.task("ONNX files", 3) as advance:
+            dataset = assets.dataset
+            write_onnx(network, float_file, class_names=dataset.class_names, image_size=dataset.image_size)
+            advance(1)
+            write_int8(float_file, int8_file, calibration_images(assets))
+            advance(1)
+            onnx, int8 = measure_files(network, [float_file, int8_file], assets, settings)
+        facts = CardFacts(
+            exported=exported,
+            best=best,
+            assets=made,
+            class_names=dataset.class_names,
+            weights=weights,
+            validation_accuracy=validation_accuracy,
+            expected=expected_of(best, validation_accuracy, images=made.n_validation),
+            onnx=onnx,
+            int8=int8,
+            opset=OPSET,
+            versions=_versions(),
+        )
+        write_text(draft / contents.CARD, model_card(facts))
+        record = Record(
+            study=study.name,
+            trial=best.number,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            files={path.name: contents.hash_file(path) for path in sorted(draft.iterdir())},
+            expected=facts.expected,
+            opset=OPSET,
+            onnx=onnx,
+            int8=int8,
+            versions=facts.versions,
+        )
+        write_text(draft / contents.RECORD, record.model_dump_json(indent=2))
+    return Bundle(
+        folder=folder,
+        record=record,
+        validation_accuracy=validation_accuracy,
+        weights=weights,
+        about=described(study, best),
+    )
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A new folder beside the one that is wanted, which takes its place at the end, and else leaves no trace."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there and not empty; give --bundle a new folder, or delete that one")
+    draft = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+        draft.mkdir()
+        yield draft
+        for path in draft.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        draft.replace(folder)
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror}; give --bundle another place") from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_weights(body: object, path: Path) -> None:
+    from safetensors.torch import save
+    from torch import nn
+
+    assert isinstance(body, nn.Module)
+    state = {name: tensor.contiguous() for name, tensor in body.state_dict().items()}
+    write_bytes(path, save(state, metadata={"format": "pt"}))  # its own writing makes a file for the owner alone
+
+
+def _versions() -> dict[str, str | None]:
+    packages = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "optuna")
+    return {
+        "igkd-hpo": igkd_hpo.__version__,
+        "commit": code_commit(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }

@@ -1,0 +1,56 @@
+"""What a bundle's network sees in people's images, with onnxruntime alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igkd_hpo.assets.image_file import UnreadableImageError, read_image
+from igkd_hpo.bundle.contents import ONNX, check_files, read_record
+from igkd_hpo.bundle.runtime import OnnxStudent, softmax
+from igkd_hpo.errors import DataError
+
+TOP = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The likeliest classes of one image with their probabilities (fractions), the likeliest first."""
+
+    image: str
+    classes: tuple[tuple[str, float], ...]
+
+
+def predict_images(bundle: Path, images: Sequence[Path]) -> list[Prediction]:
+    """The three likeliest classes of each image, which is resized as the data set's were.
+
+    Raises:
+        UsageError: there is no bundle, or onnxruntime is not installed.
+        DataError: the bundle was changed, or a file is no image.
+    """
+    check_files(bundle, read_record(bundle), [ONNX])
+    student = OnnxStudent(bundle / ONNX)
+    pixels = np.stack([_read(path, student.image_size) for path in images])
+    probabilities = softmax(student.logits(pixels))
+    return [
+        Prediction(
+            image=str(path),
+            classes=tuple((student.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:TOP]),
+        )
+        for path, row in zip(images, probabilities, strict=True)
+    ]
+
+
+def _read(path: Path, image_size: tuple[int, int]) -> NDArray[np.uint8]:
+    height, width = image_size
+    try:
+        image = read_image(path, height if height == width else None)
+    except UnreadableImageError as error:
+        reason = str(error).replace(str(path), path.name)
+        raise DataError(f"{path} cannot be read as an image ({reason}); give image files") from error
+    if image.shape[1:] != image_size:  # a data set that is not square was not resized either
+        found = f"{image.shape[2]}x{image.shape[1]}"
+        raise DataError(f"{path} is {found} pixels, the network takes {width}x{height}; resize it to that")
+    return image

@@ -1,0 +1,59 @@
+"""What to take home: the choice of a confirmation, and the best so far where nothing was confirmed."""
+
+import dataclasses
+
+from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
+from igkd_hpo.search.best import BestTrial, best_trial, trained_trial
+from igkd_hpo.search.linked_study import linked_name
+from igkd_hpo.search.study import SearchStudy, open_study
+
+
+def best_or_confirmed(study: SearchStudy) -> tuple[SearchStudy, BestTrial]:
+    """The trial that export takes, and the study that trained it. Raises NoCompletedTrial."""
+    found = confirmation_of(study)
+    return (study, best_trial(study)) if found is None else confirmed_trial(study, found)
+
+
+def confirmed_trial(study: SearchStudy, found: Confirmation) -> tuple[SearchStudy, BestTrial]:
+    """The first seed of the arm that a study's confirmation chose, and the linked study, which trained it.
+
+    Its `confirmed` holds what is known of all seeds.
+    """
+    linked = study if study.confirms is not None else open_study(study.storage, linked_name(study.name))
+    trial = trained_trial(linked, found.arm(found.chosen).trials[0])
+    return linked, dataclasses.replace(trial, control=None, confirmed=provenance(found))
+
+
+def provenance(found: Confirmation) -> dict[str, object]:
+    """The confirmation of the chosen arm, as the provenance of an exported file holds it; fractions."""
+    arm = found.arm(found.chosen)
+    return {
+        "study": found.study,
+        "arm": " = ".join(arm.names),
+        "trial": arm.trial,
+        "n_seeds": len(arm.seeds),
+        "seeds": list(arm.seeds),
+        "test_accuracy": arm.test.mean.value,
+        "test_interval": [arm.test.mean.low, arm.test.mean.high],
+        "test_images": found.n_test_images,
+        "validation_accuracy": arm.validation.mean.value,
+        "validation_accuracies": list(arm.validation.accuracies),
+        "named": found.named,
+        "equal": [found.arm(number).name for number in found.tie_set if number != found.chosen],
+    }
+
+
+def described(study: SearchStudy, best: BestTrial) -> str:
+    """Which trial it is, in words, and whether it was confirmed."""
+    if best.confirmed is None:
+        return (
+            f"trial {best.number} of {study.name}, {best.validation_accuracy:.2%} on validation, best so far "
+            "(not confirmed with fresh seeds)"
+        )
+    facts = best.confirmed
+    low, high = facts["test_interval"]
+    equal = f"; as good: {', '.join(facts['equal'])}" if facts["equal"] else ""
+    return (
+        f"{facts['arm']} of {facts['study']}, confirmed: {facts['test_accuracy']:.2%} on test "
+        f"({low:.2%} to {high:.2%}, {facts['n_seeds']} fresh seeds){equal}"
+    )

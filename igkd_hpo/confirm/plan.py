@@ -1,0 +1,110 @@
+"""Which arms a confirmation trains: the best of a search, the first of them with parts taken out, and the controls."""
+
+from collections.abc import Sequence
+
+from optuna.trial import TrialState
+
+from igkd_hpo.config.controls import PLAIN, make_control
+from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import ControlName, Study
+from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
+from igkd_hpo.search.best import accuracy, counted
+from igkd_hpo.search.linked_study import Arm, arms_of, merged
+from igkd_hpo.search.study import SearchStudy, is_infeasible
+
+_WITHOUT_IG: dict[str, Value] = {"overlay_probability": 0.0, "attribution_weight": 0.0}
+PARTS: dict[str, tuple[str, dict[str, Value]]] = {
+    "without_ig": ("without IG", _WITHOUT_IG),
+    "without_kd": ("without KD", {key: value for key, value in PLAIN.items() if key not in _WITHOUT_IG}),
+    "without_both": ("without both", PLAIN),
+}
+"""What is taken out of a configuration, by kind: its name, and the values that take it out."""
+
+
+def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
+    """The `top` best configurations that the search completed, the best first; fewer where there are no more.
+
+    Raises:
+        NoCompletedTrial: there is none; controls are not the search's.
+    """
+    completed = [
+        trial
+        for trial in study.trials()
+        if trial.state is TrialState.COMPLETE
+        and {"hyperparameters", "seed"} <= trial.user_attrs.keys()
+        and "control" not in trial.user_attrs
+    ]
+    if not completed:
+        raise NoCompletedTrial(
+            f"study {study.name} has no completed trial of its search to confirm ({counted(study)}, controls "
+            f"included); `igkd-hpo launch {study.name}` goes on"
+        )
+    ranked = sorted(completed, key=lambda trial: (-accuracy(trial), trial.number))
+    arms = [
+        Arm(
+            names=(f"trial {trial.number}",),
+            kinds=("candidate",),
+            trial=trial.number,
+            search_accuracy=accuracy(trial),
+            hyperparameters=study.config.hyperparameters.fixed() | trial.user_attrs["hyperparameters"],
+        )
+        for trial in ranked
+    ]
+    distinct: dict[str, Arm] = {}
+    for arm in arms:
+        distinct.setdefault(arm.effective, arm)
+    return list(distinct.values())[:top]
+
+
+def candidate_of_file(study: Study) -> Arm:
+    """The configuration of a study file without ranges. Raises UsageError when it has some."""
+    if ranges := study.hyperparameters.searched():
+        raise UsageError(f"{study.name} still searches {', '.join(ranges)}; launch it first, then confirm {study.name}")
+    found = study.provenance.validation_accuracy if study.provenance else None
+    return Arm(
+        names=(study.name,),
+        kinds=("candidate",),
+        search_accuracy=found,
+        hyperparameters=study.hyperparameters.fixed(),
+    )
+
+
+def feasible_controls(study: SearchStudy) -> tuple[ControlName, ...]:
+    """The study's controls, without those that its device would not allow."""
+    beyond = {trial.user_attrs.get("control") for trial in study.trials() if is_infeasible(trial)}
+    return tuple(name for name in study.config.controls if name not in beyond)
+
+
+def planned_arms(study: Study, candidates: Sequence[Arm], controls: Sequence[ControlName]) -> tuple[Arm, ...]:
+    """All arms, equal ones put together: the candidates, the first with parts taken out, the controls."""
+    return merged(
+        [
+            *candidates,
+            *(without(candidates[0], kind) for kind in PARTS),
+            *(
+                Arm(
+                    names=(name,),
+                    kinds=("control",),
+                    hyperparameters=make_control(name, study.hyperparameters).hyperparameters,
+                )
+                for name in controls
+            ),
+        ]
+    )
+
+
+def without(arm: Arm, kind: str) -> Arm:
+    """The arm with a part taken out; the same in effect where it does not have that part."""
+    name, values = PARTS[kind]
+    return Arm(names=(f"{arm.name} {name}",), kinds=(kind,), hyperparameters={**arm.hyperparameters, **values})
+
+
+def check_same_search(study: SearchStudy, linked: SearchStudy) -> None:
+    """Raise StudyFileError when the trials that were confirmed are not those that the study has now."""
+    trials = {trial.number: trial.user_attrs.get("hyperparameters", {}) for trial in study.trials()}
+    for arm in arms_of(linked):
+        if arm.trial is not None and not trials.get(arm.trial, {}).items() <= arm.hyperparameters.items():
+            raise StudyFileError(
+                f"study {linked.name} confirms an earlier study {study.name}: its {arm.name} trained with other "
+                f"settings; delete {linked.name} in a dashboard (`igkd-hpo dashboard --write`) and confirm again"
+            )

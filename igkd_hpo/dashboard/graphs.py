@@ -1,0 +1,309 @@
+"""The dashboard's own graphs, as Plotly takes them: accuracy over the overlay, over the size, and who ran what.
+
+A graph is {"data": [...], "layout": {...}}, plain values: the page brings Plotly, so nothing here needs it. Colours are
+middle ones on a transparent ground, because the page does not say whether it is light or dark.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.config.space import FloatRange, IntRange
+from igkd_hpo.report.pictures import CONTROL_COLOURS, thinned
+from igkd_hpo.search.study import SearchStudy
+
+Graph = dict[str, Any]
+
+MOST_POINTS = 1000  # of a kind; each is 100 bytes of every refresh
+CROWD = 200  # points that are drawn large
+MOST_BARS = 600
+MOST_WORKERS = 40
+BEST_CURVES, OTHER_CURVES = 10, 100
+
+_TEXT, _FAINT, _LINE = "#808080", "rgba(128,128,128,0.55)", "rgba(128,128,128,0.25)"
+_BLUE, _ORANGE = "#4a90d9", "#e8862e"
+# Worst to best; the middle tones of viridis, so that neither end is lost on a light or a dark page.
+_SCALE = [[0.0, "#6a5a9e"], [0.33, "#3f86a8"], [0.66, "#2fae7c"], [1.0, "#e0b000"]]
+_SYMBOLS = {
+    "student": "circle", "kd": "square", "ig": "triangle-up", "kd_ig": "diamond", "paper": "triangle-down",
+    "at": "cross", "kd_at": "x", "ig_at": "triangle-left", "kd_ig_at": "triangle-right",
+}  # fmt: skip
+_STATES = {
+    TrialState.COMPLETE: ("complete", _BLUE),
+    TrialState.PRUNED: ("pruned", "rgba(150,150,150,0.6)"),
+    TrialState.FAIL: ("failed", "#d1495b"),
+    TrialState.RUNNING: ("running", "#2fae7c"),
+}
+
+
+def study_graphs(study: SearchStudy, trials: Sequence[FrozenTrial], *, now: datetime, curves: bool) -> dict[str, Graph]:
+    """The graphs that this study has something to show in, by id, in the order of the page.
+
+    Args:
+        now: where the bars of running trials end; naive local time, as Optuna's times are.
+        curves: also the learning curves, which the page draws itself while there are few.
+    """
+    found = {
+        "accuracy-over-overlay": _overlay(study, trials),
+        "accuracy-over-size": _size(trials),
+        "workers": _workers(trials, now),
+        "learning-curves": _curves(trials) if curves else None,
+    }
+    return {name: graph for name, graph in found.items() if graph is not None}
+
+
+def _overlay(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
+    """Accuracy as colour over overlay strength and alpha; as height where only one of them is searched."""
+    searched = study.config.hyperparameters.searched()
+    axes = [name for name in ("overlay_strength", "alpha") if isinstance(searched.get(name), FloatRange | IntRange)]
+    known = [t for t in trials if t.value is not None and "hyperparameters" in t.user_attrs]
+    complete, pruned, controls = _kinds(known)
+    if not axes or not complete + controls:
+        return None
+    words = [name.replace("_", " ") for name in axes]
+    x_title = words[0] + (" (0: no overlays)" if axes[0] == "overlay_strength" else "")
+
+    def value(trial: FrozenTrial, name: str) -> float:
+        values = trial.user_attrs["hyperparameters"]
+        return 0.0 if name == "overlay_strength" and not values["overlay_probability"] else values[name]
+
+    def place(trial: FrozenTrial) -> tuple[float, float]:
+        return value(trial, axes[0]), value(trial, axes[1]) if len(axes) == 2 else 100 * _value(trial)
+
+    y_title = words[1] if len(axes) == 2 else "validation accuracy, %"
+    return _scatter(
+        f"Accuracy over {' and '.join(words)}", (complete, pruned, controls), place, x_title, y_title, len(axes) == 2
+    )
+
+
+def _size(trials: Sequence[FrozenTrial]) -> Graph | None:
+    """Accuracy over the student's parameters, where trials have different ones."""
+    known = [t for t in trials if t.value is not None and "parameters" in t.user_attrs]
+    sizes = [trial.user_attrs["parameters"] for trial in known]
+    complete, pruned, controls = _kinds(known)
+    if len(set(sizes)) < 2 or not complete + controls:
+        return None
+    graph = _scatter(
+        "Accuracy over size",
+        (complete, pruned, controls),
+        lambda trial: (trial.user_attrs["parameters"], 100 * _value(trial)),
+        "parameters",
+        "validation accuracy, %",
+        False,
+    )
+    if max(sizes) > 5 * min(sizes):
+        graph["layout"]["xaxis"] |= {"type": "log", "dtick": "D2"}
+    return graph
+
+
+def _scatter(
+    title: str,
+    kinds: tuple[list[FrozenTrial], list[FrozenTrial], list[FrozenTrial]],
+    place: Any,
+    x_title: str,
+    y_title: str,
+    coloured: bool,
+) -> Graph:
+    complete, pruned, controls = kinds
+    titles = x_title, y_title
+    ended = complete + controls
+    lowest = 100 * _floor([_value(trial) for trial in ended])
+    highest = max(100 * max(_value(trial) for trial in ended), lowest + 0.1)
+    colour = {"colorscale": _SCALE, "cmin": lowest, "cmax": highest} if coloured else {}
+    data = [
+        {
+            **_points("pruned, last accuracy", thinned(pruned, MOST_POINTS), place, titles),
+            "marker": {"symbol": "x-thin", "size": 6, "line": {"width": 1.2, "color": _FAINT}},
+        },
+        {
+            **_points("complete", _with_best(complete, MOST_POINTS), place, titles),
+            "marker": _marker(
+                _with_best(complete, MOST_POINTS), colour, {"size": 9 if len(complete) <= CROWD else 6, "color": _BLUE}
+            ),
+        },
+    ]
+    for trial in controls:
+        name = trial.user_attrs["control"]
+        look = {"symbol": _SYMBOLS.get(name, "star"), "size": 14}
+        marker = _marker([trial], colour, look | {"color": CONTROL_COLOURS.get(name, _TEXT)})
+        marker["line"] = {"width": 2.5, "color": CONTROL_COLOURS.get(name, _TEXT)}
+        data.append({**_points(f"control {name}", [trial], place, titles), "marker": marker})
+    if coloured:
+        bar = {"title": {"text": "validation accuracy, %", "side": "right"}, "thickness": 12, "outlinewidth": 0}
+        data[1]["marker"] |= {"colorbar": bar, "showscale": True}
+        data[1]["marker"] |= {"color": data[1]["marker"].get("color") or [lowest]}
+    best = max(ended, key=lambda trial: (trial.value, -trial.number))
+    ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2, "color": _ORANGE}, "color": _ORANGE}
+    data.append({**_points("best so far", [best], place, titles), "marker": ring})
+    layout = _layout(title, x_title, y_title)
+    if not coloured:
+        least = min([lowest, *(100 * _value(trial) for trial in controls)])
+        layout["yaxis"]["range"] = [least - 0.06 * (highest - least), highest + 0.08 * (highest - least)]
+    return {"data": [trace for trace in data if trace["x"]], "layout": layout}
+
+
+def _points(name: str, trials: Sequence[FrozenTrial], place: Any, titles: tuple[str, str]) -> dict[str, Any]:
+    places = [place(trial) for trial in trials]
+    x_title, y_title = titles
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [_short(x) for x, _ in places],
+        "y": [_short(y) for _, y in places],
+        "text": [f"trial {trial.number}: {100 * _value(trial):.1f} %" for trial in trials],
+        "hovertemplate": f"%{{text}}<br>{x_title}: %{{x}}<br>{y_title}: %{{y}}",
+    }
+
+
+def _marker(trials: Sequence[FrozenTrial], colour: Mapping[str, Any], look: Mapping[str, Any]) -> dict[str, Any]:
+    marker = {**look, "line": {"width": 0.5, "color": _FAINT}}
+    if colour:
+        marker |= {**colour, "color": [round(100 * _value(trial), 2) for trial in trials]}
+    return marker
+
+
+def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
+    """The last attempt of each trial as a bar in its worker's row; the newest ones, where there are many."""
+    begun = [trial for trial in trials if trial.datetime_start and trial.state is not TrialState.WAITING]
+    if not begun:
+        return None
+    last = begun[-MOST_BARS:]
+    workers = list(dict.fromkeys(map(_worker, last)))[-MOST_WORKERS:]
+    data = []
+    for state, (name, colour) in _STATES.items():
+        some = [trial for trial in last if trial.state is state and _worker(trial) in workers]
+        if not some:
+            continue
+        begins = [trial.datetime_start or now for trial in some]
+        ends = [trial.datetime_complete or now for trial in some]
+        data.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": name,
+                "y": [_worker(trial) for trial in some],
+                "base": [begin.isoformat(sep=" ", timespec="milliseconds") for begin in begins],
+                "x": [max(1, round(1000 * (e - b).total_seconds())) for b, e in zip(begins, ends, strict=True)],
+                "text": [_attempts(trial) for trial in some],
+                "textposition": "inside",
+                "insidetextanchor": "middle",
+                "textangle": 0,
+                "customdata": [
+                    f"{_told(trial)}<br>{(e - b).total_seconds():,.1f} s"
+                    for trial, b, e in zip(some, begins, ends, strict=True)
+                ],
+                "hovertemplate": "%{customdata}<br>%{y}<extra></extra>",
+                "marker": {"color": colour, "line": {"width": 0.5, "color": _TEXT}},
+            }
+        )
+    newest = f"the last {len(last)} of {len(begun):,} trials" if len(begun) > len(last) else ""
+    layout = _layout("Workers" + (f": {newest}" if newest else ""), "local time", "")
+    layout["barmode"] = "overlay"
+    layout["bargap"] = 0.25
+    layout["xaxis"]["type"] = "date"
+    layout["yaxis"] |= {"type": "category", "categoryarray": workers[::-1], "categoryorder": "array", "showgrid": False}
+    return {"data": data, "layout": layout}
+
+
+def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
+    """The validation accuracy by epoch: the best trials, and others evenly chosen, each kind one line with gaps."""
+    with_curve = [trial for trial in trials if trial.intermediate_values]
+    complete = [trial for trial in with_curve if trial.state is TrialState.COMPLETE]
+    if not complete:
+        return None
+    best = sorted(complete, key=lambda trial: (-_value(trial), trial.number))[:BEST_CURVES]
+    numbers = {trial.number for trial in best}
+    kinds = (
+        ("pruned", [t for t in with_curve if t.state is TrialState.PRUNED], "rgba(150,150,150,0.35)", 1),
+        ("complete", [t for t in complete if t.number not in numbers], "rgba(74,144,217,0.35)", 1),
+        ("running", [t for t in with_curve if t.state is TrialState.RUNNING], "#2fae7c", 2),
+        (f"the best {len(best)}", best, _ORANGE, 2),
+    )
+    data = []
+    for name, some, colour, width in kinds:
+        x: list[int | None] = []
+        y: list[float | None] = []
+        text: list[str] = []
+        for trial in thinned(some, OTHER_CURVES):
+            curve = sorted(trial.intermediate_values.items())
+            x += [*(epoch for epoch, _ in curve), None]
+            y += [*(round(100 * accuracy, 2) for _, accuracy in curve), None]
+            text += [f"trial {trial.number}"] * (len(curve) + 1)
+        if x:
+            line = {"color": colour, "width": width}
+            hover = "%{text}<br>epoch %{x}: %{y} %"
+            trace = {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "text": text}
+            data.append(trace | {"line": line, "hovertemplate": hover, "connectgaps": False})
+    several = f": the best {len(best)}, and {OTHER_CURVES} of each kind" if len(trials) > OTHER_CURVES else ""
+    return {"data": data, "layout": _layout(f"Learning curves{several}", "epoch", "validation accuracy, %")}
+
+
+def _layout(title: str, x_title: str, y_title: str) -> dict[str, Any]:
+    axis = {"gridcolor": _LINE, "zeroline": False, "linecolor": _LINE, "automargin": True}
+    return {
+        "title": {"text": f"<b>{title}</b>", "x": 0.02, "xanchor": "left", "font": {"size": 16}},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": _TEXT},
+        "xaxis": axis | {"title": {"text": x_title}},
+        "yaxis": axis | {"title": {"text": y_title}},
+        "legend": {"orientation": "h", "x": 0, "y": -0.25, "yanchor": "top"},
+        "margin": {"l": 60, "r": 20, "t": 50, "b": 40},
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": "#333333", "bordercolor": "#333333", "font": {"color": "#ffffff"}},
+        "uirevision": title,  # a refresh keeps the reader's zoom
+    }
+
+
+def _kinds(trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], list[FrozenTrial], list[FrozenTrial]]:
+    """Completed ones that are searched, pruned ones, and completed controls."""
+    ended = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    return (
+        [trial for trial in ended if "control" not in trial.user_attrs],
+        [trial for trial in trials if trial.state is TrialState.PRUNED],
+        [trial for trial in ended if "control" in trial.user_attrs],
+    )
+
+
+def _with_best(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
+    """At most that many: the better half of them the best of all, the others evenly chosen."""
+    if len(trials) <= most:
+        return list(trials)
+    ordered = sorted(trials, key=lambda trial: -_value(trial))
+    kept = {trial.number for trial in [*ordered[: most // 2], *thinned(ordered[most // 2 :], most - most // 2)]}
+    return [trial for trial in trials if trial.number in kept]
+
+
+def _floor(values: Sequence[float]) -> float:
+    """Where the colours and the axis begin: what is much worse than half of the trials would flatten the rest."""
+    best, middle = max(values), median(values)
+    return max(min(values), best - max(4 * (best - middle), 0.02))
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def _worker(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("worker", "another tool"))
+
+
+def _attempts(trial: FrozenTrial) -> str:
+    attempts = trial.user_attrs.get("attempts", 1)
+    return f"x{attempts}" if attempts > 1 else ""
+
+
+def _told(trial: FrozenTrial) -> str:
+    control = f" (control {trial.user_attrs['control']})" if "control" in trial.user_attrs else ""
+    attempts = trial.user_attrs.get("attempts", 1)
+    again = f", attempt {attempts}" if attempts > 1 else ""
+    return f"trial {trial.number}{control}: {_STATES[trial.state][0]}{again}"

@@ -1,0 +1,135 @@
+"""What a study's note begins with in the dashboard: where the study stands, and how far to trust it."""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from statistics import median
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.confirm.confirmation import read_confirmation
+from igkd_hpo.confirm.sentences import sentences
+from igkd_hpo.errors import NoCompletedTrial
+from igkd_hpo.search.best import ahead, best_of, caution, counts_in_words, percent, student_in_words
+from igkd_hpo.search.linked_study import open_linked
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import Counts, SearchStudy, count
+
+_LATELY = 20  # trials that say how long the next ones take
+
+
+def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
+    """Markdown that goes above the study's own note; of a study and its confirmation alike."""
+    if study.confirms is not None:
+        return _of_confirmation(study, trials)
+    counts, n_trials = count(list(trials)), study.n_trials
+    parts = [_best(study, trials), _progress(study, trials, counts, n_trials), _what_next(study.name, counts, n_trials)]
+    return "\n\n".join(part for part in parts if part) + "\n\n---\n\n"
+
+
+def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
+    try:
+        best = best_of(study, trials)
+    except NoCompletedTrial:
+        return "## No trial has completed yet"
+    which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
+    told = [
+        f"## Best so far: {percent(best.validation_accuracy)} on validation ({which})",
+        f"The student: {student_in_words(best)}.",
+    ]
+    if best.compared:
+        rows = "\n".join(
+            f"| {one.control} | {one.trial} | {percent(one.validation_accuracy)} | {ahead(best, one)} |"
+            for one in best.compared
+        )
+        told.append(
+            "Against the controls, which nobody tuned, one seed each:\n\n"
+            f"| control | trial | accuracy | the best has |\n| --- | --- | --- | --- |\n{rows}"
+        )
+    linked = open_linked(study.storage, study.name)
+    confirmed = () if linked is None else _confirmed(linked)
+    if linked is None:
+        told.append(caution(best).partition("\n")[0])
+    elif confirmed:
+        told.append("**Confirmed with fresh seeds, on the test split:** " + " ".join(confirmed))
+    else:
+        done = f"{linked.counts().finished} of {linked.n_trials} trainings of {linked.name} are done"
+        told.append(f"{caution(best).partition(chr(10))[0]} A confirmation has begun: {done}.")
+    return "\n\n".join(told)
+
+
+def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts, n_trials: int) -> str:
+    epochs = study.config.training.epochs
+    told = [f"**{counts.finished} of {n_trials} trials finished:** {counts_in_words(counts)}."]
+    pruned = [
+        max(trial.intermediate_values, default=0)
+        for trial in trials
+        if trial.state is TrialState.PRUNED and trial.value is not None  # one beyond a limit has none
+    ]
+    if pruned:
+        saved = sum(epochs - epoch for epoch in pruned)
+        told.append(
+            f"Pruning ended {len(pruned)} at epoch {median(pruned):.0f} (median; {min(pruned)} to {max(pruned)}), "
+            f"so {saved:,} of {epochs * counts.finished:,} epochs were not trained."
+        )
+    told.append(_time(trials, n_trials - counts.finished))
+    if (reason := study.stopped) is not None:
+        told.append(f"The study was stopped: {reason}")
+    return " ".join(part for part in told if part)
+
+
+def _time(trials: Sequence[FrozenTrial], left: int) -> str:
+    spans = [
+        (trial.datetime_start, (trial.datetime_complete - trial.datetime_start).total_seconds())
+        for trial in trials
+        if trial.datetime_start and trial.datetime_complete and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    ]
+    if not spans:
+        return ""
+    seconds = [duration for _, duration in spans]
+    told = f"The trials took {_duration(sum(seconds))} in all, {_duration(median(seconds))} in the median"
+    told += f"; the first began on {min(start for start, _ in spans):%d %b %Y at %H:%M}."
+    running = sum(trial.state is TrialState.RUNNING for trial in trials)
+    if left > 0 and running:
+        lately = seconds[-_LATELY:]
+        told += f" About {_duration(left * sum(lately) / len(lately) / running)} are left, as the last ones went."
+    return told
+
+
+def _what_next(name: str, counts: Counts, n_trials: int) -> str:
+    steps = []
+    if counts.finished < n_trials:
+        steps.append((f"igkd-hpo launch {name}", "goes on, if nothing runs"))
+    if counts.complete:
+        steps.append((f"igkd-hpo confirm {name}", "trains the best few with fresh seeds, and tests them once"))
+        steps.append((f"igkd-hpo export {name} -o best.yaml", "writes the best configuration to a file that trains"))
+        steps.append((f"igkd-hpo report {name}", "makes one page of all this"))
+    width = max((len(command) for command, _ in steps), default=0)
+    return "\n".join(f"    {command:<{width}}   # {does}" for command, does in steps)
+
+
+def _of_confirmation(linked: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
+    counts = count(list(trials))
+    told = [f"**{counts.finished} of {linked.n_trials} trainings finished:** {counts_in_words(counts)}."]
+    told.extend(_confirmed(linked))
+    return "\n\n".join(told) + "\n\n---\n\n"
+
+
+def _confirmed(linked: SearchStudy) -> tuple[str, ...]:
+    """What the confirmation says; empty before the test split was read."""
+    recorded = json.dumps(linked.attributes(), sort_keys=True)
+    return _said(linked.storage, linked.name, f"{linked.counts().finished} {recorded}")
+
+
+@lru_cache(maxsize=32)
+def _said(storage: SharedStorage, name: str, version: str) -> tuple[str, ...]:
+    """By what is recorded: its tests and intervals take long for a page that asks every few seconds."""
+    found = read_confirmation(SearchStudy(storage, name))
+    return () if found is None else tuple(sentences(found))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

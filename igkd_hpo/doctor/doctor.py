@@ -1,0 +1,82 @@
+"""Everything that can be known to be wrong before hours are spent: file, data, teacher, assets, storage and devices."""
+
+from typing import TYPE_CHECKING
+
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.config.study import Study
+from igkd_hpo.doctor.assets import check_assets
+from igkd_hpo.doctor.check import Check, Verdict, failed, not_checked
+from igkd_hpo.doctor.data import check_data
+from igkd_hpo.doctor.devices import check_devices
+from igkd_hpo.doctor.limits import check_limits, check_limits_of_file
+from igkd_hpo.doctor.storage import check_storage
+from igkd_hpo.doctor.study_file import check_study_file
+from igkd_hpo.doctor.teacher import check_teacher_network
+from igkd_hpo.errors import StudyFileError
+from igkd_hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red"}
+
+
+def examine(
+    study: Study | StudyFileError, settings: Settings, *, workers: int, device: str, progress: Progress
+) -> list[Check]:
+    """Every check, in the order in which faults lead to others.
+
+    The data set may be made for it; nothing else is, and no teacher is trained. The test split is opened to look for
+    copies of its images in the other splits, which is logged.
+
+    Args:
+        study: or what is wrong with its file; the surroundings are checked even so.
+        workers: trials side by side on this host, 1 or more.
+        device: as for `launch`.
+    """
+    if isinstance(study, StudyFileError):
+        because = "the study file has faults"
+        return [
+            failed("study", "file", study),
+            *(not_checked(group, "all", because) for group in ("data", "teacher", "assets")),
+            *check_storage(None, None, settings.storage_url, workers=workers),
+            *check_devices(None, None, workers=workers, device=device)[1],
+        ]
+    dataset, data = check_data(study, settings, progress)
+    chosen, devices = check_devices(study, dataset, workers=workers, device=device)
+    if dataset is None:
+        teacher_sha256, teacher = None, [not_checked("teacher", "all", "the images cannot be used")]
+    else:
+        teacher_sha256, teacher = check_teacher_network(study, dataset, settings, chosen, progress)
+    pins = None
+    if dataset is not None and teacher_sha256 is not None:
+        pins = AssetPins(dataset_sha256=dataset.sha256, teacher_sha256=teacher_sha256)
+    return [
+        *check_study_file(study),
+        *(check_limits(study, dataset.num_classes, dataset.image_size) if dataset else check_limits_of_file(study)),
+        *data,
+        *teacher,
+        *check_assets(study, dataset, teacher_sha256, settings, workers=workers),
+        *check_storage(study, pins, settings.storage_url, workers=workers),
+        *devices,
+    ]
+
+
+def checks_table(checks: list[Check]) -> "RenderableType":
+    """The same for people: a row for each check, what to do about it below what was found."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "check", "found", box=None, pad_edge=False)
+    group = ""
+    for check in checks:
+        found = Text(check.found)  # no markup: names of files and classes may well hold brackets
+        if check.advice:
+            found.append(f"\n→ {check.advice}", style="bold")
+        if check.group != group:
+            group = check.group
+            table.add_row("", Text(group, style="bold"), "")
+        verdict = Text(check.verdict.value, style=_STYLES[check.verdict])
+        table.add_row(verdict, Text(f"  {check.name}"), found)
+    return table

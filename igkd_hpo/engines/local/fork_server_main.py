@@ -1,0 +1,135 @@
+"""The fork server's own process: it has imported torch, and forks a child for each request.
+
+It opens no connection, starts no thread and makes no CUDA call, for a fork survives none of them. It leaves when
+nobody is left who could ask, and ends its children then, for whom they worked is gone.
+"""
+
+import gc
+import os
+import pickle
+import runpy
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from igkd_hpo.engines.local.fork_server import Command
+from igkd_hpo.trial.task import TrialTask
+
+_MOST_REQUEST_BYTES = 2**20
+_MOST_DESCRIPTORS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Child:
+    """A running child.
+
+    Args:
+        handle: readable when it has ended.
+        reply: to whom it was forked for.
+    """
+
+    pid: int
+    handle: int
+    reply: socket.socket
+
+
+def main() -> None:
+    """The process: `python -m igkd_hpo.engines.local.fork_server_main DESCRIPTOR`."""
+    gc.disable()  # a sixth of the time: what is imported stays, and is looked through again and again
+    import igkd_hpo.engines.local.trial_main  # noqa: F401 - imports torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # else a collection in a child touches, and so copies, every page that it shares with the others
+    gc.enable()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+
+
+def _serve(requests: socket.socket) -> None:
+    children: dict[int, _Child] = {}
+    poll = select.poll()
+    poll.register(requests, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor in children:
+                poll.unregister(descriptor)
+                _bury(children.pop(descriptor))
+                continue
+            request, given, *_ = socket.recv_fds(requests, _MOST_REQUEST_BYTES, _MOST_DESCRIPTORS)
+            if not request:
+                for child in children.values():
+                    os.kill(child.pid, signal.SIGKILL)
+                return
+            reply, *theirs = given
+            pid = os.fork()
+            if pid == 0:
+                requests.close()
+                os.close(reply)
+                for child in children.values():
+                    child.reply.close()
+                    os.close(child.handle)
+                _become(pickle.loads(request), theirs)
+            for copy in theirs:
+                os.close(copy)
+            child = _Child(pid=pid, handle=os.pidfd_open(pid), reply=socket.socket(fileno=reply))
+            children[child.handle] = child
+            poll.register(child.handle, select.POLLIN)
+            try:
+                socket.send_fds(child.reply, [str(pid).encode()], [child.handle])
+            except OSError:  # whoever asked has gone
+                os.kill(pid, signal.SIGKILL)
+
+
+def _bury(child: _Child) -> None:
+    _, status = os.waitpid(child.pid, 0)
+    try:
+        child.reply.send(str(os.waitstatus_to_exitcode(status)).encode())
+    except OSError:
+        pass  # whoever asked has gone
+    finally:
+        child.reply.close()
+        os.close(child.handle)
+
+
+def _become(request: TrialTask | Command, descriptors: Sequence[int]) -> None:
+    """Do in the child what was asked for; never returns, for below on the stack is the server."""
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if isinstance(request, Command):
+            _run_command(request, descriptors)
+        else:
+            from igkd_hpo.engines.local.trial_main import run_trial_process
+
+            run_trial_process(request, Connection(descriptors[0]))
+        code = 0
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def _run_command(command: Command, descriptors: Sequence[int]) -> None:
+    for standard, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, standard)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(command.environment)
+    os.chdir(Path(command.folder))
+    sys.argv = ["igkd-hpo", *command.arguments]
+    runpy.run_module("igkd_hpo", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The pictures of a report that `show` does not have, each narrow enough for a phone."""
+
+import textwrap
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
+from igkd_hpo.confirm.confirmation import Confirmation
+from igkd_hpo.report.pictures import (
+    BLUE,
+    CONTROL_COLOURS,
+    CONTROL_MARKS,
+    GREY,
+    INK,
+    in_percent,
+    new_figure,
+    plain_axes,
+    thinned,
+)
+from igkd_hpo.report.svg import PAPER
+from igkd_hpo.search.study import SearchStudy, is_infeasible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 4.2  # inches: a phone shows it at four fifths of its size, a desk screen two side by side
+MOST_POINTS = 600
+MOST_POINTS_IN_A_SLICE = 400
+MOST_LINES = 80
+
+PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD"}
+
+
+def compact(figure: "Figure", height: float) -> "Figure":
+    """A figure of `show` at the width of the page: without its title, the legend below."""
+    figure.set_size_inches(WIDTH, height)
+    for axis in figure.axes:
+        axis.set_title("", loc="left")
+        axis.set_xlabel(textwrap.fill(axis.get_xlabel(), 40))
+        legend = axis.get_legend()
+        if legend is not None:
+            handles, labels = axis.get_legend_handles_labels()
+            legend.remove()
+            figure.legend(handles, labels, loc="outside lower left", fontsize=9, frameon=False)
+    return figure
+
+
+def confirmation_figure(found: Confirmation) -> "Figure":
+    """Each arm's seeds, mean and 95 % interval on the test split, the best on top; filled where tied with it."""
+    arms = sorted(found.arms, key=lambda arm: arm.test.mean.value)
+    names = [wrapped(" = ".join(arm.names), 24) for arm in arms]
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure = new_figure(width=WIDTH, height=0.9 + 0.3 * len(arms) + 0.13 * lines)
+    axis = figure.subplots()
+    for y, arm in enumerate(arms):
+        mean = arm.test.mean
+        colour = BLUE if arm.tied else GREY
+        axis.plot(arm.test.accuracies, [y] * len(arm.test.accuracies), "|", color=colour, markersize=5, alpha=0.8)
+        axis.plot([mean.low, mean.high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
+        face = colour if arm.tied else PAPER
+        axis.plot([mean.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
+    axis.set_yticks(range(len(arms)), names, fontsize=9)
+    axis.set_ylim(-0.6, len(arms) - 0.4)
+    axis.set_xlabel("accuracy on the test split")
+    in_percent(axis.xaxis)
+    plain_axes(axis, grid="x")
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def contrasts_figure(found: Confirmation) -> "Figure | None":
+    """What each part adds on the test split, with intervals that hold for all at once; None where nothing is known."""
+    known = [answer for answer in found.answers if answer.contrast is not None]
+    if not known:
+        return None
+    figure = new_figure(width=WIDTH, height=0.9 + 0.45 * len(known))
+    axis = figure.subplots()
+    axis.axvline(0, color=INK, linewidth=1)
+    for y, answer in enumerate(reversed(known)):
+        assert answer.contrast is not None
+        difference = answer.contrast.difference
+        colour = BLUE if answer.contrast.significant else GREY
+        face = BLUE if answer.contrast.significant else PAPER
+        axis.plot([100 * difference.low, 100 * difference.high], [y, y], color=colour, linewidth=1.8)
+        axis.plot([100 * difference.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
+    axis.set_yticks(range(len(known)), [PARTS[answer.question] for answer in reversed(known)])
+    axis.set_ylim(-0.6, len(known) - 0.4)
+    axis.set_xlabel("points that it costs (left) or adds (right)")
+    plain_axes(axis, grid="x")
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
+    """The accuracy of every trial in the order of their numbers, and the best so far; None before the first."""
+    ended = [trial for trial in trials if trial.value is not None and not is_infeasible(trial)]
+    completed = [trial for trial in ended if trial.state is TrialState.COMPLETE]
+    if not ended:
+        return None
+    figure = new_figure(width=WIDTH, height=3.6)
+    axis = figure.subplots()
+    floor = _floor([_value(trial) for trial in completed or ended])
+    controls = [trial for trial in completed if trial.user_attrs.get("control") in CONTROL_MARKS]
+    others = [trial for trial in completed if trial.user_attrs.get("control") not in CONTROL_MARKS]
+    pruned = [trial for trial in ended if trial.state is TrialState.PRUNED]
+    for kind, mark, colour, label in ((others, ".", BLUE, "completed"), (pruned, "x", GREY, "pruned, last accuracy")):
+        some = thinned(kind, MOST_POINTS // 2)
+        if some:
+            heights = [max(floor, _value(trial)) for trial in some]
+            size = 7 if mark == "." else 4.5
+            axis.plot([t.number for t in some], heights, mark, color=colour, markersize=size, label=label)
+    for trial in controls:
+        name = trial.user_attrs["control"]
+        axis.plot(
+            [trial.number],
+            [max(floor, _value(trial))],
+            CONTROL_MARKS[name],
+            color=CONTROL_COLOURS[name],
+            markersize=6,
+            label=f"control {name}",
+        )
+    records: list[FrozenTrial] = []
+    for trial in completed:
+        if not records or _value(trial) > _value(records[-1]):
+            records.append(trial)
+    if records:
+        numbers = [*(trial.number for trial in records), max(trial.number for trial in ended)]
+        values = [*map(_value, records), _value(records[-1])]
+        axis.plot(numbers, values, drawstyle="steps-post", color=INK, linewidth=1, label="best so far", zorder=1)
+    axis.set_xlabel("trial")
+    axis.set_ylabel("validation accuracy")
+    in_percent(axis.yaxis)
+    plain_axes(axis, grid="y")
+    _note_floor(axis, floor, [_value(trial) for trial in ended])
+    figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=2)
+    return figure
+
+
+def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure | None":
+    """Accuracy over each searched hyperparameter: completed trials as points, pruned ones as crosses at the bottom."""
+    searched = study.config.hyperparameters.searched()
+    known = [t for t in trials if "hyperparameters" in t.user_attrs and t.value is not None and not is_infeasible(t)]
+    completed = thinned([t for t in known if t.state is TrialState.COMPLETE], MOST_POINTS_IN_A_SLICE // 2)
+    pruned = thinned([t for t in known if t.state is TrialState.PRUNED], MOST_POINTS_IN_A_SLICE // 2)
+    if not searched or not completed:
+        return None
+    rows = -(-len(searched) // 2)
+    figure = new_figure(width=WIDTH, height=0.3 + 1.85 * rows)
+    axes = figure.subplots(rows, 2, squeeze=False, sharey=True).flatten()
+    floor = _floor([_value(trial) for trial in completed])
+    top = max(_value(trial) for trial in completed)
+    step = (top - floor) * 0.09 or 0.01
+    for axis, (name, setting) in zip(axes, searched.items(), strict=False):
+        for some, mark, colour in ((pruned, "x", GREY), (completed, ".", BLUE)):
+            places = [_place(setting, trial.user_attrs["hyperparameters"][name]) for trial in some]
+            heights = [floor - step if mark == "x" else max(floor, _value(trial)) for trial in some]
+            axis.plot(places, heights, mark, color=colour, markersize=4 if mark == "x" else 6)
+        axis.set_xlabel(name, fontsize=9)
+        axis.set_ylim(floor - 2 * step, top + step)
+        axis.tick_params(labelsize=8)
+        _scale(axis, setting)
+        in_percent(axis.yaxis)
+        plain_axes(axis, grid="y")
+    for axis in axes[len(searched) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def left_out(count: int, most: int) -> str:
+    """A sentence on what is not drawn, or nothing where all is."""
+    return f" Of {count:,} trials, at most {most:,} are drawn, evenly chosen." if count > most else ""
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def _floor(values: Sequence[float]) -> float:
+    """Where the axis begins: what is much worse than half of the trials would flatten the rest."""
+    best, middle = max(values), median(values)
+    return max(min(values), best - max(4 * (best - middle), 0.02))
+
+
+def _note_floor(axis: "Axes", floor: float, values: Sequence[float]) -> None:
+    below = sum(value < floor for value in values)
+    if below:
+        axis.set_title(f"{below} lower ones are drawn at the bottom", loc="right", fontsize=8, color=INK)
+
+
+def _place(setting: Range, value: float | str) -> float:
+    if isinstance(setting, (Choices, WordChoices)):
+        choices: tuple[float | str, ...] = setting.choices
+        return float(choices.index(value)) if value in choices else -0.5  # a control has its own
+    return float(value)
+
+
+def _scale(axis: "Axes", setting: Range) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    match setting:
+        case Choices(choices=choices) | WordChoices(choices=choices):
+            axis.set_xticks(range(len(choices)), [shown(choice) for choice in choices])
+            axis.set_xlim(-0.7, len(choices) - 0.3)
+            return
+        case FloatRange(low=low, high=high, log=True) | IntRange(low=low, high=high, log=True):
+            axis.set_xscale("log")
+            wide = high / low >= 30
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=5))
+            axis.xaxis.set_minor_locator(NullLocator())
+        case IntRange():
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        case FloatRange():
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name on three lines at most of that many letters."""
+    lines = textwrap.wrap(name, width) or [name]
+    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 1] + "…"])

@@ -1,0 +1,162 @@
+"""Training images with the teacher's map, the student's own, and the overlay, as small pictures inside a page."""
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from igkd_hpo.errors import AssetError, DataError, UsageError
+from igkd_hpo.search.best import BestTrial
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.settings import Settings
+from igkd_hpo.trial.kept_network import kept_network
+
+if TYPE_CHECKING:
+    from igkd_hpo.assets.study_assets import Assets
+    from igkd_hpo.distillation.models import Network
+    from igkd_hpo.trial.build import OverlayExamples
+
+N_IMAGES = 8
+_SIDE = 96  # pixels that are kept of an image: 8 rows of photographs are 0.5 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One image and what is shown beside it, as data URIs of PNGs."""
+
+    name: str
+    image: str
+    teacher_map: str
+    student_map: str | None
+    overlay: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """The rows, and in words why there are none, or none with the student's map.
+
+    Args:
+        strength, mode: of the overlays that are shown.
+        used: whether the student saw any in its training.
+    """
+
+    rows: tuple[Row, ...] = ()
+    missing: str | None = None
+    student_missing: str | None = None
+    strength: float = 0.5
+    mode: str = "blend"
+    used: bool = True
+
+
+def gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, settings: Settings) -> Gallery:
+    """Images of the training split, one class after the other; the test split is not opened.
+
+    Args:
+        study: whose images and teacher.
+        trained: the trial whose student is explained, and the study that trained it; None where none completed.
+    """
+    from igkd_hpo.assets.study_assets import open_assets
+    from igkd_hpo.trial.build import overlay_examples
+
+    try:
+        assets = open_assets(study.config, settings)
+    except (AssetError, DataError, UsageError) as error:
+        return Gallery(missing=f"The images and maps of this study are not on this machine: {error}.")
+    pins = study.pins
+    if pins is not None and (pins.dataset_sha256, pins.teacher_sha256) != (
+        assets.dataset.sha256,
+        assets.teacher_sha256,
+    ):
+        return Gallery(missing="The images or the teacher on this machine are not those of the study.")
+    used = trained[1].hyperparameters if trained else {}
+    strength, mode = float(used.get("overlay_strength", 0.5)), str(used.get("overlay_mode", "blend"))
+    examples = overlay_examples(assets, strength=strength, mode=mode, count=N_IMAGES)
+    if examples is None:
+        return Gallery(missing="This study uses no overlays, so the teacher's maps were never made.")
+    explained, why_not = None, "No trial completed, so there is no student to explain."
+    if trained is not None:
+        source, best = trained
+        kept = kept_network(
+            source.config, assets, settings, number=best.number, hyperparameters=best.hyperparameters, seed=best.seed
+        )
+        why_not = (
+            f"The student's maps are missing: the weights of trial {best.number} of {source.name} are not in "
+            f"storage/checkpoints on this machine{_trained_on(source, best)}."
+        )
+        if kept is not None:
+            explained = _student_maps(kept[0], examples, assets)
+    rows = tuple(
+        Row(
+            name=examples.names[i],
+            image=_picture(examples.images[i]),
+            teacher_map=_map(examples.maps[i]),
+            student_map=None if explained is None else _map(explained[i]),
+            overlay=_picture(examples.overlays[i]),
+        )
+        for i in range(len(examples.names))
+    )
+    return Gallery(
+        rows=rows,
+        student_missing=why_not if explained is None else None,
+        strength=strength,
+        mode=mode,
+        used=float(used.get("overlay_probability", 1)) > 0,
+    )
+
+
+def _trained_on(source: SearchStudy, best: BestTrial) -> str:
+    host = source.trials()[best.number].user_attrs.get("host")
+    return f" (it was trained on {host})" if host else ""
+
+
+def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Assets") -> npt.NDArray[Any]:
+    """Maps of the student, made and stretched as the teacher's are; (N, H, W) in [0, 1]."""
+    import torch
+
+    from igkd_hpo.distillation.attribution import integrated_gradients
+    from igkd_hpo.distillation.evaluation import predict
+    from igkd_hpo.distillation.models import to_pixels
+    from igkd_hpo.distillation.overlay import normalize_maps
+
+    assert assets.maps is not None, "there are examples of maps"
+    attribution = assets.study.attribution
+    images = torch.from_numpy(examples.images)
+    targets = torch.tensor([assets.dataset.class_names.index(name) for name in examples.names])
+    if attribution.target == "prediction":
+        targets = predict(network, images, device=torch.device("cpu")).argmax(dim=1)
+    maps = [
+        integrated_gradients(
+            network,
+            to_pixels(images[i : i + 1]),
+            targets[i : i + 1],
+            baseline=torch.tensor(assets.dataset.mean),
+            n_steps=int(assets.maps.facts["n_steps"]),
+        )[0]
+        for i in range(len(images))
+    ]
+    stretched: npt.NDArray[Any] = normalize_maps(torch.cat(maps), torch.ones(len(images))).numpy()
+    return stretched
+
+
+def _map(values: npt.NDArray[Any]) -> str:
+    from matplotlib import colormaps
+
+    coloured = colormaps["magma"](values.astype(np.float64))[..., :3]
+    return _picture(coloured.transpose(2, 0, 1))
+
+
+def _picture(pixels: npt.NDArray[Any]) -> str:
+    """(3, H, W), uint8 or floats in [0, 1], as a data URI."""
+    from PIL import Image
+
+    values = np.asarray(pixels)
+    if values.dtype != np.uint8:
+        values = (np.clip(values.astype(np.float32), 0, 1) * 255).round().astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0)))
+    image.thumbnail((_SIDE, _SIDE))
+    buffer = BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

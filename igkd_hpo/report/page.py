@@ -1,0 +1,203 @@
+"""A study as one page that needs nothing else: no network, no JavaScript, no file beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.config.writing import to_yaml
+from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
+from igkd_hpo.errors import UsageError
+from igkd_hpo.report import figures
+from igkd_hpo.report.answer import report_answer
+from igkd_hpo.report.gallery import gallery
+from igkd_hpo.report.pictures import curves_figure, importance_figure
+from igkd_hpo.report.provenance import provenance_facts
+from igkd_hpo.report.svg import drawing, inline_svg
+from igkd_hpo.report.timeline import MOST_BARS, MOST_WORKERS, timeline_figure, worker_of
+from igkd_hpo.search.best import counted
+from igkd_hpo.search.linked_study import open_linked
+from igkd_hpo.search.status import state_in_words, study_status
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_REASONS = 5
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure of the page; `svg` is None where there is nothing to draw, and the caption says why."""
+
+    name: str
+    title: str
+    svg: Markup | None
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The page, and whether any trial has completed."""
+
+    html: str
+    completed: bool
+
+
+def write_report(study: SearchStudy, settings: Settings) -> Report:
+    """The page of a study as it is now.
+
+    Raises:
+        StorageError: the database is away.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    confirmation, status, trials = confirmation_of(study), study_status(study), study.trials()
+    answer = report_answer(study, confirmation)
+    failed = [trial for trial in trials if trial.state is TrialState.FAIL]
+    environment = Environment(
+        loader=PackageLoader("igkd_hpo.report"),
+        autoescape=True,  # names of studies, classes, hosts, and reasons come from outside
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    with drawing():
+        confirmed = [] if confirmation is None else _confirmation_pictures(confirmation)
+        searched = _search_pictures(study, trials)
+        timelines = _timelines(study, trials)
+    html = environment.get_template("page.html").render(
+        study=study.name,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        state=state_in_words(status),
+        finished=status.counts.finished,
+        n_trials=status.n_trials,
+        counted=counted(study),
+        running=status.running,
+        stopped=status.stopped,
+        answer=answer,
+        confirmed=confirmed,
+        searched=searched,
+        timelines=timelines,
+        failures=[(trial.number, _reason(trial)) for trial in failed[-_MOST_REASONS:]],
+        n_failed=len(failed),
+        gallery=gallery(study, answer.trained, settings),
+        provenance=provenance_facts(study, answer.trained, confirmation),
+        study_file=to_yaml(study.config),
+    )
+    return Report(html=html, completed=answer.trained is not None)
+
+
+def _confirmation_pictures(found: Confirmation) -> list[Picture]:
+    pictures = [
+        _picture(
+            "confirmation",
+            "Each configuration with fresh seeds",
+            figures.confirmation_figure(found),
+            "The dot is the mean over the seeds, the line its 95 % interval, each stroke one seed. Filled: cannot be "
+            "told from the highest mean. Hollow: worse, or not compared.",
+        )
+    ]
+    contrasts = figures.contrasts_figure(found)
+    if contrasts is not None:
+        pictures.append(
+            _picture(
+                "contrasts",
+                f"What IG and KD add to {found.subject_name}",
+                contrasts,
+                "The accuracy with a part minus the accuracy without it, on the test split. The intervals hold for all "
+                "together. Filled: the line does not cross zero, so the sign can be told. Hollow: it cannot.",
+            )
+        )
+    return pictures
+
+
+def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
+    ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    begun = sum(bool(trial.intermediate_values) for trial in trials)
+    history = figures.history_figure(trials)
+    slices = figures.slices_figure(study, trials)
+    pictures = [
+        _picture(
+            "history",
+            "How the search went",
+            history,
+            "Validation accuracy of each trial. The best of many is partly luck."
+            + figures.left_out(ended, figures.MOST_POINTS)
+            if history
+            else "No trial has ended yet.",
+        )
+    ]
+    try:
+        curves = figures.compact(curves_figure(study, most=figures.MOST_LINES), 5.4)
+        caption = (
+            "Validation accuracy after each epoch. Dotted lines were pruned: ended early because others "
+            "were better. The scale is that of the later epochs." + figures.left_out(begun, figures.MOST_LINES)
+        )
+    except UsageError:
+        curves, caption = None, "No trial has finished an epoch yet."
+    pictures.append(_picture("curves", "Learning curves", curves, caption))
+    try:
+        importance = figures.compact(
+            importance_figure(study), 1.0 + 0.36 * len(study.config.hyperparameters.searched())
+        )
+        caption = "How much each searched setting decided whether a trial was among the better ones."
+    except UsageError as error:
+        importance, caption = None, f"Not ranked: {error}."
+    pictures.append(_picture("importance", "Which settings mattered", importance, caption))
+    pictures.append(
+        _picture(
+            "slices",
+            "Accuracy over each setting",
+            slices,
+            "Points are completed trials. Crosses at the bottom are pruned ones, where the search gave up early."
+            + figures.left_out(ended, figures.MOST_POINTS_IN_A_SLICE)
+            if slices
+            else "There is nothing to draw: no setting is searched, or no trial completed.",
+        )
+    )
+    return pictures
+
+
+def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
+    now = datetime.now()  # noqa: DTZ005 - as Optuna's times are
+    linked = open_linked(study.storage, study.name)
+    shown = [("timeline", "Who ran what, when", trials)]
+    if linked is not None:
+        shown.append(("timeline-confirm", "The confirmation", linked.trials()))
+    pictures = []
+    for name, title, some in shown:
+        begun = sum(trial.datetime_start is not None for trial in some)
+        again = sum(trial.user_attrs.get("attempts", 1) > 1 for trial in some)
+        resumed = (
+            f"{again} trials took more than one attempt (x2 is two): a worker was lost or stopped on the way. The bar "
+            "is the last attempt."
+            if again
+            else "Every trial took one attempt."
+        )
+        workers = {worker_of(trial) for trial in some if trial.datetime_start}
+        fewer = f" The last {MOST_WORKERS} of {len(workers)} workers are drawn." if len(workers) > MOST_WORKERS else ""
+        bars = f" The last {MOST_BARS:,} of {begun:,} trials are drawn." if begun > MOST_BARS else ""
+        figure = timeline_figure(some, now=now)
+        caption = (
+            "A row for each worker, a bar for each trial, by the hosts' own clocks. Long times in which nothing ran "
+            f"are left out, at the dotted lines. {resumed}{bars}{fewer}"
+        )
+        pictures.append(_picture(name, title, figure, caption if figure else "No trial has begun yet."))
+    return pictures
+
+
+def _picture(name: str, title: str, figure: "Figure | None", caption: str) -> Picture:
+    svg = None if figure is None else inline_svg(figure, name=name, description=f"{title}. {caption}")
+    return Picture(name=name, title=title, svg=svg, caption=caption)
+
+
+def _reason(trial: FrozenTrial) -> str:
+    lines = str(trial.user_attrs.get("reason") or "no reason was recorded").strip().splitlines()
+    last = lines[-1] if lines else ""
+    return last if len(last) <= _LONGEST_REASON else last[:_LONGEST_REASON] + "…"

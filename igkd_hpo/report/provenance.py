@@ -1,0 +1,78 @@
+"""Where the figures of a report come from: versions, hashes, seeds, machines, data and teacher."""
+
+import platform
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+
+import igkd_hpo
+from igkd_hpo.config.commit import code_commit
+from igkd_hpo.confirm.confirmation import Confirmation
+from igkd_hpo.search.best import BestTrial
+from igkd_hpo.search.study import SearchStudy
+
+_PACKAGES = ("torch", "torchvision", "captum", "optuna", "numpy", "scipy")
+
+Facts = list[tuple[str, str]]
+
+
+def provenance_facts(
+    study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, confirmation: Confirmation | None
+) -> Facts:
+    """Names and values, as text, in the order in which they are read."""
+    config, pins, attributes = study.config, study.pins, study.attributes()
+    root = f" from {config.dataset.root}" if config.dataset.root else ""
+    teacher = ", ".join(config.teacher.checkpoints) or f"trained here for {config.teacher.epochs} epochs"
+    if config.teacher.n_networks > 1:
+        teacher += f", {config.teacher.n_networks} networks"
+    facts: Facts = [
+        ("study", study.name),
+        ("created by", str(attributes.get("created_by", "unknown"))),
+        ("last launched", str(attributes.get("launched", "unknown"))),
+        ("fingerprint of the study", str(attributes["fingerprint"])),
+        ("data", f"{config.dataset.name}{root}; split with seed {config.dataset.split_seed}"),
+        ("SHA-256 of the data", pins.dataset_sha256 if pins else "not known yet"),
+        ("teacher", f"{config.teacher.architecture}, {teacher}"),
+        ("SHA-256 of the teacher", pins.teacher_sha256 if pins else "not known yet"),
+        ("seeds of the search", f"{config.training.seed} plus the number of the trial"),
+    ]
+    if confirmation is not None:
+        seeds = confirmation.arms[0].seeds
+        facts += [
+            ("seeds of the confirmation", ", ".join(map(str, seeds))),
+            ("test split", f"{confirmation.n_test_images:,} images, opened at {', '.join(confirmation.opened)}"),
+        ]
+    if trained is not None:
+        source, best = trained
+        facts.append(("the student above", f"trial {best.number} of {source.name}, seed {best.seed}"))
+        if best.execution is not None:
+            how = best.execution
+            steps = "steps as a CUDA graph" if how.compile == "cuda_graph" else "steps not compiled"
+            machine = f"{how.device}, threads: {how.threads}, {how.precision}, {how.memory_format}"
+            facts.append(("how it was trained", f"{machine}, {steps}, torch {how.torch}"))
+        if best.cost.get("latency_of"):
+            facts.append(("how its latency was measured", str(best.cost["latency_of"])))
+    facts.append(("hosts and devices", _machines(study)))
+    commit = code_commit() or "not known, because it was installed"
+    here = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    facts += [
+        ("this page was written by", f"igkd-hpo {igkd_hpo.__version__}, commit {commit}"),
+        ("with", f"Python {platform.python_version()}, {here}"),
+    ]
+    return facts
+
+
+def _machines(study: SearchStudy) -> str:
+    used = Counter(
+        f"{trial.user_attrs['host']} ({trial.user_attrs.get('device', 'device unknown')})"
+        for trial in study.trials()
+        if "host" in trial.user_attrs
+    )
+    named = [f"{machine}: {count} trials" for machine, count in used.most_common(20)]
+    return "; ".join([*named, *([f"{len(used) - 20} more"] if len(used) > 20 else [])]) or "none yet"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,151 @@
+"""Who ran what, when: a row for each worker, a bar for each trial."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.report.figures import WIDTH, wrapped
+from igkd_hpo.report.pictures import BLUE, GRID, INK, new_figure, plain_axes
+from igkd_hpo.report.svg import PAPER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_BARS = 800
+MOST_WORKERS = 40
+_LETTER = 0.022  # of the axis: the width of a letter in a bar
+_LONG_IDLE = 0.25  # of the busy time: what is longer is left out
+_IDLE_WIDTH = 0.05  # of the busy time: the room that it gets instead
+_STEPS = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800)  # seconds
+_LABEL_WIDTH = 0.2  # of the axis: the room that a date needs
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Times, in seconds, in which trials ran, and where they are on an axis that leaves long idle times out."""
+
+    spans: tuple[tuple[float, float], ...]
+    idle_width: float
+
+    @property
+    def length(self) -> float:
+        """Of the axis, in seconds."""
+        return sum(end - begin for begin, end in self.spans) + self.idle_width * (len(self.spans) - 1)
+
+    def place(self, time: float) -> float:
+        """Where a time of one of the spans is, from 0."""
+        place = 0.0
+        for begin, end in self.spans:
+            if time <= end:
+                return place + max(0.0, time - begin)
+            place += end - begin + self.idle_width
+        return self.length
+
+
+def stretches(intervals: Sequence[tuple[float, float]]) -> Stretches:
+    """The stretches that intervals make up together, apart where nothing ran for long."""
+    joined = _joined(intervals, 0.0)
+    busy = sum(end - begin for begin, end in joined) or 1.0
+    return Stretches(tuple(_joined(joined, _LONG_IDLE * busy)), _IDLE_WIDTH * busy)
+
+
+def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure | None":
+    """The last attempt of each trial; None before the first trial.
+
+    Args:
+        now: where the bars of running trials end; naive local time, as Optuna's times are.
+    """
+    begun = [trial for trial in trials if trial.datetime_start and trial.state is not TrialState.WAITING]
+    if not begun:
+        return None
+    last = begun[-MOST_BARS:]
+    workers = list(dict.fromkeys(worker_of(trial) for trial in last))[-MOST_WORKERS:]
+    drawn = [trial for trial in last if worker_of(trial) in workers]
+    figure = new_figure(width=WIDTH, height=1.3 + 0.34 * len(workers))
+    axis = figure.subplots()
+    looks: dict[TrialState, dict[str, Any]] = {
+        TrialState.COMPLETE: {"label": "completed", "facecolor": BLUE},
+        TrialState.PRUNED: {"label": "pruned", "facecolor": GRID, "hatch": "////"},
+        TrialState.FAIL: {"label": "failed", "facecolor": PAPER, "hatch": "xxxx"},
+        TrialState.RUNNING: {"label": "running", "facecolor": PAPER},
+    }
+    midnight = datetime.combine(min(trial.datetime_start or now for trial in drawn), time.min)
+    intervals = [_interval(trial, midnight, now) for trial in drawn]
+    along = stretches(intervals)
+    for trial, (start, stop) in zip(drawn, intervals, strict=True):
+        begin, end, row, look = (
+            along.place(start),
+            along.place(stop),
+            workers.index(worker_of(trial)),
+            looks[trial.state],
+        )
+        axis.barh(row, end - begin, left=begin, height=0.7, edgecolor=INK, linewidth=0.5, **look)
+        look["label"] = "_nolegend_"
+        attempts = trial.user_attrs.get("attempts", 1)
+        again = f" x{attempts}" if attempts > 1 else ""
+        text = f"{trial.number}{again}"
+        if (end - begin) / along.length < _LETTER * len(text):
+            text = again.strip()
+        if text:
+            dark = trial.state is TrialState.COMPLETE
+            box = None if dark else {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
+            colour = PAPER if dark else INK
+            middle = (begin + end) / 2
+            axis.text(middle, row, text, ha="center", va="center", fontsize=6.5, color=colour, bbox=box)
+    axis.set_yticks(range(len(workers)), [wrapped(worker, 16) for worker in workers], fontsize=8)
+    axis.set_ylim(len(workers) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    _label_times(axis, along, midnight)
+    plain_axes(axis, grid="x")
+    figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=2)
+    return figure
+
+
+def worker_of(trial: FrozenTrial) -> str:
+    """The name of the worker that ran the trial's last attempt."""
+    return str(trial.user_attrs.get("worker", "another tool"))
+
+
+def _interval(trial: FrozenTrial, midnight: datetime, now: datetime) -> tuple[float, float]:
+    start, stop = trial.datetime_start or now, trial.datetime_complete or now
+    return (start - midnight).total_seconds(), (max(start, stop) - midnight).total_seconds()
+
+
+def _joined(intervals: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+    joined: list[tuple[float, float]] = []
+    for begin, end in sorted(intervals):
+        if joined and begin - joined[-1][1] <= gap:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((begin, end))
+    return joined
+
+
+def _label_times(axis: "Axes", along: Stretches, midnight: datetime) -> None:
+    def clock(seconds: float, form: str) -> str:
+        return (midnight + timedelta(seconds=seconds)).strftime(form)
+
+    if len(along.spans) == 1:
+        ((begin, end),) = along.spans
+        step = next((step for step in _STEPS if (end - begin) / step <= 5), end - begin)
+        form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b"
+        seconds = [step * n for n in range(math.ceil(begin / step), int(end // step) + 1)]
+        axis.set_xticks([along.place(second) for second in seconds], [clock(s, form) for s in seconds], fontsize=9)
+        axis.set_xlabel(clock(begin, "from %d %b %Y, %H:%M"), fontsize=9)
+        return
+    ticks: list[float] = []
+    labels: list[str] = []
+    for begin, _ in along.spans:
+        place = along.place(begin)
+        if not ticks or place - ticks[-1] >= _LABEL_WIDTH * along.length:
+            ticks.append(place)
+            labels.append(clock(begin, "%d %b\n%H:%M"))
+    axis.set_xticks(ticks, labels, fontsize=9, ha="left")
+    axis.set_xlabel(clock(along.spans[0][0], "from %d %b %Y, %H:%M"), fontsize=9)
+    for begin, _ in along.spans[1:]:
+        axis.axvline(along.place(begin) - along.idle_width / 2, color=INK, linewidth=1, linestyle=":")

@@ -1,0 +1,218 @@
+"""The best trial of a study, set against its controls, in the words that a result deserves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.config.cost import recorded_cost
+from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.space import Value, shown
+from igkd_hpo.errors import NoCompletedTrial
+from igkd_hpo.search.study import Counts, SearchStudy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A control beside the best trial. `difference` is best minus control; both are fractions."""
+
+    control: str
+    trial: int
+    validation_accuracy: float
+    difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestTrial:
+    """The COMPLETE trial with the highest validation accuracy; of equals, the first.
+
+    Args:
+        epochs: that it trained.
+        hyperparameters: all of them, as they trained.
+        control: its name, if the best trial is a control.
+        seed: of initial weights, order, views and overlays.
+        execution: the settings of the machine that it ran with, if they were recorded.
+        cost: of the student to store and to run, by the names of `StudentCost`; None what was not recorded.
+        attempts: runs it took; more than one when a worker was lost or stopped on the way.
+        compared: the COMPLETE controls, itself left out, in the order of the study.
+        completed: COMPLETE trials that it is the best of.
+        confirmed: what fresh seeds and the test split say of it, as an exported file holds it; None where nothing does.
+    """
+
+    study: str
+    number: int
+    validation_accuracy: float
+    epochs: int
+    hyperparameters: Mapping[str, Value]
+    control: str | None
+    seed: int
+    execution: Execution | None
+    cost: Mapping[str, Any]
+    attempts: int
+    compared: tuple[Comparison, ...]
+    completed: int
+    confirmed: Mapping[str, Any] | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """The validation accuracy, by the name that it has in every trial."""
+        return self.validation_accuracy
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values; accuracies are fractions."""
+        return {
+            **{name: value for name, value in vars(self).items() if name != "cost"},
+            **self.cost,
+            "hyperparameters": dict(self.hyperparameters),
+            "execution": self.execution.model_dump() if self.execution else None,
+            "compared": [dict(vars(comparison)) for comparison in self.compared],
+        }
+
+
+def best_trial(study: SearchStudy) -> BestTrial:
+    """The best COMPLETE trial so far. Raises NoCompletedTrial."""
+    return best_of(study, study.trials())
+
+
+def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
+    """The best COMPLETE one of a study's trials. Raises NoCompletedTrial."""
+    # A trial that another tool added has no record of what it trained with; nothing could be exported from it.
+    completed = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and {"hyperparameters", "seed"} <= trial.user_attrs.keys()
+    ]
+    if not completed:
+        raise NoCompletedTrial(
+            f"study {study.name} has no completed trial ({counted(study)}); "
+            f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
+        )
+    best = max(completed, key=lambda trial: (accuracy(trial), -trial.number))
+    return _described(study, best, completed)
+
+
+def trained_trial(study: SearchStudy, number: int) -> BestTrial:
+    """A COMPLETE trial of this project in the form of the best, against no controls."""
+    return _described(study, study.trials()[number], [])
+
+
+def _described(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenTrial]) -> BestTrial:
+    attributes = best.user_attrs
+    execution = attributes.get("execution")
+    return BestTrial(
+        study=study.name,
+        number=best.number,
+        validation_accuracy=accuracy(best),
+        epochs=max(best.intermediate_values, default=study.config.training.epochs),
+        hyperparameters=attributes["hyperparameters"],
+        control=attributes.get("control"),
+        seed=attributes["seed"],
+        execution=Execution.model_validate(execution) if execution else None,
+        cost=recorded_cost(attributes),
+        attempts=attributes.get("attempts", 1),
+        compared=tuple(
+            Comparison(
+                control=trial.user_attrs["control"],
+                trial=trial.number,
+                validation_accuracy=accuracy(trial),
+                difference=accuracy(best) - accuracy(trial),
+            )
+            for trial in completed
+            if "control" in trial.user_attrs and trial is not best
+        ),
+        completed=max(1, len(completed)),
+    )
+
+
+def accuracy(trial: FrozenTrial) -> float:
+    """The validation accuracy of a COMPLETE trial, a fraction."""
+    assert trial.value is not None
+    return trial.value
+
+
+def counted(study: SearchStudy) -> str:
+    """The study's trials by state, in words: `17 complete, 6 pruned, 1 failed`."""
+    return counts_in_words(study.counts())
+
+
+def counts_in_words(counts: Counts) -> str:
+    """The same of counts that are known."""
+    named = (
+        (counts.complete, "complete"),
+        (counts.pruned, "pruned"),
+        (counts.infeasible, "beyond a limit"),
+        (counts.fail, "failed"),
+        (counts.running, "running"),
+        (counts.waiting, "waiting"),
+    )
+    return ", ".join(f"{number} {word}" for number, word in named if number) or "none yet"
+
+
+def summary(study: SearchStudy) -> str:
+    """What a search ends with: its result, and how far to trust the difference.
+
+    Raises:
+        NoCompletedTrial: there is nothing to sum up.
+    """
+    best = best_trial(study)
+    return f"{result(study, best)}\n{caution(best)}"
+
+
+def result(study: SearchStudy, best: BestTrial) -> str:
+    """Counts, the best trial, and the controls beside it."""
+    which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
+    values = study.config.hyperparameters.telling(best.hyperparameters)
+    telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
+    lines = [
+        f"{study.name}: {study.counts().finished} of {study.n_trials} trials finished ({counted(study)})",
+        f"best: {which}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
+        f"  {student_in_words(best)}",
+        f"  {telling}",
+    ]
+    if best.compared:
+        width = max(len(comparison.control) for comparison in best.compared)
+        lines.append("against the controls, which nobody tuned:")
+        lines += [
+            f"  {comparison.control:<{width}}  {percent(comparison.validation_accuracy)}  {ahead(best, comparison)}"
+            for comparison in best.compared
+        ]
+    return "\n".join(lines)
+
+
+def student_in_words(best: BestTrial) -> str:
+    """What the student costs to store and to run, as far as it was recorded, and its seed."""
+    cost = best.cost
+    if cost["parameters"] is None:
+        return f"seed {best.seed}"
+    parts = [f"{cost['parameters']:,} parameters"]
+    if cost["compression_factor"]:
+        parts.append(f"{cost['compression_factor']:.1f} times smaller than the teacher")
+    if cost["macs"]:
+        parts.append(f"{cost['macs'] / 1e6:,.2f} million multiply-adds")
+    if cost["latency_ms"]:
+        parts.append(f"{cost['latency_ms']:.2f} ms for an image on one CPU thread")
+    return ", ".join([*parts, f"seed {best.seed}"])
+
+
+def caution(best: BestTrial) -> str:
+    """How far a result of one seed can be trusted, and what to do about it."""
+    if best.completed == 1:
+        luck = "This is one trial with one seed, so nothing can be said yet about how much of it is luck."
+    else:
+        luck = (
+            f"The highest of {best.completed} completed trials with one seed each is partly luck: "
+            "one seed each cannot tell a real gain from it."
+        )
+    return f"{luck}\nTo see: `igkd-hpo confirm {best.study}` trains the best few with fresh seeds, and tests them once."
+
+
+def ahead(best: BestTrial, control: Comparison) -> str:
+    """+2.5 points: of the two figures as they are shown, so that a reader who subtracts them finds the same."""
+    shown_best, shown_control = (round(100 * one.validation_accuracy, 1) for one in (best, control))
+    return f"{shown_best - shown_control:+.1f} points"
+
+
+def percent(fraction: float) -> str:
+    """97.6 %."""
+    return f"{100 * fraction:.1f} %"

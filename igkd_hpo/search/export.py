@@ -1,0 +1,56 @@
+"""A trial as a study file: every range replaced by the value that trained, so that anyone can train it again."""
+
+from datetime import UTC, datetime
+
+import igkd_hpo
+from igkd_hpo.config.fingerprint import fingerprint
+from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.provenance import Provenance
+from igkd_hpo.config.study import Limits, NoPruner, Study
+from igkd_hpo.search.best import BestTrial
+from igkd_hpo.search.study import SearchStudy
+
+N_SEEDS = 5  # trials of the exported file: enough for a mean and its spread, few enough to run at once
+
+
+def exported_study(study: SearchStudy, best: BestTrial) -> Study:
+    """The study file of one trial.
+
+    Its `training.seed` is the trial's own, so that `train` and the file's trial 0 repeat the trial, and trials 1 to 4
+    are fresh seeds. A control comes out as it trained. Paths stay as they are in the study's file.
+    """
+    config, pins = study.config, study.pins
+    provenance = {
+        "study": study.name,
+        "trial": best.number,
+        "validation_accuracy": best.validation_accuracy,
+        "execution": best.execution,
+        "control": best.control,
+        **best.cost,
+        "confirmed": best.confirmed or False,
+        "completed_trials": best.completed,
+        "controls": {comparison.control: comparison.validation_accuracy for comparison in best.compared},
+        "fingerprint": fingerprint(config),
+        "dataset_sha256": pins.dataset_sha256 if pins else None,
+        "teacher_sha256": pins.teacher_sha256 if pins else None,
+        "igkd_hpo": igkd_hpo.__version__,
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    changed = {
+        "name": _best_name(study.confirms or study.name),
+        "training": config.training.model_copy(update={"seed": best.seed}),
+        "hyperparameters": Hyperparameters.model_validate(dict(best.hyperparameters)),
+        "limits": Limits(),  # it is within them; timed once more, one of its seeds might not be
+        "pruner": NoPruner(name="none"),
+        "controls": (),
+        "n_trials": N_SEEDS,
+        "provenance": Provenance.model_validate(provenance),
+    }
+    # Validated as a whole: what is written here is read back by the same rules.
+    exported = Study.model_validate({**dict(config), **changed})
+    marked = Provenance.model_validate(provenance | {"exported_fingerprint": fingerprint(exported)})
+    return exported.model_copy(update={"provenance": marked})
+
+
+def _best_name(name: str) -> str:
+    return f"{name[:95]}-best"  # a study's name has at most 100 characters

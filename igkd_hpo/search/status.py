@@ -1,0 +1,208 @@
+"""What every study in a database is doing, read without disturbing anybody."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.config.cost import recorded_cost
+from igkd_hpo.search.identity import is_gone
+from igkd_hpo.search.lease import Leases
+from igkd_hpo.search.lease_table import Lease
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import Counts, SearchStudy, count, ended_trials, study_names
+
+_RECENT = 50  # ended trials whose mean duration tells how long the next ones take
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningTrial:
+    """A trial that a worker holds.
+
+    Args:
+        trial: its number.
+        attempt: from 1.
+        epoch: finished epochs, of `epochs`.
+        validation_accuracy: after that epoch, a fraction; None before the first.
+        validation_accuracies: of all epochs so far.
+        worker: its name; `host` is where it runs.
+        device: where it trains; None until its process has started.
+        beat: goes up as long as its worker lives.
+        lost: its worker is gone, and another one will take the trial over; None on another host, where that cannot be
+            told from here.
+    """
+
+    trial: int
+    attempt: int
+    epoch: int
+    epochs: int
+    validation_accuracy: float | None
+    validation_accuracies: tuple[float, ...]
+    control: str | None
+    worker: str
+    host: str
+    device: str | None
+    beat: int
+    lost: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlStatus:
+    """A control; `validation_accuracy` is a fraction, None unless it is COMPLETE."""
+
+    control: str
+    trial: int
+    validation_accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedTrial:
+    """A pruned trial, and the accuracy and the bar it missed, in words."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStatus:
+    """A study at a glance; accuracies are fractions.
+
+    Args:
+        n_trials: the total of COMPLETE plus PRUNED trials that ends it.
+        confirms: the study whose confirmation it is, if it is one.
+        best_accuracy: of the COMPLETE trials; `best_trial` is its number, `best_cost` what its student costs to store
+            and to run (None what was not recorded).
+        best_control: its name, if the best is a control.
+        controls: all of them.
+        last_pruned: the trial that was pruned last.
+        epochs: of a trial that is not pruned.
+        seconds_left: at the mean duration of the trials that ended last; None while nothing runs or has ended.
+        finished: nothing is left to run.
+        stopped: why no new trial begins, if it was stopped before its end.
+        last_failure: why the last FAIL failed.
+    """
+
+    name: str
+    confirms: str | None
+    n_trials: int
+    counts: Counts
+    best_accuracy: float | None
+    best_trial: int | None
+    best_control: str | None
+    best_cost: dict[str, Any] | None
+    controls: tuple[ControlStatus, ...]
+    last_pruned: PrunedTrial | None
+    epochs: int
+    running: tuple[RunningTrial, ...]
+    seconds_left: float | None
+    finished: bool
+    stopped: str | None
+    last_failure: str | None
+
+
+def status(storage: SharedStorage) -> list[StudyStatus]:
+    """Every study of this project, the last launched last, each followed by its confirmation. Raises StorageError."""
+    found = [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
+    launched = {study.name: place for place, study in enumerate(found)}
+
+    def place(study: StudyStatus) -> tuple[int, bool]:
+        return launched.get(study.confirms or study.name, launched[study.name]), study.confirms is not None
+
+    return sorted(found, key=place)
+
+
+def study_status(study: SearchStudy) -> StudyStatus:
+    """One study. Raises StorageError."""
+    leases = Leases(study).held()
+    trials = study.trials()
+    counts = count(trials)
+    n_trials = study.n_trials
+    best = max(
+        (trial for trial in trials if trial.state == TrialState.COMPLETE),
+        key=lambda trial: (trial.value, -trial.number),
+        default=None,
+    )
+    by_id = {trial._trial_id: trial for trial in trials}
+    epochs = study.config.training.epochs
+    running = sorted(
+        (
+            _running(by_id[lease.trial_id], lease, epochs)
+            for lease in leases
+            # One that ended between the two readings runs no more.
+            if lease.trial_id in by_id and not by_id[lease.trial_id].state.is_finished()
+        ),
+        key=lambda trial: trial.trial,
+    )
+    ended = ended_trials(trials)
+    pruned = next((trial for trial in reversed(ended) if trial.state == TrialState.PRUNED), None)
+    return StudyStatus(
+        name=study.name,
+        confirms=study.confirms,
+        n_trials=n_trials,
+        counts=counts,
+        best_accuracy=best.value if best else None,
+        best_trial=best.number if best else None,
+        best_control=best.user_attrs.get("control") if best else None,
+        best_cost=recorded_cost(best.user_attrs) if best else None,
+        controls=tuple(
+            ControlStatus(
+                control=trial.user_attrs["control"],
+                trial=trial.number,
+                validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
+            )
+            for trial in trials
+            if "control" in trial.user_attrs
+        ),
+        last_pruned=PrunedTrial(trial=pruned.number, reason=str(pruned.user_attrs.get("reason"))) if pruned else None,
+        epochs=epochs,
+        running=tuple(running),
+        seconds_left=_seconds_left(n_trials - counts.finished, running, ended),
+        finished=counts.finished >= n_trials,
+        stopped=study.stopped,
+        last_failure=next(
+            (str(trial.user_attrs.get("reason")) for trial in reversed(trials) if trial.state == TrialState.FAIL), None
+        ),
+    )
+
+
+def _seconds_left(to_go: int, running: Sequence[RunningTrial], ended: Sequence[FrozenTrial]) -> float | None:
+    # Both times are of the clock of the host that trained; that host's clock is compared with no other.
+    durations = [
+        (trial.datetime_complete - trial.datetime_start).total_seconds()
+        for trial in ended[-_RECENT:]
+        if trial.datetime_start and trial.datetime_complete and trial.intermediate_values
+    ]
+    at_work = [trial for trial in running if not trial.lost]
+    if to_go <= 0 or not at_work or not durations:
+        return None
+    begun = sum(trial.epoch / trial.epochs for trial in at_work)
+    return max(0.0, to_go - begun) * statistics.fmean(durations) / min(len(at_work), to_go)
+
+
+def state_in_words(study: StudyStatus) -> str:
+    """finished, stopped, running or not running."""
+    if study.finished:
+        return "finished"
+    if study.stopped is not None:
+        return "stopped"
+    return "running" if any(not trial.lost for trial in study.running) else "not running"
+
+
+def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:
+    accuracies = trial.intermediate_values
+    return RunningTrial(
+        trial=trial.number,
+        attempt=lease.attempt,
+        epoch=max([lease.last_epoch, *accuracies]),
+        epochs=epochs,
+        validation_accuracy=accuracies[max(accuracies)] if accuracies else None,
+        validation_accuracies=tuple(accuracies[epoch] for epoch in sorted(accuracies)),
+        control=trial.user_attrs.get("control"),
+        worker=lease.worker,
+        host=lease.process.host,
+        device=lease.device and trial.user_attrs.get("device"),  # a lease says auto where the user did
+        beat=lease.beat,
+        lost=is_gone(lease.process),
+    )

@@ -1,0 +1,388 @@
+"""A study while it runs, drawn as text for a terminal of any width: what `launch` and `status` show alike."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from igkd_hpo.search.study import Counts
+from igkd_hpo.terminal.sparkline import sparkline
+
+_LEAST_CURVE, _MOST_CURVE = 6, 48  # cells
+_LEAST_ERROR = 1e-3  # of a curve: what is below it looks like it
+_GAP = "  "
+_DIM, _LABEL = "bright_black", 10
+_STYLES = {
+    "complete": "green",
+    "pruned": "yellow",
+    "failed": "red",
+    "lost": "red",
+    "gone": "red",
+    "silent": "red",
+    "no database": "red",
+}
+_WITH_CURVE = {"training", "complete", "pruned"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One worker and the trial that it trains; what it does not have yet is None.
+
+    Args:
+        worker: slot or name.
+        state: in words: starting, training, waiting, no database, or how its last attempt ended.
+        trial, attempt, control: what it trains.
+        epoch: epochs finished.
+        curve: validation accuracies (fractions) of the epochs so far, from the first.
+        images_per_second: training speed.
+        memory: bytes of the trial process; `device_memory` and `device_memory_total` those of its GPU.
+        device: for example cpu or cuda:0.
+        seconds: since the worker took the trial.
+    """
+
+    worker: str
+    state: str = "starting"
+    trial: int | None = None
+    attempt: int = 1
+    control: str | None = None
+    epoch: int = 0
+    curve: tuple[float, ...] = ()
+    images_per_second: float | None = None
+    memory: int | None = None
+    device_memory: int | None = None
+    device_memory_total: int | None = None
+    device: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A trial and its validation accuracy, a fraction; None for a control that has not ended as COMPLETE."""
+
+    trial: int
+    accuracy: float | None
+    control: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """The trial that was pruned last, and the value and the bar it missed, in words."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How far a study is.
+
+    Args:
+        total: COMPLETE plus PRUNED trials to reach.
+        best: of the COMPLETE trials.
+        controls: all of the study, in its order.
+        pruned: the last one.
+        compares: whether best, controls and pruned mean anything; they do not in a confirmation.
+    """
+
+    total: int
+    counts: Counts = field(default_factory=lambda: Counts(complete=0, pruned=0, fail=0, running=0, waiting=0))
+    best: Result | None = None
+    controls: tuple[Result, ...] = ()
+    pruned: Pruned | None = None
+    compares: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """All that is drawn.
+
+    Args:
+        kind: launch shows slots with speed and memory; status shows names of workers, from the database alone.
+        epochs: of a trial that is not pruned.
+        elapsed, left: seconds; None where that is not known.
+    """
+
+    kind: Literal["launch", "status"]
+    name: str
+    epochs: int
+    standing: Standing
+    rows: tuple[Row, ...] = ()
+    elapsed: float | None = None
+    left: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    """`width` is kept free also while nothing is there, so that columns stay where they are."""
+
+    heading: str
+    width: int
+    cell: Callable[[Row], Text]
+    right: bool = False
+
+
+def render(board: Board, width: int, height: int | None = None) -> RenderableType:
+    """The board on a terminal of `width` columns; what does not fit is left out or cut, never wrapped.
+
+    Args:
+        height: lines there are; None for as many as it takes.
+    """
+    table = _table(board, width)
+    broad = min(width, max(60, table[0].cell_len if table else 0))
+    lines = [_head(board, broad), _bar(board.standing, broad), _counts(board.standing.counts)]
+    if board.standing.compares:
+        lines += _facts(board.standing, full=width >= 100)
+    if table:
+        room = len(table) if height is None else max(2, height - len(lines) - 1)
+        lines += [Text(""), *_cut(table, room)]
+    return Group(*(cut(line, width) for line in lines))
+
+
+def cut(line: Text, width: int) -> Text:
+    """The line in `width` columns, with an ellipsis where it was longer."""
+    line.no_wrap = True
+    line.rstrip()
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def summary_line(board: Board) -> str:
+    """The whole study in one plain line."""
+    counts, best = board.standing.counts, board.standing.best
+    parts = [f"{counts.finished} of {board.standing.total} finished", f"{counts.running} running"]
+    if counts.fail:
+        parts.append(f"{counts.fail} failed")
+    if best is not None:
+        parts.append(f"best {percent(best.accuracy)} ({name_trial(best.trial, best.control)})")
+    return ", ".join(filter(None, [*parts, _times(board)]))
+
+
+def name_trial(number: int | None, control: str | None) -> str:
+    """#9, or #9 kd_ig."""
+    return f"#{number} {control}" if control else f"#{number}"
+
+
+def percent(accuracy: float | None) -> str:
+    """96.11%; empty for None."""
+    return "" if accuracy is None else f"{accuracy:.2%}"
+
+
+def duration(seconds: float) -> str:
+    """43 s, 4:05 or 2:04:05."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _times(board: Board) -> str:
+    left = "measuring the time left" if board.left is None else f"about {duration(board.left)} left"
+    if board.kind == "status" and board.left is None:
+        return ""
+    return left if board.elapsed is None else f"{duration(board.elapsed)} so far, {left}"
+
+
+def _head(board: Board, width: int) -> Text:
+    times = _times(board)
+    head = Text(board.name, style="bold")
+    room = width - len(times) - len(_GAP)
+    if room < min(len(board.name), 12):
+        return head
+    head.truncate(room, overflow="ellipsis", pad=True)
+    return head.append(_GAP + times, "not bold " + _DIM)
+
+
+def _bar(standing: Standing, width: int) -> Text:
+    counts, total = standing.counts, max(standing.total, 1)
+    label = f" {counts.finished} of {standing.total}"
+    cells = max(width - len(label), 0)
+    finished = min(round(cells * counts.finished / total), cells)
+    complete = min(round(cells * counts.complete / total), finished)
+    bar = Text().append("━" * complete, "green").append("━" * (finished - complete), "yellow")
+    return bar.append("─" * (cells - finished), _DIM).append(label, "bold")
+
+
+def _counts(counts: Counts) -> Text:
+    shown = (
+        ("complete", counts.complete, "green", True),
+        ("pruned", counts.pruned, "yellow", True),
+        ("beyond a limit", counts.infeasible, "yellow", False),
+        ("failed", counts.fail, "red", False),
+        ("running", counts.running, "", True),
+        ("waiting", counts.waiting, "", False),
+    )
+    line = Text()
+    for word, number, style, always in shown:
+        if number or always:
+            line.append(_GAP if line else "").append(f"{number} {word}", style if number else _DIM)
+    return line
+
+
+def _facts(standing: Standing, *, full: bool) -> list[Text]:
+    """Always three lines, so that nothing moves when the first of a kind comes."""
+    best, pruned = standing.best, standing.pruned
+    first = Text("best".ljust(_LABEL), style=_DIM)
+    if best is None or best.accuracy is None:
+        first.append("no trial completed yet")
+    else:
+        first.append(percent(best.accuracy), "bold green").append(
+            _GAP + name_trial(best.trial, best.control), "default"
+        )
+        first.append(_GAP + _against(best, standing.controls, full=full), "default")
+    second = Text("controls".ljust(_LABEL), style=_DIM)
+    for control in standing.controls:
+        second.append(f"{control.control} ").append(percent(control.accuracy) or "-", "default").append(_GAP)
+    if not standing.controls:
+        second.append("none")
+    third = Text("pruned".ljust(_LABEL), style=_DIM)
+    if pruned is None:
+        third.append("none yet")
+    else:
+        third.append(f"#{pruned.trial}", "yellow").append(" " + pruned.reason.splitlines()[0], "default")
+    return [first, second, third]
+
+
+def _against(best: Result, controls: Sequence[Result], *, full: bool) -> str:
+    known = [(control.accuracy, control) for control in controls if control.accuracy is not None]
+    if best.control or not known or best.accuracy is None:
+        return "which is a control" if best.control and full else ""
+    accuracy, control = max(known, key=lambda pair: pair[0])
+    # Of the two figures as they are shown, so that who subtracts them finds the same.
+    points = round(100 * best.accuracy, 2) - round(100 * accuracy, 2)
+    return f"{points:+.2f} points over {control.control}" + (", the best control" if full else "")
+
+
+def _table(board: Board, width: int) -> list[Text]:
+    """Headings and a line for each row; empty without rows."""
+    if not board.rows:
+        return []
+    before, after = _launch_columns(board, width) if board.kind == "launch" else _status_columns(board, width)
+    others = [*before, *after]
+    widths = {id(column): max([column.width, *(column.cell(row).cell_len for row in board.rows)]) for column in others}
+    room = width - sum(widths.values()) - len(_GAP) * len(others)
+    curve = _curve_column(board, room) if room >= _LEAST_CURVE else None
+    columns = [*before, *([curve] if curve else []), *after]
+    lines = []
+    for row in (None, *board.rows):
+        line = Text()
+        for place, column in enumerate(columns):
+            cell = Text(column.heading, style=_DIM) if row is None else column.cell(row)
+            wide = widths.get(id(column), column.width)
+            cell.truncate(wide, overflow="ellipsis")
+            space = " " * (wide - cell.cell_len)
+            line.append(_GAP if place else "")
+            line = line + (Text(space) + cell if column.right else cell + Text(space))
+        lines.append(line)
+    return lines
+
+
+def _launch_columns(board: Board, width: int) -> tuple[list[_Column], list[_Column]]:
+    after = [_Column(heading="images/s", width=8, cell=_speed, right=True)]
+    if width >= 70:
+        after.append(_Column(heading="memory", width=7, cell=lambda row: Text(_size(row.memory)), right=True))
+    if width >= 96 and any((row.device or "").startswith("cuda") for row in board.rows):
+        after.append(_Column(heading="GPU memory", width=11, cell=_device_memory, right=True))
+    if width >= 76:
+        after.append(_Column(heading="device", width=6, cell=lambda row: Text(row.device or "")))
+    if width >= 110:
+        after.append(_Column(heading="time", width=7, cell=_seconds, right=True))
+    slot = _Column(heading="", width=2, cell=lambda row: Text(row.worker, style=_DIM), right=True)
+    return [slot, *_trial_columns(board)], after if width >= 54 else []
+
+
+def _status_columns(board: Board, width: int) -> tuple[list[_Column], list[_Column]]:
+    most = max(14, width // 4 + 2)
+    after = [_Column(heading="worker", width=14, cell=lambda row: Text(_end_of(row.worker, most)))]
+    if width >= 72:
+        after.insert(0, _Column(heading="device", width=6, cell=lambda row: Text(row.device or "")))
+    return _trial_columns(board), after if width >= 54 else []
+
+
+def _trial_columns(board: Board) -> list[_Column]:
+    def trial(row: Row) -> Text:
+        return Text("" if row.trial is None else name_trial(row.trial, row.control))
+
+    def attempt(row: Row) -> Text:
+        return Text("" if row.trial is None else str(row.attempt), style="yellow" if row.attempt > 1 else _DIM)
+
+    def epoch(row: Row) -> Text:
+        return Text("" if row.trial is None else f"{row.epoch}/{board.epochs}")
+
+    best = board.standing.best.accuracy if board.standing.best and board.standing.compares else None
+    names = [name_trial(control.trial, control.control) for control in board.standing.controls]
+
+    def accuracy(row: Row) -> Text:
+        newest = row.curve[-1] if row.curve else None
+        ahead = newest is not None and best is not None and newest > best
+        return Text(percent(newest), style="bold green" if ahead else "bold")
+
+    return [
+        _Column(heading="trial", width=max([6, *map(len, names)]), cell=trial),
+        _Column(heading="try", width=3, cell=attempt, right=True),
+        _Column(heading="epoch", width=2 * len(str(board.epochs)) + 1, cell=epoch, right=True),
+        _Column(heading="accuracy", width=8, cell=accuracy, right=True),
+    ]
+
+
+def _curve_column(board: Board, room: int) -> _Column:
+    # One scale for all, so that rows can be compared.
+    shown = [_rise(accuracy) for row in board.rows for accuracy in row.curve]
+    best = board.standing.best
+    top = [_rise(best.accuracy)] if best and best.accuracy is not None else []
+    low, high = min(shown, default=0.0), max([*shown, *top], default=0.0)
+    room = min(room, _MOST_CURVE)
+    width = room // board.epochs * board.epochs if board.epochs <= room else room
+
+    def cell(row: Row) -> Text:
+        if row.state not in _WITH_CURVE or not row.curve:
+            return Text(row.state, style=_STYLES.get(row.state.partition(",")[0], _DIM))
+        drawn = sparkline(
+            [_rise(accuracy) for accuracy in row.curve], total=board.epochs, width=width, low=low, high=high
+        )
+        style = _STYLES.get(row.state, "cyan")
+        return Text(drawn, style=style).append("·" * (width - len(drawn)), _DIM)
+
+    return _Column(heading="", width=width, cell=cell)
+
+
+def _rise(accuracy: float) -> float:
+    """Equal steps for equal shares of the error: from 95 to 97.5 % is as much as from 10 to 55 %."""
+    return -math.log(max(1 - accuracy, _LEAST_ERROR))
+
+
+def _cut(table: list[Text], room: int) -> list[Text]:
+    if len(table) <= room:
+        return table
+    hidden = len(table) - room + 1
+    return [*table[: room - 1], Text(f"… and {hidden} more", style=_DIM)]
+
+
+def _speed(row: Row) -> Text:
+    return Text("" if row.images_per_second is None else f"{row.images_per_second:,.0f}")
+
+
+def _seconds(row: Row) -> Text:
+    return Text("" if row.seconds is None else duration(row.seconds), style=_DIM)
+
+
+def _device_memory(row: Row) -> Text:
+    if row.device_memory is None or row.device_memory_total is None:
+        return Text("")
+    return Text(f"{row.device_memory / 1e9:.1f}/{row.device_memory_total / 1e9:.0f} GB")
+
+
+def _size(size: int | None) -> str:
+    """412 MB or 1.3 GB; empty for None."""
+    if size is None:
+        return ""
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def _end_of(name: str, most: int) -> str:
+    """The end of a long name, which tells workers of one host apart."""
+    return name if len(name) <= most else "…" + name[-(most - 1) :]

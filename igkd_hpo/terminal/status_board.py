@@ -1,0 +1,121 @@
+"""What every study is doing, for people: a board for each that runs, a line for each other."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from igkd_hpo.search.status import RunningTrial, StudyStatus, state_in_words
+from igkd_hpo.terminal.board import Board, Pruned, Result, Row, Standing, cut, duration, name_trial, percent, render
+
+Silences = Mapping[tuple[str, int], float]
+"""Seconds without a sign of life, by name of the study and number of the trial, where that is worth a word."""
+
+
+def standing(study: StudyStatus) -> Standing:
+    """How far the study is, as a board shows it."""
+    best, pruned = study.best_accuracy, study.last_pruned
+    return Standing(
+        total=study.n_trials,
+        counts=study.counts,
+        best=None
+        if best is None or study.best_trial is None
+        else Result(trial=study.best_trial, accuracy=best, control=study.best_control),
+        controls=tuple(
+            Result(trial=control.trial, accuracy=control.validation_accuracy, control=control.control)
+            for control in study.controls
+        ),
+        pruned=None if pruned is None else Pruned(trial=pruned.trial, reason=pruned.reason),
+        compares=study.confirms is None,  # the highest of a confirmation is the luckiest seed of all
+    )
+
+
+def study_board(study: StudyStatus, silences: Silences | None = None) -> Board:
+    """The board of a study, from the database alone."""
+    return Board(
+        kind="status",
+        name=study.name,
+        epochs=study.epochs,
+        standing=standing(study),
+        rows=tuple(_row(trial, (silences or {}).get((study.name, trial.trial))) for trial in study.running),
+        left=study.seconds_left,
+    )
+
+
+def status_board(
+    studies: Sequence[StudyStatus], width: int, height: int | None = None, *, silences: Silences | None = None
+) -> RenderableType:
+    """All studies: what runs, then the others; with a height, every line is cut, else reasons are shown whole."""
+    running = [study for study in studies if study.running]
+    others = [study for study in studies if not study.running]
+    room = None if height is None else max(8, height // max(1, len(running)) - 1)
+    parts: list[RenderableType] = []
+    for study in running:
+        parts += [Text("")] if parts else []
+        parts += [render(study_board(study, silences), width, room), *_troubles(study, width, whole=height is None)]
+    if others:
+        parts += [Text("")] if parts else []
+        parts += [cut(line, width) for line in _overview(others, {study.name for study in studies})]
+        parts += [line for study in others for line in _troubles(study, width, whole=height is None)]
+    return Group(*parts) if parts else Text("no studies yet; igkd-hpo launch makes the first one")
+
+
+def _row(trial: RunningTrial, silence: float | None) -> Row:
+    state = "training" if trial.validation_accuracies else "starting"
+    if trial.lost:
+        state = "gone"
+    elif silence is not None:
+        state = f"silent, {duration(silence)}"
+    at_host = "" if trial.worker.startswith(trial.host) else f"{trial.host}:"
+    return Row(
+        worker=at_host + trial.worker,
+        state=state,
+        trial=trial.trial,
+        attempt=trial.attempt,
+        control=trial.control,
+        epoch=trial.epoch,
+        curve=trial.validation_accuracies,
+        device=None if trial.device == "auto" else trial.device,
+    )
+
+
+def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
+    table = [("study", "state", "trials", "best")]
+    for study in studies:
+        best = standing(study).best if study.confirms is None else None
+        counts = study.counts
+        kinds = (
+            (counts.complete, "complete"),
+            (counts.pruned, "pruned"),
+            (counts.infeasible, "beyond a limit"),
+            (counts.fail, "failed"),
+            (counts.waiting, "waiting"),
+        )
+        told = ", ".join(f"{number} {word}" for number, word in kinds if number)
+        table.append(
+            (
+                f"  {study.name}" if study.confirms in names else study.name,
+                state_in_words(study),
+                f"{counts.finished} of {study.n_trials}" + (f": {told}" if told else ""),
+                f"{percent(best.accuracy)}  {name_trial(best.trial, best.control)}" if best else "",
+            )
+        )
+    # The best stands before the counts, which a narrow terminal cuts.
+    ordered = [(name, state, best, trials) for name, state, trials, best in table]
+    widths = [max(len(row[column]) for row in ordered) for column in range(4)]
+    lines = []
+    for place, row in enumerate(ordered):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line = Text("  ".join(cells).rstrip(), style="bright_black" if place == 0 else "")
+        lines.append(line)
+    return lines
+
+
+def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:
+    failed = study.last_failure and f"the last failed trial: {study.last_failure.strip().splitlines()[-1]}"
+    lines = [
+        Text(f"{study.name}: {reason}", style="red" if study.stopped else "yellow")
+        for reason in (study.stopped and f"stopped: {study.stopped}", failed)
+        if reason
+    ]
+    return lines if whole else [cut(line, width) for line in lines]

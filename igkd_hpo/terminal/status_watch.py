@@ -1,0 +1,89 @@
+"""What every study is doing, looked at again and again, through what happens to the database meanwhile."""
+
+import math
+import time
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from igkd_hpo.errors import StorageError
+from igkd_hpo.search.status import StudyStatus, status
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.terminal.board import cut, duration, summary_line
+from igkd_hpo.terminal.status_board import status_board, study_board
+
+SILENT_SECONDS = 20.0  # a worker beats every four
+HEARTBEAT_SECONDS = 30.0
+
+
+class StatusWatch:
+    """Remembers what was read last, so that an outage hides nothing, and since when a beat stands where it does.
+
+    Args:
+        clock: seconds on a clock that never goes back; no other is compared with it.
+    """
+
+    def __init__(self, storage: SharedStorage, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._studies: list[StudyStatus] = []
+        self._read_at = clock()
+        self._outage: StorageError | None = None
+        self._since: dict[tuple[str, int, int, int], float] = {}  # (study, trial, attempt, beat): when first seen
+        self._said: dict[str, tuple[float, object]] = {}
+
+    def look(self) -> None:
+        """Read the database; while it is out of reach, what was read before stays."""
+        try:
+            self._studies = status(self._storage)
+        except StorageError as error:
+            self._outage = error
+            self._since.clear()  # nobody can beat while it is away
+            return
+        self._outage, self._read_at = None, self._clock()
+        keys = [
+            (study.name, trial.trial, trial.attempt, trial.beat) for study in self._studies for trial in study.running
+        ]
+        self._since = {key: self._since.get(key, self._read_at) for key in keys}
+
+    def draw(self, width: int, height: int) -> RenderableType:
+        """All of it on a terminal of that size."""
+        silences = {
+            (study, trial): silence
+            for (study, trial, _, _), since in self._since.items()
+            if (silence := self._read_at - since) >= SILENT_SECONDS
+        }
+        trouble = self._trouble()
+        lines = [] if trouble is None else [cut(Text(trouble, style="red"), width)]
+        return Group(*lines, status_board(self._studies, width, height - len(lines), silences=silences))
+
+    def lines(self) -> list[str]:
+        """For a log: a line for each study that runs when something ended or began, and every half minute."""
+        told = {study.name: (summary_line(study_board(study)), _gist(study)) for study in self._studies}
+        if (trouble := self._trouble()) is not None:
+            told = {"": (trouble, "")}
+        else:
+            self._said.pop("", None)
+        now, lines = self._clock(), []
+        for study, (line, gist) in told.items():
+            said_at, said = self._said.get(study, (-math.inf, None))
+            if gist != said or (now - said_at >= HEARTBEAT_SECONDS and gist is not _IDLE):
+                self._said[study] = (now, gist)
+                lines.append(f"{study}: {line}" if study else line)
+        return lines
+
+    def _trouble(self) -> str | None:
+        if self._outage is None:
+            return None
+        ago = duration(self._clock() - self._read_at)
+        return f"the database is away, trying again; as it was {ago} ago: {self._outage}"
+
+
+_IDLE = "idle"
+
+
+def _gist(study: StudyStatus) -> object:
+    if not study.running:
+        return _IDLE
+    return study.counts, study.best_trial, [(trial.trial, trial.attempt) for trial in study.running]

@@ -1,0 +1,157 @@
+"""One trial: a student built from hyperparameters and trained on a study's assets."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+import torch
+
+from igkd_hpo.assets.study_assets import Assets
+from igkd_hpo.assets.teacher_network import normalization
+from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.blocks import copy_prefix
+from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
+from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.overlay import normalize_maps, overlay
+from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.training import Training
+from igkd_hpo.trial.student import make_body
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A training that is ready to start, and the facts about it that are recorded.
+
+    Args:
+        training: yields metrics epoch by epoch.
+        execution: the settings that decide a result's last bits.
+    """
+
+    training: Training
+    execution: Execution
+
+
+def make_execution(study: Study, device: torch.device) -> Execution:
+    """How this process would run a trial of the study."""
+    precision = resolve_precision(study.training.precision, device)
+    return Execution.model_validate(
+        {
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "precision": precision,
+            "memory_format": "channels_last",
+            "compile": resolve_compile(study.training.compile, device, precision),
+            "torch": torch.__version__,
+        }
+    )
+
+
+def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets, *, seed: int) -> Network:
+    """A student with fresh weights, drawn from `seed`, but for those that `init` takes from the teacher."""
+    mean, std = normalization(study.student, (assets.dataset.mean, assets.dataset.std))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = make_body(hyperparameters, assets.dataset.num_classes)
+    student = Network(body, mean, std)
+    if hyperparameters["init"] == "teacher_prefix":
+        copy_prefix(student, assets.teachers.members[0].network)
+    return student
+
+
+def make_trial(
+    study: Study,
+    hyperparameters: dict[str, Value],
+    assets: Assets,
+    *,
+    seed: int,
+    device: torch.device,
+    execution: Execution | None = None,
+) -> Trial:
+    """A trial ready to train.
+
+    Args:
+        hyperparameters: all of them, by the names of the study file.
+        seed: of initial weights, order, views and overlays.
+        execution: settings of an earlier run to repeat; None takes this machine's own.
+    """
+    execution = execution or make_execution(study, device)
+    student = make_student(study, hyperparameters, assets, seed=seed)
+    recipe = Recipe(
+        epochs=study.training.epochs,
+        batch_size=int(hyperparameters["batch_size"]),
+        optimizer=study.training.optimizer,
+        schedule=study.training.schedule,
+        learning_rate=float(hyperparameters["learning_rate"]),
+        weight_decay=float(hyperparameters["weight_decay"]),
+        temperature=float(hyperparameters["temperature"]),
+        alpha=float(hyperparameters["alpha"]),
+        objective=str(hyperparameters["objective"]),
+        dkd_beta=float(hyperparameters["dkd_beta"]),
+        attention_weight=float(hyperparameters["attention_weight"]),
+        attention_depths=str(hyperparameters["attention_depths"]),
+        hint_weight=float(hyperparameters["hint_weight"]),
+        teacher_tail_weight=float(hyperparameters["teacher_tail_weight"]),
+        attribution_weight=float(hyperparameters["attribution_weight"]),
+        overlay_probability=float(hyperparameters["overlay_probability"]),
+        overlay_strength=float(hyperparameters["overlay_strength"]),
+        crop_padding=study.augmentation.crop_padding,
+        horizontal_flip=study.augmentation.horizontal_flip,
+        seed=seed,
+        precision=execution.precision,
+        channels_last=execution.memory_format == "channels_last",
+        compile=execution.compile,
+        overlay_mode=str(hyperparameters["overlay_mode"]),
+        alignment=str(hyperparameters["alignment"]),
+        ema_decay=float(hyperparameters["ema_decay"]),
+        label_smoothing=float(hyperparameters["label_smoothing"]),
+        cutout=int(hyperparameters["cutout"]),
+        flip=str(hyperparameters["flip"]),
+        decay=str(hyperparameters["decay"]),
+    )
+    # The study file refuses terms on features where there are several teachers.
+    teacher = assets.teachers.members[0].network if recipe.uses_features else None
+    # Where logits are not in a table, a teacher that runs for its features gives them in the same run.
+    apart = recipe.uses_logits and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
+    training = Training(
+        student,
+        assets.training_data(device),
+        recipe,
+        device=device,
+        teaching=assets.teaching(device) if apart else None,
+        teacher=teacher,
+    )
+    # Whether a graph could be had is known now.
+    return Trial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
+
+
+class OverlayExamples(NamedTuple):
+    """Training images with their maps and overlays: (N, 3, H, W) uint8, (N, H, W) and (N, 3, H, W) in [0, 1]."""
+
+    images: npt.NDArray[Any]
+    maps: npt.NDArray[Any]
+    overlays: npt.NDArray[Any]
+    names: tuple[str, ...]
+
+
+def overlay_examples(assets: Assets, *, strength: float, mode: str, count: int) -> OverlayExamples | None:
+    """The first `count` training images, one class after the other, un-augmented; None when the study has no maps."""
+    data = assets.training_data(torch.device("cpu"))
+    if data.maps is None:
+        return None
+    # Round robin over the classes, so that a strip does not show five images of the first class.
+    order = torch.argsort(_rank_within_class(data.labels), stable=True)[:count]
+    images, maps = data.images[order], data.maps[order]
+    normalized = normalize_maps(maps, torch.ones(len(order)))
+    blended = overlay(images.float() / 255, normalized, torch.full((len(order),), float(strength)), mode)
+    names = tuple(assets.dataset.class_names[label] for label in data.labels[order].tolist())
+    return OverlayExamples(images.numpy(), normalized.numpy(), blended.numpy(), names)
+
+
+def _rank_within_class(labels: torch.Tensor) -> torch.Tensor:
+    rank = torch.zeros_like(labels)
+    for label in range(int(labels.max()) + 1):
+        chosen = labels == label
+        rank[chosen] = torch.arange(int(chosen.sum()))
+    return rank

@@ -1,0 +1,45 @@
+"""The network that a trial trained, from what is left of it on this machine."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import Study
+from igkd_hpo.settings import Settings
+
+if TYPE_CHECKING:
+    from igkd_hpo.assets.study_assets import Assets
+    from igkd_hpo.distillation.models import Network
+
+
+def kept_network(
+    study: Study,
+    assets: "Assets",
+    settings: Settings,
+    *,
+    number: int,
+    hyperparameters: Mapping[str, Value],
+    seed: int,
+) -> "tuple[Network, float] | None":
+    """The network in evaluation mode on the CPU, and its validation accuracy (a fraction); None without a checkpoint.
+
+    Args:
+        study: that trained it.
+        assets: of that study.
+        number: of the trial, which trained with `hyperparameters` and `seed`.
+    """
+    from igkd_hpo.trial.build import make_student
+    from igkd_hpo.trial.checkpoint import checkpoint_mark, newest_checkpoint
+
+    values = dict(hyperparameters)
+    found = newest_checkpoint(
+        settings.paths.trial_checkpoints(study.name, number),
+        fingerprint=checkpoint_mark(study, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256),
+        hyperparameters=values,
+        seed=seed,
+    )
+    if found is None or found.result is None:
+        return None
+    network = make_student(study, values, assets, seed=seed)
+    network.body.load_state_dict(found.weights)
+    return network.eval(), found.result

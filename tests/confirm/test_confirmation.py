@@ -1,0 +1,268 @@
+"""From the trials of a linked study to what is said about them; trained by nobody, with accuracies made up."""
+
+import json
+import math
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.config.reading import parse_study
+from igkd_hpo.config.writing import to_yaml
+from igkd_hpo.confirm.choice import best_or_confirmed, described
+from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of, read_confirmation
+from igkd_hpo.confirm.evaluation import untested
+from igkd_hpo.confirm.plan import (
+    best_candidates,
+    candidate_of_file,
+    check_same_search,
+    feasible_controls,
+    planned_arms,
+)
+from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences
+from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
+from igkd_hpo.search.export import exported_study
+from igkd_hpo.search.linked_study import create_linked, extend, fresh_seeds
+from igkd_hpo.search.status import status
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.terminal.status_board import status_board
+from tests.fixtures.studies import EXECUTION
+
+PINS = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
+IMAGES = 1000
+SMALL, LARGE = 100_000, 200_000
+
+
+@pytest.fixture
+def searched(study: SearchStudy, run) -> SearchStudy:
+    for accuracy in (0.70, 0.75, 0.80, 0.78, 0.81):
+        run(0.5, 0.6, accuracy)
+    return study
+
+
+def confirm(study: SearchStudy, *, top: int = 2, seeds: int = 5) -> SearchStudy:
+    linked = create_linked(study.storage, study.config, pins=PINS)
+    arms = planned_arms(study.config, best_candidates(study, top), feasible_controls(study))
+    extend(linked, arms, fresh_seeds(study.config, seeds))
+    return linked
+
+
+def train(linked: SearchStudy, accuracy: dict[str, float], *, parameters: dict[str, int] | None = None) -> None:
+    """End what is queued. An arm's accuracy goes up and down by half a point from seed to seed; nan diverges."""
+    storage = linked.storage
+    with linked.transaction():  # one transaction for all, which is 30 times faster than a worker
+        for trial in [trial for trial in linked.trials() if trial.state is TrialState.WAITING]:
+            name, seed = trial.user_attrs["arm_name"], trial.user_attrs["seed"]
+            storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            if math.isnan(accuracy[name]):
+                storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [0.0])
+                continue
+            size = (parameters or {}).get(name, LARGE)
+            for key, value in {"execution": EXECUTION, "parameters": size, "compression_factor": 4.1}.items():
+                storage.set_trial_user_attr(trial._trial_id, key, value)
+            value = accuracy[name] + 0.005 * (seed % 3 - 1)
+            storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [value])
+
+
+def test(linked: SearchStudy) -> Confirmation:
+    """Pretend that each network did on the test split as on validation."""
+    done = [trial for trial in linked.trials() if trial.state is TrialState.COMPLETE]
+    accuracies = {str(trial.number): trial.value for trial in done}
+    kept = {"accuracies": accuracies, "images": IMAGES, "opened": ["2026-11-21T00:00:00+00:00"]}
+    linked.storage.set_study_user_attr(linked.study_id, "test_split", kept)
+    found = read_confirmation(linked)
+    assert found is not None
+    return found
+
+
+test.__test__ = False  # type: ignore[attr-defined]
+
+EVEN = {
+    "trial 4": 0.90, "trial 2": 0.90, "trial 4 without IG": 0.90, "trial 4 without KD": 0.90,
+    "trial 4 without both": 0.90, "student": 0.90, "kd": 0.90,
+}  # fmt: skip
+
+
+def said(found: Confirmation) -> str:
+    return "\n".join(sentences(found))
+
+
+def test_the_arms_are_the_best_the_parts_and_the_controls(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN)
+    found = test(linked)
+    assert [arm.name for arm in found.arms] == list(EVEN)
+    best = searched.trials()[4].user_attrs["hyperparameters"]
+    by_name = {arm.name: arm for arm in found.arms}
+    assert by_name["trial 4"].hyperparameters == best
+    assert by_name["trial 4 without KD"].hyperparameters == {**best, "alpha": 0.0}
+    assert by_name["trial 4 without both"].hyperparameters == {**best, "alpha": 0.0, "overlay_probability": 0.0}
+    assert by_name["kd"].hyperparameters["alpha"] == 0.9
+    assert {arm.seeds for arm in found.arms} == {fresh_seeds(searched.config, 5)}
+    assert not {t.user_attrs["seed"] for t in searched.trials() if "seed" in t.user_attrs} & set(found.arms[0].seeds)
+
+
+def test_equals_are_called_equal(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN)
+    found = test(linked)
+    text = said(found)
+    assert not found.named
+    assert len(found.tie_set) == 7
+    assert "These 7 of 7 are equal, as far as 5 seeds can tell" in text
+    assert "Whether IG helps trial 4 on this data cannot be told" in text
+    assert "Whether IG and KD together help trial 4 on this data cannot be told" in text
+    # 0.81 in the search, and 0.8990 with seeds 40 + 1,000,000 to 4 more
+    assert "The search saw 81.0 % on validation for trial 4; fresh seeds have" in text
+    assert "significantly" not in text
+
+
+def test_a_real_winner_is_named_and_its_parts_are_judged(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN | {"trial 4": 0.95, "trial 4 without IG": 0.92, "trial 4 without KD": 0.95})
+    found = test(linked)
+    assert (found.arm(found.best).name, found.named) == ("trial 4", False)
+    assert [found.arm(n).name for n in found.tie_set] == ["trial 4", "trial 4 without KD"]
+    verdicts = {answer.question: answer.verdict for answer in found.answers}
+    assert verdicts == {"ig": "helps", "kd": "unknown", "both": "helps"}
+    text = said(found)
+    assert "IG helps trial 4 on this data: it gains +3.0 points on test" in text
+    assert found.gain == pytest.approx(0.05)
+    assert found.shrunken_gain is not None
+    assert 0.04 < found.shrunken_gain < 0.05
+
+    linked = confirm(searched, seeds=6)  # one more seed for all, that the test split has not seen
+    train(linked, EVEN | {"trial 4": 0.95, "trial 4 without IG": 0.92, "trial 4 without KD": 0.99})
+    assert len(untested(linked)) == 7
+    assert test(linked).n_seeds == 6
+
+
+def test_what_hurts_is_said_too_and_one_alone_is_named(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN | {"trial 4": 0.85, "trial 2": 0.97})
+    found = test(linked)
+    assert (found.arm(found.best).name, found.named) == ("trial 2", True)
+    text = said(found)
+    assert text.startswith("trial 2 is the best of 7: 97.0 % on test (")
+    assert "IG hurts trial 4 on this data: it changes by -5.0 points" in text
+    assert "IG and KD together hurt trial 4 on this data" in text
+
+
+def test_of_equals_the_smallest_is_chosen(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN | {"trial 4": 0.902, "kd": 0.80}, parameters={"trial 2": SMALL, "kd": 10})
+    found = test(linked)
+    assert found.arm(found.best).name == "trial 4"
+    assert found.arm(found.chosen).name == "trial 2", "kd is smaller, and worse"
+    assert "trial 2 is the smallest, with 100,000 parameters and 90.0 %" in said(found)
+
+
+def test_a_part_that_is_not_there_cannot_help(searched: SearchStudy, run) -> None:
+    searched.optuna_study.enqueue_trial(
+        {"alpha": 0.0, "temperature": 2.0, "overlay_strength": 0.5, "learning_rate": 0.1, "batch_size": 64}
+    )
+    run(0.5, 0.6, 0.99)
+    linked = confirm(searched, top=1)
+    train(linked, dict.fromkeys(["trial 5", "trial 5 without IG", "student", "kd"], 0.9))
+    found = test(linked)
+    assert found.arms[0].names == ("trial 5", "trial 5 without KD")
+    assert found.arms[1].names == ("trial 5 without IG", "trial 5 without both")
+    assert {answer.question: answer.verdict for answer in found.answers}["kd"] == "absent"
+    assert "KD: nothing can be said, because trial 5 does without distillation." in said(found)
+
+
+def test_an_arm_that_diverged_is_shown_and_not_compared(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN | {"kd": float("nan")})
+    found = test(linked)
+    assert "kd" not in [arm.name for arm in found.arms]
+    linked = confirm(searched, seeds=8)
+    train(linked, EVEN | {"kd": 0.99})
+    found = test(linked)
+    (kd,) = [arm for arm in found.arms if arm.name == "kd"]
+    assert (kd.diverged, kd.against, kd.number in found.tie_set) == (5, None, False)
+    assert "The loss of kd was not finite with 5 seeds" in said(found)
+
+
+def test_it_is_plain_json_and_a_table(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN)
+    found = test(linked)
+    plain = json.loads(json.dumps(confirmation_json(found)))
+    assert plain["study"] == "digits"
+    assert plain["arms"][0]["test"]["accuracies"] == list(found.arms[0].test.accuracies)
+    assert plain["sentences"] == list(sentences(found))
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(confirmation_table(found))
+    text = console.export_text()
+    assert all(name.split()[0] in text for name in EVEN)
+    assert "…" not in text
+    assert text.count("tied") + text.count("smallest") + text.count("best\n") >= len(found.tie_set)
+    console.file.close()
+
+
+def test_export_takes_the_confirmed_choice(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    assert best_or_confirmed(searched)[1].confirmed is None, "nothing was tested yet"
+    train(linked, EVEN | {"trial 2": 0.97})
+    found = test(linked)
+    for given in (searched, linked):
+        source, best = best_or_confirmed(given)
+        assert "trial 2 of digits, confirmed: 97" in described(source, best)
+        exported = exported_study(source, best)
+        assert exported.name == "digits-best"
+        again = parse_study(to_yaml(exported), source="best.yaml")
+        assert again == exported
+        assert again.hyperparameters.model_dump() == dict(found.arm(found.chosen).hyperparameters)
+        assert again.training.seed == fresh_seeds(searched.config, 1)[0]
+        assert again.provenance is not None
+        assert again.provenance.model_extra is not None
+        confirmed = again.provenance.model_extra["confirmed"]
+        assert (confirmed["trial"], confirmed["n_seeds"], confirmed["named"]) == (2, 5, True)
+        assert confirmed["test_accuracy"] == found.arm(found.chosen).test.mean.value
+    # The exported file can be confirmed itself.
+    assert candidate_of_file(exported).hyperparameters == exported.hyperparameters.fixed()
+    with pytest.raises(UsageError, match="still searches"):
+        candidate_of_file(searched.config)
+
+
+def test_status_groups_it_with_its_parent(searched: SearchStudy, storage: SharedStorage) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN)
+    found = status(storage)
+    assert [(study.name, study.confirms) for study in found] == [("digits", None), ("digits-confirm", "digits")]
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(status_board(found, 80))
+    (line,) = [line for line in console.export_text().splitlines() if "digits-confirm" in line]
+    assert line.startswith("  digits-confirm")
+    assert "%" not in line, "the luckiest seed of all arms is not a result"
+    console.file.close()
+
+
+def test_only_the_search_has_candidates(study: SearchStudy, run) -> None:
+    run(0.5, 0.6, 0.70)
+    run(0.5, 0.6, 0.75)
+    with pytest.raises(NoCompletedTrial, match="no completed trial of its search to confirm"):
+        best_candidates(study, 3)
+    run(0.5, 0.6, 0.60)
+    assert [arm.name for arm in best_candidates(study, 3)] == ["trial 2"]
+
+
+def test_a_search_that_was_made_anew_is_noticed(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    check_same_search(searched, linked)
+    arms = linked.attributes()["arms"]
+    arms[0]["hyperparameters"]["temperature"] = 1.5
+    linked.storage.set_study_user_attr(linked.study_id, "arms", arms)
+    with pytest.raises(StudyFileError, match="confirms an earlier study digits"):
+        check_same_search(searched, linked)
+
+
+def test_nothing_is_known_before_the_test_split_was_read(searched: SearchStudy) -> None:
+    assert confirmation_of(searched) is None
+    linked = confirm(searched)
+    train(linked, EVEN)
+    assert confirmation_of(searched) is None
+    assert len(untested(linked)) == 35

@@ -1,0 +1,133 @@
+"""A trial that runs out of memory runs again with the device to itself; there it completes, or is too large."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.assets.study_assets import prepare_assets
+from igkd_hpo.config.reading import parse_study
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import create_or_open, is_infeasible
+from igkd_hpo.settings import Settings
+
+# The nearest class mean, about 9 of 10 right. Asked by a trial, its process takes the next letter of a file: "x" runs
+# out of memory as CUDA does, "h" as the host's allocator does, "k" is killed, "." answers.
+HEAVY_TEACHER = """
+import os, signal
+from pathlib import Path
+import numpy as np, torch
+from sklearn.datasets import load_digits
+
+class Means(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        images, labels = load_digits(return_X_y=True)
+        means = np.stack([images[labels == digit].mean(axis=0) for digit in range(10)]) / 16
+        self.means = torch.nn.Parameter(torch.tensor(means, dtype=torch.float32))
+        self.fate = None
+
+    def forward(self, pixels):
+        fates = Path("fates")
+        if self.fate is None and fates.exists():
+            self.fate, *rest = fates.read_text()
+            fates.write_text("".join(rest))
+        match self.fate:
+            case "x":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            case "h":
+                torch.empty(1 << 45, dtype=torch.uint8)
+            case "k":
+                os.kill(os.getpid(), signal.SIGKILL)
+        return -40 * torch.cdist(pixels.mean(dim=1).flatten(1), self.means)
+
+def means():
+    return Means()
+"""
+
+STUDY = """\
+version: 1
+name: heavy
+dataset: {name: digits}
+teacher: {architecture: "heavy_teacher:means", normalize: none, logits: online}
+training: {epochs: 1}
+hyperparameters:
+  learning_rate: {type: float, low: 1.0e-3, high: 1.0e-1, log: true}
+  temperature: 4.0
+  alpha: 0.5
+  overlay_probability: 0.0
+  overlay_strength: 0.5
+  batch_size: 256
+  layers_removed: 15
+  width: 0.25
+pruner: {name: none}
+n_trials: 2
+max_retries: 0
+controls: []
+"""
+
+# Beside us, who are on the device until somebody waits for it. The kernel's counter goes up with every look.
+WORKER = """
+import itertools
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Worker
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import open_study
+from igkd_hpo.engines.local import trial_process as attempt
+from igkd_hpo.trial.device_share import hold_device
+from igkd_hpo.engines.signals import StopSignal
+from igkd_hpo.engines.attempt_runner import Slot
+from igkd_hpo.engines.worker import WorkerLoop
+from igkd_hpo.settings import Settings, host_name
+
+settings = Settings.resolve(allow_import=("heavy_teacher",))
+held = hold_device(settings.paths.device_locks, host_name() + "-cpu", alone=False, on_wait=lambda: None)
+
+def emit(event):
+    if event.kind in {"waiting", "given_back"}:
+        print(event.kind, flush=True)
+    if event.kind == "waiting":
+        held.close()
+
+attempt.oom_kills = itertools.count().__next__
+with StopSignal() as stop:
+    WorkerLoop(
+        open_study(open_storage(settings.storage_url, create=False), "heavy"), settings,
+        Worker(name="here", process=this_process()), Slot(number=0, device="cpu", threads=1), emit=emit, stop=stop,
+    ).run()
+"""
+
+
+def test_a_trial_that_ran_out_of_memory_runs_alone_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "heavy_teacher.py").write_text(HEAVY_TEACHER)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = Settings.resolve(allow_import=("heavy_teacher",))
+    study = parse_study(STUDY, source="test")
+    prepare_assets(study, settings, device="cpu", progress=SilentProgress())
+    storage = open_storage(settings.storage_url, create=True)
+    found = create_or_open(storage, study, n_trials=None, pins=None)
+    (tmp_path / "fates").write_text("x." + "hx" + "kk" + ".")
+    done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.split()
+    assert said[0] == "given_back"
+    assert said[1] == "waiting", "the second attempt began beside us"
+    assert said.count("given_back") == 3
+
+    fitted, too_large, killed, untroubled = found.trials()
+    # Not one failed, although the study allows no attempt in vain.
+    assert fitted.state is untroubled.state is TrialState.COMPLETE
+    assert (fitted.user_attrs["attempts"], fitted.user_attrs["out_of_memory"]) == (2, 1)
+    assert "out_of_memory" not in untroubled.user_attrs
+    for trial, why in ((too_large, "CUDA out of memory. Tried to allocate 2.00 GiB."), (killed, "by the kernel")):
+        assert trial.state is TrialState.PRUNED
+        assert is_infeasible(trial)
+        assert trial.value is None
+        assert (trial.user_attrs["attempts"], trial.user_attrs["out_of_memory"]) == (2, 2)
+        assert trial.user_attrs["reason"].startswith("too large: out of memory with the device to itself: ")
+        assert why in trial.user_attrs["reason"]
+    assert (found.counts().finished, found.counts().infeasible) == (2, 2)
+    storage.engine.dispose()

@@ -1,0 +1,73 @@
+"""What is running, how far, and where."""
+
+import json
+from dataclasses import asdict
+
+import optuna
+import pytest
+
+from igkd_hpo.config.study import Study
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.status import PrunedTrial, status
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import SearchStudy, create_or_open
+
+
+def test_an_empty_database_has_no_studies(storage: SharedStorage) -> None:
+    assert status(storage) == []
+
+
+def test_a_study_is_described(storage: SharedStorage, study: SearchStudy, run) -> None:
+    run(0.5, 0.6, 0.7)
+    run(0.5, 0.6, 0.8)
+    run(0.3, end="prune")
+    run(end="fail")
+    run(0.4, 0.45, end="leave")
+    run(end="leave")
+    (only,) = status(storage)
+    assert (only.name, only.n_trials, only.best_accuracy, only.best_trial) == ("digits", 6, 0.8, 1)
+    assert (only.finished, only.stopped, only.last_failure) == (False, None, "ValueError: no")
+    assert vars(only.counts) == {"complete": 2, "pruned": 1, "infeasible": 0, "fail": 1, "running": 2, "waiting": 0}
+    first, second = only.running
+    assert (first.trial, first.attempt, first.epoch, first.epochs, first.validation_accuracy) == (4, 1, 2, 3, 0.45)
+    assert (first.worker, first.host, first.device, first.lost) == ("worker-0", this_process().host, "cpu", False)
+    assert (second.trial, second.epoch, second.validation_accuracy) == (5, 0, None)
+    assert (first.validation_accuracies, second.validation_accuracies) == ((0.4, 0.45), ())
+    assert [(c.control, c.trial, c.validation_accuracy) for c in only.controls] == [("student", 0, 0.7), ("kd", 1, 0.8)]
+    assert (only.best_control, only.epochs) == ("kd", 3)
+    assert only.last_pruned == PrunedTrial(trial=2, reason="below the bar")
+    plain = json.loads(json.dumps(asdict(only)))
+    assert plain["running"][0]["validation_accuracy"] == 0.45
+    assert plain["counts"]["complete"] == 2
+
+
+def test_the_end_and_a_stop_are_told_apart(storage: SharedStorage, study: SearchStudy, run) -> None:
+    for _ in range(6):
+        run(0.5, 0.6, 0.7)
+    assert [s.finished for s in status(storage)] == [True]
+    study.stop("stopped by hand")
+    assert [s.stopped for s in status(storage)] == ["stopped by hand"]
+
+
+def test_studies_come_in_the_order_of_their_launches(
+    storage: SharedStorage, study: SearchStudy, study_file: Study
+) -> None:
+    create_or_open(storage, study_file.model_copy(update={"name": "other"}), n_trials=3, pins=None)
+    optuna.create_study(storage=storage, study_name="made by something else")
+    assert [(s.name, s.n_trials) for s in status(storage)] == [("digits", 6), ("other", 3)]
+    create_or_open(storage, study_file, n_trials=None, pins=None)
+    assert [s.name for s in status(storage)] == ["other", "digits"]
+
+
+def test_the_time_left_follows_from_the_trials_that_ended(storage: SharedStorage, study: SearchStudy, run) -> None:
+    run(0.5, 0.6, 0.7)
+    (only,) = status(storage)
+    assert only.seconds_left is None, "nothing runs"
+    run(0.5, 0.6, end="prune")
+    run(0.4, 0.5, end="leave")
+    run(end="leave")
+    ended = [trial for trial in study.trials() if trial.state.is_finished()]
+    seconds = [(t.datetime_complete - t.datetime_start).total_seconds() for t in ended]
+    (only,) = status(storage)
+    # 4 of 6 are to go, 2/3 of one is done; two run side by side
+    assert only.seconds_left == pytest.approx((4 - 2 / 3) * sum(seconds) / 2 / 2)
