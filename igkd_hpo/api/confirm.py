@@ -7,7 +7,7 @@ from typing import Literal
 from rich.console import Console
 
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
-from igkd_hpo.api.supervise import own_fork_server, supervise
+from igkd_hpo.api.supervise import EngineLike, open_engine, supervise
 from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.confirmation import Confirmation, read_confirmation
 from igkd_hpo.confirm.evaluation import evaluate, untested
@@ -18,7 +18,7 @@ from igkd_hpo.confirm.plan import (
     feasible_controls,
     planned_arms,
 )
-from igkd_hpo.engines.local.preparation import prepare_existing, prepare_in_child
+from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
 from igkd_hpo.search.linked_study import Arm, create_linked, extend, fresh_seeds, open_linked
@@ -43,9 +43,8 @@ class _Confirmed:
 class _How:
     """What the steps of a confirmation share."""
 
-    settings: Settings
-    device: str
-    stop: StopSignal
+    engine: Engine
+    host: Host
     console: Console
     progress: bool
 
@@ -59,6 +58,7 @@ def confirm(
     storage: str | None = None,
     device: str = "auto",
     allow_import: str | Iterable[str] = (),
+    engine: EngineLike = "local",
     progress: bool = True,
 ) -> Confirmation:
     """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real.
@@ -70,7 +70,7 @@ def confirm(
         top: how many of the best configurations.
         seeds: fresh seeds for each of them, 2 or more.
         workers: trials side by side on this host; auto: as many as pay, measured for some seconds.
-        storage, device, allow_import, progress: as for `launch`.
+        storage, device, allow_import, engine, progress: as for `launch`.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came; a KeyboardInterrupt. The same call goes on.
@@ -84,8 +84,9 @@ def confirm(
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
     what = _what(study, settings, top, console)
-    with own_fork_server(), StopSignal() as stop:
-        how = _How(settings=settings, device=device, stop=stop, console=console, progress=progress)
+    with open_engine(engine) as opened, StopSignal() as stop:
+        host = Host(settings=settings, device=device, stop=stop)
+        how = _How(engine=opened, host=host, console=console, progress=progress)
         linked = _linked(what, how, seeds=seeds)
         _run(linked, how, workers=workers)
         if stop.received is not None:
@@ -130,37 +131,32 @@ def _linked(what: _Confirmed, how: _How, *, seeds: int) -> SearchStudy:
         check_same_search(what.study, existing)
     pins = what.study.pins if what.study else None
     if pins is None:
-        pins = prepare_in_child(what.config, how.settings, device=how.device, stop=how.stop, progress=how.progress)
+        with make_progress(how.progress) as shown:
+            pins = how.engine.prepare(what.config, how.host, shown)
     linked = create_linked(what.storage, what.config, pins=pins)
     if existing is None:
         save_study_note(linked)
     controls = feasible_controls(what.study) if what.study else what.config.controls
     added = extend(linked, planned_arms(what.config, what.candidates, controls), fresh_seeds(what.config, seeds))
     counted = f"{added} of {linked.n_trials} trials are new" if added else f"{linked.n_trials} trials"
-    tell(how.console, f"study {linked.name}, {counted}, in {mask(how.settings.storage_url)}")
+    tell(how.console, f"study {linked.name}, {counted}, in {mask(how.host.settings.storage_url)}")
     return linked
 
 
 def _run(linked: SearchStudy, how: _How, *, workers: int | Literal["auto"]) -> None:
     counts = linked.counts()
     if counts.finished < linked.n_trials or untested(linked):
-        prepare_existing(linked, how.settings, device=how.device, stop=how.stop, progress=how.progress)
+        with make_progress(how.progress) as shown:
+            prepare_existing(how.engine, linked, how.host, shown)
     if counts.finished >= linked.n_trials:
         return
-    kept_alive = supervise(
-        linked,
-        how.settings,
-        workers=workers,
-        device=how.device,
-        stop=how.stop,
-        console=how.console,
-    )
+    kept_alive = supervise(how.engine, linked, how.host, workers=workers, console=how.console)
     if linked.stopped is not None:
         raise StudyStopped(f"study {linked.name} stopped: {linked.stopped}")
-    if not kept_alive and how.stop.received is None:
+    if not kept_alive and how.host.stop.received is None:
         raise IgkdError(
             f"study {linked.name}: not every worker could be kept alive, see "
-            f"{how.settings.paths.logs / linked.name}; confirm again goes on"
+            f"{how.host.settings.paths.logs / linked.name}; confirm again goes on"
         )
 
 

@@ -8,18 +8,17 @@ from rich.console import Console
 
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
-from igkd_hpo.api.supervise import measure, own_fork_server, supervise
+from igkd_hpo.api.supervise import EngineLike, open_engine, supervise
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.doctor.dry_run import describe_launch
-from igkd_hpo.engines.local.preparation import prepare_in_child
+from igkd_hpo.engines.engine import Engine, Host
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
-from igkd_hpo.settings import Settings
-from igkd_hpo.terminal.progress import make_console, tell
+from igkd_hpo.terminal.progress import make_console, make_progress, tell
 
 
 def launch(
@@ -31,6 +30,7 @@ def launch(
     device: str = "auto",
     allow_import: str | Iterable[str] = (),
     new_version: bool = False,
+    engine: EngineLike = "local",
     progress: bool = True,
 ) -> Study:
     """Create or resume a study and run it to its end; the study, with what it found.
@@ -48,6 +48,8 @@ def launch(
         device: auto, cpu, cuda or cuda:N.
         allow_import: modules whose code the study file may name as a teacher.
         new_version: run a changed study as NAME-v2, NAME-v3 … beside the old one.
+        engine: local: processes of this host; in_process: one trial at a time in the caller's own, where breakpoints
+            stop and no process is started; or an Engine.
         progress: show on standard error how far it is.
 
     Raises:
@@ -61,7 +63,7 @@ def launch(
     settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
     console = make_console(progress)
-    with own_fork_server():
+    with open_engine(engine) as opened_engine:
         opened = open_storage(settings.storage_url, create=True)
         if new_version:
             config = config.model_copy(update={"name": next_version(opened, config.name)})
@@ -73,7 +75,9 @@ def launch(
         if console.is_terminal:  # the seconds until the first bar look like a hang
             tell(console, f"study {config.name}: looking for images, teacher, logits and maps")
         with StopSignal() as stop:
-            pins = prepare_in_child(config, settings, device=device, stop=stop, progress=progress)
+            host = Host(settings=settings, device=device, stop=stop)
+            with make_progress(progress) as shown:
+                pins = opened_engine.prepare(config, host, shown)
             found = create_or_open(opened, config, n_trials=trials, pins=pins)
             if not existed:
                 save_study_note(found)
@@ -85,7 +89,7 @@ def launch(
                 return Study(found, settings)
             if workers == "auto" and found.counts().finished >= found.n_trials:
                 workers = 1  # which says that nothing is left
-            _run(found, settings, workers=workers, device=device, stop=stop, console=console)
+            _run(opened_engine, found, host, workers=workers, console=console)
     return Study(found, settings)
 
 
@@ -109,8 +113,8 @@ def dry_run(
             config = config.model_copy(update={"name": next_version(opened, config.name)})
     measured = None
     if workers == "auto":
-        with StopSignal() as stop:
-            measured = measure(config, settings, device=device, stop=stop)
+        with open_engine("local") as engine, StopSignal() as stop:
+            measured = engine.measure(config, Host(settings=settings, device=device, stop=stop))
         workers = measured.workers
     return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
 
@@ -130,16 +134,15 @@ def _tell_submitted(found: SearchStudy, console: Console) -> None:
 
 
 def _run(
+    engine: Engine,
     found: SearchStudy,
-    settings: Settings,
+    host: Host,
     *,
     workers: int | Literal["auto"],
-    device: str,
-    stop: StopSignal,
     console: Console,
 ) -> None:
-    kept_alive = supervise(found, settings, workers=workers, device=device, stop=stop, console=console)
-    counts = found.counts()
+    kept_alive = supervise(engine, found, host, workers=workers, console=console)
+    counts, stop = found.counts(), host.stop
     if stop.received is not None:
         raise Interrupted(
             f"stopped with {counts.finished} of {found.n_trials} trials finished; `igkd-hpo launch {found.name}` "
@@ -151,6 +154,6 @@ def _run(
         raise kind(f"study {found.name} stopped: {found.stopped}")
     if not kept_alive:
         raise IgkdError(
-            f"study {found.name}: not every worker could be kept alive, see {settings.paths.logs / found.name}; "
+            f"study {found.name}: not every worker could be kept alive, see {host.settings.paths.logs / found.name}; "
             f"{counts.finished} of {found.n_trials} trials are finished; `igkd-hpo launch {found.name}` goes on"
         )

@@ -31,14 +31,7 @@ def prepare(
     settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
 
-    from igkd_hpo.assets.study_assets import prepare_assets
-    from igkd_hpo.distillation.device import choose_device
-    from igkd_hpo.distillation.memory import keep_freed_memory
-    from igkd_hpo.doctor.limits import refuse_unfit
+    from igkd_hpo.trial.preparation import prepare_study
 
-    keep_freed_memory()
     with make_progress(progress) as shown:
-        refuse_unfit(config, settings, shown)
-        chosen = choose_device(device)
-        named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
-        return prepare_assets(config, settings, device=named, progress=shown)
+        return prepare_study(config, settings, device=device, progress=shown)

@@ -1,76 +1,55 @@
 """Running a study's workers under the live view, for everything that does it."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
 
-from igkd_hpo.config.study import Study
-from igkd_hpo.engines.local.fork_server import fork_server
-from igkd_hpo.engines.local.probe import Probe, measure_workers
-from igkd_hpo.engines.local.supervisor import Supervisor
-from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import Interrupted
+from igkd_hpo.engines.engine import Engine, Host, Watcher, run_slots
+from igkd_hpo.engines.in_process import InProcessEngine
+from igkd_hpo.engines.local.engine import LocalEngine
+from igkd_hpo.errors import UsageError, near_or_all
 from igkd_hpo.search.status import study_status
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.board import Standing
 from igkd_hpo.terminal.live import LiveView
 from igkd_hpo.terminal.progress import tell
 from igkd_hpo.terminal.status_board import standing
 
-
-@contextmanager
-def own_fork_server() -> Iterator[None]:
-    """The server that processes are forked from ends with this: its user may live on, a notebook for example."""
-    try:
-        yield
-    finally:
-        fork_server().stop()
+EngineLike = Literal["local", "in_process"] | Engine
 
 
-def measure(config: Study, settings: Settings, *, device: str, stop: StopSignal) -> Probe:
-    """How many workers pay, from some seconds of training. Raises Interrupted when a signal came before that."""
-    measured = measure_workers(config, settings, device=device, stop=stop)
-    if measured is None:
-        raise Interrupted("stopped while workers were measured; nothing has begun", stop.received or signal.SIGINT)
-    return measured
+def open_engine(engine: EngineLike) -> Engine:
+    """Return the engine of this name, or the one that is given. Raises UsageError."""
+    if not isinstance(engine, str):
+        return engine
+    engines = {"local": LocalEngine, "in_process": InProcessEngine}
+    if engine not in engines:
+        raise UsageError(f"there is no engine {engine!r}{near_or_all(engine, engines)}")
+    made: Engine = engines[engine]()
+    return made
 
 
 def supervise(
+    engine: Engine,
     found: SearchStudy,
-    settings: Settings,
+    host: Host,
     *,
     workers: int | Literal["auto"],
-    device: str,
-    stop: StopSignal,
     console: Console,
 ) -> bool:
-    """Run until every worker has left, or a signal came; False when a worker could not be kept alive.
+    """Run a study until every worker has left, or a signal came; False when a worker could not be kept alive.
 
     Raises:
-        Interrupted: as `measure`, where workers are measured.
+        Interrupted: a signal came while workers were measured.
     """
     if workers == "auto":
-        measured = measure(found.config, settings, device=device, stop=stop)
+        measured = engine.measure(found.config, host)
         tell(console, str(measured))
         workers = measured.workers
 
     def read() -> Standing:
         return standing(study_status(found))
 
-    epochs = found.config.training.epochs
-    with LiveView(console, found.name, epochs, read(), workers=workers) as view:
-        supervisor = Supervisor(
-            found,
-            settings,
-            workers=workers,
-            device=device,
-            stop=stop,
-            on_event=view.event,
-            on_message=view.message,
-            on_refresh=lambda: view.standing(read()),
-        )
-        return supervisor.run()
+    with LiveView(console, found.name, found.config.training.epochs, read(), workers=workers) as view:
+        watcher = Watcher(on_event=view.event, on_message=view.message, on_refresh=lambda: view.standing(read()))
+        return run_slots(engine, found, host, watcher, slots=workers)

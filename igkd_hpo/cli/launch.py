@@ -39,9 +39,10 @@ def launch(
     """
     count = count_of_workers(workers)
     if not dry_run:
-        from igkd_hpo.engines.local.fork_server import fork_server
+        from igkd_hpo.engines.local.fork_server import ForkServer
 
-        fork_server().keep_running()  # it imports torch while we import the rest
+        server = ForkServer()
+        server.keep_running()  # it imports torch while we import the rest
     from igkd_hpo.api import launch as api
 
     given, allowed = study_argument(study), allow_import or ()
@@ -58,6 +59,8 @@ def launch(
             )
         )
         return
+    from igkd_hpo.engines.local.engine import LocalEngine
+
     found = api.launch(
         given,
         workers=count,
@@ -66,6 +69,7 @@ def launch(
         device=device,
         allow_import=allowed,
         new_version=new_version,
+        engine=LocalEngine(server),
     )
     if count:
         print_text(found.summary())

@@ -3,11 +3,11 @@
 import ctypes
 import resource
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from igkd_hpo.distillation.device import CUDA_CONTEXT_BYTES
+from igkd_hpo.distillation.metrics import MemoryUse
 
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -65,14 +65,6 @@ def shares_memory(device: torch.device) -> bool:
     free, total = torch.cuda.mem_get_info(device)
     own = torch.cuda.memory_reserved(device) + CUDA_CONTEXT_BYTES
     return total - free - own > total / 10
-
-
-class MemoryUse(NamedTuple):
-    """Bytes in use: resident by this process; on a GPU by all processes together, and how many it has."""
-
-    process: int
-    device: int | None = None
-    device_total: int | None = None
 
 
 def memory_in_use(device: torch.device) -> MemoryUse:

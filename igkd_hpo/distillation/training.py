@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -31,6 +30,7 @@ from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.features import FeatureTerms
 from igkd_hpo.distillation.losses import distillation_loss
+from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.objectives import make_objective
 from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule
@@ -44,19 +44,6 @@ _VALIDATION_BATCH = 512  # images of 32x32; large enough to fill a device, small
 # Fewer of larger ones, but never fewer than a training step has, which keeps its activations and so takes more: at
 # 96x96 the student of 543,498 parameters took 19 MiB an image here, and 200 in a step; 512 would be 9.6 GiB.
 _VALIDATION_PIXELS = _VALIDATION_BATCH * 32 * 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochMetrics:
-    """What one finished epoch gave."""
-
-    epoch: int  # how many are finished, this one included
-    train_loss: float  # mean over the epoch's steps
-    validation_accuracy: float  # a fraction
-    validation_loss: float  # cross-entropy
-    learning_rate: float  # of the epoch's last step
-    images_per_second: float  # trained on, over all of the epoch's time
-    seconds: float  # validation included
 
 
 class NonFiniteLoss(ArithmeticError):

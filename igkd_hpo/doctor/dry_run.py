@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from igkd_hpo.config.study import Study
-from igkd_hpo.engines.local.probe import Probe
+from igkd_hpo.engines.probe import Probe
 from igkd_hpo.errors import AssetMissing, IgkdError
 from igkd_hpo.search.storage import mask
 from igkd_hpo.settings import Settings

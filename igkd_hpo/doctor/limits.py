@@ -1,11 +1,8 @@
 """The limits of the device: can any student of the search space keep them, and can the controls?"""
 
-from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
-from igkd_hpo.doctor.check import Check, Verdict, fault, ok, warning
+from igkd_hpo.doctor.check import Check, fault, ok, warning
 from igkd_hpo.doctor.dry_run import PUBLISHED
-from igkd_hpo.errors import StudyFileError
-from igkd_hpo.settings import Settings
 
 _GROUP = "limits"
 
@@ -32,21 +29,3 @@ def check_limits_of_file(study: Study) -> list[Check]:
     """The same as far as the file alone tells how large its images are, and of how many classes."""
     known = PUBLISHED.get(study.dataset.name)
     return check_limits(study, known[2], (known[1], known[1])) if known else []
-
-
-def refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
-    """Raise StudyFileError where no student of the study is within its limits; warn where only the controls are not.
-
-    Reads the images for it, and is asked before a teacher is trained.
-    """
-    if not study.limits.any:
-        return
-    from igkd_hpo.assets.dataset import prepare_dataset
-    from igkd_hpo.assets.store import AssetStore
-
-    dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
-    for check in check_limits(study, dataset.num_classes, dataset.image_size):
-        if check.verdict is Verdict.FAULT:
-            raise StudyFileError(f"{study.name}: {check.found}; {check.advice}")
-        if check.verdict is Verdict.WARNING:
-            progress.warn(f"{check.found}; {check.advice}")

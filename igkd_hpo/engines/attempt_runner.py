@@ -1,31 +1,46 @@
-"""One attempt at a claimed trial: its process is started and heard, and the database told, until the attempt ends."""
+"""One attempt at a claimed trial, from its start to what the database has of its end."""
 
-import base64
 import logging
+import math
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from igkd_hpo.config.cost import StudentCost, architecture
 from igkd_hpo.config.space import Value
-from igkd_hpo.engines.events import Event
-from igkd_hpo.engines.local.trial_process import Attempt
+from igkd_hpo.engines.events import Event, Kind
+from igkd_hpo.engines.outcome import Completed, Failed, Lost, Outcome, Pruned, Released, record
+from igkd_hpo.engines.running_trial import RunningTrial, Slot, Start
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.engines.stall import StepWatch
 from igkd_hpo.errors import StorageError
-from igkd_hpo.search.artifacts import upload_trial_pictures
+from igkd_hpo.search.artifacts import attach_pictures, written_pictures
 from igkd_hpo.search.lease import Claim, Leases, Verdict
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.messages import (
+    Crashed,
+    Diverged,
+    EpochDone,
+    Infeasible,
+    Measured,
+    Message,
+    OutOfMemory,
+    Overlays,
+    Started,
+    StepsDone,
+    Trained,
+    Waiting,
+)
 from igkd_hpo.trial.pictures import draw_curve
-from igkd_hpo.trial.task import TrialTask
+from igkd_hpo.trial.task import AttemptTask, TrialTask
 
-BEAT_SECONDS = 4.0  # `stop --now` ends what runs within this time and a moment
-BEATS_PER_LEASE = 6  # at least: five beats may be missed
+HEARTBEAT_SECONDS = 4.0  # `stop --now` ends what runs within this time and a moment
+HEARTBEATS_PER_LEASE = 6  # at least: five heartbeats may be missed
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
 KILLED_FOR_MEMORY = "the trial process was ended by SIGKILL, probably by the kernel, which was out of memory"
@@ -33,28 +48,24 @@ KILLED_FOR_MEMORY = "the trial process was ended by SIGKILL, probably by the ker
 _Answer = TypeVar("_Answer")
 
 Costs = dict[tuple[Value, ...], StudentCost]
-"""What a worker knows of students by their architecture: a third of a second to measure, the same for every trial."""
+"""Cache of student costs by architecture; measuring one takes about 0.3 s."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Slot:
-    """Where a worker trains.
+class _GoOn:
+    """What a message leads to that is not the last."""
+
+
+class AttemptRunner:
+    """Runs one attempt: starts it, passes on what it says, and records its outcome.
 
     Args:
-        number: from 0 on this host; spreads workers over GPUs.
-        device: auto, cpu, cuda or cuda:N.
-        threads: for torch in each trial process.
+        start: starts the trial.
+        emit: told of everything that happens.
+        costs: read and added to.
+        clock: seconds, monotonic.
     """
-
-    number: int
-    device: str
-    threads: int
-
-
-class AttemptRun:
-    """One claimed trial from the start of its process to the word that the database has of its end."""
 
     def __init__(
         self,
@@ -64,284 +75,282 @@ class AttemptRun:
         settings: Settings,
         slot: Slot,
         *,
+        start: Start,
         emit: Callable[[Event], None],
         stop: StopSignal,
         costs: Costs,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._claim = claim
         self._leases = leases
         self._study = study
         self._paths = settings.paths
         self._slot = slot
+        self._start = start
         self._emit = emit
         self._stop = stop
         self._costs = costs
-        self._beat_seconds = min(BEAT_SECONDS, settings.lease_seconds / BEATS_PER_LEASE)
-        self._watch = self._new_watch()
+        self._clock = clock
+        self._heartbeat_seconds = min(HEARTBEAT_SECONDS, settings.lease_seconds / HEARTBEATS_PER_LEASE)
+        self._next_heartbeat = clock() + self._heartbeat_seconds
+        self._steps = self._new_watch()
+        self._pending: deque[Message] = deque()
+        self._retry_at = -math.inf
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._identity_written = False
+        self._measured: Measured | None = None
         self._device: str | None = None
-        self._pending: deque[dict[str, Any]] = deque()
         self._attributes: dict[str, Any] = {}
         self._speeds: list[float] = []
         self._curve: list[tuple[int, float]] = []
         self._overlays: bytes | None = None
         self._newest_epoch = max(claim.reported_epochs, default=0)
-        self._retry_at = 0.0
-        self._noted = False
-        self._retry = FIRST_RETRY_SECONDS
-        self._task = TrialTask(
-            study=study.config.model_dump_json(),
-            number=claim.number,
-            attempt=claim.attempt,
-            hyperparameters=claim.hyperparameters,
-            seed=claim.seed,
+        self._alone = claim.out_of_memory > 0
+        self._task = AttemptTask(
+            trial=TrialTask(study=study.config, hyperparameters=claim.hyperparameters, seed=claim.seed),
             device=slot.device,
             slot=slot.number,
             threads=slot.threads,
-            alone=claim.out_of_memory > 0,
+            alone=self._alone,
             settings=settings,
             cost=costs.get(architecture(claim.hyperparameters)),
             pins=study.pins_when_opened,
+            checkpoint=self._paths.checkpoint(study.name, claim.number, claim.attempt),
+            log=self._paths.trial_log(study.name, claim.number, claim.attempt),
         )
 
-    def run(self) -> None:
-        """Start the process, pass on what it says, and end the attempt in the database."""
-        self._say("claimed", device=self._slot.device)
-        attempt = Attempt(self._task)
+    def run(self) -> Outcome:
+        """Start the trial, follow it to its end, and return what the database has of it.
+
+        Raises:
+            IgkdError: this host cannot start a trial; the claim is released first, as after any other error.
+        """
+        outcome: Outcome = Released(reason="its worker ended with an error", counted=False)
         try:
-            self._serve(attempt)
-        finally:
-            attempt.close()
-
-    def _serve(self, attempt: Attempt) -> None:
-        next_beat = time.monotonic() + self._beat_seconds
-        while True:
-            now = time.monotonic()
-            due = max(0.0, (self._retry_at if self._pending else next_beat) - now)
-            wait([*attempt.waitables(), self._stop.descriptor], min(due, max(0.0, next_beat - now)))
-            if self._stop.received is not None:
-                attempt.close()
-                self._give_back("stopped", counted=False)
-                return
-            self._hear(attempt)
-            if not self._noted and not self._note_process(attempt):
-                self._lost()
-                return
-            if attempt.killed_for_memory and not self._pending:
-                # On a GPU it is another memory that is short.
-                alone = self._task.alone and self._device == "cpu"
-                self._pending.append({"kind": "out_of_memory", "text": KILLED_FOR_MEMORY, "too_large": alone})
-            elif attempt.ended and not self._pending:
-                self._give_back(attempt.how_it_ended(), counted=True)
-                return
-            if not attempt.ended and (reason := self._watch.hung()) is not None:
-                attempt.close()
-                self._give_back(f"the trial process hangs: {reason}", counted=True)
-                return
-            if self._pending and time.monotonic() >= self._retry_at and self._flush(attempt):
-                return
-            if time.monotonic() >= next_beat:
-                next_beat = time.monotonic() + self._beat_seconds
-                if self._beat(attempt):
-                    return
-
-    def _note_process(self, attempt: Attempt) -> bool:
-        """Once it has begun, write into the lease which process it is; False when the lease is lost."""
-        identity = attempt.identity
-        if identity is None:
-            return True
-        self._noted = True
-        return self._try(lambda: self._leases.started(self._claim, identity, self._slot.device)) is not False
-
-    def _hear(self, attempt: Attempt) -> None:
-        for message in attempt.messages():
-            if message["kind"] == "steps":
-                self._watch.steps(message["done"])
-            elif message["kind"] == "waiting":
-                self._watch = self._new_watch()
-                self._emit(Event(kind="waiting"))
-            else:
-                self._pending.append(message)
-
-    def _beat(self, attempt: Attempt) -> bool:
-        """Show life to the database and to the supervisor; True when the answer ended the attempt."""
-        self._emit(Event(kind="alive"))
-        match self._try(lambda: self._leases.beat(self._claim, last_epoch=self._newest_epoch)):
-            case Verdict.LOST:
-                self._lost()
-            case Verdict.STOP:
-                attempt.close()
-                self._give_back("the study was stopped", counted=False)
-            case _:
-                return False
-        return True
-
-    def _flush(self, attempt: Attempt) -> bool:
-        """Pass on what has arrived, in order; True when that ended the attempt. What the database refuses stays."""
-        while self._pending:
+            self._say("claimed", device=self._slot.device)
+            trial = self._start(self._task)
             try:
-                ended = self._pass_on(self._pending[0], attempt)
-            except StorageError as error:
-                self._emit(Event(kind="storage", reason=str(error)))
-                self._retry_at = time.monotonic() + self._retry
-                self._retry = min(2 * self._retry, LAST_RETRY_SECONDS)
-                return False
-            self._retry = FIRST_RETRY_SECONDS
+                outcome = self._follow(trial)
+            finally:
+                trial.close()
+        finally:
+            outcome = self._record(outcome)
+        return outcome
+
+    def _follow(self, trial: RunningTrial) -> Outcome:
+        while True:
+            self._wait(trial)
+            if self._stop.received is not None:
+                return Released(reason="stopped", counted=False)
+            self._take_in(trial)
+            outcome = self._write_identity(trial) or self._deliver() or self._check_life(trial) or self._beat()
+            if outcome is not None:
+                return outcome
+
+    def _wait(self, trial: RunningTrial) -> None:
+        now = self._clock()
+        wake = self._next_heartbeat if self._retry_at <= now else min(self._next_heartbeat, self._retry_at)
+        wait([*trial.waitables(), self._stop.descriptor], max(0.0, wake - now))
+
+    def _take_in(self, trial: RunningTrial) -> None:
+        for message in trial.messages():
+            match message:
+                case StepsDone(steps=steps):
+                    self._steps.steps(steps)
+                case Waiting():
+                    self._steps = self._new_watch()
+                    self._emit(Event(kind="waiting"))
+                case _:
+                    self._pending.append(message)
+
+    def _write_identity(self, trial: RunningTrial) -> Outcome | None:
+        """Note in the lease which process trains, so that whoever frees the lease can end it."""
+        if self._identity_written or self._clock() < self._retry_at or (identity := trial.identity) is None:
+            return None
+        started = self._try(lambda: self._leases.started(self._claim, identity, self._slot.device))
+        self._identity_written = started is not None
+        return Lost() if started is False else None
+
+    def _deliver(self) -> Outcome | None:
+        """Pass on what has arrived, in order; what the database refuses stays for later."""
+        while self._pending and self._clock() >= self._retry_at:
+            handled = self._try(partial(self._handle, self._pending[0]))
+            if handled is None:
+                return None
             self._pending.popleft()
-            if ended:
-                return True
-        return False
+            if not isinstance(handled, _GoOn):
+                return handled
+        return None
 
-    def _pass_on(self, message: dict[str, Any], attempt: Attempt) -> bool:
-        claim = self._claim
-        if "cost" in message:
-            self._costs[architecture(claim.hyperparameters)] = StudentCost(**message["cost"])
-        match message["kind"]:
-            case "ready":
-                facts = {key: message[key] for key in ("pid", "device", "execution")}
-                self._leases.annotate(claim, facts | message["cost"], excess=message["excess"])
-                self._device = message["device"]
-                if message["overlays"] is not None:
-                    self._overlays = base64.b64decode(message["overlays"])
-                self._say("claimed", device=message["device"])
-            case "infeasible":
-                reason = f"not trained: {message['reason']}"
-                self._leases.annotate(claim, message["cost"], excess=message["excess"])
-                told = self._leases.prune(claim, reason, {})
-                self._end("pruned" if told else "lost", reason=reason)
-                return True
-            case "epoch":
-                return self._epoch(message, attempt)
-            case "result":
-                self._upload_pictures()
-                told = self._leases.complete(claim, message["accuracy"], self._attributes)
-                self._end("complete" if told else "lost", accuracy=message["accuracy"])
-                return True
-            case "prune":
-                self._upload_pictures()
-                reason = self._leases.why_pruned(claim)
-                told = self._leases.prune(claim, reason, self._attributes)
-                self._end(
-                    "pruned" if told else "lost", epoch=message["epoch"], accuracy=message["accuracy"], reason=reason
-                )
-                return True
-            case "non_finite":
-                attempt.close()
-                reason = f"the loss was not finite in epoch {message['epoch']}"
-                told = self._leases.prune(claim, reason, self._attributes)
-                self._end("pruned" if told else "lost", reason=reason)
-                return True
-            case "out_of_memory":
-                attempt.close()
-                self._out_of_memory(message["text"], too_large=message["too_large"])
-                return True
-            case "error":
-                attributes = self._attributes | {"error": message["traceback"] or message["text"]}
-                told = self._leases.fail(claim, message["text"], attributes)
-                self._end("fail" if told else "lost", reason=message["text"])
-                return True
-        return False
+    def _handle(self, message: Message) -> "Outcome | _GoOn":
+        match message:
+            case Measured():
+                self._measured = message
+                self._costs[architecture(self._claim.hyperparameters)] = message.cost
+            case Infeasible(reason=reason):
+                self._annotate({})
+                return Pruned(reason=f"not trained: {reason}")
+            case Overlays(png=png):
+                self._overlays = png
+            case Started(pid=pid, device=device, execution=execution):
+                self._annotate({"pid": pid, "device": device, "execution": execution.model_dump(mode="json")})
+                self._device = device
+                self._say("claimed", device=device)
+            case EpochDone():
+                return self._handle_epoch(message)
+            case Trained(accuracy=accuracy):
+                return Completed(accuracy=accuracy)
+            case Diverged(epoch=epoch):
+                return Pruned(reason=f"the loss was not finite in epoch {epoch}")
+            case OutOfMemory(reason=reason, too_large=too_large):
+                return self._handle_out_of_memory(reason, too_large=too_large)
+            case Crashed(reason=reason, traceback=traceback):
+                return Failed(reason=reason, traceback=traceback)
+        return _GoOn()
 
-    def _epoch(self, message: dict[str, Any], attempt: Attempt) -> bool:
-        claim, epoch, accuracy = self._claim, message["epoch"], message["validation_accuracy"]
-        verdict = self._leases.report(claim, epoch=epoch, accuracy=accuracy)
+    def _annotate(self, facts: dict[str, Any]) -> None:
+        measured = self._measured
+        cost, excess = (measured.cost.as_attributes(), measured.excess) if measured else ({}, {})
+        self._leases.annotate(self._claim, facts | cost, excess=excess)
+
+    def _handle_epoch(self, message: EpochDone) -> "Outcome | _GoOn":
+        metrics, memory = message.metrics, message.memory
+        epoch, accuracy = metrics.epoch, metrics.validation_accuracy
+        verdict = self._leases.report(self._claim, epoch=epoch, accuracy=accuracy)
         self._newest_epoch = max(self._newest_epoch, epoch)
-        self._speeds.append(message["images_per_second"])
+        self._speeds.append(metrics.images_per_second)
         self._curve.append((epoch, accuracy))
         self._attributes = {
             "images_per_second": round(sum(self._speeds) / len(self._speeds), 1),
-            "validation_loss": message["validation_loss"],
-            "train_loss": message["train_loss"],
+            "validation_loss": metrics.validation_loss,
+            "train_loss": metrics.train_loss,
         }
         if verdict is Verdict.LOST:
-            attempt.close()
-            self._lost()
-            return True
+            return Lost()
         if verdict is Verdict.PRUNE and epoch < self._study.config.training.epochs:
-            attempt.close()
-            # Asked again after an outage, a pruner may answer otherwise: from here on only the telling is repeated.
-            self._pending[0] = {"kind": "prune", "epoch": epoch, "accuracy": accuracy}
-            return self._pass_on(self._pending[0], attempt)
-        process, on_device, device_total = message.get("memory", (None, None, None))
+            return Pruned(reason=None, epoch=epoch, accuracy=accuracy)
         self._say(
             "epoch",
             epoch=epoch,
             accuracy=accuracy,
-            images_per_second=message["images_per_second"],
-            memory=process,
-            device_memory=on_device,
-            device_memory_total=device_total,
+            images_per_second=metrics.images_per_second,
+            memory=memory and memory.process,
+            device_memory=memory and memory.device,
+            device_memory_total=memory and memory.device_total,
         )
-        return False
+        return _GoOn()
 
-    def _out_of_memory(self, text: str, *, too_large: bool) -> None:
+    def _handle_out_of_memory(self, reason: str, *, too_large: bool) -> Outcome:
         """The first time, the trial waits to be alone on a device. There, without an epoch, it is beyond a limit."""
-        claim = self._claim
-        facts = {"out_of_memory": claim.out_of_memory + 1}
-        if too_large and not self._gained:
-            reason = f"too large: out of memory with the device to itself: {text}"
-            self._leases.annotate(claim, facts, excess={"memory": 1.0})  # by how much is not known
-            told = self._leases.prune(claim, reason, self._attributes)
-            self._end("pruned" if told else "lost", reason=reason)
-        else:
-            self._leases.annotate(claim, facts)
-            self._give_back(f"out of memory, and runs alone next: {text}", counted=self._task.alone)
+        self._leases.annotate(self._claim, {"out_of_memory": self._claim.out_of_memory + 1})
+        if too_large and not self._epochs_gained:
+            why = f"too large: out of memory with the device to itself: {reason}"
+            return Pruned(reason=why, excess={"memory": 1.0})  # by how much is not known
+        return Released(reason=f"out of memory, and runs alone next: {reason}", counted=self._alone)
+
+    def _check_life(self, trial: RunningTrial) -> Outcome | None:
+        """Tell whether the trial has ended without a last message, or makes no step any more."""
+        if self._pending:
+            return None
+        if trial.killed_for_memory:
+            # On a GPU it is another memory that is short.
+            too_large = self._alone and self._device == "cpu"
+            self._pending.append(OutOfMemory(reason=KILLED_FOR_MEMORY, too_large=too_large))
+            return self._deliver()
+        if trial.ended:
+            return Released(reason=trial.describe_end(), counted=True)
+        if (stalled := self._steps.hung()) is not None:
+            return Released(reason=f"the trial process hangs: {stalled}", counted=True)
+        return None
+
+    def _beat(self) -> Outcome | None:
+        """Show life to the database and to the supervisor, when it is time to."""
+        if self._clock() < self._next_heartbeat:
+            return None
+        self._next_heartbeat = self._clock() + self._heartbeat_seconds
+        self._emit(Event(kind="alive"))
+        try:
+            verdict = self._leases.beat(self._claim, last_epoch=self._newest_epoch)
+        except StorageError as error:  # which a lease survives
+            self._emit(Event(kind="storage", reason=str(error)))
+            return None
+        if verdict is Verdict.STOP:
+            return Released(reason="the study was stopped", counted=False)
+        return Lost() if verdict is Verdict.LOST else None
+
+    def _record(self, outcome: Outcome) -> Outcome:
+        """Write the outcome, again and again while the database is away: a worker that goes on must not keep a lease.
+
+        After a signal one try is enough, for a worker that is gone holds nothing, and its trial's checkpoint has all.
+        """
+        while (recorded := self._try(lambda: self._write(outcome))) is None and self._stop.received is None:
+            wait([self._stop.descriptor], max(0.0, self._retry_at - self._clock()))
+        ended = recorded or outcome
+        self._tell_end(ended)
+        if recorded is not None:
+            self._clean(recorded)
+        return ended
+
+    def _write(self, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Completed) or (isinstance(outcome, Pruned) and outcome.reason is None):
+            self._upload_pictures()
+        return record(outcome, self._leases, self._claim, self._attributes, epochs_gained=self._epochs_gained)
 
     def _upload_pictures(self) -> None:
-        """For the dashboard. Pictures that cannot be written are said and left out: the trial's result matters more."""
+        """Attach pictures for the dashboard; those that cannot be written are left out: the result matters more."""
         title = f"trial {self._claim.number}" + (f", control {self._claim.control}" if self._claim.control else "")
         curve = draw_curve(self._curve, title, epochs=self._study.config.training.epochs)
-        pictures = {"learning curve.png": curve}
-        if self._overlays is not None:
-            pictures["overlays.png"] = self._overlays
+        pictures = {"learning curve.png": curve} | ({"overlays.png": self._overlays} if self._overlays else {})
         try:
-            with self._leases.holding(self._claim) as held:
+            # The files are written before the transaction, during which nobody else can write into SQLite.
+            with written_pictures(self._paths, pictures) as written, self._leases.holding(self._claim) as held:
                 if held:  # else another attempt has the trial
-                    upload_trial_pictures(self._study.storage, self._claim.trial_id, self._paths, pictures)
+                    attach_pictures(self._study.storage, self._claim.trial_id, self._paths, written)
         except OSError as error:
             _log.warning("the pictures of trial %d are left out: %s", self._claim.number, error)
 
-    def _give_back(self, reason: str, *, counted: bool) -> None:
-        """Try until the database has it: a worker that goes on must not keep a lease. After a signal one try is enough,
-        for a worker that is gone holds nothing.
-        """
-        while (
-            self._try(lambda: self._leases.give_back(self._claim, reason, counted=counted, epochs_gained=self._gained))
-            is None
-            and self._stop.received is None
-        ):
-            wait([self._stop.descriptor], self._retry)
-            self._retry = min(2 * self._retry, LAST_RETRY_SECONDS)
-        self._say("given_back", reason=reason)
+    def _tell_end(self, outcome: Outcome) -> None:
+        match outcome:
+            case Completed(accuracy=accuracy):
+                self._say("complete", accuracy=accuracy)
+            case Pruned(reason=reason, epoch=epoch, accuracy=accuracy):
+                self._say("pruned", epoch=epoch, accuracy=accuracy, reason=reason)
+            case Failed(reason=reason):
+                self._say("fail", reason=reason)
+            case Released(reason=reason):
+                self._say("released", reason=reason)
+            case Lost(reason=reason):
+                self._say("lost", reason=reason)
+
+    def _clean(self, outcome: Outcome) -> None:
+        """Remove the checkpoints that nobody needs any more."""
+        folder = self._paths.trial_checkpoints(self._study.name, self._claim.number)
+        if isinstance(outcome, Pruned):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(outcome, Completed) and self._task.checkpoint.exists():
+            for path in folder.iterdir():  # other attempts, and what one that was killed had half written
+                if path != self._task.checkpoint:
+                    path.unlink(missing_ok=True)
 
     @property
-    def _gained(self) -> bool:
+    def _epochs_gained(self) -> bool:
         return self._newest_epoch > max(self._claim.reported_epochs, default=0)
 
     def _new_watch(self) -> StepWatch:
-        return StepWatch(longest_look=2 * self._beat_seconds)
-
-    def _lost(self) -> None:
-        self._say("lost", reason="the lease is gone: another worker has or had the trial")
-
-    def _end(self, kind: Any, **content: Any) -> None:
-        self._say(kind, **content)
-        folder = self._paths.trial_checkpoints(self._study.name, self._claim.number)
-        if kind == "pruned":
-            shutil.rmtree(folder, ignore_errors=True)
-        elif kind == "complete":
-            kept = self._paths.checkpoint(self._study.name, self._claim.number, self._claim.attempt)
-            for path in folder.iterdir():  # other attempts, and what one that was killed had half written
-                if path != kept and kept.exists():
-                    path.unlink(missing_ok=True)
+        return StepWatch(longest_look=2 * self._heartbeat_seconds, clock=self._clock)
 
     def _try(self, call: Callable[[], _Answer]) -> _Answer | None:
-        """What the call says; None when the database is away, which a lease survives."""
+        """Return what the call returns; None when the database is away, and the next try must wait a little longer."""
         try:
-            return call()
+            answer = call()
         except StorageError as error:
             self._emit(Event(kind="storage", reason=str(error)))
+            self._retry_at = self._clock() + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, LAST_RETRY_SECONDS)
             return None
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        return answer
 
-    def _say(self, kind: Any, **content: Any) -> None:
+    def _say(self, kind: Kind, **content: Any) -> None:
         claim = self._claim
         self._emit(Event(kind=kind, trial=claim.number, attempt=claim.attempt, control=claim.control, **content))

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Kind = Literal["alive", "waiting", "claimed", "epoch", "complete", "pruned", "fail", "given_back", "lost", "storage"]
+Kind = Literal["alive", "waiting", "claimed", "epoch", "complete", "pruned", "fail", "released", "lost", "storage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,7 @@ class Event:
 
     Args:
         kind: alive (every few seconds, for the supervisor alone), waiting (nothing to claim now), claimed, epoch, how
-            an attempt ended (complete, pruned, fail, given_back, lost), or storage (the database is away; `reason` says
+            an attempt ended (complete, pruned, fail, released, lost), or storage (the database is away; `reason` says
             how).
         trial: number.
         attempt: of the trial.

@@ -1,17 +1,13 @@
-"""A worker for every open study of a database, one trial of each in turn."""
+"""The trials of every open study of a database, one of each in turn."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 
-from igkd_hpo.engines.attempt_runner import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, AttemptRun, Costs, Slot
-from igkd_hpo.engines.events import Event
-from igkd_hpo.engines.local.fork_server import fork_server
-from igkd_hpo.engines.local.preparation import prepare_existing
-from igkd_hpo.engines.signals import StopSignal
+from igkd_hpo.engines.attempt_runner import Costs
+from igkd_hpo.engines.worker import Job
 from igkd_hpo.errors import IgkdError, Interrupted, StorageError
-from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage, mask
 from igkd_hpo.search.study import SearchStudy, launches
 from igkd_hpo.settings import Settings
@@ -37,71 +33,55 @@ class _Launched:
 
 
 class OpenStudies:
-    """Runs trials of every study that is neither finished nor stopped, the one launched last first, until a signal.
+    """Trials of every study that is neither finished nor stopped, the one launched last first; there is no end of them.
 
     Args:
-        on_event: told of everything that happens, with the name of the study.
+        prepare: makes what is missing of a study's assets here. Raises IgkdError: they cannot be made; Interrupted.
         on_message: told what a person should read.
     """
+
+    pause = LOOK_SECONDS
 
     def __init__(
         self,
         storage: SharedStorage,
         settings: Settings,
         worker: Worker,
-        slot: Slot,
         *,
-        stop: StopSignal,
-        on_event: Callable[[str, Event], None],
+        prepare: Callable[[SearchStudy], None],
         on_message: Callable[[str], None],
     ) -> None:
         self._storage = storage
         self._settings = settings
         self._worker = worker
-        self._slot = slot
-        self._stop = stop
-        self._on_event = on_event
+        self._prepare = prepare
         self._on_message = on_message
         self._known: dict[str, _Launched] = {}
         self._last_served: dict[str, float] = {}
         self._waiting = False
 
-    def run(self) -> None:
-        """Work, or wait for a study to work on, until a signal comes."""
-        fork_server().keep_running()
-        retry = FIRST_RETRY_SECONDS
-        while self._stop.received is None:
-            try:
-                served = self._serve_one()
-            except StorageError as error:
-                self._on_message(str(error))
-                wait([self._stop.descriptor], retry)
-                retry = min(2 * retry, LAST_RETRY_SECONDS)
-                continue
-            retry = FIRST_RETRY_SECONDS
-            if not served and self._stop.received is None:
-                wait([self._stop.descriptor], LOOK_SECONDS)
-
-    def _serve_one(self) -> bool:
-        """Run one attempt at a trial of the study whose turn it is; False when there is none to be had."""
+    def claim(self) -> Job | Idle:
+        """Claim a trial of the study whose turn it is; WAIT when there is none to be had. Raises StorageError."""
         newest_first = launches(self._storage)[::-1]
         found = [known for name, launch in newest_first if (known := self._look_up(name, launch)) is not None]
         found.sort(key=lambda known: self._last_served.get(known.study.name, 0.0))  # keeps the order among equals
         for known in found:
-            if self._stop.received is not None:
-                return False
             try:
-                if self._is_open(known.study) and self._serve(known):
-                    self._waiting = False
-                    return True
+                job = self._claim_of(known) if self._is_open(known.study) else None
             except StorageError:
                 raise
+            except Interrupted:  # while its assets were made
+                return Idle.WAIT
             except IgkdError as error:
                 self._pass_over(known, str(error))
+                continue
+            if job is not None:
+                self._waiting = False
+                return job
         if not self._waiting:
             self._waiting = True
             self._on_message(f"nothing to do in {mask(self._storage.url)}; waiting for a study")
-        return False
+        return Idle.WAIT
 
     def _look_up(self, name: str, launch: str) -> _Launched | None:
         known = self._known.get(name)
@@ -122,37 +102,15 @@ class OpenStudies:
     def _is_open(study: SearchStudy) -> bool:
         return study.stopped is None and study.counts().finished < study.n_trials
 
-    def _serve(self, known: _Launched) -> bool:
-        study = known.study
-        if not known.prepared and not self._prepare(known):
-            return False
+    def _claim_of(self, known: _Launched) -> Job | None:
+        if not known.prepared:
+            self._prepare(known.study)
+            known.prepared = True
         claim = known.leases.claim(self._worker)
         if not isinstance(claim, Claim):
-            return False
-        self._last_served[study.name] = time.monotonic()
-
-        def emit(event: Event) -> None:
-            self._on_event(study.name, event)
-
-        AttemptRun(
-            claim,
-            known.leases,
-            study,
-            self._settings,
-            self._slot,
-            emit=emit,
-            stop=self._stop,
-            costs=known.costs,
-        ).run()
-        return True
-
-    def _prepare(self, known: _Launched) -> bool:
-        try:
-            prepare_existing(known.study, self._settings, device=self._slot.device, stop=self._stop)
-        except Interrupted:
-            return False
-        known.prepared = True
-        return True
+            return None
+        self._last_served[known.study.name] = time.monotonic()
+        return Job(claim=claim, study=known.study, leases=known.leases, costs=known.costs)
 
     def _pass_over(self, known: _Launched, why: str) -> None:
         known.unfit = True

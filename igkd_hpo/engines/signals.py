@@ -6,12 +6,14 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one comes when a terminal is closed
+
 
 class StopSignal:
-    """Context manager: SIGINT and SIGTERM set `received` and make the descriptor readable; old handlers come back.
+    """Context manager: SIGINT, SIGTERM and SIGHUP set `received` and make the descriptor readable.
 
-    Python hands signals to the main thread alone. Entered in another thread, this one hears of none, and the program's
-    own handlers stay.
+    Old handlers come back in the end. SIGHUP stays ignored where it is, as under nohup. Python hands signals to the
+    main thread alone. Entered in another thread, this one hears of none, and the program's own handlers stay.
     """
 
     def __init__(self) -> None:
@@ -22,8 +24,9 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._note)
+            for number in _STOPPING:
+                if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._old[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -38,7 +41,7 @@ class StopSignal:
         self.set(signal.Signals(number))
 
     def set(self, number: signal.Signals) -> None:
-        """As if the signal had come; the first one counts."""
+        """Do as if the signal had come; the first one counts."""
         if self.received is None:
             self.received = number
             os.write(self._writer, b"x")

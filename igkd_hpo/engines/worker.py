@@ -1,14 +1,18 @@
-"""A worker: one slot that claims trials, runs each attempt in a process of its own, and alone talks to the database.
-
-It never imports torch. The fork server does, once, so that a trial process is ready in hundredths of a second.
-"""
+"""A worker: claims trials, runs each attempt, and alone talks to the database. It never imports torch."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from typing import Protocol
 
-from igkd_hpo.engines.attempt_runner import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, AttemptRun, Costs, Slot
+from igkd_hpo.engines.attempt_runner import (
+    FIRST_RETRY_SECONDS,
+    LAST_RETRY_SECONDS,
+    AttemptRunner,
+    Costs,
+)
 from igkd_hpo.engines.events import Event
-from igkd_hpo.engines.local.fork_server import fork_server
+from igkd_hpo.engines.running_trial import Slot, Start
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
@@ -18,55 +22,102 @@ from igkd_hpo.settings import Settings
 CLAIM_SECONDS = 1.0  # how often to ask again while others hold the last trials
 
 
-class WorkerLoop:
-    """Claims and runs trials of one study until none is left or a signal comes."""
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A claimed trial and what running it needs; `costs` is shared by all trials of the study."""
 
-    def __init__(
-        self,
-        study: SearchStudy,
-        settings: Settings,
-        worker: Worker,
-        slot: Slot,
-        *,
-        emit: Callable[[Event], None],
-        stop: StopSignal,
-    ) -> None:
-        self._study = study
-        self._settings = settings
-        self._worker = worker
-        self._slot = slot
-        self._emit = emit
-        self._stop = stop
-        self._leases = Leases(study, lease_seconds=settings.lease_seconds)
-        self._costs: Costs = {}
+    claim: Claim
+    study: SearchStudy
+    leases: Leases
+    costs: Costs
 
-    def run(self) -> Idle | None:
-        """Work until the study is finished or stopped; None when a signal ended it first."""
-        fork_server().keep_running()
+
+class Source(Protocol):
+    """Where a worker gets its trials from; `pause` is how many seconds to wait while there is none."""
+
+    pause: float
+
+    def claim(self) -> Job | Idle:
+        """Claim a trial. Raises StorageError: the database is away; ask again."""
+        ...
+
+
+@dataclass(kw_only=True)
+class OneStudy:
+    """The trials of one study, until none is left."""
+
+    study: SearchStudy
+    settings: Settings
+    worker: Worker
+    pause: float = CLAIM_SECONDS
+    _costs: Costs = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._leases = Leases(self.study, lease_seconds=self.settings.lease_seconds)
+
+    def claim(self) -> Job | Idle:
+        claim = self._leases.claim(self.worker)
+        if not isinstance(claim, Claim):
+            return claim
+        return Job(claim=claim, study=self.study, leases=self._leases, costs=self._costs)
+
+
+def work(
+    source: Source,
+    settings: Settings,
+    slot: Slot,
+    *,
+    start: Start,
+    stop: StopSignal,
+    on_event: Callable[[str, Event], None],
+) -> Idle | None:
+    """Claim and run trials until the source has none for good; None when a signal ended it first.
+
+    Args:
+        on_event: told of everything that happens, with the name of the study; empty before there is one.
+
+    Raises:
+        IgkdError: this host cannot start a trial.
+    """
+    retry = FIRST_RETRY_SECONDS
+    while stop.received is None:
+        try:
+            job = source.claim()
+        except StorageError as error:
+            on_event("", Event(kind="storage", reason=str(error)))
+            wait([stop.descriptor], retry)
+            retry = min(2 * retry, LAST_RETRY_SECONDS)
+            continue
         retry = FIRST_RETRY_SECONDS
-        while self._stop.received is None:
-            try:
-                claim = self._leases.claim(self._worker)
-            except StorageError as error:
-                self._emit(Event(kind="storage", reason=str(error)))
-                wait([self._stop.descriptor], retry)
-                retry = min(2 * retry, LAST_RETRY_SECONDS)
-                continue
-            retry = FIRST_RETRY_SECONDS
-            if claim is Idle.WAIT:
-                self._emit(Event(kind="waiting"))
-                wait([self._stop.descriptor], CLAIM_SECONDS)
-            elif isinstance(claim, Claim):
-                AttemptRun(
-                    claim,
-                    self._leases,
-                    self._study,
-                    self._settings,
-                    self._slot,
-                    emit=self._emit,
-                    stop=self._stop,
-                    costs=self._costs,
-                ).run()
-            else:
-                return claim
-        return None
+        if job is Idle.WAIT:
+            on_event("", Event(kind="waiting"))
+            wait([stop.descriptor], source.pause)
+        elif isinstance(job, Idle):
+            return job
+        else:
+            run_job(job, settings, slot, start=start, stop=stop, on_event=on_event)
+    return None
+
+
+def run_job(
+    job: Job,
+    settings: Settings,
+    slot: Slot,
+    *,
+    start: Start,
+    stop: StopSignal,
+    on_event: Callable[[str, Event], None],
+) -> None:
+    """Run one attempt at a claimed trial. Raises IgkdError as `work`."""
+    name = job.study.name
+    AttemptRunner(
+        job.claim,
+        job.leases,
+        job.study,
+        settings,
+        slot,
+        start=start,
+        emit=lambda event: on_event(name, event),
+        stop=stop,
+        costs=job.costs,
+    ).run()

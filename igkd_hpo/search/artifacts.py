@@ -2,8 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.exceptions import UpdateFinishedTrialError
@@ -12,37 +14,62 @@ from igkd_hpo.search.storage import SharedStorage, storage_errors
 from igkd_hpo.settings import Paths
 
 
-def upload_trial_pictures(storage: SharedStorage, trial_id: int, paths: Paths, pictures: Mapping[str, bytes]) -> None:
-    """Attach pictures to a trial, right before its result is told: Optuna takes none once it has ended.
-
-    Uploading the same names again replaces their content and adds nothing, so that the next attempt of a trial whose
-    worker died before it told the result, and a call repeated after an outage, leave each picture once. A trial that
-    somebody else has ended keeps what it has.
+@contextmanager
+def written_pictures(paths: Paths, pictures: Mapping[str, bytes]) -> Iterator[list[Path]]:
+    """Write pictures beside the artifacts, for `attach_pictures` to move; what it does not move is removed.
 
     Args:
         pictures: PNG bytes by file name.
 
     Raises:
+        OSError: the artifact folder cannot be written.
+    """
+    paths.artifacts.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.artifacts, prefix=".upload-") as folder:
+        written = []
+        for name, content in pictures.items():
+            written.append(Path(folder, name))
+            written[-1].write_bytes(content)
+        yield written
+
+
+def attach_pictures(storage: SharedStorage, trial_id: int, paths: Paths, written: list[Path]) -> None:
+    """Attach pictures to a trial, right before its result is told: Optuna takes none once it has ended.
+
+    Within a transaction, this takes no longer than a rename and a line. Attaching the same names again replaces their
+    content and adds nothing, so that the next attempt of a trial whose worker died before it told the result, and a
+    call repeated after an outage, leave each picture once. A trial that somebody else has ended keeps what it has.
+
+    Args:
+        written: files by `written_pictures`.
+
+    Raises:
         OSError: the artifact folder cannot be written. The trial itself is unharmed.
         StorageError: the database is away; call again.
     """
-    paths.artifacts.mkdir(parents=True, exist_ok=True)
-    store = FileSystemArtifactStore(paths.artifacts)
-    with (
-        storage_errors(storage.url),
-        tempfile.TemporaryDirectory(dir=paths.artifacts, prefix=".upload-") as folder,
-    ):
+    store = _MovingStore(paths.artifacts)
+    with storage_errors(storage.url):
         trial = storage.get_trial(trial_id)
         if trial.state.is_finished():
             return
         present = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial, storage=storage)}
-        for name, content in pictures.items():
-            picture = Path(folder, name)
-            picture.write_bytes(content)
-            if name in present:
-                os.replace(picture, paths.artifacts / present[name])
+        for picture in written:
+            if picture.name in present:
+                os.replace(picture, paths.artifacts / present[picture.name])
                 continue
             try:
                 upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial, storage=storage)
             except UpdateFinishedTrialError:
                 return
+
+
+class _MovingStore(FileSystemArtifactStore):
+    """Moves a file of the same disk into the artifact folder instead of copying it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._folder = folder
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Move the open file to where this artifact belongs."""
+        os.replace(content_body.name, self._folder / artifact_id)

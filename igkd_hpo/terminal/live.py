@@ -17,7 +17,7 @@ from igkd_hpo.terminal.screen import Screen
 
 HEARTBEAT_SECONDS = 30.0
 REDRAW_SECONDS = 0.25  # 64 workers with epochs of a tenth of a second would redraw 640 times a second
-_WORDS = {"complete": "complete", "pruned": "pruned", "fail": "failed", "given_back": "given back", "lost": "lost"}
+_WORDS = {"complete": "complete", "pruned": "pruned", "fail": "failed", "released": "released", "lost": "lost"}
 
 
 @dataclass(kw_only=True)

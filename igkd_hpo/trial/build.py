@@ -1,4 +1,4 @@
-"""One trial: a student built from hyperparameters and trained on a study's assets."""
+"""One trial, built from hyperparameters and a study's assets until it is ready to train."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from igkd_hpo.trial.student import make_body
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class PreparedTrial:
     """A training that is ready to start, and the facts about it that are recorded.
 
     Args:
@@ -68,7 +68,7 @@ def make_trial(
     seed: int,
     device: torch.device,
     execution: Execution | None = None,
-) -> Trial:
+) -> PreparedTrial:
     """A trial ready to train.
 
     Args:
@@ -123,7 +123,7 @@ def make_trial(
         teacher=teacher,
     )
     # Whether a graph could be had is known now.
-    return Trial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
+    return PreparedTrial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
 
 
 class OverlayExamples(NamedTuple):

@@ -15,10 +15,13 @@ from typing import Any
 
 import torch
 
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.fingerprint import fingerprint as study_fingerprint
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.training import EpochMetrics
+from igkd_hpo.distillation.metrics import EpochMetrics
+from igkd_hpo.distillation.training import Training
+from igkd_hpo.trial.task import TrialTask
 
 SCHEMA = 1
 _log = logging.getLogger(__name__)
@@ -125,3 +128,55 @@ def newest_checkpoint(
         if best is None or len(checkpoint.metrics) > len(best.metrics):
             best = checkpoint
     return best
+
+
+class Journal:
+    """What a trial has done in all its attempts, kept after each epoch in the file of the newest one.
+
+    Args:
+        earlier: what the attempts before this one left; None where this is the first that trains.
+    """
+
+    def __init__(self, path: Path, task: TrialTask, mark: str, earlier: Checkpoint | None) -> None:
+        self._path = path
+        self._task = task
+        self._mark = mark
+        self.earlier = earlier
+        self.metrics: list[EpochMetrics] = list(earlier.metrics) if earlier else []
+
+    @property
+    def result(self) -> float | None:
+        """The validation accuracy of a trial that had trained to its end but was never told; else None."""
+        return self.earlier.result if self.earlier else None
+
+    def restore(self, training: Training) -> None:
+        """Let a training go on after the last epoch that was kept; a first attempt stays as it is."""
+        if self.earlier is not None and self.earlier.training is not None:
+            training.load_state_dict(self.earlier.training)
+            _log.info("going on after epoch %d", training.completed_epochs)
+
+    def keep(self, training: Training, metrics: EpochMetrics) -> None:
+        """Add an epoch that has ended. Raises OSError; what was kept before stays."""
+        self.metrics.append(metrics)
+        finished = metrics.epoch == self._task.study.training.epochs
+        checkpoint = Checkpoint(
+            fingerprint=self._mark,
+            hyperparameters=self._task.hyperparameters,
+            seed=self._task.seed,
+            training=None if finished else training.state_dict(),
+            weights=training.network.body.state_dict(),
+            metrics=tuple(self.metrics),
+            result=metrics.validation_accuracy if finished else None,
+        )
+        save_checkpoint(self._path, checkpoint)
+
+
+def open_journal(path: Path, task: TrialTask, pins: AssetPins) -> Journal:
+    """Return the journal of an attempt that keeps its epochs in `path`, beside the files of the trial's earlier ones.
+
+    Args:
+        pins: the content of images and teacher here; what was trained on other content is not used.
+    """
+    mark = checkpoint_mark(task.study, dataset_sha256=pins.dataset_sha256, teacher_sha256=pins.teacher_sha256)
+    earlier = newest_checkpoint(path.parent, fingerprint=mark, hyperparameters=task.hyperparameters, seed=task.seed)
+    return Journal(path, task, mark, earlier)

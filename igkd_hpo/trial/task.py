@@ -1,36 +1,48 @@
-"""What a worker hands to the process of one attempt."""
+"""What is handed to whatever runs a trial."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.cost import StudentCost
+from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import Study
 from igkd_hpo.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTask:
-    """All that an attempt needs to know.
+    """What is to be trained.
 
     Args:
-        study: the study as JSON.
-        number: of the trial.
-        attempt: of the trial; names the checkpoint and the log.
-        hyperparameters: all of them.
-        seed: of the trial.
+        hyperparameters: all of them, by name.
+        seed: of initial weights, order, views and overlays.
+        execution: of an earlier run that is to be repeated; None takes this machine's own.
+    """
+
+    study: Study
+    hyperparameters: dict[str, Value]
+    seed: int
+    execution: Execution | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptTask:
+    """One attempt at a trial of a search: what is trained, where, and what is known already.
+
+    Args:
         device: as the user named it: auto, cpu, cuda or cuda:N.
         slot: of the worker, which spreads workers over GPUs.
         threads: for torch.
         alone: train when no other trial of this host is on the device, and let none begin there.
-        cost: of the student, where one like it was measured here before; else it is measured.
+        cost: of the student, where one of its architecture was measured here before; None has it measured.
         pins: what the study's images and teacher must be; None while unknown.
+        checkpoint: file of this attempt; those of earlier attempts are beside it.
+        log: file for what a process of the attempt prints.
     """
 
-    study: str
-    number: int
-    attempt: int
-    hyperparameters: dict[str, Value]
-    seed: int
+    trial: TrialTask
     device: str
     slot: int
     threads: int
@@ -38,3 +50,5 @@ class TrialTask:
     settings: Settings
     cost: StudentCost | None
     pins: AssetPins | None
+    checkpoint: Path
+    log: Path

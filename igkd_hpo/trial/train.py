@@ -14,13 +14,17 @@ from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml, write_bytes, write_text
+from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.errors import AssetError, IgkdError, UsageError
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.messages import EpochDone, Message
+from igkd_hpo.trial.task import TrialTask
 
 if TYPE_CHECKING:
     import torch
 
     from igkd_hpo.distillation.models import Network
+    from igkd_hpo.distillation.training import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ def train_student(
     from igkd_hpo.distillation.device import choose_device
     from igkd_hpo.distillation.memory import keep_freed_memory
     from igkd_hpo.distillation.training import NonFiniteLoss
-    from igkd_hpo.trial.build import make_trial
+    from igkd_hpo.trial.attempt import run_attempt
     from igkd_hpo.trial.student import measure_student
 
     keep_freed_memory()
@@ -105,13 +109,11 @@ def train_student(
     )
     if (beyond := why_infeasible(study.limits, cost)) is not None:
         progress.warn(f"{study.name} is beyond what its device allows: {beyond}")
-    trial = make_trial(study, study.hyperparameters.fixed(), assets, seed=used_seed, device=chosen, execution=execution)
-    metrics = []
+    task = TrialTask(study=study, hyperparameters=study.hyperparameters.fixed(), seed=used_seed, execution=execution)
     with progress.task(f"training {study.name}, seed {used_seed}", study.training.epochs) as advance:
+        epochs = _Epochs(advance)
         try:
-            for epoch in trial.training.epochs():
-                metrics.append(epoch)
-                advance(1)
+            trial = run_attempt(task, assets, epochs, device=chosen)
         except NonFiniteLoss as error:
             raise IgkdError(f"the loss was not finite in epoch {error.epoch}; lower learning_rate") from None
 
@@ -122,7 +124,7 @@ def train_student(
     trained = TrainedStudent(
         study=study.name,
         seed=used_seed,
-        validation_accuracy=metrics[-1].validation_accuracy,
+        validation_accuracy=epochs.metrics[-1].validation_accuracy,
         test_accuracy=test_accuracy,
         cost=cost.as_attributes(),
         execution=trial.execution.model_dump(mode="json"),
@@ -133,10 +135,27 @@ def train_student(
     torch.save(trial.training.network.body.state_dict(), weights)
     with _writing(folder):
         write_text(folder / "study.yaml", to_yaml(study))
-        facts = asdict(trained) | {"epochs": [asdict(epoch) for epoch in metrics]}
+        facts = asdict(trained) | {"epochs": [asdict(epoch) for epoch in epochs.metrics]}
         write_text(folder / "metrics.json", json.dumps(facts, indent=2))
         write_bytes(folder / "student.pt", weights.getvalue())
     return trained
+
+
+class _Epochs:
+    """Keeps the metrics of a trial's epochs, and shows how far it is."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+        self.metrics: list[EpochMetrics] = []
+
+    def report(self, message: Message) -> None:
+        """Take in an epoch."""
+        if isinstance(message, EpochDone):
+            self.metrics.append(message.metrics)
+            self._advance(1)
+
+    def watch(self, training: "Training") -> None:
+        """Look at nothing between epochs."""
 
 
 @contextmanager

@@ -87,7 +87,7 @@ settings = Settings.resolve(allow_import=("heavy_teacher",))
 held = hold_device(settings.paths.device_locks, host_name() + "-cpu", alone=False, on_wait=lambda: None)
 
 def emit(event):
-    if event.kind in {"waiting", "given_back"}:
+    if event.kind in {"waiting", "released"}:
         print(event.kind, flush=True)
     if event.kind == "waiting":
         held.close()
@@ -113,9 +113,9 @@ def test_a_trial_that_ran_out_of_memory_runs_alone_next(tmp_path: Path, monkeypa
     done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     said = done.stdout.split()
-    assert said[0] == "given_back"
+    assert said[0] == "released"
     assert said[1] == "waiting", "the second attempt began beside us"
-    assert said.count("given_back") == 3
+    assert said.count("released") == 3
 
     fitted, too_large, killed, untroubled = found.trials()
     # Not one failed, although the study allows no attempt in vain.

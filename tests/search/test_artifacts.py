@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
-from igkd_hpo.search.artifacts import upload_trial_pictures
+from igkd_hpo.search.artifacts import attach_pictures, written_pictures
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.settings import Paths
 

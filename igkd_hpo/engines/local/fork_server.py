@@ -1,4 +1,4 @@
-"""Processes that are ready in hundredths of a second: forked from a server that has imported torch, once for a launch.
+"""Start processes in hundredths of a second, forked from a server that imports torch once for a launch.
 
 Whoever needs one first starts the server; the workers of a supervisor ask the same one. Nobody else can: the socket
 has no name, and is passed on to children alone. A request waits in it while the server starts, or starts again.
@@ -13,36 +13,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
 
 from igkd_hpo.errors import IgkdError
-from igkd_hpo.trial.task import TrialTask
 
 _SHORT_LIFE_SECONDS = 60.0
 _MOST_SHORT_LIVES = 5  # in a row: torch cannot be imported, or something kills the server again and again
 _MOST_REPLY_BYTES = 64
 
+_Argument = TypeVar("_Argument")
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """An `igkd-hpo` command as a request; its descriptors are standard input, output and error.
 
-    Args:
-        arguments: without the program's name.
-        environment: all of it.
-        folder: to work in.
-    """
-
-    arguments: tuple[str, ...]
-    environment: Mapping[str, str]
-    folder: str
+AS_MODULE = ("-P", "-m")
+"""Flags to start a module of ours with: `-P` keeps the working directory off the path, where somebody's own optuna.py,
+say, would be imported in place of the package."""
 
 
 class ForkServer:
-    """The server of this process, or that of its supervisor.
+    """A server of one's own, or that of the supervisor.
 
     Args:
         inherited: descriptor of the supervisor's, who keeps it running; None for one of our own.
@@ -59,6 +50,11 @@ class ForkServer:
         # One message is one request, whoever sends it; both ends stay here, so that nothing is lost with a server.
         self._requests, self._answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         atexit.register(self.close)
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, which leads the session of all that it forks; None where it is not ours, or not up."""
+        return None if self._process is None else self._process.pid
 
     @property
     def descriptor(self) -> int:
@@ -83,19 +79,31 @@ class ForkServer:
                 )
         self._begun = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "igkd_hpo.engines.local.fork_server_main", str(self._answers.fileno())],
+            [sys.executable, *AS_MODULE, "igkd_hpo.engines.local.fork_server_main", str(self._answers.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[self._answers.fileno()],
             # NumPy's OpenBLAS would start a thread per core, which a fork does not survive; torch has its own setting.
-            env={"OPENBLAS_NUM_THREADS": "1"} | os.environ,
+            # OpenMP's threads shall sleep while they wait: see cli/app.py.
+            env={"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
             start_new_session=True,  # a terminal's Ctrl-C is not for it
         )
 
-    def fork(self, request: TrialTask | Command, descriptors: Sequence[int]) -> "Forked":
-        """Ask for a process that does this with copies of these descriptors. Raises IgkdError as `keep_running`."""
+    def fork(
+        self, function: Callable[[_Argument, Connection], None], argument: _Argument, connection: Connection
+    ) -> "Forked":
+        """Ask for a process that calls the function, and return it before it begins.
+
+        Args:
+            function: of a module, which the process imports.
+            argument: that pickles.
+            connection: the function's end of a pipe; the caller's own copy may be closed.
+
+        Raises:
+            IgkdError: as `keep_running`.
+        """
         self.keep_running()
-        return Forked(self, self._requests, pickle.dumps(request), descriptors)
+        return Forked(self, self._requests, pickle.dumps((function, argument)), [connection.fileno()])
 
     def stop(self) -> None:
         """End our own server until it is asked again; what it forked goes on."""
@@ -203,20 +211,3 @@ class Forked:
         for descriptor in descriptors:
             os.close(descriptor)
         self._unsent = None
-
-
-_shared: ForkServer | None = None
-
-
-def fork_server() -> ForkServer:
-    """The one of this process: its own, unless it was given its supervisor's."""
-    global _shared  # noqa: PLW0603 - one for a process, as the standard library's
-    if _shared is None:
-        _shared = ForkServer()
-    return _shared
-
-
-def inherit_fork_server(descriptor: int) -> None:
-    """Use the supervisor's from now on."""
-    global _shared  # noqa: PLW0603
-    _shared = ForkServer(descriptor)

@@ -7,19 +7,13 @@ nobody is left who could ask, and ends its children then, for whom they worked i
 import gc
 import os
 import pickle
-import runpy
 import select
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
-
-from igkd_hpo.engines.local.fork_server import Command
-from igkd_hpo.trial.task import TrialTask
 
 _MOST_REQUEST_BYTES = 2**20
 _MOST_DESCRIPTORS = 8
@@ -42,7 +36,8 @@ class _Child:
 def main() -> None:
     """The process: `python -m igkd_hpo.engines.local.fork_server_main DESCRIPTOR`."""
     gc.disable()  # a sixth of the time: what is imported stays, and is looked through again and again
-    import igkd_hpo.engines.local.trial_main  # noqa: F401 - imports torch
+    import igkd_hpo.trial.attempt
+    import igkd_hpo.trial.preparation  # noqa: F401 - with torch, and all that its children need
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()  # else a collection in a child touches, and so copies, every page that it shares with the others
@@ -73,7 +68,7 @@ def _serve(requests: socket.socket) -> None:
                 for child in children.values():
                     child.reply.close()
                     os.close(child.handle)
-                _become(pickle.loads(request), theirs)
+                _become(request, theirs[0])
             for copy in theirs:
                 os.close(copy)
             child = _Child(pid=pid, handle=os.pidfd_open(pid), reply=socket.socket(fileno=reply))
@@ -96,17 +91,13 @@ def _bury(child: _Child) -> None:
         os.close(child.handle)
 
 
-def _become(request: TrialTask | Command, descriptors: Sequence[int]) -> None:
-    """Do in the child what was asked for; never returns, for below on the stack is the server."""
+def _become(request: bytes, descriptor: int) -> None:
+    """Call in the child the function that was asked for; never return, for below on the stack is the server."""
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if isinstance(request, Command):
-            _run_command(request, descriptors)
-        else:
-            from igkd_hpo.engines.local.trial_main import run_trial_process
-
-            run_trial_process(request, Connection(descriptors[0]))
+        function, argument = pickle.loads(request)
+        function(argument, Connection(descriptor))
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
@@ -118,17 +109,6 @@ def _become(request: TrialTask | Command, descriptors: Sequence[int]) -> None:
             sys.stderr.flush()
         finally:
             os._exit(code)
-
-
-def _run_command(command: Command, descriptors: Sequence[int]) -> None:
-    for standard, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, standard)
-        os.close(descriptor)
-    os.environ.clear()
-    os.environ.update(command.environment)
-    os.chdir(Path(command.folder))
-    sys.argv = ["igkd-hpo", *command.arguments]
-    runpy.run_module("igkd_hpo", run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -1,118 +1,176 @@
-"""Making a study's assets from a process that must stay light: `igkd-hpo prepare -` does it in a forked one.
+"""Make a study's assets in a forked process, for a caller that must stay light and draws the progress itself."""
 
-That answers with one line of JSON on standard output: what it made, or what is wrong.
-"""
-
-import json
-import os
 import signal
-import sys
-import tempfile
-from multiprocessing.connection import wait
-from pathlib import Path
-from typing import Any
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 
-from igkd_hpo import errors
-from igkd_hpo.assets.pins import AssetPins, check_pins
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
-from igkd_hpo.engines.local.fork_server import Command, Forked, fork_server
-from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import AssetError, IgkdError, Interrupted
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.engines.engine import Host
+from igkd_hpo.engines.local.child import Child
+from igkd_hpo.engines.local.fork_server import ForkServer
+from igkd_hpo.errors import AssetError, IgkdError, Interrupted, first_line
 from igkd_hpo.settings import Settings
 
-_KILL_SECONDS = 5.0
 _LOOK_SECONDS = 1.0  # how often to see that the server still runs
 
 
-def worker_environment(settings: Settings) -> dict[str, str]:
-    """The environment that gives a child these settings; a URL with a password must not stand in its arguments."""
-    return os.environ | {
-        "IGKD_HPO_STORAGE": settings.storage_url,
-        "IGKD_HPO_DATA": str(settings.data_root),
-        "IGKD_HPO_ALLOW_IMPORT": ",".join(sorted(settings.allow_import)),
-    }
+@dataclass(frozen=True, kw_only=True)
+class PrepareTask:
+    """What is to be made, and on which device: auto, cpu, cuda or cuda:N."""
+
+    study: Study
+    settings: Settings
+    device: str
 
 
-def error_line(error: IgkdError) -> str:
-    """What the child answers with instead of its assets."""
-    return json.dumps({"error": type(error).__name__, "message": str(error)})
+@dataclass(frozen=True, kw_only=True)
+class _Began:
+    task: int
+    description: str
+    total: int
 
 
-def prepare_in_child(
-    study: Study, settings: Settings, *, device: str, stop: StopSignal, progress: bool = True
-) -> AssetPins:
-    """Make what is missing; what the data and the teacher are here.
+@dataclass(frozen=True, kw_only=True)
+class _Advanced:
+    task: int
+    count: int
 
-    Args:
-        progress: show the child's progress on this process's standard error.
+
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    task: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    text: str
+    warning: bool
+
+
+def prepare_in_child(server: ForkServer, study: Study, host: Host, progress: Progress) -> AssetPins:
+    """Make what is missing; return what the data and the teacher are here.
 
     Raises:
         Interrupted: a signal came to us.
         AssetError: the child did not come to an end.
         IgkdError: what the child raised.
     """
-    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answered, tempfile.TemporaryFile() as said:
-        asked.write(study.model_dump_json().encode())
-        asked.seek(0)
-        command = Command(
-            arguments=("prepare", "-", "--supervised", "--device", device),
-            # rich draws no bars where TTY_COMPATIBLE is 0: a notebook's descriptor 2 looks like a terminal to a child
-            environment=worker_environment(settings) | ({} if sys.stderr.isatty() else {"TTY_COMPATIBLE": "0"}),
-            folder=str(Path.cwd()),
+    task = PrepareTask(study=study, settings=host.settings, device=host.device)
+    child = Child(server, run_preparation, task)
+    try:
+        with ExitStack() as tasks:  # left by an error, a piece of work is not shown as done
+            return _pins(child, _follow(child, host, _Relay(progress, tasks)), study, host)
+    finally:
+        child.close()
+
+
+def _pins(child: Child, answer: AssetPins | IgkdError | None, study: Study, host: Host) -> AssetPins:
+    if host.stop.received is not None:
+        raise Interrupted(
+            f"stopped while the assets of {study.name} were made; run again: work already done is kept",
+            host.stop.received,
         )
-        child = fork_server().fork(command, [asked.fileno(), answered.fileno(), 2 if progress else said.fileno()])
-        try:
-            exit_code = _wait(child, stop)
-        finally:
-            child.close(_KILL_SECONDS)
-        if stop.received is not None:
-            raise Interrupted(
-                f"stopped while the assets of {study.name} were made; run again: work already done is kept",
-                stop.received,
-            )
-        answered.seek(0)
-        answers = answered.read().splitlines()
-        said.seek(0)
-        last_words = said.read().decode(errors="replace").strip().splitlines()
-    if not answers and (exit_code is None or exit_code < 0):
-        how = "with the server that it was forked from" if exit_code is None else signal.Signals(-exit_code).name
+    if isinstance(answer, IgkdError):
+        raise answer
+    if answer is not None:
+        return answer
+    how = child.describe_end("preparing the assets")
+    if child.exit_code is None or child.exit_code < 0:
         raise AssetError(
-            f"preparing the assets was ended by {how}; if memory ran out, free some "
-            "or use smaller images, then run again: work already done is kept"
+            f"{how}; if memory ran out, free some or use smaller images, then run again: work already done is kept"
         )
-    if not answers:
-        why = last_words[-1] if last_words else "see above"
-        raise AssetError(f"preparing the assets ended with exit code {exit_code}: {why}")
-    answer: dict[str, Any] = json.loads(answers[-1])  # it may have been killed after its last word
-    if "error" in answer:
-        raise getattr(errors, answer["error"])(answer["message"])
-    return AssetPins(dataset_sha256=answer["dataset_sha256"], teacher_sha256=answer["teacher_sha256"])
+    raise AssetError(f"{how}: see above")
 
 
-def _wait(child: Forked, stop: StopSignal) -> int | None:
-    """Until it has ended; on a signal it is asked to."""
+def _follow(child: Child, host: Host, relay: "_Relay") -> AssetPins | IgkdError | None:
+    """Return the child's answer once it has one, or None when it has ended without; on a signal it is asked to end."""
     while not child.ended:
-        if stop.received is None:
-            wait([stop.descriptor, *child.waitables()], _LOOK_SECONDS)
-        elif child.pid is None:
-            break
+        if host.stop.received is None:
+            wait([host.stop.descriptor, *child.waitables()], _LOOK_SECONDS)
+        elif child.identity is None:
+            return None
         else:
-            child.send_signal(signal.SIGTERM)
+            child.terminate()
             wait(child.waitables(), _LOOK_SECONDS)
-        child.take_in()
-    return child.exit_code
+        for message in child.messages():
+            if isinstance(message, AssetPins | IgkdError):
+                return message
+            relay.take(message)
+    return None
 
 
-def prepare_existing(
-    study: SearchStudy, settings: Settings, *, device: str, stop: StopSignal, progress: bool = True
-) -> None:
-    """Make what is missing of a study's assets here, and see that they are the study's.
+class _Relay:
+    """Shows a child's progress as ours; `tasks` holds what has not ended."""
 
-    Raises:
-        Interrupted, AssetError, IgkdError: as `prepare_in_child`.
-        DataError, TeacherError: this host's content is not the study's.
-    """
-    here = prepare_in_child(study.config, settings, device=device, stop=stop, progress=progress)
-    if study.pins is not None:
-        check_pins(study.name, study.pins, here)
+    def __init__(self, progress: Progress, tasks: ExitStack) -> None:
+        self._progress = progress
+        self._tasks = tasks
+        self._advance: dict[int, Callable[[int], None]] = {}
+        self._open: dict[int, ExitStack] = {}
+
+    def take(self, message: object) -> None:
+        match message:
+            case _Began(task=task, description=description, total=total):
+                self._open[task] = self._tasks.enter_context(ExitStack())
+                self._advance[task] = self._open[task].enter_context(self._progress.task(description, total))
+            case _Advanced(task=task, count=count):
+                self._advance[task](count)
+            case _Ended(task=task):
+                self._open.pop(task).close()
+            case _Said(text=text, warning=True):
+                self._progress.warn(text)
+            case _Said(text=text):
+                self._progress.note(text)
+
+
+def run_preparation(task: PrepareTask, pipe: Connection) -> None:
+    """Make the assets in this process; send the progress, then what they are or why they cannot be made."""
+    from igkd_hpo.distillation.memory import keep_freed_memory
+    from igkd_hpo.trial.preparation import prepare_study
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    keep_freed_memory()
+    progress = _PipeProgress(pipe)
+    try:
+        made = prepare_study(task.study, task.settings, device=task.device, progress=progress)
+        progress.send(AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256))
+    except IgkdError as error:
+        progress.send(error)
+    except Exception as error:
+        traceback.print_exc()
+        progress.send(
+            AssetError(f"preparing the assets failed with {type(error).__name__}: {first_line(error)}; please report")
+        )
+
+
+@dataclass
+class _PipeProgress:
+    """Progress that another process shows."""
+
+    pipe: Connection
+    _tasks: int = 0
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, message: object) -> None:
+        with self._one_at_a_time:
+            self.pipe.send(message)
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        task = self._tasks
+        self._tasks += 1
+        self.send(_Began(task=task, description=description, total=total))
+        yield lambda count: self.send(_Advanced(task=task, count=count))
+        self.send(_Ended(task=task))
+
+    def note(self, text: str) -> None:
+        self.send(_Said(text=text, warning=False))
+
+    def warn(self, text: str) -> None:
+        self.send(_Said(text=text, warning=True))

@@ -5,23 +5,26 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
 
+from igkd_hpo.engines.engine import Host, SlotState, Watcher, refresh
 from igkd_hpo.engines.events import Event
-from igkd_hpo.engines.local.fork_server import fork_server
-from igkd_hpo.engines.local.preparation import worker_environment
-from igkd_hpo.engines.signals import StopSignal
+from igkd_hpo.engines.local.fork_server import AS_MODULE, ForkServer
+from igkd_hpo.engines.local.worker_main import WorkerTask
+from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.errors import ExitCode, StorageError
 from igkd_hpo.search.identity import ProcessIdentity, identify, this_process
 from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.settings import Settings
 
 TICK_SECONDS = 0.5
-REFRESH_SECONDS = 2.0
 STOP_SECONDS = 5.0
 FIRST_RESTART_SECONDS = 1.0
 LAST_RESTART_SECONDS = 60.0
@@ -34,7 +37,7 @@ SILENT_LEASES = 5  # a worker that says nothing for so many lease times is stopp
 class SupervisedWorker:
     """One slot: its process now, and how often it had to be started again."""
 
-    slot: int
+    slot: Slot
     name: str
     process: subprocess.Popen[bytes] | None = None
     identity: ProcessIdentity | None = None
@@ -50,97 +53,57 @@ class SupervisedWorker:
         """Whether the process has died and is worth another start."""
         return self.process is None and self.exit_code != ExitCode.DONE and self.restarts <= MAX_RESTARTS
 
+    @property
+    def state(self) -> SlotState:
+        """The slot as an engine tells of it."""
+        if self.process is not None:
+            return SlotState(number=self.slot.number, phase="running", restarts=self.restarts)
+        if self.to_restart:
+            return SlotState(number=self.slot.number, phase="restarting", restarts=self.restarts)
+        phase: Any = "done" if self.exit_code == ExitCode.DONE else "down"
+        return SlotState(number=self.slot.number, phase=phase, restarts=self.restarts)
+
 
 def restart_pause(restarts: int) -> float:
-    """Seconds before the start number `restarts`, from 1, of a worker that died: each pause is twice the last."""
+    """Return the seconds before start number `restarts`, from 1, of a worker that died: each is twice the last."""
     return min(FIRST_RESTART_SECONDS * 2.0 ** (restarts - 1), LAST_RESTART_SECONDS)
 
 
 class Supervisor:
-    """Runs a study with `workers` slots on this host.
-
-    Args:
-        workers: how many slots; each trains one trial at a time.
-        device: auto, cpu, cuda or cuda:N.
-        on_event: told of everything that a worker says, with its slot.
-        on_message: told what a person should read.
-        on_refresh: called every few seconds, when the database may hold something new.
-    """
+    """Runs `slots` workers of a study in processes of this host; each trains one trial at a time."""
 
     def __init__(
-        self,
-        study: SearchStudy,
-        settings: Settings,
-        *,
-        workers: int,
-        device: str,
-        stop: StopSignal,
-        on_event: Callable[[int, Event], None],
-        on_message: Callable[[str], None],
-        on_refresh: Callable[[], None],
+        self, study: SearchStudy, host: Host, watcher: Watcher, fork_server: ForkServer, *, slots: int
     ) -> None:
         self._study = study
-        self._settings = settings
-        self._device = device
-        self._stop = stop
-        self._on_event = on_event
-        self._on_message = on_message
-        self._on_refresh = on_refresh
-        self._leases = Leases(study, lease_seconds=settings.lease_seconds)
+        self._host = host
+        self._watcher = watcher
+        self._fork_server = fork_server
+        self._leases = Leases(study, lease_seconds=host.settings.lease_seconds)
         self._looked = time.monotonic()
-        self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        threads = max(1, len(os.sched_getaffinity(0)) // slots)
         prefix = f"{this_process().host}-{os.getpid()}"
-        self._workers = [SupervisedWorker(slot=slot, name=f"{prefix}-{slot}") for slot in range(workers)]
+        self._workers = [
+            SupervisedWorker(slot=Slot(number=n, device=host.device, threads=threads), name=f"{prefix}-{n}")
+            for n in range(slots)
+        ]
         self._selector = selectors.DefaultSelector()
+        self._selector.register(host.stop.descriptor, selectors.EVENT_READ, None)
+        self._old_pause: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._old_pause = signal.signal(signal.SIGTSTP, self._pause)
 
-    def run(self) -> bool:
-        """Until every worker has left by itself, or a signal came. False when a worker could not be kept alive."""
-        self._selector.register(self._stop.descriptor, selectors.EVENT_READ, None)
-        next_refresh = 0.0
-        try:
-            for worker in self._workers:
-                self._start(worker)
-            while self._stop.received is None and self._step():
-                if time.monotonic() >= next_refresh:
-                    self._refresh()
-                    next_refresh = time.monotonic() + REFRESH_SECONDS
-            return all(worker.exit_code == ExitCode.DONE for worker in self._workers)
-        finally:
-            self._end_all()
-            fork_server().stop()  # the process that launched may live on, a notebook's for example
-            self._selector.close()
-            self._refresh()
+    def start(self) -> None:
+        """Start every worker."""
+        for worker in self._workers:
+            self._start(worker)
 
-    def _start(self, worker: SupervisedWorker) -> None:
-        log = self._settings.paths.worker_log(self._study.name, str(worker.slot))
-        log.parent.mkdir(parents=True, exist_ok=True)
-        worker.log = log.open("ab")
-        command = [sys.executable, "-m", "igkd_hpo", "worker", self._study.name, "--supervised"]
-        command += ["--name", worker.name, "--slot", str(worker.slot)]
-        command += ["--threads", str(self._threads), "--device", self._device]
-        command += ["--fork-server", str(fork_server().descriptor)]
-        worker.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,  # never written to: its end tells the worker that the supervisor has gone
-            stdout=subprocess.PIPE,
-            stderr=worker.log,
-            env=worker_environment(self._settings),
-            pass_fds=[fork_server().descriptor],
-            start_new_session=True,  # a terminal's Ctrl-C comes here alone, and workers are stopped in order
-        )
-        worker.identity = identify(worker.process.pid)
-        worker.exit_code = None
-        worker.silence = 0.0
-        assert worker.process.stdout is not None
-        os.set_blocking(worker.process.stdout.fileno(), False)
-        self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-
-    def _step(self) -> bool:
-        """Wait for something and deal with it; False once no worker is left."""
+    def poll(self) -> Sequence[SlotState]:
+        """Wait for something, at most half a second, and deal with it; return every slot's state."""
         for key, _ in self._selector.select(TICK_SECONDS):
             if isinstance(key.data, SupervisedWorker):
                 self._read(key.data)
-        fork_server().keep_running()
+        self._fork_server.keep_running()
         now = time.monotonic()
         # Time in which the supervisor itself was stopped counts for nothing: its workers may have been stopped with it.
         passed = min(now - self._looked, 2 * TICK_SECONDS)
@@ -148,14 +111,70 @@ class Supervisor:
         for worker in self._workers:
             worker.silence += passed
             if worker.process is not None and worker.process.poll() is not None:
-                self._left(worker)
-            elif worker.process is not None and worker.silence >= SILENT_LEASES * self._settings.lease_seconds:
-                self._on_message(f"worker {worker.slot} has said nothing for {worker.silence:.0f} s and is ended")
-                self._kill_group(worker.process.pid)
+                self._take_leave(worker)
+            elif worker.process is not None and worker.silence >= SILENT_LEASES * self._host.settings.lease_seconds:
+                text = f"worker {worker.slot.number} has said nothing for {worker.silence:.0f} s and is ended"
+                self._watcher.on_message(text)
+                _signal_group(worker.process.pid, signal.SIGKILL)
                 worker.silence = 0.0
             elif worker.to_restart and now >= worker.restart_at:
                 self._start(worker)
-        return any(worker.process is not None or worker.to_restart for worker in self._workers)
+        return [worker.state for worker in self._workers]
+
+    def stop(self) -> None:
+        """Ask every worker to end, wait, kill; then give back what a killed one still held."""
+        if self._old_pause is not None:
+            signal.signal(signal.SIGTSTP, self._old_pause)
+        running = [worker for worker in self._workers if worker.process is not None]
+        for worker in running:
+            assert worker.process is not None
+            worker.process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for worker in running:
+            assert worker.process is not None
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal_group(worker.process.pid, signal.SIGKILL)
+                worker.process.wait()
+                if worker.identity is not None:
+                    self._drop(Worker(name=worker.name, process=worker.identity))
+            self._read(worker)
+            worker.exit_code = worker.process.returncode
+            self._let_go(worker)
+        self._selector.close()
+
+    def _start(self, worker: SupervisedWorker) -> None:
+        log = self._log(worker)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        worker.log = log.open("ab")
+        worker.process = subprocess.Popen(
+            [sys.executable, *AS_MODULE, "igkd_hpo.engines.local.worker_main"],
+            stdin=subprocess.PIPE,  # its task; after that, its end tells the worker that the supervisor has gone
+            stdout=subprocess.PIPE,
+            stderr=worker.log,
+            pass_fds=[self._fork_server.descriptor],
+            start_new_session=True,  # a terminal's Ctrl-C comes here alone, and workers are stopped in order
+        )
+        task = WorkerTask(
+            study=self._study.name,
+            settings=self._host.settings,
+            name=worker.name,
+            slot=worker.slot,
+            fork_server=self._fork_server.descriptor,
+        )
+        assert worker.process.stdin is not None
+        assert worker.process.stdout is not None
+        try:
+            with Connection(os.dup(worker.process.stdin.fileno()), readable=False) as given:
+                given.send(task)
+        except BrokenPipeError:  # it has ended already; the next look says how
+            pass
+        worker.identity = identify(worker.process.pid)
+        worker.exit_code = None
+        worker.silence = 0.0
+        os.set_blocking(worker.process.stdout.fileno(), False)
+        self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
 
     def _read(self, worker: SupervisedWorker) -> None:
         assert worker.process is not None
@@ -170,25 +189,27 @@ class Supervisor:
                 continue
             if event.kind in {"complete", "pruned"}:
                 worker.restarts = 0
-            self._on_event(worker.slot, event)
+            self._watcher.on_event(worker.slot.number, event)
 
-    def _left(self, worker: SupervisedWorker) -> None:
+    def _take_leave(self, worker: SupervisedWorker) -> None:
+        """Note how a worker ended, and when it starts again."""
         assert worker.process is not None
         self._read(worker)
         worker.exit_code = worker.process.returncode
         self._let_go(worker)
         if worker.exit_code == ExitCode.DONE:
             return
-        self._free_leases()
+        refresh(self._leases, self._watcher)
         worker.restarts += 1
         how = signal.Signals(-worker.exit_code).name if worker.exit_code < 0 else f"exit code {worker.exit_code}"
-        log = self._settings.paths.worker_log(self._study.name, str(worker.slot))
+        number, log = worker.slot.number, self._log(worker)
         if worker.restarts > MAX_RESTARTS:
-            self._on_message(f"worker {worker.slot} ended {worker.restarts} times ({how}) and stays down; see {log}")
-            return
-        pause = restart_pause(worker.restarts)
-        worker.restart_at = time.monotonic() + pause
-        self._on_message(f"worker {worker.slot} ended ({how}); it starts again in {pause:.0f} s; see {log}")
+            text = f"worker {number} ended {worker.restarts} times ({how}) and stays down; see {log}"
+        else:
+            pause = restart_pause(worker.restarts)
+            worker.restart_at = time.monotonic() + pause
+            text = f"worker {number} ended ({how}); it starts again in {pause:.0f} s; see {log}"
+        self._watcher.on_message(text)
 
     def _let_go(self, worker: SupervisedWorker) -> None:
         if worker.process is None:
@@ -204,51 +225,28 @@ class Supervisor:
             worker.log.close()
             worker.log = None
 
-    def _end_all(self) -> None:
-        """Ask, wait, kill; then give back what a killed worker still held."""
-        running = [worker for worker in self._workers if worker.process is not None]
-        for worker in running:
-            assert worker.process is not None
-            worker.process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for worker in running:
-            assert worker.process is not None
-            try:
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                self._kill_group(worker.process.pid)
-                worker.process.wait()
-                if worker.identity is not None:
-                    self._drop(Worker(name=worker.name, process=worker.identity))
-            self._read(worker)
-            worker.exit_code = worker.process.returncode
-            self._let_go(worker)
+    def _log(self, worker: SupervisedWorker) -> Path:
+        return self._host.settings.paths.worker_log(self._study.name, str(worker.slot.number))
 
     def _drop(self, worker: Worker) -> None:
         try:
             self._leases.drop_worker(worker)
         except StorageError as error:
-            self._on_message(f"{error}; the next launch frees the trial of {worker.name}")
+            self._watcher.on_message(f"{error}; the next launch frees the trial of {worker.name}")
 
-    @staticmethod
-    def _kill_group(leader: int) -> None:
-        try:
-            os.killpg(
-                leader, signal.SIGKILL
-            )  # the session that _start made: the worker's; its trial process leaves with it
-        except ProcessLookupError:
-            return
+    def _pause(self, number: int, frame: FrameType | None) -> None:
+        """Pause with Ctrl-Z what a terminal's signal does not reach: the workers, and all that was forked for them."""
+        leaders = [worker.process.pid for worker in self._workers if worker.process is not None]
+        leaders += [pid for pid in (self._fork_server.pid,) if pid is not None]
+        for leader in leaders:
+            _signal_group(leader, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        for leader in leaders:  # `fg` has let us go on
+            _signal_group(leader, signal.SIGCONT)
 
-    def _free_leases(self) -> None:
-        try:
-            for reaped in self._leases.reap():
-                self._on_message(str(reaped))
-        except StorageError as error:
-            self._on_message(str(error))
 
-    def _refresh(self) -> None:
-        self._free_leases()
-        try:
-            self._on_refresh()
-        except StorageError as error:
-            self._on_message(str(error))
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(leader, number)  # the session that was started for it; a trial process leaves with its worker
+    except ProcessLookupError:
+        return

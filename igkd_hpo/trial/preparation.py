@@ -1,0 +1,47 @@
+"""What a study needs before its first trial, made in this process, once its students are known to fit the device."""
+
+from igkd_hpo.assets.dataset import prepare_dataset
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.store import AssetStore
+from igkd_hpo.assets.study_assets import AssetSummary, prepare_assets
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.device import choose_device
+from igkd_hpo.errors import StudyFileError
+from igkd_hpo.settings import Settings
+from igkd_hpo.trial.student import check_fit
+
+
+def prepare_study(study: Study, settings: Settings, *, device: str, progress: Progress) -> AssetSummary:
+    """Make a study's images, teacher, logits and maps; what is there already stays.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        StudyFileError: no student of the study is within its limits.
+        UsageError, DataError, TeacherError: what was given cannot be used.
+        AssetError: an asset is damaged, or cannot be written.
+    """
+    refuse_unfit(study, settings, progress)
+    chosen = choose_device(device)
+    named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
+    return prepare_assets(study, settings, device=named, progress=progress)
+
+
+def refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
+    """Raise StudyFileError where no student of the study is within its limits; warn where only the controls are not.
+
+    Reads the images for it, and is asked before a teacher is trained.
+    """
+    if not study.limits.any:
+        return
+    dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
+    fit = check_fit(study, num_classes=dataset.num_classes, image_size=dataset.image_size)
+    if fit.smallest is not None:
+        raise StudyFileError(f"{study.name}: even the smallest student of the study has {fit.smallest}; {RAISE_LIMITS}")
+    if fit.controls is not None:
+        progress.warn(f"the controls will not be trained: their student has {fit.controls}; {NARROW_RANGES}")
+
+
+RAISE_LIMITS = "raise the limit, or let layers_removed be higher or width lower"
+NARROW_RANGES = "narrow layers_removed and width so that the middle of their ranges is within the limits"
