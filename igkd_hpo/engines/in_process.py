@@ -11,14 +11,15 @@ from typing import Any
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
-from igkd_hpo.engines.engine import Host, SlotState, Watcher
+from igkd_hpo.engines.engine import Host, SlotState, Watcher, refresh
+from igkd_hpo.engines.events import Event
 from igkd_hpo.engines.pipe_reporter import PipeReporter
 from igkd_hpo.engines.probe import Probe
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.engines.worker import OneStudy, work
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.identity import ProcessIdentity, this_process
-from igkd_hpo.search.lease import Worker
+from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.trial.messages import Message
 from igkd_hpo.trial.task import AttemptTask
@@ -55,20 +56,27 @@ class InProcessEngine:
         worker = Worker(name=f"{process.host}-{process.pid}", process=process)
         self._source = OneStudy(study=study, settings=host.settings, worker=worker)
         self._host, self._watcher = host, watcher
+        self._leases = Leases(study, lease_seconds=host.settings.lease_seconds)
 
     def poll(self) -> Sequence[SlotState]:
         """Run trials until none is left, or a signal came; the slot's state after that."""
         assert self._source is not None, "poll comes after start"
-        host, watcher = self._host, self._watcher
+        host = self._host
         work(
             self._source,
             host.settings,
             Slot(number=0, device=host.device, threads=len(os.sched_getaffinity(0))),
             start=TrialThread,
             stop=host.stop,
-            on_event=lambda _, event: watcher.on_event(0, event),
+            on_event=lambda _, event: self._tell(event),
         )
         return [SlotState(number=0, phase="done", restarts=0)]
+
+    def _tell(self, event: Event) -> None:
+        if event.kind == "alive":  # nobody else refreshes while a trial trains here
+            refresh(self._leases, self._watcher)
+        else:
+            self._watcher.on_event(0, event)
 
     def stop(self) -> None:
         """Forget the study; `poll` has left nothing running."""

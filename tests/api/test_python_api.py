@@ -13,7 +13,8 @@ import igkd_hpo
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.engines.signals import StopSignal
+from igkd_hpo.engines.engine import SlotState
+from igkd_hpo.engines.in_process import InProcessEngine
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace
@@ -60,19 +61,21 @@ def test_a_script_of_four_lines_needs_no_guard(workspace: Workspace) -> None:
     assert study.status.stopped is None
 
 
-def test_ctrl_c_is_an_interrupt_that_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_an_interrupt_that_says_how_to_go_on() -> None:
     pins = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
 
-    def press_ctrl_c(*_: object, stop: StopSignal, **__: object) -> bool:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert select.select([stop.descriptor], [], [], 10)[0]
-        return True
+    class PressesCtrlC(InProcessEngine):
+        def prepare(self, *_: object) -> AssetPins:
+            return pins
 
-    monkeypatch.setattr("igkd_hpo.api.launch.prepare_in_child", lambda *_, **__: pins)
-    monkeypatch.setattr("igkd_hpo.api.launch.supervise", press_ctrl_c)
+        def poll(self) -> list[SlotState]:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert select.select([self._host.stop.descriptor], [], [], 10)[0]
+            return []
+
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(igkd_hpo.Interrupted, match="stopped with 0 of 2 trials finished; `igkd-hpo launch tiny`") as e:
-        igkd_hpo.launch(parse_study(STUDY, source="test"), trials=2, progress=False)
+        igkd_hpo.launch(parse_study(STUDY, source="test"), trials=2, engine=PressesCtrlC(), progress=False)
     assert isinstance(e.value, KeyboardInterrupt)
     assert e.value.signal == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before

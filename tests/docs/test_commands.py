@@ -2,7 +2,7 @@
 
 They run in the order of the pages, in one folder, as by a reader who types them all. The built-in studies and the
 reader's own images are tiny there, and numbers are small. All commands run in this process, and make their assets here.
-The first `launch` starts its worker and trial processes; they cost seconds, so what comes after it trains here.
+No worker and no trial process is started, since each would import torch.
 """
 
 import os
@@ -20,18 +20,9 @@ import pytest
 import torch
 from PIL import Image
 
-from igkd_hpo.assets.pins import AssetPins
-from igkd_hpo.assets.progress import SilentProgress
-from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.cli.app import COMMANDS, main
-from igkd_hpo.config.study import Study
-from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.settings import Settings
-from igkd_hpo.trial.build import make_trial
-from igkd_hpo.trial.checkpoint import Checkpoint, checkpoint_mark, save_checkpoint
-from igkd_hpo.trial.student import measure_student
+from igkd_hpo.engines.in_process import InProcessEngine
+from igkd_hpo.engines.local.fork_server import ForkServer
 from tests.fixtures.documents import Line, blocks, command_lines, commands_in_sentences, program
 
 CPU = torch.device("cpu")
@@ -120,53 +111,11 @@ def test_every_reason_not_to_run_a_command_is_still_needed(repository: Path) -> 
     assert [pattern for pattern in NOT_RUN if not any(re.match(pattern, line.text) for line in lines)] == []
 
 
-def prepare_here(study: Study, settings: Settings, **_: Any) -> AssetPins:
-    """What the child of `launch` does, in this process."""
-    made = prepare_assets(study, settings, device="cpu", progress=SilentProgress())
-    return AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
-
-
-def supervise_here(found: SearchStudy, settings: Settings, **_: Any) -> bool:
-    """What workers and trial processes do, without them."""
-    leases, assets = Leases(found), open_assets(found.config, settings)
-    mark = checkpoint_mark(found.config, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
-    while isinstance(claim := leases.claim(Worker(name="here", process=this_process())), Claim):
-        trial = make_trial(found.config, claim.hyperparameters, assets, seed=claim.seed, device=CPU)
-        metrics = tuple(trial.training.epochs())
-        for epoch in metrics:
-            leases.report(claim, epoch=epoch.epoch, accuracy=epoch.validation_accuracy)
-        ended = Checkpoint(
-            fingerprint=mark,
-            hyperparameters=claim.hyperparameters,
-            seed=claim.seed,
-            training=None,
-            weights=trial.training.network.body.state_dict(),
-            metrics=metrics,
-            result=metrics[-1].validation_accuracy,
-        )
-        save_checkpoint(settings.paths.checkpoint(found.name, claim.number, claim.attempt), ended)
-        cost = measure_student(
-            claim.hyperparameters,
-            num_classes=assets.dataset.num_classes,
-            image_size=assets.dataset.image_size,
-            teacher_parameters=assets.teacher_parameters,
-            limits=found.config.limits,
-        )
-        facts = {"execution": trial.execution.model_dump(mode="json"), **cost.as_attributes()}
-        assert leases.complete(claim, metrics[-1].validation_accuracy, facts)
-    return True
-
-
-def without_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Assets are made in this process."""
-    for user in ("api.launch", "api.confirm", "engines.local.preparation"):  # those import the last one's, real still
-        monkeypatch.setattr(f"igkd_hpo.{user}.prepare_in_child", prepare_here)
-
-
-def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials are trained in this process."""
-    for user in ("api.launch", "api.confirm"):
-        monkeypatch.setattr(f"igkd_hpo.{user}.supervise", supervise_here)
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assets are made, and trials are trained, in this process."""
+    for user in ("api.supervise", "api.worker", "engines.local.engine"):
+        monkeypatch.setattr(f"igkd_hpo.{user}.LocalEngine", lambda server=None: InProcessEngine())
+    monkeypatch.setattr(ForkServer, "keep_running", lambda server: None)
 
 
 @pytest.fixture
@@ -224,7 +173,7 @@ def run_here(line: Line, arguments: list[str], capsys: pytest.CaptureFixture[str
 def test_every_command_shown_runs(
     repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    without_children(monkeypatch)
+    without_processes(monkeypatch)
     done: set[str] = set()
     for line in command_lines(repository):
         if reason_not_to_run(line) is not None:
@@ -236,8 +185,6 @@ def test_every_command_shown_runs(
         if text in done:  # shown twice, run once
             continue
         run_here(line, text.split()[1:], capsys)
-        if text.startswith("igkd-hpo launch"):
-            without_workers(monkeypatch)
         done.add(text)
     assert {text.split()[1] for text in done} | {"dashboard"} == set(COMMANDS)
     for made in ("best.yaml", "report.html", "digits-bundle/model.onnx"):
@@ -248,8 +195,7 @@ def test_every_command_shown_runs(
 def test_the_python_of_the_guide_runs(
     repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    without_children(monkeypatch)
-    without_workers(monkeypatch)
+    without_processes(monkeypatch)
     names: dict[str, Any] = {}
     shown = [text for page, text in blocks(repository, "python") if page.endswith("guide/python.md")]
     assert len(shown) > 5

@@ -1,57 +1,57 @@
 """Processes forked from a server: what they get, how their ends are told, and who outlives whom."""
 
+import multiprocessing
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from igkd_hpo.engines.local.fork_server import Command, Forked, ForkServer
+from igkd_hpo.engines.local.fork_server import Forked, ForkServer
 from igkd_hpo.errors import IgkdError
+from tests.engines.forked import answer, leave, wait_for_end
 
 PATIENCE = 60.0
-READS_ITS_INPUT = ("prepare", "-")  # for as long as that stays open
+
+Fork = Callable[[ForkServer, Callable[[Any, Connection], None], Any], tuple[Forked, Connection]]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
+def server(repository: Path) -> Iterator[ForkServer]:
     """One for the module: each start imports torch."""
-    started = ForkServer()
-    started.keep_running()
-    yield started
-    started.close()
+    with pytest.MonkeyPatch.context() as patched:  # the working directory is not on a server's path
+        patched.setenv("PYTHONPATH", str(repository), prepend=os.pathsep)
+        started = ForkServer()
+        started.keep_running()
+        yield started
+        started.close()
 
 
 @pytest.fixture
-def fork(tmp_path: Path) -> Iterator[Callable[..., Forked]]:
-    """Asks a server for a command; its words are in `out.txt` in the test's folder."""
+def fork() -> Iterator[Fork]:
+    """Asks a server for a process, and gives our end of its pipe beside it."""
     made: list[Forked] = []
+    pipes: list[Connection] = []
 
-    def ask(server: ForkServer, *arguments: str, stdin: int | None = None, **environment: str) -> Forked:
-        command = Command(arguments=arguments, environment=os.environ | environment, folder=str(tmp_path))
-        with (tmp_path / "out.txt").open("wb") as out, open(os.devnull, "rb") as nothing:
-            made.append(
-                server.fork(command, [nothing.fileno() if stdin is None else stdin, out.fileno(), out.fileno()])
-            )
-        return made[-1]
+    def ask(
+        server: ForkServer, function: Callable[[Any, Connection], None], argument: Any
+    ) -> tuple[Forked, Connection]:
+        ours, theirs = multiprocessing.Pipe()
+        made.append(server.fork(function, argument, theirs))
+        pipes.append(ours)
+        theirs.close()
+        return made[-1], ours
 
     yield ask
-    for forked in made:
+    for forked, pipe in zip(made, pipes, strict=True):
         forked.close(PATIENCE)
-
-
-@pytest.fixture
-def open_end() -> Iterator[int]:
-    """The reading end of a pipe that nobody closes."""
-    reader, writer = os.pipe()
-    yield reader
-    os.close(reader)
-    os.close(writer)
+        pipe.close()
 
 
 def take_in_until(forked: Forked, condition: Callable[[], bool]) -> None:
@@ -71,47 +71,56 @@ def end(forked: Forked) -> int | None:
     return forked.exit_code
 
 
-def test_a_command_has_descriptors_environment_folder_and_exit_code(
-    server: ForkServer, fork: Callable[..., Forked], tmp_path: Path
-) -> None:
-    assert end(fork(server, "status", IGKD_HPO_STORAGE="sqlite:///nowhere.db")) == 2
-    assert f"no database {tmp_path}/nowhere.db" in (tmp_path / "out.txt").read_text()
-    assert end(fork(server, "--version")) == 0
+def test_a_process_has_its_argument_and_its_exit_code(server: ForkServer, fork: Fork) -> None:
+    forked, pipe = fork(server, answer, {"a": 1})
+    assert pipe.recv() == ({"a": 1}, "1")
+    assert end(forked) == 0
+    assert end(fork(server, leave, 3)[0]) == 3
 
 
-def test_the_signal_that_ended_it_is_told(server: ForkServer, fork: Callable[..., Forked], open_end: int) -> None:
-    forked = fork(server, *READS_ITS_INPUT, stdin=open_end)
+def test_the_signal_that_ended_it_is_told(server: ForkServer, fork: Fork) -> None:
+    forked, _ = fork(server, wait_for_end, None)
     begin(forked)
     assert not forked.ended
     forked.send_signal(signal.SIGKILL)
     assert end(forked) == -signal.SIGKILL
 
 
-def test_close_leaves_nothing_behind(server: ForkServer, fork: Callable[..., Forked], open_end: int) -> None:
-    forked = fork(server, *READS_ITS_INPUT, stdin=open_end)
+def test_close_leaves_nothing_behind(server: ForkServer, fork: Fork) -> None:
+    forked, _ = fork(server, wait_for_end, None)
     handle = os.pidfd_open(begin(forked))
     forked.close(PATIENCE)
     assert select.select([handle], [], [], PATIENCE)[0]
     os.close(handle)
 
 
-def test_an_inherited_server_is_asked_and_left_alone(server: ForkServer, fork: Callable[..., Forked]) -> None:
+def test_an_inherited_server_is_asked_and_left_alone(server: ForkServer, fork: Fork) -> None:
     inherited = ForkServer(os.dup(server.descriptor))
-    assert end(fork(inherited, "--version")) == 0
+    assert end(fork(inherited, leave, 0)[0]) == 0
     inherited.close()
-    assert end(fork(server, "--version")) == 0
+    assert end(fork(server, leave, 0)[0]) == 0
+
+
+def test_a_file_beside_the_user_is_not_imported(server: ForkServer, fork: Fork) -> None:
+    assert "" not in os.environ["PYTHONPATH"].split(os.pathsep)
+    Path("optuna.py").write_text("raise SystemExit(99)")
+    own = ForkServer()
+    try:
+        assert end(fork(own, leave, 0)[0]) == 0
+    finally:
+        own.close()
 
 
 def test_a_killed_server_takes_nobody_along_and_every_request_is_served_by_the_next(
-    server: ForkServer, fork: Callable[..., Forked], open_end: int
+    server: ForkServer, fork: Fork
 ) -> None:
-    forked = fork(server, *READS_ITS_INPUT, stdin=open_end)
+    forked, _ = fork(server, wait_for_end, None)
     pid = begin(forked)
     assert server._process is not None
     server._process.kill()
     server._process.wait()
     # More than a socket lets wait while the next server imports torch.
-    waiting = [fork(server, "--version") for _ in range(15)]
+    waiting = [fork(server, leave, 0)[0] for _ in range(15)]
     assert [end(each) for each in waiting] == [0] * 15
     forked.take_in()
     assert not forked.ended
@@ -120,10 +129,8 @@ def test_a_killed_server_takes_nobody_along_and_every_request_is_served_by_the_n
     assert end(forked) is None, "nobody is left who could know"
 
 
-def test_a_server_without_owner_leaves_and_ends_its_children(
-    server: ForkServer, fork: Callable[..., Forked], open_end: int
-) -> None:
-    handle = os.pidfd_open(begin(fork(server, *READS_ITS_INPUT, stdin=open_end)))
+def test_a_server_without_owner_leaves_and_ends_its_children(server: ForkServer, fork: Fork) -> None:
+    handle = os.pidfd_open(begin(fork(server, wait_for_end, None)[0]))
     assert server._process is not None
     assert server._answers is not None
     server._requests.close()  # what the owner's end does, whatever ended it

@@ -72,32 +72,37 @@ controls: []
 # Beside us, who are on the device until somebody waits for it. The kernel's counter goes up with every look.
 WORKER = """
 import itertools
+from functools import partial
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Worker
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import open_study
-from igkd_hpo.engines.local import trial_process as attempt
+from igkd_hpo.engines.local import child
+from igkd_hpo.engines.local.fork_server import ForkServer
+from igkd_hpo.engines.local.trial_process import TrialProcess
 from igkd_hpo.trial.device_share import hold_device
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.engines.attempt_runner import Slot
-from igkd_hpo.engines.worker import WorkerLoop
+from igkd_hpo.engines.running_trial import Slot
+from igkd_hpo.engines.worker import OneStudy, work
 from igkd_hpo.settings import Settings, host_name
 
 settings = Settings.resolve(allow_import=("heavy_teacher",))
 held = hold_device(settings.paths.device_locks, host_name() + "-cpu", alone=False, on_wait=lambda: None)
 
-def emit(event):
+def emit(_, event):
     if event.kind in {"waiting", "released"}:
         print(event.kind, flush=True)
     if event.kind == "waiting":
         held.close()
 
-attempt.oom_kills = itertools.count().__next__
+child.oom_kills = itertools.count().__next__
 with StopSignal() as stop:
-    WorkerLoop(
-        open_study(open_storage(settings.storage_url, create=False), "heavy"), settings,
-        Worker(name="here", process=this_process()), Slot(number=0, device="cpu", threads=1), emit=emit, stop=stop,
-    ).run()
+    study = open_study(open_storage(settings.storage_url, create=False), "heavy")
+    source = OneStudy(study=study, settings=settings, worker=Worker(name="here", process=this_process()))
+    work(
+        source, settings, Slot(number=0, device="cpu", threads=1),
+        start=partial(TrialProcess, ForkServer()), stop=stop, on_event=emit,
+    )
 """
 
 

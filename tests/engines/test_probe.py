@@ -6,7 +6,9 @@ import pytest
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
-from igkd_hpo.engines.local.probe import Probe, climb, measure_workers
+from igkd_hpo.engines.engine import Host
+from igkd_hpo.engines.local.engine import LocalEngine
+from igkd_hpo.engines.probe import Probe, find_worthwhile
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import UsageError
 from igkd_hpo.settings import Settings
@@ -29,7 +31,7 @@ class Measured:
 
 
 def found(field: Measured, devices: tuple[str, ...] = ("cuda:0",), cores: int = 64) -> Probe:
-    return climb(field, devices, cores)
+    return find_worthwhile(field, devices, cores)
 
 
 def test_workers_are_doubled_until_twice_as_many_add_less_than_a_twentieth() -> None:
@@ -71,6 +73,7 @@ def test_without_the_studys_images_there_is_nothing_to_measure() -> None:
     study = read_study(builtin_studies()["digits"])
     with (
         StopSignal() as stop,
+        LocalEngine() as engine,
         pytest.raises(UsageError, match=r"--workers auto is measured .* `igkd-hpo prepare` first"),
     ):
-        measure_workers(study, Settings.resolve(), device="cpu", stop=stop)
+        engine.measure(study, Host(settings=Settings.resolve(), device="cpu", stop=stop))

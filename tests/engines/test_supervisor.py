@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
+from igkd_hpo.engines.engine import Host, Watcher, run_slots
 from igkd_hpo.engines.events import Event
 from igkd_hpo.engines.local import supervisor as module
-from igkd_hpo.engines.local.fork_server import fork_server
-from igkd_hpo.engines.local.supervisor import MAX_RESTARTS, Supervisor, restart_pause
+from igkd_hpo.engines.local.engine import LocalEngine
+from igkd_hpo.engines.local.supervisor import MAX_RESTARTS, restart_pause
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
@@ -32,23 +34,16 @@ def study(sqlite_url: str) -> Iterator[SearchStudy]:
     storage.engine.dispose()
 
 
-def supervised(
+def supervise(
+    engine: LocalEngine,
     study: SearchStudy,
     settings: Settings,
-    stop: StopSignal,
     on_message: Callable[[str], None],
     on_event: Callable[[int, Event], None] = lambda slot, event: None,
-) -> Supervisor:
-    return Supervisor(
-        study,
-        settings,
-        workers=1,
-        device="cpu",
-        stop=stop,
-        on_event=on_event,
-        on_message=on_message,
-        on_refresh=lambda: None,
-    )
+) -> bool:
+    watcher = Watcher(on_event=on_event, on_message=on_message, on_refresh=lambda: None)
+    with engine, StopSignal() as stop:
+        return run_slots(engine, study, Host(settings=settings, device="cpu", stop=stop), watcher, slots=1)
 
 
 def test_pauses_double_up_to_a_minute() -> None:
@@ -62,9 +57,8 @@ def test_a_worker_that_cannot_live_is_given_up_after_five_restarts(
     # The workers look for a database that is not there: each ends with exit code 2 as soon as it is up.
     settings = Settings.resolve(storage_url=f"sqlite:///{tmp_path}/nowhere.db")
     said: list[str] = []
-    with StopSignal() as stop:
-        assert not supervised(study, settings, stop, said.append).run()
-    assert fork_server()._process is None, "nothing is left running"
+    assert not supervise(engine := LocalEngine(), study, settings, said.append)
+    assert engine._fork_server.pid is None, "nothing is left running"
     assert len(said) == MAX_RESTARTS + 1
     assert said[0].startswith("worker 0 ended (exit code 2); it starts again in 0 s; see ")
     assert said[-1].startswith("worker 0 ended 6 times (exit code 2) and stays down; see ")
@@ -84,7 +78,8 @@ def test_a_stopped_worker_is_ended_and_another_one_takes_its_place(
     pids: list[int] = []
 
     def hear(slot: int, event: Event) -> None:
-        (worker,) = supervisor._workers
+        assert engine._supervisor is not None
+        (worker,) = engine._supervisor._workers
         assert worker.process is not None
         if not pids:
             os.kill(worker.process.pid, signal.SIGSTOP)
@@ -97,11 +92,48 @@ def test_a_stopped_worker_is_ended_and_another_one_takes_its_place(
         said.append(text)
         monkeypatch.setattr(module, "SILENT_LEASES", 5)  # the next worker may take its time to start
 
-    with StopSignal() as stop:
-        supervisor = supervised(study, settings, stop, note, hear)
-        assert supervisor.run(), said
+    engine = LocalEngine()
+    assert supervise(engine, study, settings, note, hear), said
     stuck, ended = said
     assert re.fullmatch(r"worker 0 has said nothing for \d+ s and is ended", stuck)
     assert ended.startswith("worker 0 ended (SIGKILL); it starts again")
     assert len(set(pids)) == 2
     assert study.counts().complete == 1
+
+
+def test_a_pause_reaches_workers_and_what_was_forked_for_them(
+    study: SearchStudy, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.resolve(storage_url=sqlite_url)
+    leases = Leases(study)
+    claim = leases.claim(Worker(name="test", process=this_process()))  # the only trial: the worker can only wait
+    assert isinstance(claim, Claim)
+    paused: list[set[str]] = []
+    kill = os.kill
+
+    def states() -> set[str]:
+        assert engine._supervisor is not None
+        (worker,) = engine._supervisor._workers
+        assert worker.process is not None
+        assert engine._fork_server.pid is not None
+        return {psutil.Process(pid).status() for pid in (worker.process.pid, engine._fork_server.pid)}
+
+    def stop_myself(pid: int, number: int) -> None:
+        """In place of the signal that would stop the tests: `fg` comes at once."""
+        assert (pid, number) == (os.getpid(), signal.SIGSTOP)
+        while "stopped" not in (now := states()) or len(now) > 1:
+            pass
+        paused.append(now)
+
+    def hear(slot: int, event: Event) -> None:
+        if not paused:
+            monkeypatch.setattr(os, "kill", stop_myself)
+            signal.raise_signal(signal.SIGTSTP)
+            monkeypatch.setattr(os, "kill", kill)
+            leases.complete(claim, 0.5, {})
+
+    engine = LocalEngine()
+    before = signal.getsignal(signal.SIGTSTP)
+    assert supervise(engine, study, settings, lambda text: None, hear)
+    assert paused == [{"stopped"}]
+    assert signal.getsignal(signal.SIGTSTP) is before

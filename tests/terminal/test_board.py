@@ -154,7 +154,7 @@ fractions = st.floats(0, 1)
 rows = st.builds(
     Row,
     worker=st.sampled_from(["0", "63", "host-1-2", "a-very-long-host-name-of-a-cloud.internal-123456-12", "主机-1"]),
-    state=st.sampled_from(["starting", "training", "waiting", "no database", "given back", "gone", "silent, 1:02:03"]),
+    state=st.sampled_from(["starting", "training", "waiting", "no database", "released", "gone", "silent, 1:02:03"]),
     trial=maybe | st.integers(0, 99_999),
     attempt=st.integers(1, 12),
     control=st.sampled_from([None, "student", "kd_ig_at", "paper"]),

@@ -70,13 +70,13 @@ def test_elsewhere_than_on_a_terminal_a_line_says_how_each_trial_ended() -> None
         epoch(view, 0, 13, 4)
         view.event(0, Event(kind="fail", trial=13, attempt=1, reason="RuntimeError: [no memory]"))
         view.event(0, Event(kind="claimed", trial=14, attempt=2, device="cpu"))
-        view.event(0, Event(kind="given_back", trial=14, attempt=2, reason="stopped by SIGINT"))
+        view.event(0, Event(kind="released", trial=14, attempt=2, reason="stopped by SIGINT"))
         view.event(0, Event(kind="lost", trial=15, attempt=1, reason="another worker has taken over the trial"))
     assert said(out) == [
         "#0 student complete   93.06%",
         "#12        pruned     71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7)",
         "#13        failed     at epoch 4 of 12: RuntimeError: [no memory]",
-        "#14        given back attempt 2: stopped by SIGINT",
+        "#14        released   attempt 2: stopped by SIGINT",
         "#15        lost       another worker has taken over the trial",
     ]
 

@@ -1,0 +1,23 @@
+"""What the tests let a fork server's children do."""
+
+import os
+import sys
+from multiprocessing.connection import Connection
+
+
+def leave(code: int, pipe: Connection) -> None:
+    """End with this exit code."""
+    sys.exit(code)
+
+
+def answer(argument: object, pipe: Connection) -> None:
+    """Send the argument back and a variable of the environment."""
+    pipe.send((argument, os.environ.get("OPENBLAS_NUM_THREADS")))
+
+
+def wait_for_end(_: None, pipe: Connection) -> None:
+    """Wait until the other end of the pipe is closed, and nothing less."""
+    try:
+        pipe.recv_bytes()
+    except EOFError:
+        return

@@ -1,3 +1,0 @@
-"""The fixtures of studies that ran with accuracies made up."""
-
-from tests.fixtures.studies import *  # noqa: F403
