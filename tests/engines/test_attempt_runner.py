@@ -293,7 +293,7 @@ def test_retries_wait_longer_and_longer_up_to_a_bound(bench: Bench) -> None:
     leases = Unreliable(bench.study, set(range(1, 60)))
     bench.run(*WHOLE, claim=bench.claim(), leases=leases, emit=note, then=bench.skip(0.5))
     pauses = [later - earlier for earlier, later in pairwise(times)]
-    assert pauses == sorted(pauses)
+    assert all(later >= 0.99 * earlier for earlier, later in pairwise(pauses))
     assert LAST_RETRY_SECONDS <= pauses[-1] < LAST_RETRY_SECONDS + 5
 
 
