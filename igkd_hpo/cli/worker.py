@@ -81,7 +81,7 @@ def worker(
         typer.echo("the study is stopped; igkd-hpo status says why", err=True)
         raise typer.Exit(ExitCode.FAILED)
     typer.echo(
-        f"study {found.name} is finished, {found.counts().finished} of {found.n_trials} trials; "
+        f"study {found.name} is finished, {found.counts().finished} of {found.read().n_trials} trials; "
         f"`igkd-hpo best {found.name}` shows what it found",
         err=True,
     )

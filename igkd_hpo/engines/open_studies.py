@@ -120,7 +120,8 @@ class OpenStudies:
 
     @staticmethod
     def _is_open(study: SearchStudy) -> bool:
-        return study.stopped is None and study.counts().finished < study.n_trials
+        record = study.read()
+        return record.stopped is None and study.counts().finished < record.n_trials
 
     def _serve(self, known: _Launched) -> bool:
         study = known.study

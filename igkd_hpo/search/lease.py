@@ -223,7 +223,7 @@ class Leases:
         with self._step() as connection:
             reaped = self._reap(connection)
             trials = self._all_trials()
-            enough = count(trials).finished >= self._study.n_trials
+            enough = count(trials).finished >= self._study.read().n_trials
             if reaped and enough and not read_leases(connection, self._study_id):
                 self._end_surplus(trials)
             return reaped

@@ -114,5 +114,5 @@ def prepare_existing(
         DataError, TeacherError: this host's content is not the study's.
     """
     here = prepare_in_child(study.config, settings, device=device, stop=stop, progress=progress)
-    if study.pins is not None:
-        check_pins(study.name, study.pins, here)
+    if (pins := study.read().pins) is not None:
+        check_pins(study.name, pins, here)

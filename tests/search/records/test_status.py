@@ -9,7 +9,7 @@ import pytest
 from igkd_hpo.config.study import Study
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.status import PrunedTrial, status
-from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 
 
@@ -71,3 +71,31 @@ def test_the_time_left_follows_from_the_trials_that_ended(storage: SharedStorage
     (only,) = status(storage)
     # 4 of 6 are to go, 2/3 of one is done; two run side by side
     assert only.seconds_left == pytest.approx((4 - 2 / 3) * sum(seconds) / 2 / 2)
+
+
+def test_a_status_is_of_one_moment(storage: SharedStorage, study: SearchStudy, run, monkeypatch) -> None:
+    run(0.5, 0.6, 0.7)
+    other = open_storage(storage.url.render_as_string(hide_password=False), create=False)
+    theirs, read = SearchStudy(other, "digits"), SharedStorage.get_all_trials
+
+    def changed_meanwhile(self: SharedStorage, *args, **kwargs):
+        trials = read(self, *args, **kwargs)
+        if self is storage:
+            create_or_open(other, theirs.config, n_trials=20, pins=None)
+            theirs.stop("just now")
+        return trials
+
+    monkeypatch.setattr(SharedStorage, "get_all_trials", changed_meanwhile)
+    (before,), (after,) = status(storage), status(storage)
+    other.engine.dispose()
+    assert (before.n_trials, before.stopped, before.counts.complete) == (6, None, 1)
+    assert (after.n_trials, after.stopped) == (20, "just now")
+
+
+def test_a_snapshot_within_a_transaction_sees_what_that_one_wrote(storage: SharedStorage, study: SearchStudy) -> None:
+    with study.transaction():
+        storage.set_study_user_attr(study.study_id, "stopped", "here")
+        with storage.snapshot():
+            assert study.read().stopped == "here"
+        storage.set_study_user_attr(study.study_id, "stopped", "there")
+    assert study.read().stopped == "there"
