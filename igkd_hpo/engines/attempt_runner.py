@@ -165,7 +165,10 @@ class AttemptRun:
     def _beat(self, attempt: Attempt) -> bool:
         """Show life to the database and to the supervisor; True when the answer ended the attempt."""
         self._emit(Event(kind="alive"))
-        match self._try(lambda: self._leases.beat(self._claim, last_epoch=self._newest_epoch)):
+        verdict = self._try(lambda: self._leases.beat(self._claim, last_epoch=self._newest_epoch))
+        for reaped in self._leases.take_reaped():
+            self._emit(Event(kind="reaped", reason=str(reaped)))
+        match verdict:
             case Verdict.LOST:
                 self._lost()
             case Verdict.STOP:

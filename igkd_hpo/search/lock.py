@@ -44,7 +44,7 @@ def begin_snapshot(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN")  # the driver begins none for a SELECT
     else:
-        connection.execution_options(isolation_level="REPEATABLE READ")
+        connection.execution_options(isolation_level="REPEATABLE READ").begin()
 
 
 @contextmanager

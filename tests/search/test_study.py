@@ -12,7 +12,7 @@ from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError
 from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import (
     SearchStudy,
     check_unchanged,
@@ -160,3 +160,24 @@ def test_optuna_stays_silent(make_study: Callable[..., SearchStudy], capfd: pyte
     study = make_study(controls=("student",), pruner={"name": "median", "patience": 2})
     study.optuna_study.enqueue_trial({"alpha": 0.5})
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_snapshot_is_of_one_moment(storage: SharedStorage, study_file: Study) -> None:
+    study = create_or_open(storage, study_file, n_trials=None, pins=PINS)
+    other = open_storage(storage.url.render_as_string(hide_password=False), create=False)
+    with storage.snapshot():
+        assert study.read().n_trials == 8
+        create_or_open(other, study_file, n_trials=9, pins=None)
+        assert study.read().n_trials == 8
+    assert study.read().n_trials == 9
+    other.engine.dispose()
+
+
+def test_a_snapshot_within_a_transaction_sees_what_that_one_wrote(storage: SharedStorage, study_file: Study) -> None:
+    study = create_or_open(storage, study_file, n_trials=None, pins=PINS)
+    with study.transaction():
+        storage.set_study_user_attr(study.study_id, "stopped", "here")
+        with study.snapshot():
+            assert study.read().stopped == "here"
+        storage.set_study_user_attr(study.study_id, "stopped", "there")
+    assert study.read().stopped == "there"
