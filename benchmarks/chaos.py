@@ -317,8 +317,8 @@ def install_audit(storage: SharedStorage) -> None:
 def keep_open(storage: SharedStorage, config: Study, study: SearchStudy, added: int) -> None:
     """More trials, as `launch --trials` would set them, where the study is about to end before the events do."""
     try:
-        if added and study.counts().finished >= study.n_trials - 8:
-            create_or_open(storage, config, n_trials=study.n_trials + added, pins=None)
+        if added and study.counts().finished >= (n_trials := study.read().n_trials) - 8:
+            create_or_open(storage, config, n_trials=n_trials + added, pins=None)
     except StorageError:
         return
 
@@ -353,13 +353,13 @@ def read_journal(path: Path) -> Journal:
 
 def judge(verdict: Verdict, study: SearchStudy, paths: Paths) -> None:
     """Compare the database with the journals."""
-    trials, total, epochs = study.trials(), study.n_trials, study.config.training.epochs
+    trials, total, epochs = study.trials(), study.read().n_trials, study.config.training.epochs
     counts = study.counts()
     verdict.trials, verdict.finished, verdict.pruned = total, counts.finished, counts.pruned
     verdict.lost = len(trials) - counts.finished
     verdict.running_left = counts.running + counts.waiting
     verdict.leases_left = len(Leases(study).held())
-    verdict.late_results = study.attributes()["late_results"]
+    verdict.late_results = study.read().attributes["late_results"]
     verdict.half_written = sum(1 for path in paths.checkpoints.rglob(".*") if path.is_file())
     journals = {
         (trial.number, attempt): read_journal(paths.trial_log(study.name, trial.number, attempt))

@@ -105,7 +105,7 @@ def main() -> int:
             "finished": states.count(TrialState.COMPLETE),
             "others": len(states) - states.count(TrialState.COMPLETE),
             "leases_left": len(leases.held()),
-            "late_results": study.attributes()["late_results"],
+            "late_results": study.read().attributes["late_results"],
             "most_connections": most,
             "max_connections": limit,
             "refused_here": failed,

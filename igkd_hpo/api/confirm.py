@@ -113,12 +113,9 @@ def _what(given: StudyLike | None, settings: Settings, top: int, console: Consol
     if found.confirms is not None:
         raise UsageError(f"{found.name} is a confirmation itself; give {found.confirms}, the study that it confirms")
     candidates = best_candidates(found, top)
-    counts = found.counts()
-    if counts.finished < found.n_trials:
-        tell(
-            console,
-            f"study {found.name} has {counts.finished} of {found.n_trials} trials: the best so far are confirmed",
-        )
+    counts, n_trials = found.counts(), found.read().n_trials
+    if counts.finished < n_trials:
+        tell(console, f"study {found.name} has {counts.finished} of {n_trials} trials: the best so far are confirmed")
     if len(candidates) < top:
         tell(console, f"{found.name} has {len(candidates)} different completed configurations, not {top}")
     return _Confirmed(config=found.config, study=found, storage=found.storage, candidates=candidates)
@@ -129,7 +126,7 @@ def _linked(what: _Confirmed, how: _How, *, seeds: int) -> SearchStudy:
     existing = open_linked(what.storage, what.config.name)
     if existing is not None and what.study is not None:
         check_same_search(what.study, existing)
-    pins = what.study.pins if what.study else None
+    pins = what.study.read().pins if what.study else None
     if pins is None:
         with make_progress(how.progress) as shown:
             pins = how.engine.prepare(what.config, how.host, shown)
@@ -138,21 +135,22 @@ def _linked(what: _Confirmed, how: _How, *, seeds: int) -> SearchStudy:
         save_study_note(linked)
     controls = feasible_controls(what.study) if what.study else what.config.controls
     added = extend(linked, planned_arms(what.config, what.candidates, controls), fresh_seeds(what.config, seeds))
-    counted = f"{added} of {linked.n_trials} trials are new" if added else f"{linked.n_trials} trials"
+    n_trials = linked.read().n_trials
+    counted = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
     tell(how.console, f"study {linked.name}, {counted}, in {mask(how.host.settings.storage_url)}")
     return linked
 
 
 def _run(linked: SearchStudy, how: _How, *, workers: int | Literal["auto"]) -> None:
-    counts = linked.counts()
-    if counts.finished < linked.n_trials or untested(linked):
+    ended = linked.counts().finished >= linked.read().n_trials
+    if not ended or untested(linked):
         with make_progress(how.progress) as shown:
             prepare_existing(how.engine, linked, how.host, shown)
-    if counts.finished >= linked.n_trials:
+    if ended:
         return
     kept_alive = supervise(how.engine, linked, how.host, workers=workers, console=how.console)
-    if linked.stopped is not None:
-        raise StudyStopped(f"study {linked.name} stopped: {linked.stopped}")
+    if (reason := linked.read().stopped) is not None:
+        raise StudyStopped(f"study {linked.name} stopped: {reason}")
     if not kept_alive and how.host.stop.received is None:
         raise IgkdError(
             f"study {linked.name}: not every worker could be kept alive, see "
@@ -162,11 +160,11 @@ def _run(linked: SearchStudy, how: _How, *, workers: int | Literal["auto"]) -> N
 
 def _check_complete(linked: SearchStudy) -> None:
     """Raise IgkdError while trials are missing: the test split stays closed until all are there."""
-    counts = linked.counts()
-    missing = linked.n_trials - counts.finished
+    n_trials = linked.read().n_trials
+    missing = n_trials - linked.counts().finished
     if missing > 0:
         reasons = [t.user_attrs["reason"] for t in linked.trials() if t.user_attrs.get("reason")]
         why = f"; the last reason: {reasons[-1]}" if reasons else ""
         raise IgkdError(
-            f"{missing} of {linked.n_trials} trials of {linked.name} did not end{why}; confirm again tries them again"
+            f"{missing} of {n_trials} trials of {linked.name} did not end{why}; confirm again tries them again"
         )

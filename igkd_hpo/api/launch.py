@@ -81,13 +81,16 @@ def launch(
             found = create_or_open(opened, config, n_trials=trials, pins=pins)
             if not existed:
                 save_study_note(found)
-            tell(console, f"study {found.name}, {found.n_trials} trials, in {mask(settings.storage_url)}")
-            if existed and (finished := found.counts().finished) >= found.n_trials:
+            n_trials, finished = found.read().n_trials, found.counts().finished
+            tell(console, f"study {found.name}, {n_trials} trials, in {mask(settings.storage_url)}")
+            if existed and finished >= n_trials:
                 tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
             if workers == 0:
-                _tell_submitted(found, console)
+                left = max(0, n_trials - finished)
+                then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
+                tell(console, f"submitted; {left} of {n_trials} trials are left; {then}")
                 return Study(found, settings)
-            if workers == "auto" and found.counts().finished >= found.n_trials:
+            if workers == "auto" and finished >= n_trials:
                 workers = 1  # which says that nothing is left
             _run(opened_engine, found, host, workers=workers, console=console)
     return Study(found, settings)
@@ -127,12 +130,6 @@ def _check(workers: int | Literal["auto"], trials: int | None, device: str) -> N
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
 
 
-def _tell_submitted(found: SearchStudy, console: Console) -> None:
-    left = max(0, found.n_trials - found.counts().finished)
-    then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
-    tell(console, f"submitted; {left} of {found.n_trials} trials are left; {then}")
-
-
 def _run(
     engine: Engine,
     found: SearchStudy,
@@ -142,18 +139,18 @@ def _run(
     console: Console,
 ) -> None:
     kept_alive = supervise(engine, found, host, workers=workers, console=console)
-    counts, stop = found.counts(), host.stop
+    record, counts, stop = found.read(), found.counts(), host.stop
     if stop.received is not None:
         raise Interrupted(
-            f"stopped with {counts.finished} of {found.n_trials} trials finished; `igkd-hpo launch {found.name}` "
+            f"stopped with {counts.finished} of {record.n_trials} trials finished; `igkd-hpo launch {found.name}` "
             "goes on",
             stop.received,
         )
-    if found.stopped is not None:
+    if record.stopped is not None:
         kind = NoCompletedTrial if counts.complete == 0 else StudyStopped
-        raise kind(f"study {found.name} stopped: {found.stopped}")
+        raise kind(f"study {found.name} stopped: {record.stopped}")
     if not kept_alive:
         raise IgkdError(
             f"study {found.name}: not every worker could be kept alive, see {host.settings.paths.logs / found.name}; "
-            f"{counts.finished} of {found.n_trials} trials are finished; `igkd-hpo launch {found.name}` goes on"
+            f"{counts.finished} of {record.n_trials} trials are finished; `igkd-hpo launch {found.name}` goes on"
         )

@@ -92,7 +92,7 @@ class Study:
     @property
     def n_trials(self) -> int:
         """The total of COMPLETE plus PRUNED trials that ends the study."""
-        return self._study.n_trials
+        return self._study.read().n_trials
 
     @property
     def counts(self) -> Counts:

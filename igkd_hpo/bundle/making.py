@@ -62,9 +62,9 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
 
         keep_freed_memory()
         made = prepare_assets(study.config, settings, device="cpu", progress=progress)
-        if study.pins is not None:
+        if (pins := study.read().pins) is not None:
             here = AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
-            check_pins(study.name, study.pins, here)
+            check_pins(study.name, pins, here)
         assets = open_assets(study.config, settings)
         exported = exported_study(study, best)
         network, validation_accuracy, weights = trained_network(study, best, exported, assets, settings, progress)

@@ -163,8 +163,8 @@ def confirmation_of(study: SearchStudy) -> Confirmation | None:
 def read_confirmation(linked: SearchStudy) -> Confirmation | None:
     """What a linked study says; None before two seeds of an arm were tested."""
     record, trials = read_record(linked), arm_trials(linked.trials())
-    attributes = linked.attributes()
-    measured = [_measured(number, arm, trials, record.accuracies) for number, arm in enumerate(arms_of(linked))]
+    named_arms, subject = arms_of(linked), int(linked.read().attributes["subject"])
+    measured = [_measured(number, arm, trials, record.accuracies) for number, arm in enumerate(named_arms)]
     arms = [arm for arm in measured if arm is not None]
     compared = [arm for arm in arms if arm.diverged == 0]
     if not compared:
@@ -175,7 +175,6 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
     by_number = {arm.number: _judged(arm, comparison, i) for i, arm in enumerate(compared)}
     arms = [by_number.get(arm.number, arm) for arm in arms]
     index = {arm.number: i for i, arm in enumerate(compared)}
-    subject, named_arms = int(attributes["subject"]), arms_of(linked)
     answers = _answers(named_arms, subject, index, samples, resolution)
     tied = sorted((arm for arm in by_number.values() if arm.tied), key=_by_mean)
     best = compared[comparison.best].number
@@ -184,7 +183,7 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
     if baseline is not None and baseline in by_number and baseline != best:
         gain = by_number[best].test.mean.value - by_number[baseline].test.mean.value
     return Confirmation(
-        study=str(attributes["confirms"]),
+        study=str(linked.confirms),
         linked_study=linked.name,
         arms=tuple(arms),
         best=best,

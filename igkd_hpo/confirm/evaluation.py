@@ -37,7 +37,7 @@ class SplitRecord:
 
 def read_record(linked: SearchStudy) -> SplitRecord:
     """What is kept in the database."""
-    kept: dict[str, Any] = linked.attributes().get("test_split", {"accuracies": {}, "images": 0, "opened": []})
+    kept: dict[str, Any] = linked.read().attributes.get("test_split", {"accuracies": {}, "images": 0, "opened": []})
     return SplitRecord(
         accuracies={int(number): accuracy for number, accuracy in kept["accuracies"].items()},
         images=kept["images"],

@@ -13,7 +13,7 @@ from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.best import ahead, best_of, caution, counts_in_words, percent, student_in_words
 from igkd_hpo.search.linked_study import open_linked
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Counts, SearchStudy, count
+from igkd_hpo.search.study import Counts, SearchStudy, StudyRecord, count
 
 _LATELY = 20  # trials that say how long the next ones take
 
@@ -22,8 +22,9 @@ def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     """Markdown that goes above the study's own note; of a study and its confirmation alike."""
     if study.confirms is not None:
         return _of_confirmation(study, trials)
-    counts, n_trials = count(list(trials)), study.n_trials
-    parts = [_best(study, trials), _progress(study, trials, counts, n_trials), _what_next(study.name, counts, n_trials)]
+    counts, record = count(list(trials)), study.read()
+    next_steps = _what_next(study.name, counts, record.n_trials)
+    parts = [_best(study, trials), _progress(study, trials, counts, record), next_steps]
     return "\n\n".join(part for part in parts if part) + "\n\n---\n\n"
 
 
@@ -53,14 +54,14 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     elif confirmed:
         told.append("**Confirmed with fresh seeds, on the test split:** " + " ".join(confirmed))
     else:
-        done = f"{linked.counts().finished} of {linked.n_trials} trainings of {linked.name} are done"
+        done = f"{linked.counts().finished} of {linked.read().n_trials} trainings of {linked.name} are done"
         told.append(f"{caution(best).partition(chr(10))[0]} A confirmation has begun: {done}.")
     return "\n\n".join(told)
 
 
-def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts, n_trials: int) -> str:
+def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts, record: StudyRecord) -> str:
     epochs = study.config.training.epochs
-    told = [f"**{counts.finished} of {n_trials} trials finished:** {counts_in_words(counts)}."]
+    told = [f"**{counts.finished} of {record.n_trials} trials finished:** {counts_in_words(counts)}."]
     pruned = [
         max(trial.intermediate_values, default=0)
         for trial in trials
@@ -72,9 +73,9 @@ def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts,
             f"Pruning ended {len(pruned)} at epoch {median(pruned):.0f} (median; {min(pruned)} to {max(pruned)}), "
             f"so {saved:,} of {epochs * counts.finished:,} epochs were not trained."
         )
-    told.append(_time(trials, n_trials - counts.finished))
-    if (reason := study.stopped) is not None:
-        told.append(f"The study was stopped: {reason}")
+    told.append(_time(trials, record.n_trials - counts.finished))
+    if record.stopped is not None:
+        told.append(f"The study was stopped: {record.stopped}")
     return " ".join(part for part in told if part)
 
 
@@ -110,14 +111,14 @@ def _what_next(name: str, counts: Counts, n_trials: int) -> str:
 
 def _of_confirmation(linked: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     counts = count(list(trials))
-    told = [f"**{counts.finished} of {linked.n_trials} trainings finished:** {counts_in_words(counts)}."]
+    told = [f"**{counts.finished} of {linked.read().n_trials} trainings finished:** {counts_in_words(counts)}."]
     told.extend(_confirmed(linked))
     return "\n\n".join(told) + "\n\n---\n\n"
 
 
 def _confirmed(linked: SearchStudy) -> tuple[str, ...]:
     """What the confirmation says; empty before the test split was read."""
-    recorded = json.dumps(linked.attributes(), sort_keys=True)
+    recorded = json.dumps(dict(linked.read().attributes), sort_keys=True)
     return _said(linked.storage, linked.name, f"{linked.counts().finished} {recorded}")
 
 

@@ -115,7 +115,7 @@ def _so_far(study: Study, settings: Settings) -> tuple[int, int]:
     existing = check_unchanged(open_storage(settings.storage_url, create=False), study)
     if existing is None:
         return 0, study.n_trials
-    total = existing.n_trials if study.n_trials == existing.config.n_trials else study.n_trials
+    total = existing.read().n_trials if study.n_trials == existing.config.n_trials else study.n_trials
     return existing.counts().finished, total
 
 

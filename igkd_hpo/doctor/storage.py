@@ -223,8 +223,9 @@ def _check_study(study: Study | None, pins: AssetPins | None, url: str, *, has_s
             existing = check_unchanged(storage, study)
             if existing is None:
                 return ok(_GROUP, name, f"{study.name} will be made")
-            if pins is not None and existing.pins is not None:
-                check_pins(study.name, existing.pins, pins)
+            pinned = existing.read().pins
+            if pins is not None and pinned is not None:
+                check_pins(study.name, pinned, pins)
             return ok(_GROUP, name, _progress(existing))
         finally:
             storage.remove_session()
@@ -234,5 +235,6 @@ def _check_study(study: Study | None, pins: AssetPins | None, url: str, *, has_s
 
 
 def _progress(study: SearchStudy) -> str:
-    stopped = f", stopped: {study.stopped}" if study.stopped is not None else ""
-    return f"{study.name}, {study.counts().finished} of {study.n_trials} trials finished{stopped}"
+    record = study.read()
+    stopped = f", stopped: {record.stopped}" if record.stopped is not None else ""
+    return f"{study.name}, {study.counts().finished} of {record.n_trials} trials finished{stopped}"

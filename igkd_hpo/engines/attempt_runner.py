@@ -274,6 +274,8 @@ class AttemptRunner:
         except StorageError as error:  # which a lease survives
             self._emit(Event(kind="storage", reason=str(error)))
             return None
+        for reaped in self._leases.take_reaped():
+            self._emit(Event(kind="reaped", reason=str(reaped)))
         if verdict is Verdict.STOP:
             return Released(reason="the study was stopped", counted=False)
         return Lost() if verdict is Verdict.LOST else None

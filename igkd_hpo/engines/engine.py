@@ -111,8 +111,8 @@ def prepare_existing(engine: Engine, study: SearchStudy, host: Host, progress: P
         DataError, TeacherError: this host's content is not the study's.
     """
     here = engine.prepare(study.config, host, progress)
-    if study.pins is not None:
-        check_pins(study.name, study.pins, here)
+    if (pins := study.read().pins) is not None:
+        check_pins(study.name, pins, here)
 
 
 def run_slots(engine: Engine, study: SearchStudy, host: Host, watcher: Watcher, *, slots: int) -> bool:

@@ -4,7 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Kind = Literal["alive", "waiting", "claimed", "epoch", "complete", "pruned", "fail", "released", "lost", "storage"]
+Kind = Literal[
+    "alive", "waiting", "claimed", "epoch", "complete", "pruned", "fail", "released", "lost", "storage", "reaped"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,8 +15,8 @@ class Event:
 
     Args:
         kind: alive (every few seconds, for the supervisor alone), waiting (nothing to claim now), claimed, epoch, how
-            an attempt ended (complete, pruned, fail, released, lost), or storage (the database is away; `reason` says
-            how).
+            an attempt ended (complete, pruned, fail, released, lost), storage (the database is away; `reason` says
+            how), or reaped (another worker was gone, and its trial was freed).
         trial: number.
         attempt: of the trial.
         control: name, when the trial is one.

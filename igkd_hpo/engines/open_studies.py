@@ -100,7 +100,8 @@ class OpenStudies:
 
     @staticmethod
     def _is_open(study: SearchStudy) -> bool:
-        return study.stopped is None and study.counts().finished < study.n_trials
+        record = study.read()
+        return record.stopped is None and study.counts().finished < record.n_trials
 
     def _claim_of(self, known: _Launched) -> Job | None:
         if not known.prepared:

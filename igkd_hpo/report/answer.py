@@ -98,8 +98,8 @@ def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
     linked = open_linked(study.storage, study.name)
     if linked is not None:
         lines.append(
-            f"A confirmation has begun: {linked.counts().finished} of {linked.n_trials} trainings of {linked.name} are "
-            "done, and the test split was not opened."
+            f"A confirmation has begun: {linked.counts().finished} of {linked.read().n_trials} trainings of "
+            f"{linked.name} are done, and the test split was not opened."
         )
     return ReportAnswer(
         headline=f"Best so far: {which}. Nothing is confirmed yet.",

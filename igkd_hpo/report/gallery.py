@@ -65,7 +65,7 @@ def gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, s
         assets = open_assets(study.config, settings)
     except (AssetError, DataError, UsageError) as error:
         return Gallery(missing=f"The images and maps of this study are not on this machine: {error}.")
-    pins = study.pins
+    pins = study.read().pins
     if pins is not None and (pins.dataset_sha256, pins.teacher_sha256) != (
         assets.dataset.sha256,
         assets.teacher_sha256,

@@ -19,7 +19,8 @@ def provenance_facts(
     study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, confirmation: Confirmation | None
 ) -> Facts:
     """Names and values, as text, in the order in which they are read."""
-    config, pins, attributes = study.config, study.pins, study.attributes()
+    config, record = study.config, study.read()
+    pins, attributes = record.pins, record.attributes
     root = f" from {config.dataset.root}" if config.dataset.root else ""
     teacher = ", ".join(config.teacher.checkpoints) or f"trained here for {config.teacher.epochs} epochs"
     if config.teacher.n_networks > 1:

@@ -165,7 +165,7 @@ def result(study: SearchStudy, best: BestTrial) -> str:
     values = study.config.hyperparameters.telling(best.hyperparameters)
     telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
     lines = [
-        f"{study.name}: {study.counts().finished} of {study.n_trials} trials finished ({counted(study)})",
+        f"{study.name}: {study.counts().finished} of {study.read().n_trials} trials finished ({counted(study)})",
         f"best: {which}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
         f"  {student_in_words(best)}",
         f"  {telling}",

@@ -19,7 +19,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
     Its `training.seed` is the trial's own, so that `train` and the file's trial 0 repeat the trial, and trials 1 to 4
     are fresh seeds. A control comes out as it trained. Paths stay as they are in the study's file.
     """
-    config, pins = study.config, study.pins
+    config, pins = study.config, study.read().pins
     provenance = {
         "study": study.name,
         "trial": best.number,

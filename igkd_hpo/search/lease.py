@@ -107,30 +107,16 @@ class Leases:
         self._study_id = study.study_id
         self._lease_seconds = lease_seconds
         self._silence = Silence(clock, longest_gap=lease_seconds)
+        self._reaped: list[Reaped] = []
 
     def claim(self, worker: Worker) -> Claim | Idle:
         """Take the next trial for one attempt: an orphan, else one that waits, else a new one."""
         self._study.trials()  # reads what is new before others have to wait for it
         with self._step() as connection:
-            self._reap(connection)
-            attributes = self._storage.get_study_user_attrs(self._study_id)
-            if attributes.get("stopped") is not None:
-                return Idle.STOPPED
-            trials = self._all_trials()
-            leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
-            finished = count(trials).finished
-            if finished >= attributes["n_trials"]:
-                if not leased:
-                    self._end_surplus(trials)
-                return Idle.FINISHED
-            if reason := why_stopping(trials, attributes["ended_before_launch"], self._study.config.max_failures):
-                self._storage.set_study_user_attr(self._study_id, "stopped", reason)
-                return Idle.STOPPED
-            if finished + len(leased) >= attributes["n_trials"]:
-                return Idle.WAIT
-            if "confirms" in attributes and not unclaimed(trials, leased):
-                return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
-            return self._take(connection, worker, trials, leased)
+            reaped = self._reap(connection)
+            claim = self._next(connection, worker)
+        self._reaped += reaped
+        return claim
 
     def started(self, claim: Claim, process: ProcessIdentity, device: str) -> bool:
         """Note what trains and where. False: the lease is lost."""
@@ -138,18 +124,20 @@ class Leases:
         with self._step() as connection:
             if connection.execute(self._of(claim).values(values)).rowcount == 0:
                 return False
-            self._annotate(claim.trial_id, {"device": device})
+            self._storage.set_trial_user_attrs(claim.trial_id, {"device": device})
             return True
 
     def beat(self, claim: Claim, *, last_epoch: int) -> Verdict:
-        """Show life, and hear whether to go on, to stop, or that the lease is lost."""
+        """Show life, and hear whether to go on, to stop, or that the lease is lost; free what the dead hold."""
         newest = case((LEASES.c.last_epoch < last_epoch, last_epoch), else_=LEASES.c.last_epoch)
         with self._step() as connection:
             values = {"beat": LEASES.c.beat + 1, "last_epoch": newest}
             if connection.execute(self._of(claim).values(values)).rowcount == 0:
                 return Verdict.LOST
+            reaped = self._reap(connection)  # all who live may be training, and claim nothing for days
             stop = self._storage.get_study_user_attrs(self._study_id).get("stopped_now")
-            return Verdict.STOP if stop else Verdict.GO_ON
+        self._reaped += reaped
+        return Verdict.STOP if stop else Verdict.GO_ON
 
     def report(self, claim: Claim, *, epoch: int, accuracy: float) -> Verdict:
         """Write the validation accuracy (a fraction) after an epoch (from 1), and ask whether to go on.
@@ -166,8 +154,8 @@ class Leases:
                 trial.intermediate_values[epoch] = accuracy
                 newest = case((LEASES.c.last_epoch < epoch, epoch), else_=LEASES.c.last_epoch)
                 connection.execute(self._of(claim).values(last_epoch=newest))
-            is_newest = epoch >= max(trial.intermediate_values, default=0)
-            if claim.control is not None or not is_newest or epoch >= self._study.config.training.epochs:
+            last = self._study.config.training.epochs
+            if claim.control is not None or epoch < max(trial.intermediate_values) or epoch >= last:
                 return Verdict.GO_ON
             return Verdict.PRUNE if self._study.pruner.prune(self._study.optuna_study, trial) else Verdict.GO_ON
 
@@ -180,7 +168,7 @@ class Leases:
         """Write user attributes, and by how much of itself each limit is exceeded. False: the lease is lost."""
         with self.holding(claim) as held:
             if held:
-                self._annotate(claim.trial_id, attributes)
+                self._storage.set_trial_user_attrs(claim.trial_id, attributes)
                 for limit, over in excess.items():
                     self._storage.set_trial_system_attr(claim.trial_id, f"constraints:{limit}", over)
             return held
@@ -222,11 +210,15 @@ class Leases:
         """Free what the dead hold: at once on this host, else after `lease_seconds` without a sign of life."""
         with self._step() as connection:
             reaped = self._reap(connection)
-            trials = self._all_trials()
-            enough = count(trials).finished >= self._study.n_trials
+            enough = count(trials := self._study.trials()).finished >= self._study.read().n_trials
             if reaped and enough and not read_leases(connection, self._study_id):
                 self._end_surplus(trials)
             return reaped
+
+    def take_reaped(self) -> list[Reaped]:
+        """What claims and beats have freed since this was last asked."""
+        reaped, self._reaped = self._reaped, []
+        return reaped
 
     def drop_worker(self, worker: Worker) -> None:
         """Give back, uncounted, what a worker held that was ended on purpose."""
@@ -248,12 +240,6 @@ class Leases:
         except StorageError:
             self._silence.start_again()
             raise
-
-    def _all_trials(self) -> list[FrozenTrial]:
-        return self._storage.get_all_trials(self._study_id, deepcopy=False)
-
-    def _annotate(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        self._storage.set_trial_user_attrs(trial_id, attributes)
 
     def _of(self, claim: Claim) -> Update:
         return update(LEASES).where(
@@ -295,7 +281,7 @@ class Leases:
                 accuracy = self._last_accuracy(trial)
             elif state is TrialState.COMPLETE and "reason" in trial.user_attrs:
                 attributes = attributes | {"reason": None}  # why an earlier attempt was given back
-            self._annotate(claim.trial_id, attributes)
+            self._storage.set_trial_user_attrs(claim.trial_id, attributes)
             self._storage.set_trial_state_values(claim.trial_id, state, None if accuracy is None else [accuracy])
             drop_lease(connection, claim.trial_id)
             return True
@@ -315,7 +301,7 @@ class Leases:
         if in_vain > self._study.config.max_retries:
             state = TrialState.FAIL
             reason = f"{in_vain} attempts in a row ended without one more finished epoch; the last: {reason}"
-        self._annotate(trial._trial_id, {"reason": reason, "attempts_without_progress": in_vain})
+        self._storage.set_trial_user_attrs(trial._trial_id, {"reason": reason, "attempts_without_progress": in_vain})
         self._storage.set_trial_state_values(trial._trial_id, state)
         drop_lease(connection, trial._trial_id)
         return state
@@ -324,8 +310,7 @@ class Leases:
         if lease.trial_process is not None:
             kill(lease.trial_process)
         trial = self._storage.get_trial(lease.trial_id)
-        state = trial.state
-        if state is TrialState.RUNNING:
+        if (state := trial.state) is TrialState.RUNNING:
             gained = lease.last_epoch > lease.first_epoch
             state = self._return(connection, trial, reason, counted=counted, epochs_gained=gained)
         else:
@@ -341,22 +326,42 @@ class Leases:
             gone = is_gone(lease.process)
             if gone or silence >= self._lease_seconds:
                 how = "ended" if gone else f"gave no sign of life for {self._lease_seconds:g} s"
-                reason = f"worker {lease.worker} on {lease.process.host} {how}"
-                reaped.append(self._free(connection, lease, reason, counted=True))
+                why = f"worker {lease.worker} on {lease.process.host} {how}"
+                reaped.append(self._free(connection, lease, why, counted=True))
         return reaped
 
     def _end_surplus(self, trials: list[FrozenTrial]) -> None:
         for trial in trials:
             if not trial.state.is_finished():
-                self._annotate(trial._trial_id, {"reason": SURPLUS})
+                self._storage.set_trial_user_attrs(trial._trial_id, {"reason": SURPLUS})
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    def _next(self, connection: Connection, worker: Worker) -> Claim | Idle:
+        attributes = self._storage.get_study_user_attrs(self._study_id)
+        if attributes.get("stopped") is not None:
+            return Idle.STOPPED
+        trials = self._study.trials()
+        leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
+        finished = count(trials).finished
+        if finished >= attributes["n_trials"]:
+            if not leased:
+                self._end_surplus(trials)
+            return Idle.FINISHED
+        if reason := why_stopping(trials, attributes["ended_before_launch"], self._study.config.max_failures):
+            self._storage.set_study_user_attr(self._study_id, "stopped", reason)
+            return Idle.STOPPED
+        if finished + len(leased) >= attributes["n_trials"]:
+            return Idle.WAIT
+        if "confirms" in attributes and not unclaimed(trials, leased):
+            return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
+        return self._take(connection, worker, trials, leased)
 
     def _take(self, connection: Connection, worker: Worker, trials: list[FrozenTrial], leased: set[int]) -> Claim:
         for trial in unclaimed(trials, leased):
             try:
                 return self._begin(connection, worker, trial)
             except UnusableTrial as error:
-                self._annotate(trial._trial_id, {"reason": str(error)})
+                self._storage.set_trial_user_attrs(trial._trial_id, {"reason": str(error)})
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         trial_id = self._storage.create_new_trial(self._study_id)
         return self._begin(connection, worker, self._storage.get_trial(trial_id))
@@ -376,7 +381,7 @@ class Leases:
             reported_epochs=frozenset(trial.intermediate_values),
             out_of_memory=attributes.get("out_of_memory", 0),
         )
-        self._annotate(
+        self._storage.set_trial_user_attrs(
             trial_id,
             {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
             | {"worker": worker.name, "host": worker.process.host},
@@ -387,9 +392,6 @@ class Leases:
             attempt=claim.attempt,
             worker=worker.name,
             process=worker.process,
-            trial_process=None,
-            device=None,
-            beat=0,
             first_epoch=known,
             last_epoch=known,
         )

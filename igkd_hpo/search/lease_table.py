@@ -46,9 +46,9 @@ class Lease:
     attempt: int
     worker: str
     process: ProcessIdentity
-    trial_process: ProcessIdentity | None
-    device: str | None
-    beat: int
+    trial_process: ProcessIdentity | None = None
+    device: str | None = None
+    beat: int = 0
     first_epoch: int
     last_epoch: int
 

@@ -146,7 +146,7 @@ def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
             search_accuracy=arm["search_accuracy"],
             hyperparameters=later | arm["hyperparameters"],
         )
-        for arm in study.attributes().get("arms", [])
+        for arm in study.read().attributes.get("arms", [])
     )
 
 

@@ -39,6 +39,14 @@ def lock_study(connection: Connection, study_id: int) -> None:
     _lock_postgresql(connection, study_id)
 
 
+def begin_snapshot(connection: Connection) -> None:
+    """Begin a transaction on a fresh connection in which all reads see the same moment."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN")  # the driver begins none for a SELECT
+    else:
+        connection.execution_options(isolation_level="REPEATABLE READ").begin()
+
+
 @contextmanager
 def creation_lock(url: URL) -> Iterator[None]:
     """Held while tables are made, which Optuna does on connections of its own.

@@ -52,7 +52,7 @@ trial is its accuracy on the validation split. The test split is read once, when
     return f"""# {study.name}
 
 Which hyperparameters make the most accurate small student on **{config.dataset.name}**{root}? \
-{study.n_trials} trials of {config.training.epochs} epochs each, unless pruned ({config.pruner.name}). \
+{study.read().n_trials} trials of {config.training.epochs} epochs each, unless pruned ({config.pruner.name}). \
 The value of a trial is its accuracy on the validation split, a fraction of 1; the test split is never read here.
 
 {space}

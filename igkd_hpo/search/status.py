@@ -9,8 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.search.identity import is_gone
-from igkd_hpo.search.lease import Leases
-from igkd_hpo.search.lease_table import Lease
+from igkd_hpo.search.lease_table import Lease, read_leases
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import Counts, SearchStudy, count, ended_trials, study_names
 
@@ -104,7 +103,8 @@ class StudyStatus:
 
 def status(storage: SharedStorage) -> list[StudyStatus]:
     """Every study of this project, the last launched last, each followed by its confirmation. Raises StorageError."""
-    found = [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
+    with storage.snapshot():
+        found = [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
     launched = {study.name: place for place, study in enumerate(found)}
 
     def place(study: StudyStatus) -> tuple[int, bool]:
@@ -115,10 +115,11 @@ def status(storage: SharedStorage) -> list[StudyStatus]:
 
 def study_status(study: SearchStudy) -> StudyStatus:
     """One study. Raises StorageError."""
-    leases = Leases(study).held()
-    trials = study.trials()
+    with study.snapshot() as connection:
+        record = study.read()
+        leases = read_leases(connection, study.study_id)
+        trials = study.trials()
     counts = count(trials)
-    n_trials = study.n_trials
     best = max(
         (trial for trial in trials if trial.state == TrialState.COMPLETE),
         key=lambda trial: (trial.value, -trial.number),
@@ -130,7 +131,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
         (
             _running(by_id[lease.trial_id], lease, epochs)
             for lease in leases
-            # One that ended between the two readings runs no more.
+            # A dashboard can end a trial that is held, or delete it.
             if lease.trial_id in by_id and not by_id[lease.trial_id].state.is_finished()
         ),
         key=lambda trial: trial.trial,
@@ -140,7 +141,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
     return StudyStatus(
         name=study.name,
         confirms=study.confirms,
-        n_trials=n_trials,
+        n_trials=record.n_trials,
         counts=counts,
         best_accuracy=best.value if best else None,
         best_trial=best.number if best else None,
@@ -158,9 +159,9 @@ def study_status(study: SearchStudy) -> StudyStatus:
         last_pruned=PrunedTrial(trial=pruned.number, reason=str(pruned.user_attrs.get("reason"))) if pruned else None,
         epochs=epochs,
         running=tuple(running),
-        seconds_left=_seconds_left(n_trials - counts.finished, running, ended),
-        finished=counts.finished >= n_trials,
-        stopped=study.stopped,
+        seconds_left=_seconds_left(record.n_trials - counts.finished, running, ended),
+        finished=counts.finished >= record.n_trials,
+        stopped=record.stopped,
         last_failure=next(
             (str(trial.user_attrs.get("reason")) for trial in reversed(trials) if trial.state == TrialState.FAIL), None
         ),

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from igkd_hpo.errors import StorageError, UsageError, did_you_mean
 from igkd_hpo.search.history import HistoryStorage
 from igkd_hpo.search.lease_table import LEASES, METADATA
-from igkd_hpo.search.lock import creation_lock, lock_study
+from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
 
 _EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password@host/database"
 _SECRET_QUERY_KEYS = {"password", "sslpassword"}
@@ -70,20 +70,40 @@ class SharedStorage(_CachedStorage):
         Raises:
             StorageError: the database is away, or the lock was not free in time; nothing was written.
         """
-        sessions = self._backend.scoped_session
         with storage_errors(self.url):
             try:
                 with self.engine.begin() as connection:
                     lock_study(connection, study_id)
-                    sessions.remove()
-                    sessions.registry.set(Session(bind=connection, join_transaction_mode="create_savepoint"))
-                    try:
+                    with self._joined(connection):
                         yield connection
-                    finally:
-                        sessions.remove()
             except BaseException:
                 self._forget()
                 raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Read the database as it stands at one moment, Optuna's reads in this thread included; nobody has to wait.
+
+        In a transaction, or in another snapshot, that one goes on. Raises StorageError.
+        """
+        joined = self._backend.scoped_session.get_bind()
+        if isinstance(joined, Connection):
+            yield joined
+            return
+        with self.reading() as connection:
+            begin_snapshot(connection)
+            with self._joined(connection):
+                yield connection
+
+    @contextmanager
+    def _joined(self, connection: Connection) -> Iterator[None]:
+        sessions = self._backend.scoped_session
+        sessions.remove()
+        sessions.registry.set(Session(bind=connection, join_transaction_mode="create_savepoint"))
+        try:
+            yield
+        finally:
+            sessions.remove()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

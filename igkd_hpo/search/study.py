@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,8 +50,29 @@ class Counts:
         return self.complete + self.pruned
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """What may change about a study while it exists, its trials aside, as it was when it was read.
+
+    Args:
+        n_trials: the total of COMPLETE plus PRUNED trials that ends the study.
+        stopped: why no new trial begins, if the study was stopped.
+        pins: what the study's data and teacher are, once they are known.
+        attributes: all user attributes.
+    """
+
+    n_trials: int
+    stopped: str | None
+    pins: AssetPins | None
+    attributes: Mapping[str, Any]
+
+
 class SearchStudy:
     """An existing study. Every method reads the database anew and raises StorageError when it is away.
+
+    Attributes:
+        config: the study file.
+        confirms: the study that this one confirms, if it is a confirmation.
 
     Args:
         storage: the open database.
@@ -77,35 +98,20 @@ class SearchStudy:
                 )
             self.config = study_from_json(attributes["study_file"], source=f"study {name!r} in the database")
             self.pins_when_opened = _pins(attributes)
+            self.confirms: str | None = attributes.get("confirms")
             self.pruner = make_pruner(self.config.pruner, self.config.training.epochs)
             self.optuna_study = optuna.Study(name, storage, pruner=self.pruner)
 
-    def attributes(self) -> dict[str, Any]:
-        """The study's user attributes."""
+    def read(self) -> StudyRecord:
+        """What the study says about itself now."""
         with storage_errors(self.storage.url), self._still_there():
-            return self.storage.get_study_user_attrs(self.study_id)
-
-    @property
-    def n_trials(self) -> int:
-        """The total of COMPLETE plus PRUNED trials that ends the study."""
-        return int(self.attributes()["n_trials"])
-
-    @property
-    def stopped(self) -> str | None:
-        """Why no new trial begins, if the study was stopped."""
-        reason: str | None = self.attributes().get("stopped")
-        return reason
-
-    @property
-    def confirms(self) -> str | None:
-        """The study that this one confirms, if it is a confirmation."""
-        name: str | None = self.attributes().get("confirms")
-        return name
-
-    @property
-    def pins(self) -> AssetPins | None:
-        """What the study's data and teacher are, once they are known."""
-        return _pins(self.attributes())
+            attributes = self.storage.get_study_user_attrs(self.study_id)
+        return StudyRecord(
+            n_trials=int(attributes["n_trials"]),
+            stopped=attributes.get("stopped"),
+            pins=_pins(attributes),
+            attributes=attributes,
+        )
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number; shared with the cache, so not to be changed."""
@@ -124,7 +130,7 @@ class SearchStudy:
             now: the running trials end too, and wait for another attempt: their workers learn it with the next beat.
         """
         with self.transaction():
-            if self.stopped is None:
+            if self.read().stopped is None:
                 self.storage.set_study_user_attr(self.study_id, "stopped", reason)
             if now:
                 self.storage.set_study_user_attr(self.study_id, "stopped_now", True)
@@ -133,6 +139,12 @@ class SearchStudy:
     def transaction(self) -> Iterator[Connection]:
         """One transaction under the study's lock. Raises UsageError when the study was deleted."""
         with self.storage.transaction(self.study_id) as connection, self._still_there():
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Let all reads in this thread see the same moment. Raises UsageError when the study was deleted."""
+        with self.storage.snapshot() as connection, self._still_there():
             yield connection
 
     @contextmanager
@@ -343,14 +355,15 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
         storage.set_study_user_attr(study_id, "n_trials", n_trials)
     # What is not part of the meaning (paths, max_retries …) follows the file that was launched last.
     storage.set_study_user_attr(study_id, "study_file", study.model_dump_json())
-    if existing.stopped is not None:
+    record = existing.read()
+    if record.stopped is not None:
         storage.set_study_user_attr(study_id, "stopped", None)
         storage.set_study_user_attr(study_id, "stopped_now", False)
     trials = existing.trials()
     if existing.confirms is None:
         # A total too small for all controls ended those that still waited; a larger one has room for them.
         lost = [name for name in study.controls if _ended_as_surplus(trials, name)]
-        room = max(0, existing.n_trials - count(trials).finished)
+        room = max(0, record.n_trials - count(trials).finished)
         _enqueue_controls(existing.optuna_study, study, lost[:room])
     # Failures from before this launch are forgiven: else the study would stop again at once.
     storage.set_study_user_attr(study_id, "ended_before_launch", len(ended_trials(trials)))
@@ -371,7 +384,7 @@ def _pins(attributes: dict[str, Any]) -> AssetPins | None:
 
 
 def _pin(existing: SearchStudy, pins: AssetPins) -> None:
-    pinned = existing.pins
+    pinned = existing.read().pins
     if pinned is None:
         existing.storage.set_study_user_attr(existing.study_id, "dataset_sha256", pins.dataset_sha256)
         existing.storage.set_study_user_attr(existing.study_id, "teacher_sha256", pins.teacher_sha256)

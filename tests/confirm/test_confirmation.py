@@ -253,7 +253,7 @@ def test_only_the_search_has_candidates(study: SearchStudy, run) -> None:
 def test_a_search_that_was_made_anew_is_noticed(searched: SearchStudy) -> None:
     linked = confirm(searched)
     check_same_search(searched, linked)
-    arms = linked.attributes()["arms"]
+    arms = linked.read().attributes["arms"]
     arms[0]["hyperparameters"]["temperature"] = 1.5
     linked.storage.set_study_user_attr(linked.study_id, "arms", arms)
     with pytest.raises(StudyFileError, match="confirms an earlier study digits"):

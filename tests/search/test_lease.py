@@ -115,7 +115,7 @@ def test_a_superseded_attempt_changes_nothing(
         assert not held
     assert study.trials()[0] == before
     assert leases.held() == lease
-    assert study.attributes()["late_results"] == 7
+    assert study.read().attributes["late_results"] == 7
     with leases.holding(new) as held:
         assert held
     assert leases.complete(new, 0.5, {})
@@ -135,7 +135,7 @@ def test_a_call_whose_answer_got_lost_can_be_made_again(make_study: MakeStudy, w
         before = study.trials()
         assert end(claim)
         assert study.trials() == before
-    assert study.attributes()["late_results"] == 0
+    assert study.read().attributes["late_results"] == 0
     claim = claimed(leases, worker)
     assert leases.report(claim, epoch=1, accuracy=0.5) is Verdict.GO_ON
     assert leases.report(claim, epoch=1, accuracy=0.9) is Verdict.GO_ON
@@ -202,7 +202,7 @@ def test_the_study_stops_when_the_last_trials_all_failed(make_study: MakeStudy, 
     assert leases.fail(claimed(leases, worker), "CUDA is out of memory", {})
     assert leases.fail(claimed(leases, worker), "CUDA is out of memory", {})
     assert leases.claim(worker) is Idle.STOPPED
-    assert study.stopped == "the last 2 trials all failed; trial 3: CUDA is out of memory"
+    assert study.read().stopped == "the last 2 trials all failed; trial 3: CUDA is out of memory"
     assert leases.claim(worker) is Idle.STOPPED
     again = Leases(make_study(max_failures=2))  # launched again: what failed before does not stop it at once
     assert claimed(again, worker).number == 4
@@ -302,7 +302,7 @@ def test_a_stopped_study_begins_nothing_and_lets_what_runs_go_on(make_study: Mak
     assert leases.claim(worker) is Idle.STOPPED
     assert leases.beat(claim, last_epoch=0) is Verdict.GO_ON
     assert leases.complete(claim, 0.5, {})
-    assert study.stopped == "enough"
+    assert study.read().stopped == "enough"
 
 
 def test_stopped_now_is_told_with_the_next_beat_and_cleared_by_a_launch(make_study: MakeStudy, worker: Worker) -> None:
@@ -311,12 +311,12 @@ def test_stopped_now_is_told_with_the_next_beat_and_cleared_by_a_launch(make_stu
     claim = claimed(leases, worker)
     study.stop("enough")
     study.stop("at once", now=True)
-    assert study.stopped == "enough"
+    assert study.read().stopped == "enough"
     assert leases.beat(claim, last_epoch=0) is Verdict.STOP
     assert leases.give_back(claim, "the study was stopped", counted=False, epochs_gained=False)
     (trial,) = study.trials()
     assert (trial.state, trial.user_attrs["attempts_without_progress"]) == (TrialState.WAITING, 0)
-    assert make_study().stopped is None
+    assert make_study().read().stopped is None
     again = claimed(leases, worker)
     assert (again.number, again.attempt) == (claim.number, 2)
     assert leases.beat(again, last_epoch=0) is Verdict.GO_ON

@@ -91,7 +91,7 @@ def test_untrained_trials_between_failures_do_not_hide_them(make_study: MakeStud
         else:
             reject(leases, claim, 1.0)
     assert leases.claim(worker) is Idle.STOPPED
-    assert "broken" in str(study.stopped)
+    assert "broken" in str(study.read().stopped)
 
 
 def test_the_sampler_learns_what_fits(make_study: MakeStudy, worker: Worker) -> None:
@@ -123,8 +123,8 @@ def test_a_study_in_which_nothing_fits_ends(
         assert isinstance(claim, Claim)
         reject(leases, claim, 2.0)
     assert leases.claim(worker) is Idle.STOPPED
-    assert "the last 3 configurations were all beyond the limits" in str(study.stopped)
-    assert "too large" in str(study.stopped)
+    assert "the last 3 configurations were all beyond the limits" in str(study.read().stopped)
+    assert "too large" in str(study.read().stopped)
     assert MOST_INFEASIBLE > 3
 
 

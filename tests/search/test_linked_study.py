@@ -52,7 +52,7 @@ def test_every_arm_is_trained_with_every_fresh_seed_and_nothing_else(
     arms = [an_arm(linked, "a", alpha=0.5), an_arm(linked, "b", alpha=0.0), an_arm(linked, "c", learning_rate=50.0)]
     seeds = fresh_seeds(parent.config, 2)
     assert extend(linked, arms, seeds) == 6
-    assert linked.n_trials == 6
+    assert linked.read().n_trials == 6
     claims = [work(linked, worker) for _ in range(6)]
     assert Leases(linked).claim(worker) is Idle.FINISHED
     assert {(claim.control, claim.seed) for claim in claims} == {(arm, seed) for arm in "abc" for seed in seeds}
@@ -61,7 +61,7 @@ def test_every_arm_is_trained_with_every_fresh_seed_and_nothing_else(
 
     # More seeds and one more arm: only what is missing, and each trial once.
     assert extend(linked, [*arms, an_arm(linked, "d", alpha=0.7)], fresh_seeds(parent.config, 3)) == 6
-    assert linked.n_trials == 12
+    assert linked.read().n_trials == 12
     assert extend(linked, arms, seeds) == 0, "fewer seeds than before take nothing away"
     assert [arm.name for arm in arms_of(linked)] == ["a", "b", "c", "d"]
     pairs = [(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in linked.trials()]
@@ -80,7 +80,7 @@ def test_a_failed_trial_is_queued_again_and_not_replaced_by_an_invented_one(
     assert len(linked.trials()) == 2
     assert extend(linked, arms, (7, 8)) == 1
     again = work(linked, worker)
-    assert (again.seed, linked.n_trials) == (failed.seed, 2)
+    assert (again.seed, linked.read().n_trials) == (failed.seed, 2)
     assert linked.counts().finished == 2
 
 

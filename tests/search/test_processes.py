@@ -47,5 +47,5 @@ def test_four_workers_finish_exactly_n_trials_and_one_of_them_is_killed(database
     assert [trial.number for trial in trials] == list(range(20))
     assert sorted(trial.user_attrs["attempts"] for trial in trials) == [1] * 19 + [2]
     assert Leases(study).held() == []
-    assert study.attributes()["late_results"] == 0
+    assert study.read().attributes["late_results"] == 0
     storage.engine.dispose()

@@ -63,6 +63,9 @@ class Protocol(RuleBasedStateMachine):
         ]
         self.claims: list[tuple[int, Claim]] = []
         self.ended: dict[int, FrozenTrial] = {}
+        self.beats: dict[
+            tuple[int, int, int], float
+        ] = {}  # (trial, attempt, beat): the time since when it stands there
 
     def teardown(self) -> None:
         try:
@@ -91,6 +94,23 @@ class Protocol(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([10.0, 59.0, 60.0]))
     def time_goes_by(self, seconds: float) -> None:
         self.now += seconds
+
+    @precondition(lambda self: len({worker for worker, _ in self.claims}) > 1)
+    @rule(seconds=st.sampled_from([130.0, 60.0]), dead=WORKERS)
+    def time_goes_by_while_the_others_train(self, seconds: float, dead: int) -> None:
+        living = [(worker, claim) for worker, claim in self.claims if worker != dead and self.holds(claim)]
+        for _ in range(int(seconds / 10)):
+            self.now += 10
+            for worker, claim in living:
+                assert self.leases[worker].beat(claim, last_epoch=0) is Verdict.GO_ON
+            self.note_beats()
+        if living:
+            silent = [key for key, since in self.beats.items() if self.now - since >= 120]
+            assert not silent, "the dead still hold trials, although somebody beats"
+
+    def note_beats(self) -> None:
+        leases = [(lease.trial_id, lease.attempt, lease.beat) for lease in self.leases[0].held()]
+        self.beats = {key: self.beats.get(key, self.now) for key in leases}
 
     @rule(worker=WORKERS)
     def a_worker_is_stopped(self, worker: int) -> None:

@@ -118,6 +118,21 @@ def test_elsewhere_only_an_unchanged_beat_counts(
     assert holder.beat(claim, last_epoch=0) is Verdict.LOST
 
 
+def test_the_dead_are_reaped_while_the_living_train(
+    make_study: MakeStudy, clock: Callable[[], float], worker: Worker, elsewhere: Callable[[str], Worker]
+) -> None:
+    study = make_study()
+    leases = Leases(study, lease_seconds=60, clock=clock)
+    lost, kept = claimed(Leases(study), elsewhere("a")), claimed(leases, worker)
+    for _ in range(7):
+        assert leases.beat(kept, last_epoch=0) is Verdict.GO_ON
+        clock.now += 10  # type: ignore[attr-defined]
+    (reaped,) = leases.take_reaped()
+    assert (reaped.number, reaped.worker, reaped.state) == (lost.number, "a", TrialState.WAITING)
+    assert leases.take_reaped() == []
+    assert [lease.trial_id for lease in leases.held()] == [kept.trial_id]
+
+
 def test_an_outage_makes_nobody_stale(
     make_study: MakeStudy,
     clock: Callable[[], float],

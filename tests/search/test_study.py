@@ -12,7 +12,7 @@ from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import DataError, StudyFileError, TeacherError, UsageError
 from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import (
     SearchStudy,
     check_unchanged,
@@ -36,8 +36,9 @@ def test_a_new_study_and_its_controls(storage: SharedStorage, study_file: Study)
     assert check_unchanged(storage, file) is None
     study = create_or_open(storage, file, n_trials=None, pins=PINS)
     assert study.config == file
-    assert (study.n_trials, study.pins, study.stopped) == (8, PINS, None)
-    assert study.attributes()["fingerprint"] == fingerprint(file)
+    record = study.read()
+    assert (record.n_trials, record.pins, record.stopped) == (8, PINS, None)
+    assert study.read().attributes["fingerprint"] == fingerprint(file)
     trials = study.trials()
     assert [trial.state for trial in trials] == [TrialState.WAITING] * 5
     assert study.counts().waiting == 5
@@ -71,7 +72,7 @@ def test_controls_that_a_small_total_ended_come_back_with_a_larger_one(
 
 def test_the_total_follows_the_flag_then_a_changed_file(storage: SharedStorage, study_file: Study) -> None:
     def total(file: Study, n_trials: int | None = None) -> int:
-        return create_or_open(storage, file, n_trials=n_trials, pins=None).n_trials
+        return create_or_open(storage, file, n_trials=n_trials, pins=None).read().n_trials
 
     assert total(study_file) == 8
     assert total(study_file, 12) == 12
@@ -108,7 +109,7 @@ def test_a_changed_file_is_refused_with_the_difference(storage: SharedStorage, s
 
 def test_another_hosts_content_is_refused(storage: SharedStorage, study_file: Study) -> None:
     create_or_open(storage, study_file, n_trials=None, pins=None)
-    assert create_or_open(storage, study_file, n_trials=None, pins=PINS).pins == PINS
+    assert create_or_open(storage, study_file, n_trials=None, pins=PINS).read().pins == PINS
     data = AssetPins(dataset_sha256="c" * 64, teacher_sha256="b" * 64)
     teacher = AssetPins(dataset_sha256="a" * 64, teacher_sha256="c" * 64)
     with pytest.raises(DataError, match=r"the images here .sha256 cccccccccccc. are not those of study 'digits'"):
@@ -159,3 +160,24 @@ def test_optuna_stays_silent(make_study: Callable[..., SearchStudy], capfd: pyte
     study = make_study(controls=("student",), pruner={"name": "median", "patience": 2})
     study.optuna_study.enqueue_trial({"alpha": 0.5})
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_snapshot_is_of_one_moment(storage: SharedStorage, study_file: Study) -> None:
+    study = create_or_open(storage, study_file, n_trials=None, pins=PINS)
+    other = open_storage(storage.url.render_as_string(hide_password=False), create=False)
+    with storage.snapshot():
+        assert study.read().n_trials == 8
+        create_or_open(other, study_file, n_trials=9, pins=None)
+        assert study.read().n_trials == 8
+    assert study.read().n_trials == 9
+    other.engine.dispose()
+
+
+def test_a_snapshot_within_a_transaction_sees_what_that_one_wrote(storage: SharedStorage, study_file: Study) -> None:
+    study = create_or_open(storage, study_file, n_trials=None, pins=PINS)
+    with study.transaction():
+        storage.set_study_user_attr(study.study_id, "stopped", "here")
+        with study.snapshot():
+            assert study.read().stopped == "here"
+        storage.set_study_user_attr(study.study_id, "stopped", "there")
+    assert study.read().stopped == "there"

@@ -187,6 +187,9 @@ class Supervisor:
             event = Event.from_line(line.decode())
             if event.kind == "alive":
                 continue
+            if event.kind == "reaped":
+                self._on_message(str(event.reason))
+                continue
             if event.kind in {"complete", "pruned"}:
                 worker.restarts = 0
             self._watcher.on_event(worker.slot.number, event)

@@ -88,7 +88,7 @@ def test_a_control_comes_out_as_it_trained(study: SearchStudy, run) -> None:
 def test_it_launches_as_a_study_of_five_seeds(searched: SearchStudy, storage: SharedStorage) -> None:
     exported = exported_study(searched, best_trial(searched))
     again = create_or_open(storage, parse_study(to_yaml(exported), source="best.yaml"), n_trials=None, pins=None)
-    assert (again.name, again.n_trials, again.trials()) == ("digits-best", 5, [])
+    assert (again.name, again.read().n_trials, again.trials()) == ("digits-best", 5, [])
 
 
 def test_an_export_of_an_export_keeps_its_own_origin(searched: SearchStudy, storage: SharedStorage, run) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.status import PrunedTrial, status
-from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.status import PrunedTrial, status, study_status
+from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 
 
@@ -71,3 +72,31 @@ def test_the_time_left_follows_from_the_trials_that_ended(storage: SharedStorage
     (only,) = status(storage)
     # 4 of 6 are to go, 2/3 of one is done; two run side by side
     assert only.seconds_left == pytest.approx((4 - 2 / 3) * sum(seconds) / 2 / 2)
+
+
+def test_a_status_is_of_one_moment(storage: SharedStorage, study: SearchStudy, run, monkeypatch) -> None:
+    run(0.5, 0.6, 0.7)
+    other = open_storage(storage.url.render_as_string(hide_password=False), create=False)
+    theirs, leases = SearchStudy(other, "digits"), Leases(SearchStudy(other, "digits"))
+
+    def change() -> None:
+        claim = leases.claim(Worker(name="theirs", process=this_process()))
+        assert isinstance(claim, Claim)
+        assert leases.complete(claim, 0.9, {})
+        create_or_open(other, theirs.config, n_trials=theirs.read().n_trials + 1, pins=None)
+
+    def changing(read):
+        def changed_meanwhile(self: SharedStorage, *args, **kwargs):
+            found = read(self, *args, **kwargs)
+            if self is storage:
+                change()
+            return found
+
+        return changed_meanwhile
+
+    for name in ("get_study_user_attrs", "get_all_trials"):
+        monkeypatch.setattr(SharedStorage, name, changing(getattr(SharedStorage, name)))
+    before, after = study_status(study), study_status(study)
+    other.engine.dispose()
+    assert (before.n_trials, before.counts.complete) == (6, 1)
+    assert (after.n_trials, after.counts.complete) == (8, 3)
