@@ -16,10 +16,8 @@ from igkd_hpo.errors import Interrupted
 from igkd_hpo.search.status import study_status
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
-from igkd_hpo.terminal.board import Standing
 from igkd_hpo.terminal.live import LiveView
 from igkd_hpo.terminal.progress import tell
-from igkd_hpo.terminal.status_board import standing
 
 
 @contextmanager
@@ -58,11 +56,7 @@ def supervise(
         tell(console, str(measured))
         workers = measured.workers
 
-    def read() -> Standing:
-        return standing(study_status(found))
-
-    epochs = found.config.training.epochs
-    with LiveView(console, found.name, epochs, read(), workers=workers) as view:
+    with LiveView(console, study_status(found), workers=workers) as view:
         supervisor = Supervisor(
             found,
             settings,
@@ -71,6 +65,6 @@ def supervise(
             stop=stop,
             on_event=view.event,
             on_message=view.message,
-            on_refresh=lambda: view.standing(read()),
+            on_refresh=lambda: view.refresh(study_status(found)),
         )
         return supervisor.run()
