@@ -8,6 +8,7 @@ import typer
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
 from igkd_hpo.cli.completion import complete_study_file
+from igkd_hpo.words import percent
 
 
 def train(
@@ -38,5 +39,5 @@ def train(
     if as_json:
         print_json(asdict(trained))
         return
-    tested = "" if trained.test_accuracy is None else f", {trained.test_accuracy:.2%} on test"
-    typer.echo(f"{trained.validation_accuracy:.2%} on validation{tested}; in {trained.folder}")
+    tested = "" if trained.test_accuracy is None else f", {percent(trained.test_accuracy)} on test"
+    typer.echo(f"{percent(trained.validation_accuracy)} on validation{tested}; in {trained.folder}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.confirm.confirmation import Answer, Confirmation, ConfirmedArm
 from igkd_hpo.confirm.statistics import Estimate
-from igkd_hpo.search.best import percent
+from igkd_hpo.words import percent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,7 +56,7 @@ def confirmation_table(found: Confirmation) -> "RenderableType":
 
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", min_width=12)  # 80 columns hold the whole table
-    for heading in ("n", "test %", "val. %", "to the best", "p", "weights"):
+    for heading in ("n", "test %", "val. %", "to the best", "p", "parameters"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value):

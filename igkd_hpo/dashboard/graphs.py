@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.space import FloatRange, IntRange
 from igkd_hpo.report.pictures import CONTROL_COLOURS, thinned
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import percent
 
 Graph = dict[str, Any]
 
@@ -154,7 +155,7 @@ def _points(name: str, trials: Sequence[FrozenTrial], place: Any, titles: tuple[
         "name": name,
         "x": [_short(x) for x, _ in places],
         "y": [_short(y) for _, y in places],
-        "text": [f"trial {trial.number}: {100 * _value(trial):.1f} %" for trial in trials],
+        "text": [f"trial {trial.number}: {percent(_value(trial))}" for trial in trials],
         "hovertemplate": f"%{{text}}<br>{x_title}: %{{x}}<br>{y_title}: %{{y}}",
     }
 

@@ -10,10 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import NoCompletedTrial
-from igkd_hpo.search.best import ahead, best_of, caution, counts_in_words, percent, student_in_words
+from igkd_hpo.search.best import best_of, caution, student_in_words
 from igkd_hpo.search.linked_study import open_linked
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import Counts, SearchStudy, count
+from igkd_hpo.words import duration, percent, points_between
 
 _LATELY = 20  # trials that say how long the next ones take
 
@@ -39,7 +40,8 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     ]
     if best.compared:
         rows = "\n".join(
-            f"| {one.control} | {one.trial} | {percent(one.validation_accuracy)} | {ahead(best, one)} |"
+            f"| {one.control} | {one.trial} | {percent(one.validation_accuracy)} | "
+            f"{points_between(best.validation_accuracy, one.validation_accuracy)} |"
             for one in best.compared
         )
         told.append(
@@ -60,7 +62,7 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
 
 def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts, n_trials: int) -> str:
     epochs = study.config.training.epochs
-    told = [f"**{counts.finished} of {n_trials} trials finished:** {counts_in_words(counts)}."]
+    told = [f"**{counts.finished} of {n_trials} trials finished:** {counts.in_words()}."]
     pruned = [
         max(trial.intermediate_values, default=0)
         for trial in trials
@@ -86,13 +88,13 @@ def _time(trials: Sequence[FrozenTrial], left: int) -> str:
     ]
     if not spans:
         return ""
-    seconds = [duration for _, duration in spans]
-    told = f"The trials took {_duration(sum(seconds))} in all, {_duration(median(seconds))} in the median"
+    seconds = [took for _, took in spans]
+    told = f"The trials took {duration(sum(seconds))} in all, {duration(median(seconds))} in the median"
     told += f"; the first began on {min(start for start, _ in spans):%d %b %Y at %H:%M}."
     running = sum(trial.state is TrialState.RUNNING for trial in trials)
     if left > 0 and running:
         lately = seconds[-_LATELY:]
-        told += f" About {_duration(left * sum(lately) / len(lately) / running)} are left, as the last ones went."
+        told += f" About {duration(left * sum(lately) / len(lately) / running)} are left, as the last ones went."
     return told
 
 
@@ -110,7 +112,7 @@ def _what_next(name: str, counts: Counts, n_trials: int) -> str:
 
 def _of_confirmation(linked: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     counts = count(list(trials))
-    told = [f"**{counts.finished} of {linked.n_trials} trainings finished:** {counts_in_words(counts)}."]
+    told = [f"**{counts.finished} of {linked.n_trials} trainings finished:** {counts.in_words()}."]
     told.extend(_confirmed(linked))
     return "\n\n".join(told) + "\n\n---\n\n"
 
@@ -126,10 +128,3 @@ def _said(storage: SharedStorage, name: str, version: str) -> tuple[str, ...]:
     """By what is recorded: its tests and intervals take long for a page that asks every few seconds."""
     found = read_confirmation(SearchStudy(storage, name))
     return () if found is None else tuple(sentences(found))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -9,9 +9,10 @@ from igkd_hpo.confirm.confirmation import Confirmation
 from igkd_hpo.confirm.sentences import p_value, sentences
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.report.figures import PARTS
-from igkd_hpo.search.best import BestTrial, ahead, best_trial, caution, percent, student_in_words
+from igkd_hpo.search.best import BestTrial, best_trial, caution, student_in_words
 from igkd_hpo.search.linked_study import open_linked
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import percent, points_between
 
 _VERDICTS = {
     "helps": ("+", "helps"),
@@ -167,7 +168,7 @@ def _arm_rows(found: Confirmation) -> list[ArmRow]:
                 remark=", ".join(remark for remark in remarks if remark),
                 seeds=str(len(arm.seeds)),
                 test=f"{100 * mean.value:.2f} ± {100 * (mean.high - mean.value):.2f} %",
-                validation=f"{100 * arm.validation.mean.value:.2f} %",
+                validation=percent(arm.validation.mean.value),
                 difference=""
                 if is_best or against is None
                 else f"{100 * against.difference.value:+.2f} ± "
@@ -191,7 +192,7 @@ def _controls(best: BestTrial) -> tuple[tuple[str, str, str], ...]:
         (
             comparison.control,
             percent(comparison.validation_accuracy),
-            ahead(best, comparison),
+            points_between(best.validation_accuracy, comparison.validation_accuracy),
         )
         for comparison in best.compared
     )

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.writing import write_bytes
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,10 +91,10 @@ def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
         epochs, accuracies = _curve(trial)
         style: dict[str, Any] = {"marker": "." if len(epochs) == 1 else None}  # one point makes no line
         if trial is best:
-            label = f"best of the search, trial {trial.number}: {100 * _accuracy(trial):.1f} %"
+            label = f"best of the search, trial {trial.number}: {percent(_accuracy(trial))}"
             style |= {"color": BLUE, "linewidth": 2.4, "zorder": 4}
         elif control := trial.user_attrs.get("control"):
-            label = f"control {control}: {100 * accuracies[-1]:.1f} %"
+            label = f"control {control}: {percent(accuracies[-1])}"
             style |= {"color": CONTROL_COLOURS[control], "linewidth": 1.5, "zorder": 3}
             style |= {"marker": CONTROL_MARKS[control], "markersize": 4, "markevery": 0.12}
         elif trial.state == TrialState.PRUNED:
@@ -144,7 +145,7 @@ def importance_figure(study: SearchStudy) -> "Figure":
     figure = new_figure(width=7, height=1.5 + 0.42 * len(names))
     axis = figure.subplots()
     bars = axis.barh(names, [importances[name] for name in names], color=BLUE, height=0.62)
-    axis.bar_label(bars, labels=[f"{100 * importances[name]:.0f} %" for name in names], padding=4, fontsize=10)
+    axis.bar_label(bars, labels=[percent(importances[name], 0) for name in names], padding=4, fontsize=10)
     axis.set_xlim(0, 1.12 * max(importances.values()))
     axis.set_title(f"{study.name}: which hyperparameters mattered", loc="left", fontsize=12, color=INK)
     few = "; so few say little" if len(completed) < _MANY else ""

@@ -10,7 +10,8 @@ from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value, shown
 from igkd_hpo.errors import NoCompletedTrial
-from igkd_hpo.search.study import Counts, SearchStudy
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import percent, points_between, times_smaller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
     ]
     if not completed:
         raise NoCompletedTrial(
-            f"study {study.name} has no completed trial ({counted(study)}); "
+            f"study {study.name} has no completed trial ({study.counts().in_words()}); "
             f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
         )
     best = max(completed, key=lambda trial: (accuracy(trial), -trial.number))
@@ -131,24 +132,6 @@ def accuracy(trial: FrozenTrial) -> float:
     return trial.value
 
 
-def counted(study: SearchStudy) -> str:
-    """The study's trials by state, in words: `17 complete, 6 pruned, 1 failed`."""
-    return counts_in_words(study.counts())
-
-
-def counts_in_words(counts: Counts) -> str:
-    """The same of counts that are known."""
-    named = (
-        (counts.complete, "complete"),
-        (counts.pruned, "pruned"),
-        (counts.infeasible, "beyond a limit"),
-        (counts.fail, "failed"),
-        (counts.running, "running"),
-        (counts.waiting, "waiting"),
-    )
-    return ", ".join(f"{number} {word}" for number, word in named if number) or "none yet"
-
-
 def summary(study: SearchStudy) -> str:
     """What a search ends with: its result, and how far to trust the difference.
 
@@ -162,10 +145,10 @@ def summary(study: SearchStudy) -> str:
 def result(study: SearchStudy, best: BestTrial) -> str:
     """Counts, the best trial, and the controls beside it."""
     which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
-    values = study.config.hyperparameters.telling(best.hyperparameters)
+    counts, values = study.counts(), study.config.hyperparameters.telling(best.hyperparameters)
     telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
     lines = [
-        f"{study.name}: {study.counts().finished} of {study.n_trials} trials finished ({counted(study)})",
+        f"{study.name}: {counts.finished} of {study.n_trials} trials finished ({counts.in_words()})",
         f"best: {which}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
         f"  {student_in_words(best)}",
         f"  {telling}",
@@ -174,7 +157,8 @@ def result(study: SearchStudy, best: BestTrial) -> str:
         width = max(len(comparison.control) for comparison in best.compared)
         lines.append("against the controls, which nobody tuned:")
         lines += [
-            f"  {comparison.control:<{width}}  {percent(comparison.validation_accuracy)}  {ahead(best, comparison)}"
+            f"  {comparison.control:<{width}}  {percent(comparison.validation_accuracy)}  "
+            f"{points_between(best.validation_accuracy, comparison.validation_accuracy)}"
             for comparison in best.compared
         ]
     return "\n".join(lines)
@@ -187,7 +171,7 @@ def student_in_words(best: BestTrial) -> str:
         return f"seed {best.seed}"
     parts = [f"{cost['parameters']:,} parameters"]
     if cost["compression_factor"]:
-        parts.append(f"{cost['compression_factor']:.1f} times smaller than the teacher")
+        parts.append(f"{times_smaller(cost['compression_factor'])} the teacher")
     if cost["macs"]:
         parts.append(f"{cost['macs'] / 1e6:,.2f} million multiply-adds")
     if cost["latency_ms"]:
@@ -205,14 +189,3 @@ def caution(best: BestTrial) -> str:
             "one seed each cannot tell a real gain from it."
         )
     return f"{luck}\nTo see: `igkd-hpo confirm {best.study}` trains the best few with fresh seeds, and tests them once."
-
-
-def ahead(best: BestTrial, control: Comparison) -> str:
-    """+2.5 points: of the two figures as they are shown, so that a reader who subtracts them finds the same."""
-    shown_best, shown_control = (round(100 * one.validation_accuracy, 1) for one in (best, control))
-    return f"{shown_best - shown_control:+.1f} points"
-
-
-def percent(fraction: float) -> str:
-    """97.6 %."""
-    return f"{100 * fraction:.1f} %"

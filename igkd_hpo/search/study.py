@@ -49,6 +49,21 @@ class Counts:
         """What counts towards `n_trials`: what was trained."""
         return self.complete + self.pruned
 
+    def by_word(self) -> dict[str, int]:
+        """Return the trials of each state, by the word for it."""
+        return {
+            "complete": self.complete,
+            "pruned": self.pruned,
+            "beyond a limit": self.infeasible,
+            "failed": self.fail,
+            "running": self.running,
+            "waiting": self.waiting,
+        }
+
+    def in_words(self) -> str:
+        """Count the trials of each state in words: 17 complete, 6 pruned, 1 failed."""
+        return ", ".join(f"{number} {word}" for word, number in self.by_word().items() if number) or "none yet"
+
 
 class SearchStudy:
     """An existing study. Every method reads the database anew and raises StorageError when it is away.

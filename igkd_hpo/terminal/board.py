@@ -11,6 +11,7 @@ from rich.text import Text
 from igkd_hpo.search.status import StudyStatus
 from igkd_hpo.search.study import Counts
 from igkd_hpo.terminal.sparkline import sparkline
+from igkd_hpo.words import byte_size, duration, percent, points_between
 
 _LEAST_CURVE, _MOST_CURVE = 6, 48  # cells
 _LEAST_ERROR = 1e-3  # of a curve: what is below it looks like it
@@ -19,6 +20,7 @@ _DIM, _LABEL = "bright_black", 10
 _STYLES = {
     "complete": "green",
     "pruned": "yellow",
+    "beyond a limit": "yellow",
     "failed": "red",
     "lost": "red",
     "gone": "red",
@@ -138,26 +140,6 @@ def name_trial(number: int | None, control: str | None) -> str:
     return f"#{number} {control}" if control else f"#{number}"
 
 
-def percent(accuracy: float) -> str:
-    """96.11%."""
-    return f"{accuracy:.2%}"
-
-
-def points_between(first: float, second: float) -> str:
-    """+1.11 points, of the two figures as they are shown: who subtracts them finds the same."""
-    return f"{round(100 * first, 2) - round(100 * second, 2):+.2f} points"
-
-
-def duration(seconds: float) -> str:
-    """43 s, 4:05 or 2:04:05."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def _times(board: Board) -> str:
     left = "measuring the time left" if board.left is None else f"about {duration(board.left)} left"
     if board.kind == "status" and board.left is None:
@@ -186,18 +168,11 @@ def _bar(study: StudyStatus, width: int) -> Text:
 
 
 def _counts(counts: Counts) -> Text:
-    shown = (
-        ("complete", counts.complete, "green", True),
-        ("pruned", counts.pruned, "yellow", True),
-        ("beyond a limit", counts.infeasible, "yellow", False),
-        ("failed", counts.fail, "red", False),
-        ("running", counts.running, "", True),
-        ("waiting", counts.waiting, "", False),
-    )
     line = Text()
-    for word, number, style, always in shown:
-        if number or always:
-            line.append(_GAP if line else "").append(f"{number} {word}", style if number else _DIM)
+    for word, number in counts.by_word().items():
+        if number or word in {"complete", "pruned", "running"}:
+            style = _STYLES.get(word, "") if number else _DIM
+            line.append(_GAP if line else "").append(f"{number} {word}", style)
     return line
 
 
@@ -259,7 +234,7 @@ def _table(board: Board, width: int) -> list[Text]:
 def _launch_columns(board: Board, width: int) -> tuple[list[_Column], list[_Column]]:
     after = [_Column(heading="images/s", width=8, cell=_speed, right=True)]
     if width >= 70:
-        after.append(_Column(heading="memory", width=7, cell=lambda row: Text(_size(row.memory)), right=True))
+        after.append(_Column(heading="memory", width=7, cell=_memory, right=True))
     if width >= 96 and any((row.device or "").startswith("cuda") for row in board.rows):
         after.append(_Column(heading="GPU memory", width=11, cell=_device_memory, right=True))
     if width >= 76:
@@ -343,17 +318,14 @@ def _seconds(row: WorkerRow) -> Text:
     return Text("" if row.seconds is None else duration(row.seconds), style=_DIM)
 
 
+def _memory(row: WorkerRow) -> Text:
+    return Text("" if row.memory is None else byte_size(row.memory))
+
+
 def _device_memory(row: WorkerRow) -> Text:
     if row.device_memory is None or row.device_memory_total is None:
         return Text("")
-    return Text(f"{row.device_memory / 1e9:.1f}/{row.device_memory_total / 1e9:.0f} GB")
-
-
-def _size(size: int | None) -> str:
-    """412 MB or 1.3 GB; empty for None."""
-    if size is None:
-        return ""
-    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+    return Text(f"{row.device_memory / 2**30:.1f}/{row.device_memory_total / 2**30:.0f} GiB")
 
 
 def _end_of(name: str, most: int) -> str:

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from igkd_hpo.engines.events import Event
 from igkd_hpo.search.status import StudyStatus
-from igkd_hpo.terminal.board import Board, WorkerRow, name_trial, percent, render, summary_line
+from igkd_hpo.terminal.board import Board, WorkerRow, name_trial, render, summary_line
 from igkd_hpo.terminal.screen import Screen
+from igkd_hpo.words import percent
 
 HEARTBEAT_SECONDS = 30.0
 REDRAW_SECONDS = 0.25  # 64 workers with epochs of a tenth of a second would redraw 640 times a second

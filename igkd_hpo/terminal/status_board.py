@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from igkd_hpo.search.status import RunningTrial, StudyStatus, state_in_words
-from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, duration, name_best, percent, render
+from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, name_best, render
+from igkd_hpo.words import duration, percent
 
 Silences = Mapping[tuple[str, int], float]
 """Seconds without a sign of life, by name of the study and number of the trial, where that is worth a word."""
@@ -64,19 +65,12 @@ def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
     for study in studies:
         best = study.best_accuracy if compares(study) else None
         counts = study.counts
-        kinds = (
-            (counts.complete, "complete"),
-            (counts.pruned, "pruned"),
-            (counts.infeasible, "beyond a limit"),
-            (counts.fail, "failed"),
-            (counts.waiting, "waiting"),
-        )
-        told = ", ".join(f"{number} {word}" for number, word in kinds if number)
+        told = f": {counts.in_words()}" if any(counts.by_word().values()) else ""
         table.append(
             (
                 f"  {study.name}" if study.confirms in names else study.name,
                 state_in_words(study),
-                f"{counts.finished} of {study.n_trials}" + (f": {told}" if told else ""),
+                f"{counts.finished} of {study.n_trials}{told}",
                 "" if best is None else f"{percent(best)}  {name_best(study)}",
             )
         )

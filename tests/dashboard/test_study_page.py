@@ -112,10 +112,10 @@ def test_the_note_begins_with_where_the_study_stands(request_page: Request, stud
     save_note(study.optuna_study, "what is searched")
     run(0.5)
     body = json.loads(request_page("GET", f"{ASK}0").content)["note"]["body"]
-    assert body.startswith("## Best so far: 50.0 % on validation (the control student, trial 0)")
+    assert body.startswith("## Best so far: 50.00 % on validation (the control student, trial 0)")
     assert body.endswith("what is searched")
     run(0.75)
-    assert "75.0 %" in json.loads(request_page("GET", f"{ASK}0").content)["note"]["body"]
+    assert "75.00 %" in json.loads(request_page("GET", f"{ASK}0").content)["note"]["body"]
 
 
 def test_where_people_write_the_note_is_theirs(

@@ -81,7 +81,7 @@ def test_a_confirmed_study_says_what_to_take_and_what_helps(study: SearchStudy, 
     assert report.completed
     assert "Take trial 4: confirmed with fresh seeds, and as good as any of the 7 compared." in page.text
     mean = found.arm(found.chosen).test.mean
-    assert f"95 % interval {100 * mean.low:.1f} % to {100 * mean.high:.1f} %, 5 seeds" in page.text
+    assert f"95 % interval {100 * mean.low:.2f} % to {100 * mean.high:.2f} %, 5 seeds" in page.text
     assert "IG helps trial 4 on this data: it gains +3.0 points on test" in page.text
     verdicts = re.findall(r'aria-hidden="true">(.)</span> <b>([^<]+)</b> ([^<]+)<', report.html)
     assert verdicts == [("+", "IG", "helps"), ("?", "KD", "cannot be told"), ("+", "IG and KD", "helps")]
@@ -109,7 +109,7 @@ def test_an_unconfirmed_one_says_so_and_how_to(study: SearchStudy, run, settings
     report = write_report(study, settings)
     page = checked(report)
     assert "Best so far: trial 3. Nothing is confirmed yet." in page.text
-    assert "80.0 % on the validation split, one seed" in page.text
+    assert "80.00 % on the validation split, one seed" in page.text
     assert "Whether IG and KD help on this data is not known yet." in page.text
     assert "igkd-hpo confirm digits" in page.text
     assert "running: 4 of 6 trials (3 complete, 1 pruned, 1 running)" in page.text

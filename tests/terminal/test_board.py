@@ -26,7 +26,7 @@ def drawn(board: Board, width: int, height: int | None = None) -> list[str]:
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
-REASON = "71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7 completed trials)"
+REASON = "71.20 % by epoch 5, below the bar of 80.10 % (the best 50 % of 7 completed trials)"
 CURVE = (0.1, 0.8, 0.85, 0.9, 0.92, 0.9306)
 STUDY = begun_study(
     counts=counts(complete=6, pruned=2, fail=1, running=3),
@@ -56,37 +56,37 @@ def test_at_eighty_columns() -> None:
         "digits                                           1:02 so far, about 2:10 left",
         "━━━━━━━━━━━━━━━━━━━━━━━────────────────────────────────────────────── 8 of 24",
         "6 complete  2 pruned  1 failed  3 running",
-        "best      96.11%  #17  +1.11 points over kd",
-        "controls  student 91.94%  kd 95.00%  ig -",
-        "pruned    #12 71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7 co…",
+        "best      96.11 %  #17  +1.11 points over kd",
+        "controls  student 91.94 %  kd 95.00 %  ig -",
+        "pruned    #12 71.20 % by epoch 5, below the bar of 80.10 % (the best 50 % of 7 …",
         "",
         "    trial       try  epoch  accuracy                images/s   memory  device",
-        " 0  #9 kd_ig      1   6/12    93.06%  ▁▄▅▆▇▇······    12,400   412 MB  cpu",
+        " 0  #9 kd_ig      1   6/12   93.06 %  ▁▄▅▆▇▇······    12,400  393 MiB  cpu",
         " 1  #10           2   0/12            starting                         cuda:0",
         " 2                                    waiting",
-        " 3  #7            1  12/12    93.06%  no database        980   2.1 GB  cuda:1",
+        " 3  #7            1  12/12   93.06 %  no database        980  2.0 GiB  cuda:1",
     ]
 
 
 def test_at_sixty_columns_the_value_and_the_bar_it_missed_are_still_there() -> None:
     lines = drawn(BOARD, 60)
-    assert lines[5] == "pruned    #12 71.20% by epoch 5, below the bar of 80.10% (t…"
+    assert lines[5] == "pruned    #12 71.20 % by epoch 5, below the bar of 80.10 % …"
     assert lines[7] == "    trial       try  epoch  accuracy                images/s"
-    assert lines[8] == " 0  #9 kd_ig      1   6/12    93.06%  ▁▄▅▆▇▇······    12,400"
+    assert lines[8] == " 0  #9 kd_ig      1   6/12   93.06 %  ▁▄▅▆▇▇······    12,400"
 
 
 def test_on_a_wide_terminal_there_is_more() -> None:
     lines = drawn(BOARD, 160)
-    assert lines[3] == "best      96.11%  #17  +1.11 points over kd, the best control"
+    assert lines[3] == "best      96.11 %  #17  +1.11 points over kd, the best control"
     assert lines[5] == f"pruned    #12 {REASON}"
     assert " ".join(lines[7].split()) == "trial try epoch accuracy images/s memory GPU memory device time"
     assert "▁▁▁▁▄▄▄▄▅▅▅▅▆▆▆▆▇▇▇▇▇▇▇▇" + "·" * 24 in lines[8]
-    assert lines[11].split()[-6:] == ["2.1", "GB", "12.3/141", "GB", "cuda:1", "1:00:00"]
+    assert lines[11].split()[-6:] == ["2.0", "GiB", "11.5/131", "GiB", "cuda:1", "1:00:00"]
 
 
 def test_below_sixty_columns_are_left_out() -> None:
     lines = drawn(BOARD, 40)
-    assert lines[7:9] == ["    trial       try  epoch  accuracy", " 0  #9 kd_ig      1   6/12    93.06%"]
+    assert lines[7:9] == ["    trial       try  epoch  accuracy", " 0  #9 kd_ig      1   6/12   93.06 %"]
 
 
 def test_from_the_database_alone_workers_have_names() -> None:
@@ -96,7 +96,7 @@ def test_from_the_database_alone_workers_have_names() -> None:
     assert drawn(board, 80)[0].endswith("  about 2:10 left")
     lines = drawn(board, 80)[-3:]
     assert lines[0].split() == ["trial", "try", "epoch", "accuracy", "device", "worker"]
-    assert lines[1] == "#9 kd_ig      1   6/12    93.06%  ▁▄▅▆▇▇······  cpu     …me.example.com-3117-0"
+    assert lines[1] == "#9 kd_ig      1   6/12   93.06 %  ▁▄▅▆▇▇······  cpu     …me.example.com-3117-0"
     assert lines[2] == "#10           2   0/12            gone          cuda:0  host-7-1"
     assert drawn(board, 160)[-2].endswith(f"  {name}")
     assert drawn(replace(board, left=None), 80)[0] == "digits"
@@ -122,14 +122,14 @@ def test_lines_stay_where_they_are_when_the_first_of_a_kind_comes() -> None:
 
 def test_a_best_that_is_a_control_is_not_compared_with_itself() -> None:
     board = replace(BOARD, study=replace(STUDY, best_accuracy=0.95, best_trial=1, best_control="kd"))
-    assert drawn(board, 80)[3] == "best      95.00%  #1 kd"
-    assert drawn(board, 120)[3] == "best      95.00%  #1 kd  which is a control"
+    assert drawn(board, 80)[3] == "best      95.00 %  #1 kd"
+    assert drawn(board, 120)[3] == "best      95.00 %  #1 kd  which is a control"
 
 
 def test_the_difference_is_that_of_the_figures_shown() -> None:
     controls = (ControlStatus(control="kd", trial=1, validation_accuracy=0.95004),)
     board = replace(BOARD, study=replace(STUDY, best_accuracy=0.95006, best_trial=2, controls=controls))
-    assert drawn(board, 80)[3] == "best      95.01%  #2  +0.01 points over kd"
+    assert drawn(board, 80)[3] == "best      95.01 %  #2  +0.01 points over kd"
 
 
 def test_curves_share_one_scale_on_which_halving_the_error_is_one_step() -> None:
@@ -210,7 +210,7 @@ def test_no_more_lines_than_the_terminal_has(board: Board, width: int, height: i
 
 def test_the_plain_line() -> None:
     assert (
-        summary_line(BOARD) == "8 of 24 finished, 3 running, 1 failed, best 96.11% (#17), 1:02 so far, about 2:10 left"
+        summary_line(BOARD) == "8 of 24 finished, 3 running, 1 failed, best 96.11 % (#17), 1:02 so far, about 2:10 left"
     )
     begun = Board(kind="launch", study=begun_study(), elapsed=0)
     assert summary_line(begun) == "0 of 24 finished, 0 running, 0 s so far, measuring the time left"

@@ -65,7 +65,7 @@ def test_elsewhere_than_on_a_terminal_a_line_says_how_each_trial_ended() -> None
         epoch(view, 0, 0, 1)
         view.event(0, Event(kind="complete", trial=0, attempt=1, control="student", accuracy=0.9306))
         claim(view, 0, 12)
-        reason = "71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7)"
+        reason = "71.20 % by epoch 5, below the bar of 80.10 % (the best 50 % of 7)"
         view.event(0, Event(kind="pruned", trial=12, attempt=1, epoch=5, accuracy=0.712, reason=reason))
         claim(view, 0, 13)
         epoch(view, 0, 13, 4)
@@ -74,8 +74,8 @@ def test_elsewhere_than_on_a_terminal_a_line_says_how_each_trial_ended() -> None
         view.event(0, Event(kind="given_back", trial=14, attempt=2, reason="stopped by SIGINT"))
         view.event(0, Event(kind="lost", trial=15, attempt=1, reason="another worker has taken over the trial"))
     assert said(out) == [
-        "#0 student complete   93.06%",
-        "#12        pruned     71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7)",
+        "#0 student complete   93.06 %",
+        "#12        pruned     71.20 % by epoch 5, below the bar of 80.10 % (the best 50 % of 7)",
         "#13        failed     at epoch 4 of 12: RuntimeError: [no memory]",
         "#14        given back attempt 2: stopped by SIGINT",
         "#15        lost       another worker has taken over the trial",
@@ -191,7 +191,7 @@ def study_in_a_view(console: Console) -> None:
             clock.now += 1
             epoch(view, 0, 3, number, accuracy=accuracy)
         clock.now += 1
-        reason = "70.00% by epoch 4, below the bar of 80.00% (the best 50 % of 5 completed trials)"
+        reason = "70.00 % by epoch 4, below the bar of 80.00 % (the best 50 % of 5 completed trials)"
         pruned = PrunedTrial(trial=3, reason=reason)
         one = study_with(complete=1, running=1)
         view.refresh(replace(one, best_accuracy=0.9306, best_trial=2, last_pruned=pruned))
@@ -227,9 +227,9 @@ def test_on_a_terminal_lines_are_redrawn_and_colours_obey_no_color(
     console = Console(file=Terminal(), force_terminal=True, width=80, height=24)
     study_in_a_view(console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "#3         pruned     70.00% by epoch 4, below the bar of 80.00% (the best 50 %…" in text
+    assert "#3         pruned     70.00 % by epoch 4, below the bar of 80.00 % (the best 50…" in text
     assert "[a message] of some words" in text
-    assert "93.06%" in text
+    assert "93.06 %" in text
     assert "▁▄█" in text
     assert "\x1b[2K" in text  # a line is erased before it is drawn again
     assert ("\x1b[32m" in text) == (not no_color)
