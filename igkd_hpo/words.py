@@ -32,7 +32,9 @@ def duration(seconds: float) -> str:
 
 
 def byte_size(n_bytes: float) -> str:
-    """Write a number of bytes: 603 KiB, 393 MiB, or 0.7 GiB from half of one on."""
-    if n_bytes < 1 << 20:
-        return f"{n_bytes / (1 << 10):.0f} KiB"
-    return f"{n_bytes / (1 << 20):.0f} MiB" if n_bytes < 1 << 29 else f"{n_bytes / (1 << 30):,.1f} GiB"
+    """Write a number of bytes: 603 KiB, 1.2 MiB, 393 MiB, or 0.7 GiB from half of one on."""
+    for unit, exponent in (("KiB", 10), ("MiB", 20)):
+        count = n_bytes / (1 << exponent)
+        if count < 512:
+            return f"{count:.{1 if count < 9.95 else 0}f} {unit}"
+    return f"{n_bytes / (1 << 30):,.1f} GiB"

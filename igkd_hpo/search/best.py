@@ -127,7 +127,7 @@ def _described(study: SearchStudy, best: FrozenTrial, completed: Sequence[Frozen
 
 
 def accuracy(trial: FrozenTrial) -> float:
-    """The validation accuracy of a COMPLETE trial, a fraction."""
+    """Return the validation accuracy of a trial that has ended, a fraction."""
     assert trial.value is not None
     return trial.value
 

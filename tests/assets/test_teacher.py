@@ -241,7 +241,9 @@ class TestOwnCode:
             prepare(make_study(teacher={"architecture": "own_teacher:mirrored"}))
 
     def test_nothing_learned_is_refused_with_both_numbers(self, prepare, store):
-        with pytest.raises(TeacherError, match=r"the teacher gets \d+\.\d% of 15 validation images right, and always "):
+        with pytest.raises(
+            TeacherError, match=r"the teacher gets \d+\.\d\d % of 15 validation images right, and always "
+        ):
             prepare(make_study(teacher={"architecture": "own_teacher:hopeless"}))
         assert [path.name for path in store.root.glob("teacher-*") if path.suffix != ".partial"] == []
 

@@ -213,7 +213,7 @@ def test_chance_and_neighbours_are_told_apart(patient: Patient) -> None:
 def test_the_order_of_classes_that_would_fit_is_told(patient: Patient) -> None:
     told = patient.examine(teacher={"architecture": "quarters:Swapped"})["teacher: class order"].found
     assert "its 0 is 'north', its 1 is 'east'" in told
-    assert "right on 50.50 % more of the images" in told
+    assert "right on 50.49 % more of the images" in told
 
 
 def test_a_student_as_large_as_its_teacher_is_a_warning(patient: Patient) -> None:

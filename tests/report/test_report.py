@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.study import Study
 from igkd_hpo.report import figures, timeline
 from igkd_hpo.report.page import Report, write_report
-from igkd_hpo.report.pictures import CONTROL_COLOURS, CONTROL_MARKS
+from igkd_hpo.report.palette import CONTROL_LOOKS
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
@@ -227,8 +227,7 @@ def test_colours_follow_the_page_and_are_never_alone(repository: Path) -> None:
     themes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     assert len(themes) == 3, "light, dark, paper"
     wanted = {"paper", "ink", "soft", "grey", "grid", "panel", "accent"}
-    wanted |= {f"control-{name.replace('_', '-')}" for name in CONTROL_COLOURS}
+    wanted |= {f"control-{name.replace('_', '-')}" for name in CONTROL_LOOKS}
     for theme in themes:
         assert set(re.findall(r"--([\w-]+):", theme)) == wanted
-    assert CONTROL_MARKS.keys() == CONTROL_COLOURS.keys()
-    assert len(set(CONTROL_MARKS.values())) == len(CONTROL_MARKS)
+    assert len({look.mark for look in CONTROL_LOOKS.values()}) == len(CONTROL_LOOKS)
