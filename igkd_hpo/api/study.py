@@ -11,11 +11,12 @@ from igkd_hpo.api.confirm import confirm
 from igkd_hpo.api.source import StudyLike, existing_study, settings_here
 from igkd_hpo.bundle.making import Bundle, make_bundle
 from igkd_hpo.config import study as config
-from igkd_hpo.config.writing import to_yaml, write_text
+from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import best_or_confirmed, described
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import IgkdError, UsageError
+from igkd_hpo.files import write_text
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import BestTrial, best_trial, result, summary
 from igkd_hpo.search.export import exported_study

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from optuna.trial import FrozenTrial, TrialState
 
-from igkd_hpo.config.writing import write_bytes
 from igkd_hpo.errors import UsageError
+from igkd_hpo.files import write_bytes
 from igkd_hpo.report.palette import BLUE, GREY, GRID, INK, control_look
 from igkd_hpo.report.selection import by_kind, curve_of, thinned
 from igkd_hpo.search.best import accuracy
