@@ -24,7 +24,8 @@ from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.linked_study import parent_of
 from igkd_hpo.search.records import Trial, study_trials
 from igkd_hpo.search.status import StudyStatus, study_status
-from igkd_hpo.search.storage import mask
+from igkd_hpo.search.status import status as every_status
+from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import Counts, SearchStudy
 from igkd_hpo.settings import Settings, host_name
 from igkd_hpo.terminal.progress import make_progress
@@ -243,6 +244,19 @@ def open_study(study: StudyLike | None = None, *, storage: str | None = None) ->
     """
     settings = settings_here(storage)
     return Study(existing_study(study, settings), settings)
+
+
+def status(*, storage: str | None = None) -> list[StudyStatus]:
+    """Return the status of every study, the last launched last, each followed by its confirmation.
+
+    Args:
+        storage: as for `open_study`.
+
+    Raises:
+        UsageError: there is no database yet.
+        StorageError: the database is out of reach.
+    """
+    return every_status(open_storage(settings_here(storage).storage_url, create=False))
 
 
 def _write(path: Path, text: str) -> bool:
