@@ -22,7 +22,7 @@ from igkd_hpo.search.best import BestTrial, best_trial, result, summary
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.linked_study import parent_of
-from igkd_hpo.search.records import Trial, study_trials
+from igkd_hpo.search.records import TrialRecord, study_trials
 from igkd_hpo.search.status import StudyStatus, study_status
 from igkd_hpo.search.status import status as every_status
 from igkd_hpo.search.storage import mask, open_storage
@@ -102,7 +102,7 @@ class Study:
         return self._study.counts()
 
     @property
-    def trials(self) -> list[Trial]:
+    def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
         return study_trials(self._study)
 

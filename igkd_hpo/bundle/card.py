@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import Expected, Figures
-from igkd_hpo.config.study import Study, Teacher
+from igkd_hpo.config.study import Study, TeacherConfig
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.words import byte_size, percent, times_smaller
 
@@ -113,7 +113,7 @@ The SHA-256 of every file is in `{contents.RECORD}`. They show a damaged copy; t
 """
 
 
-def _several(teacher: Teacher) -> str:
+def _several(teacher: TeacherConfig) -> str:
     if teacher.folds:
         return f" (the mean of {teacher.folds} teachers, each trained without one part of the images)"
     return f" ({teacher.members} teachers together, their probabilities averaged)" if teacher.members > 1 else ""

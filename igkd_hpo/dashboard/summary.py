@@ -12,11 +12,10 @@ from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.best import best_of, caution, student_in_words
 from igkd_hpo.search.linked_study import open_linked
+from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Counts, SearchStudy, count
+from igkd_hpo.search.study import Counts, SearchStudy, count, ended_trials
 from igkd_hpo.words import duration, percent, points_between
-
-_LATELY = 20  # trials that say how long the next ones take
 
 
 def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
@@ -33,9 +32,8 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
         best = best_of(study, trials)
     except NoCompletedTrial:
         return "## No trial has completed yet"
-    which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
     told = [
-        f"## Best so far: {percent(best.validation_accuracy)} on validation ({which})",
+        f"## Best so far: {percent(best.validation_accuracy)} on validation ({best.title})",
         f"The student: {student_in_words(best)}.",
     ]
     if best.compared:
@@ -74,13 +72,13 @@ def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts,
             f"Pruning ended {len(pruned)} at epoch {median(pruned):.0f} (median; {min(pruned)} to {max(pruned)}), "
             f"so {saved:,} of {epochs * counts.finished:,} epochs were not trained."
         )
-    told.append(_time(trials, n_trials - counts.finished))
+    told.append(_time(trials, epochs, n_trials - counts.finished))
     if (reason := study.stopped) is not None:
         told.append(f"The study was stopped: {reason}")
     return " ".join(part for part in told if part)
 
 
-def _time(trials: Sequence[FrozenTrial], left: int) -> str:
+def _time(trials: Sequence[FrozenTrial], epochs: int, to_go: int) -> str:
     spans = [
         (trial.datetime_start, (trial.datetime_complete - trial.datetime_start).total_seconds())
         for trial in trials
@@ -91,11 +89,9 @@ def _time(trials: Sequence[FrozenTrial], left: int) -> str:
     seconds = [took for _, took in spans]
     told = f"The trials took {duration(sum(seconds))} in all, {duration(median(seconds))} in the median"
     told += f"; the first began on {min(start for start, _ in spans):%d %b %Y at %H:%M}."
-    running = sum(trial.state is TrialState.RUNNING for trial in trials)
-    if left > 0 and running:
-        lately = seconds[-_LATELY:]
-        told += f" About {duration(left * sum(lately) / len(lately) / running)} are left, as the last ones went."
-    return told
+    done = [max(t.intermediate_values, default=0) / epochs for t in trials if t.state is TrialState.RUNNING]
+    left = seconds_left(to_go, done, ended_trials(trials))
+    return told if left is None else f"{told} About {duration(left)} are left, as the last ones went."
 
 
 def _what_next(name: str, counts: Counts, n_trials: int) -> str:

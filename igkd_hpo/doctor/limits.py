@@ -2,7 +2,7 @@
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
-from igkd_hpo.doctor.check import Check, Verdict, fault, ok, warning
+from igkd_hpo.doctor.check import Check, CheckVerdict, fault, ok, warning
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
 
@@ -47,7 +47,7 @@ def refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
 
     dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
     for check in check_limits(study, dataset.num_classes, dataset.image_size):
-        if check.verdict is Verdict.FAULT:
+        if check.verdict is CheckVerdict.FAULT:
             raise StudyFileError(f"{study.name}: {check.found}; {check.advice}")
-        if check.verdict is Verdict.WARNING:
+        if check.verdict is CheckVerdict.WARNING:
             progress.warn(f"{check.found}; {check.advice}")

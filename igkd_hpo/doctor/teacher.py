@@ -8,7 +8,7 @@ import scipy
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.study import Study
-from igkd_hpo.doctor.check import Check, Verdict, failed, fault, not_checked, ok, warning
+from igkd_hpo.doctor.check import Check, CheckVerdict, failed, fault, not_checked, ok, warning
 from igkd_hpo.doctor.sizes import largest_student
 from igkd_hpo.errors import AssetMissing, IgkdError, TeacherError, first_line
 from igkd_hpo.settings import Settings
@@ -86,7 +86,7 @@ def _networks(study: Study, dataset: "Dataset", settings: Settings) -> "list[Net
 
 def _worst(found: tuple[Check, ...]) -> Check:
     """Of the same check of each teacher the first with the worst verdict, with the teacher's number."""
-    order = list(Verdict)
+    order = list(CheckVerdict)
     number, worst = max(enumerate(found, 1), key=lambda check: (order.index(check[1].verdict), -check[0]))
     if all(check.found == worst.found for check in found):
         return worst

@@ -15,7 +15,7 @@ from igkd_hpo.words import percent, points_between, times_smaller
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ControlComparison:
     """A control beside the best trial. `difference` is best minus control; both are fractions."""
 
     control: str
@@ -51,7 +51,7 @@ class BestTrial:
     execution: Execution | None
     cost: Mapping[str, Any]
     attempts: int
-    compared: tuple[Comparison, ...]
+    compared: tuple[ControlComparison, ...]
     completed: int
     confirmed: Mapping[str, Any] | None = None
 
@@ -59,6 +59,11 @@ class BestTrial:
     def accuracy(self) -> float:
         """The validation accuracy, by the name that it has in every trial."""
         return self.validation_accuracy
+
+    @property
+    def title(self) -> str:
+        """The number, and the control's name if it is one: trial 9, or the control kd, trial 1."""
+        return f"the control {self.control}, trial {self.number}" if self.control else f"trial {self.number}"
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; accuracies are fractions."""
@@ -113,7 +118,7 @@ def _described(study: SearchStudy, best: FrozenTrial, completed: Sequence[Frozen
         cost=recorded_cost(attributes),
         attempts=attributes.get("attempts", 1),
         compared=tuple(
-            Comparison(
+            ControlComparison(
                 control=trial.user_attrs["control"],
                 trial=trial.number,
                 validation_accuracy=accuracy(trial),
@@ -144,12 +149,11 @@ def summary(study: SearchStudy) -> str:
 
 def result(study: SearchStudy, best: BestTrial) -> str:
     """Counts, the best trial, and the controls beside it."""
-    which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
     counts, values = study.counts(), study.config.hyperparameters.telling(best.hyperparameters)
     telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
     lines = [
         f"{study.name}: {counts.finished} of {study.n_trials} trials finished ({counts.in_words()})",
-        f"best: {which}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
+        f"best: {best.title}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
         f"  {student_in_words(best)}",
         f"  {telling}",
     ]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -294,7 +294,7 @@ def unclaimed(trials: list[FrozenTrial], leased: set[int]) -> list[FrozenTrial]:
     return [*orphans, *(t for t in trials if t.state is TrialState.WAITING)]
 
 
-def ended_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def ended_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """COMPLETE, PRUNED and FAIL trials, in the order of their ends."""
     ended = [trial for trial in trials if trial.state.is_finished()]
     return sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))  # noqa: DTZ901 - Optuna's are naive

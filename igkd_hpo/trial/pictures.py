@@ -98,13 +98,20 @@ def _tile(pixels: npt.NDArray[Any], side: int) -> "Image":
     """One image (3, H, W) or map (H, W) as a square of `side` pixels; small ones keep their pixels visible."""
     from PIL import Image
 
-    values = np.asarray(pixels)
-    if values.dtype != np.uint8:
-        values = (np.clip(values.astype(np.float32), 0, 1) * 255).round().astype(np.uint8)
-    image = Image.fromarray(values if values.ndim == 2 else np.ascontiguousarray(values.transpose(1, 2, 0)))
+    image = to_image(pixels)
     if max(image.size) > _TILE:
         image = image.resize((_TILE, _TILE), Image.Resampling.BOX)
     return image.convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+
+
+def to_image(pixels: npt.NDArray[Any]) -> "Image":
+    """Return an image (3, H, W) or a map (H, W), uint8 or floats in [0, 1], as Pillow has it."""
+    from PIL import Image
+
+    values = np.asarray(pixels)
+    if values.dtype != np.uint8:
+        values = (np.clip(values.astype(np.float32), 0, 1) * 255).round().astype(np.uint8)
+    return Image.fromarray(values if values.ndim == 2 else np.ascontiguousarray(values.transpose(1, 2, 0)))
 
 
 def _percent_axis(accuracies: Sequence[float]) -> tuple[float, float, list[float]]:

@@ -92,7 +92,7 @@ def test_a_confirmed_study_says_what_to_take_and_what_helps(study: SearchStudy, 
     assert [row[0] for row in rows] == [
         " = ".join(arm.names) for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value)
     ]
-    assert rows[0][1] == "highest mean, the one to take"
+    assert rows[0][1] == "best"
     assert "not confirmed" not in page.text.lower()
     assert "trial 4 without IG" in page.text, "text of a picture is text"
     assert f"{'d' * 64}" in page.text
