@@ -32,9 +32,9 @@ def duration(seconds: float) -> str:
 
 
 def byte_size(n_bytes: float) -> str:
-    """Write a number of bytes: 603 KiB, 1.2 MiB, 393 MiB, or 0.7 GiB from half of one on."""
+    """Write a number of bytes: 603 KiB, 1.2 MiB, 393 MiB or 1.3 GiB."""
     for unit, exponent in (("KiB", 10), ("MiB", 20)):
         count = n_bytes / (1 << exponent)
-        if count < 512:
+        if count < 999.5:
             return f"{count:.{1 if count < 9.95 else 0}f} {unit}"
     return f"{n_bytes / (1 << 30):,.1f} GiB"
