@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json, study_parameter
 from igkd_hpo.cli.completion import complete_study_file
 from igkd_hpo.words import percent
 
@@ -14,9 +14,7 @@ from igkd_hpo.words import percent
 def train(
     study: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE", help="A study file without ranges, such as best.yaml.", autocompletion=complete_study_file
-        ),
+        study_parameter("A study file without ranges, such as best.yaml.", complete_study_file, metavar="FILE"),
     ],
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the file's training.seed.")] = None,
     device: Device = "auto",
