@@ -11,8 +11,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the names come f
     from igkd_hpo.api.confirm import confirm
     from igkd_hpo.api.launch import launch
     from igkd_hpo.api.prepare import prepare
-    from igkd_hpo.api.status import status
-    from igkd_hpo.api.study import Study, open_study
+    from igkd_hpo.api.study import Study, open_study, status
     from igkd_hpo.api.train import train
     from igkd_hpo.api.validate import validate
     from igkd_hpo.config.study import Study as StudyFile
@@ -63,7 +62,7 @@ _HOMES = {
     "launch": "api.launch",
     "open_study": "api.study",
     "prepare": "api.prepare",
-    "status": "api.status",
+    "status": "api.study",
     "train": "api.train",
     "validate": "api.validate",
 }

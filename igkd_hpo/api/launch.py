@@ -106,7 +106,7 @@ def dry_run(
     allow_import: str | Iterable[str] = (),
     new_version: bool = False,
 ) -> str:
-    """What `launch` would run with these arguments, where, and about how long; nothing is created."""
+    """Say what `launch` would run with these arguments and where; with measured workers, about how long."""
     _check(workers, trials, device)
     settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)

@@ -11,19 +11,21 @@ from igkd_hpo.api.confirm import confirm
 from igkd_hpo.api.source import StudyLike, existing_study, settings_here
 from igkd_hpo.bundle.making import Bundle, make_bundle
 from igkd_hpo.config import study as config
-from igkd_hpo.config.writing import to_yaml, write_text
+from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import best_or_confirmed, described
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import IgkdError, UsageError
+from igkd_hpo.files import write_text
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import BestTrial, best_trial, result, summary
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.linked_study import parent_of
-from igkd_hpo.search.records import Trial, study_trials
+from igkd_hpo.search.records import TrialRecord, study_trials
 from igkd_hpo.search.status import StudyStatus, study_status
-from igkd_hpo.search.storage import mask
+from igkd_hpo.search.status import status as every_status
+from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import Counts, SearchStudy
 from igkd_hpo.settings import Settings, host_name
 from igkd_hpo.terminal.progress import make_progress
@@ -100,7 +102,7 @@ class Study:
         return self._study.counts()
 
     @property
-    def trials(self) -> list[Trial]:
+    def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
         return study_trials(self._study)
 
@@ -242,6 +244,19 @@ def open_study(study: StudyLike | None = None, *, storage: str | None = None) ->
     """
     settings = settings_here(storage)
     return Study(existing_study(study, settings), settings)
+
+
+def status(*, storage: str | None = None) -> list[StudyStatus]:
+    """Return the status of every study, the last launched last, each followed by its confirmation.
+
+    Args:
+        storage: as for `open_study`.
+
+    Raises:
+        UsageError: there is no database yet.
+        StorageError: the database is out of reach.
+    """
+    return every_status(open_storage(settings_here(storage).storage_url, create=False))
 
 
 def _write(path: Path, text: str) -> bool:

@@ -10,10 +10,8 @@ from igkd_hpo.engines.local.engine import LocalEngine
 from igkd_hpo.errors import UsageError, near_or_all
 from igkd_hpo.search.status import study_status
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.terminal.board import Standing
 from igkd_hpo.terminal.live import LiveView
 from igkd_hpo.terminal.progress import tell
-from igkd_hpo.terminal.status_board import standing
 
 EngineLike = Literal["local", "in_process"] | Engine
 
@@ -47,9 +45,8 @@ def supervise(
         tell(console, str(measured))
         workers = measured.workers
 
-    def read() -> Standing:
-        return standing(study_status(found))
-
-    with LiveView(console, found.name, found.config.training.epochs, read(), workers=workers) as view:
-        watcher = Watcher(on_event=view.event, on_message=view.message, on_refresh=lambda: view.standing(read()))
+    with LiveView(console, study_status(found), workers=workers) as view:
+        watcher = Watcher(
+            on_event=view.event, on_message=view.message, on_refresh=lambda: view.refresh(study_status(found))
+        )
         return run_slots(engine, found, host, watcher, slots=workers)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.config.study import Study
-from igkd_hpo.doctor.check import Verdict
+from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.limits import check_limits_of_file
 from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.errors import StudyFileError
@@ -39,7 +39,7 @@ def validate(study: StudyLike = DEFAULT) -> Validation:
     checked = study_to_run(study, settings_here())
     file, *others = [*check_study_file(checked), *check_limits_of_file(checked)]
     for check in others:
-        if check.verdict is Verdict.FAULT:
+        if check.verdict is CheckVerdict.FAULT:
             raise StudyFileError(f"{checked.name}: {check.found}; {check.advice}")
-    warnings = tuple(f"{check.found}; {check.advice}" for check in others if check.verdict is not Verdict.OK)
+    warnings = tuple(f"{check.found}; {check.advice}" for check in others if check.verdict is not CheckVerdict.OK)
     return Validation(study_file=checked, found=file.found, warnings=warnings)

@@ -19,6 +19,7 @@ from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import CONTROLS_WITH_MAPS, Study
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import percent
 
 _SCHEMA = 1
 _CHUNK = {"cpu": 128, "cuda": 1024}  # images between two marks of progress that survive a kill
@@ -141,7 +142,7 @@ def coarse_maps(median: float, *, n_steps: int) -> str | None:
     if median <= _WORST_MEDIAN:
         return None
     return (
-        f"half of the attribution maps miss their sum by more than {median:.0%}; "
+        f"half of the attribution maps miss their sum by more than {percent(median, 0)}; "
         f"raise attribution.n_steps ({n_steps} now)"
     )
 

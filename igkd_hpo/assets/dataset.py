@@ -72,7 +72,9 @@ def row_digests(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def prepare_dataset(dataset: config.Dataset, settings: Settings, store: AssetStore, progress: Progress) -> Dataset:
+def prepare_dataset(
+    dataset: config.DatasetConfig, settings: Settings, store: AssetStore, progress: Progress
+) -> Dataset:
     """The data set, made if it is not there yet; looks at the images, so that changed ones make a new data set.
 
     Raises:
@@ -103,7 +105,7 @@ def prepare_dataset(dataset: config.Dataset, settings: Settings, store: AssetSto
     return _from_asset(asset)
 
 
-def open_dataset(dataset: config.Dataset, store: AssetStore) -> Dataset:
+def open_dataset(dataset: config.DatasetConfig, store: AssetStore) -> Dataset:
     """The data set as it was last prepared; looks at nothing but the asset. Raises AssetMissing, AssetError."""
     return _from_asset(store.recall("dataset", dataset.model_dump(mode="json")))
 
@@ -140,7 +142,13 @@ class _Images:
 
 
 def _make(
-    source: "_Images", dataset: config.Dataset, inputs: Json, *, store: AssetStore, draft: Draft, progress: Progress
+    source: "_Images",
+    dataset: config.DatasetConfig,
+    inputs: Json,
+    *,
+    store: AssetStore,
+    draft: Draft,
+    progress: Progress,
 ) -> tuple[Asset, Asset]:
     split = split_rows(
         source.labels,
@@ -178,7 +186,7 @@ def _make(
 
 
 def _read(
-    dataset: config.Dataset,
+    dataset: config.DatasetConfig,
     settings: Settings,
     listing: Listing | None,
     *,
@@ -218,7 +226,7 @@ def _digits() -> _Images:
     )
 
 
-def _root(dataset: config.Dataset, settings: Settings) -> Path:
+def _root(dataset: config.DatasetConfig, settings: Settings) -> Path:
     """Where the images are; downloads without a root go to the folder `data`."""
     return settings.data_path(dataset.root if dataset.root is not None else "data")
 

@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 import igkd_hpo
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.errors import AssetError, AssetMissing
+from igkd_hpo.files import replacing
 
 Json = Mapping[str, Any]
 """Plain JSON values by name."""
@@ -53,20 +54,6 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; free space or make the folder writable, "
             "then run again: work already done is kept"
         ) from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` in one step, flushed to the disk, when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -160,7 +147,7 @@ class Table:
 
     def _count(self, done: int) -> None:
         path = self._folder / _ROWS
-        with writing(path), _replacing(path) as file:
+        with writing(path), replacing(path) as file:
             file.write(_canonical({"columns": self._description, "done": done}))
         self.rows_done = done
 
@@ -206,7 +193,7 @@ class Draft:
     def write(self, name: str, data: bytes) -> None:
         """A whole file, in one step. Raises AssetError when the disk is full."""
         path = self.folder / name
-        with writing(path), _replacing(path) as file:
+        with writing(path), replacing(path) as file:
             file.write(data)
 
     def read(self, name: str) -> bytes | None:
@@ -222,7 +209,7 @@ class Draft:
         """The array `name` = source[rows], a piece at a time: a large memory-mapped source never is in memory whole."""
         path = self.folder / f"{name}.npy"
         at_once = max(1, _COPY_BYTES // max(1, source[:1].nbytes))
-        with writing(path), _replacing(path) as file:
+        with writing(path), replacing(path) as file:
             _write_header(file, source.dtype, (len(rows), *source.shape[1:]))
             for start in range(0, len(rows), at_once):
                 file.write(np.ascontiguousarray(source[rows[start : start + at_once]]).data)
@@ -325,7 +312,7 @@ class AssetStore:
         path = self._reference(kind, request)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _replacing(path) as file:
+            with replacing(path) as file:
                 file.write(_canonical({"request": request, "asset": asset.folder.name}))
 
     def recall(self, kind: str, request: Json) -> Asset:

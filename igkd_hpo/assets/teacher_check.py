@@ -9,6 +9,7 @@ from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.errors import TeacherError
+from igkd_hpo.words import percent
 
 _P_VALUE = 0.001  # one-sided; of a thousand teachers that guess the most common class, one would pass
 _PROBED = 1000  # validation images that the search for a cause looks at
@@ -39,8 +40,8 @@ def check_teacher(network: Network, dataset: Dataset, *, device: torch.device) -
             "raise dataset.validation_fraction or add images"
         )
     raise TeacherError(
-        f"the teacher gets {measured:.1%} of {len(labels)} validation images right, and always guessing "
-        f"{dataset.class_names[int(counts.argmax())]!r} gets {share:.1%}: it has nothing to teach; "
+        f"the teacher gets {percent(measured)} of {len(labels)} validation images right, and always guessing "
+        f"{dataset.class_names[int(counts.argmax())]!r} gets {percent(share)}: it has nothing to teach; "
         + _likely_cause(network, dataset, logits, measured, device)
     )
 
@@ -66,15 +67,15 @@ def _likely_cause(network: Network, dataset: Dataset, logits: Tensor, measured: 
     permuted = (order[logits.argmax(dim=1)] == dataset.validation_labels).double().mean().item()
     if _is_much_better(permuted, measured):
         return (
-            f"with its classes in another order it would get {permuted:.1%}: it was trained with other class numbers; "
-            f"here they are {', '.join(dataset.class_names[:10])}{' …' if dataset.num_classes > 10 else ''}"
+            f"with its classes in another order it would get {percent(permuted)}: it was trained with other class "
+            f"numbers; here they are {', '.join(dataset.class_names[:10])}{' …' if dataset.num_classes > 10 else ''}"
         )
     images = dataset.validation_images[:_PROBED]
     labels = dataset.validation_labels[:_PROBED]
     for name, other in other_normalizations(network, dataset).items():
         found = accuracy(predict(other, images, device=device), labels)
         if _is_much_better(found, measured):
-            return f"with teacher.normalize {name} it would get {found:.1%}"
+            return f"with teacher.normalize {name} it would get {percent(found)}"
     return "check teacher.normalize, teacher.input_size, the order of the classes, or train it for more epochs"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from igkd_hpo.assets.checkpoint import layers_removed, load_weights, read_state_dict
 from igkd_hpo.config.study import Student as StudentSection
-from igkd_hpo.config.study import Teacher as TeacherSection
+from igkd_hpo.config.study import TeacherConfig
 from igkd_hpo.distillation.models import Network, mobilenet_v2
 from igkd_hpo.errors import DataError, UsageError, did_you_mean, first_line
 from igkd_hpo.settings import Settings
@@ -35,7 +35,7 @@ class Resized(nn.Module):
 
 
 def build_body(
-    teacher: TeacherSection,
+    teacher: TeacherConfig,
     num_classes: int,
     settings: Settings,
     *,
@@ -64,7 +64,7 @@ def build_body(
     return body
 
 
-def load_given_body(teacher: TeacherSection, num_classes: int, settings: Settings, *, member: int = 0) -> nn.Module:
+def load_given_body(teacher: TeacherConfig, num_classes: int, settings: Settings, *, member: int = 0) -> nn.Module:
     """A teacher that needs no training here: its checkpoint's weights, or those its architecture brings.
 
     Args:
@@ -80,7 +80,7 @@ def load_given_body(teacher: TeacherSection, num_classes: int, settings: Setting
     return build_body(teacher, num_classes, settings, state=state, path=path)
 
 
-def wrap(body: nn.Module, teacher: TeacherSection, statistics: Statistics) -> Network:
+def wrap(body: nn.Module, teacher: TeacherConfig, statistics: Statistics) -> Network:
     """The body with its normalisation and input size; frozen and in evaluation mode.
 
     Args:
@@ -97,7 +97,7 @@ def unwrap(network: Network) -> nn.Module:
     return network.body.body if isinstance(network.body, Resized) else network.body
 
 
-def normalization(network: TeacherSection | StudentSection, statistics: Statistics) -> Statistics:
+def normalization(network: TeacherConfig | StudentSection, statistics: Statistics) -> Statistics:
     """Mean and standard deviation, in [0, 1] pixels, that a network's `normalize` means."""
     if network.normalize == "dataset":
         return statistics

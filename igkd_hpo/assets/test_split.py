@@ -29,7 +29,7 @@ class TestPurpose(StrEnum):
     BENCHMARK = "benchmark"
 
 
-def open_test(dataset: config.Dataset, settings: Settings, *, purpose: TestPurpose) -> tuple[Tensor, Tensor]:
+def open_test(dataset: config.DatasetConfig, settings: Settings, *, purpose: TestPurpose) -> tuple[Tensor, Tensor]:
     """The test images, uint8 (N, 3, H, W), and their labels, int64 (N,), of a data set that was prepared.
 
     Appends a line of JSON to `storage/logs/test-split.log` first: time, purpose, hash of the data set, process.

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import Expected, Figures
-from igkd_hpo.config.study import Study, Teacher
+from igkd_hpo.config.study import Study, TeacherConfig
 from igkd_hpo.search.best import BestTrial
+from igkd_hpo.words import byte_size, percent, times_smaller
 
 if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import AssetSummary
@@ -48,15 +49,16 @@ def model_card(facts: CardFacts) -> str:
     settings = "\n".join(f"| {name} | {value} |" for name, value in best.hyperparameters.items())
     versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in facts.versions.items())
     names = ", ".join(facts.class_names)
-    size = f"{best.cost['macs']:,} multiply-adds for one image, " if best.cost["macs"] else ""
+    macs, factor = best.cost["macs"], best.cost["compression_factor"]
+    computed = f", {macs:,} multiply-adds for one image" if macs else ""
     execution = study.provenance.execution if study.provenance else None
     where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
     its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
+    compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
     return f"""# {best.study}, trial {best.number}
 
 A small image classifier: MobileNet-V2, cut and scaled, trained by igkd-hpo {_method(best)}.
-{best.cost["parameters"] or 0:,} parameters, {size}\
-{best.cost["compression_factor"] or 0:.1f} times smaller than {its_teacher}.
+{best.cost["parameters"] or 0:,} parameters{computed}{compared}.
 
 ## Use
 
@@ -69,9 +71,9 @@ A small image classifier: MobileNet-V2, cut and scaled, trained by igkd-hpo {_me
 
 ## How good it is
 
-{facts.validation_accuracy:.2%} on {made.n_validation} validation images. {_trust(best)}
+{percent(facts.validation_accuracy)} on {made.n_validation} validation images. {_trust(best)}
 
-One more training: {facts.expected.low:.2%} to {facts.expected.high:.2%} is expected on validation: \
+One more training: {percent(facts.expected.low)} to {percent(facts.expected.high)} is expected on validation: \
 {facts.expected.basis}.
 
 | | validation | like PyTorch | logits differ by at most | latency | size |
@@ -89,7 +91,7 @@ the device has its own. int8: static quantisation, weights per channel, calibrat
 ({dataset.validation_fraction:g} of training), {facts.onnx.test_images} for test; split seed {dataset.split_seed}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
 - teacher: {teacher.architecture}, {origin}; {made.teacher_parameters:,} parameters\
-{"" if teacher.n_networks == 1 else " each"}, {made.teacher_accuracy:.2%} on validation{_several(teacher)}
+{"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}
 - SHA-256 of the teacher's weights: `{made.teacher_sha256}`
 
 ## Training
@@ -111,7 +113,7 @@ The SHA-256 of every file is in `{contents.RECORD}`. They show a damaged copy; t
 """
 
 
-def _several(teacher: Teacher) -> str:
+def _several(teacher: TeacherConfig) -> str:
     if teacher.folds:
         return f" (the mean of {teacher.folds} teachers, each trained without one part of the images)"
     return f" ({teacher.members} teachers together, their probabilities averaged)" if teacher.members > 1 else ""
@@ -128,8 +130,8 @@ def _trust(best: BestTrial) -> str:
     equal = f" As good, as far as can be told: {', '.join(facts['equal'])}." if facts["equal"] else ""
     return (
         f"Its configuration, {facts['arm']} of {facts['study']}, was confirmed with {facts['n_seeds']} fresh seeds: "
-        f"{facts['test_accuracy']:.2%} on {facts['test_images']} test images on average, with a 95 % interval of the "
-        f"mean from {low:.2%} to {high:.2%}.{equal}"
+        f"{percent(facts['test_accuracy'])} on {facts['test_images']} test images on average, with a 95 % "
+        f"interval of the mean from {percent(low)} to {percent(high)}.{equal}"
     )
 
 
@@ -143,7 +145,11 @@ def _method(best: BestTrial) -> str:
 
 
 def _figures(figures: Figures) -> str:
-    return (
-        f"{figures.validation_accuracy:.2%} | {figures.test_agreement:.2%} | {figures.largest_logit_difference:.1e} | "
-        f"{figures.latency_ms:.3f} ms, {figures.latency_ms_p95:.3f} ms | {figures.bytes / 1024:,.0f} kB"
+    cells = (
+        percent(figures.validation_accuracy),
+        percent(figures.test_agreement),
+        f"{figures.largest_logit_difference:.1e}",
+        f"{figures.latency_ms:.3f} ms, {figures.latency_ms_p95:.3f} ms",
+        byte_size(figures.bytes),
     )
+    return " | ".join(cells)

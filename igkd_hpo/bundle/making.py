@@ -22,9 +22,10 @@ from igkd_hpo.bundle.onnx_files import OPSET, write_int8, write_onnx
 from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
 from igkd_hpo.bundle.weights import trained_network
 from igkd_hpo.config.commit import code_commit
-from igkd_hpo.config.writing import to_yaml, write_bytes, write_text
+from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import described
 from igkd_hpo.errors import UsageError
+from igkd_hpo.files import write_bytes, write_text
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.study import SearchStudy

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share."""
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,30 +14,21 @@ from igkd_hpo.errors import UsageError
 if TYPE_CHECKING:
     from igkd_hpo.config.study import Study
 
+
+def study_parameter(meaning: str, complete: Callable[..., list[str]], *, metavar: str = "STUDY") -> Any:
+    """Declare the argument that names a study: its help, and what a shell offers for it."""
+    return typer.Argument(metavar=metavar, help=meaning, autocompletion=complete)
+
+
 StudyFile = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="STUDY",
-        help="A study file, or the name of a built-in or existing study.",
-        autocompletion=complete_study_to_run,
-    ),
+    str | None, study_parameter("A study file, or the name of a built-in or existing study.", complete_study_to_run)
 ]
-ExistingStudy = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="STUDY",
-        help="Name or file of an existing study; without it, the latest.",
-        autocompletion=complete_existing_study,
-    ),
-]
+_EXISTING = "Name or file of an existing study"
+ExistingStudy = Annotated[str | None, study_parameter(f"{_EXISTING}; without it, the latest.", complete_existing_study)]
 EveryStudy = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="STUDY",
-        help="Name or file of an existing study; without it, every open one.",
-        autocompletion=complete_existing_study,
-    ),
+    str | None, study_parameter(f"{_EXISTING}; without it, every open one.", complete_existing_study)
 ]
+NamedStudy = Annotated[str, study_parameter(f"{_EXISTING}.", complete_existing_study)]
 Storage = Annotated[
     str | None,
     typer.Option(

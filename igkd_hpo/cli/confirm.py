@@ -4,17 +4,24 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, count_of_workers, print_json, print_text
+from igkd_hpo.cli.arguments import (
+    AllowImport,
+    AsJson,
+    Device,
+    Storage,
+    count_of_workers,
+    print_json,
+    print_text,
+    study_parameter,
+)
 from igkd_hpo.cli.completion import complete_study_to_confirm
 
 
 def confirm(
     study: Annotated[
         str | None,
-        typer.Argument(
-            metavar="STUDY",
-            help="Name of a study, or a file without ranges (best.yaml); without it, the latest.",
-            autocompletion=complete_study_to_confirm,
+        study_parameter(
+            "Name of a study, or a file without ranges (best.yaml); without it, the latest.", complete_study_to_confirm
         ),
     ] = None,
     top: Annotated[int, typer.Option("--top", help="How many of the best configurations.")] = 5,

@@ -33,7 +33,7 @@ def doctor(
     """
     from igkd_hpo.api.source import looks_like_path, settings_here, study_to_run
     from igkd_hpo.config.study import Study
-    from igkd_hpo.doctor.check import Verdict
+    from igkd_hpo.doctor.check import CheckVerdict
     from igkd_hpo.doctor.doctor import checks_table, examine
     from igkd_hpo.terminal.progress import make_progress
 
@@ -49,8 +49,8 @@ def doctor(
         config = error
     with make_progress() as progress:
         checks = examine(config, settings, workers=workers, device=device, progress=progress)
-    faults = sum(check.verdict is Verdict.FAULT for check in checks)
-    warnings = sum(check.verdict is Verdict.WARNING for check in checks)
+    faults = sum(check.verdict is CheckVerdict.FAULT for check in checks)
+    warnings = sum(check.verdict is CheckVerdict.WARNING for check in checks)
     if as_json:
         print_json({"faults": faults, "warnings": warnings, "checks": [asdict(check) for check in checks]})
     else:

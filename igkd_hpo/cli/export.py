@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage
+from igkd_hpo.words import byte_size, percent
 
 if TYPE_CHECKING:
     from igkd_hpo.bundle.contents import Figures
@@ -48,8 +49,8 @@ def _measured(made: "Bundle") -> str:
 
     def row(name: str, figures: "Figures") -> str:
         return (
-            f"{name:<16}{figures.validation_accuracy:>11.2%}{figures.test_agreement:>16.2%}"
-            f"{figures.largest_logit_difference:>18.1e}{figures.latency_ms:>12.3f} ms{figures.bytes / 1024:>9.0f} kB"
+            f"{name:<16}{percent(figures.validation_accuracy):>11}{percent(figures.test_agreement):>16}"
+            f"{figures.largest_logit_difference:>18.1e}{figures.latency_ms:>12.3f} ms{byte_size(figures.bytes):>12}"
         )
 
     record = made.record
@@ -60,7 +61,7 @@ def _measured(made: "Bundle") -> str:
     lines = [
         f"weights: {made.weights}",
         f"{'':<16}{'validation':>11}{'like PyTorch':>16}{'logits differ by':>18}{'latency':>15}{'size':>12}",
-        f"{'PyTorch':<16}{made.validation_accuracy:>11.2%}",
+        f"{'PyTorch':<16}{percent(made.validation_accuracy):>11}",
         row("model.onnx", record.onnx),
         row("model.int8.onnx", record.int8),
         how,

@@ -27,7 +27,8 @@ def launch(
         bool, typer.Option("--new-version", help="Run a changed file as NAME-v2, NAME-v3 … beside the old study.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would run, where, and about how long.")
+        bool,
+        typer.Option("--dry-run", help="Only say what would run and where; with --workers auto also about how long."),
     ] = False,
 ) -> None:
     """Create or resume a study and run it; without STUDY, the built-in digits.

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from igkd_hpo.cli.arguments import AsJson, print_json
+from igkd_hpo.words import percent
 
 
 def predict(
@@ -31,5 +32,5 @@ def predict(
         )
         return
     for prediction in predictions:
-        shown = ", ".join(f"{name} {share:.1%}" for name, share in prediction.classes)
+        shown = ", ".join(f"{name} {percent(share, 1)}" for name, share in prediction.classes)
         typer.echo(f"{prediction.image}: {shown}")

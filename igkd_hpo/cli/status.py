@@ -4,11 +4,14 @@ import signal
 import time
 from dataclasses import asdict
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from igkd_hpo.cli.arguments import AsJson, Storage, print_json
+
+if TYPE_CHECKING:
+    from igkd_hpo.search.storage import SharedStorage
 
 _WATCH_SECONDS = 2.0
 
@@ -24,33 +27,33 @@ def status(
         igkd-hpo status --watch
         igkd-hpo status --json
     """
-    if watch and not as_json:
-        _watch(storage)
-    from igkd_hpo.api.status import status as read_status
+    from igkd_hpo.api.source import settings_here
+    from igkd_hpo.search.status import status as read_status
+    from igkd_hpo.search.storage import open_storage
 
-    studies = read_status(storage=storage)
+    opened = open_storage(settings_here(storage).storage_url, create=False)
     if as_json:
-        print_json([asdict(study) for study in studies])
+        print_json([asdict(study) for study in read_status(opened)])
         return
+    if watch:
+        _watch(opened)
     from rich.console import Console
 
     from igkd_hpo.terminal.status_board import status_board
 
     console = Console()
-    console.print(status_board(studies, console.width))
+    console.print(status_board(read_status(opened), console.width))
 
 
-def _watch(storage: str | None) -> NoReturn:
+def _watch(storage: "SharedStorage") -> NoReturn:
     from rich.console import Console
 
-    from igkd_hpo.api.source import settings_here
-    from igkd_hpo.search.storage import open_storage
     from igkd_hpo.terminal.screen import Screen
     from igkd_hpo.terminal.status_watch import StatusWatch
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    watch = StatusWatch(open_storage(settings_here(storage).storage_url, create=False))
+    watch = StatusWatch(storage)
     with Screen(Console(), transient=False) as screen:
         while True:
             watch.look()

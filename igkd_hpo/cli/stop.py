@@ -4,17 +4,11 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import Storage
-from igkd_hpo.cli.completion import complete_existing_study
+from igkd_hpo.cli.arguments import NamedStudy, Storage
 
 
 def stop(
-    study: Annotated[
-        str,
-        typer.Argument(
-            metavar="STUDY", help="Name or file of an existing study.", autocompletion=complete_existing_study
-        ),
-    ],
+    study: NamedStudy,
     now: Annotated[bool, typer.Option("--now", help="Also end the trials that run; they can be resumed.")] = False,
     storage: Storage = None,
 ) -> None:

@@ -6,16 +6,15 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json, study_parameter
 from igkd_hpo.cli.completion import complete_study_file
+from igkd_hpo.words import percent
 
 
 def train(
     study: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE", help="A study file without ranges, such as best.yaml.", autocompletion=complete_study_file
-        ),
+        study_parameter("A study file without ranges, such as best.yaml.", complete_study_file, metavar="FILE"),
     ],
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the file's training.seed.")] = None,
     device: Device = "auto",
@@ -38,5 +37,5 @@ def train(
     if as_json:
         print_json(asdict(trained))
         return
-    tested = "" if trained.test_accuracy is None else f", {trained.test_accuracy:.2%} on test"
-    typer.echo(f"{trained.validation_accuracy:.2%} on validation{tested}; in {trained.folder}")
+    tested = "" if trained.test_accuracy is None else f", {percent(trained.test_accuracy)} on test"
+    typer.echo(f"{percent(trained.validation_accuracy)} on validation{tested}; in {trained.folder}")

@@ -8,6 +8,7 @@ import typer
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
 from igkd_hpo.errors import ExitCode
+from igkd_hpo.words import percent
 
 
 def verify(
@@ -31,13 +32,14 @@ def verify(
     with make_progress() as progress:
         found = verify_bundle(bundle, settings, seed=seed, device=device, output=output, progress=progress)
     expected = found.expected
+    low, high = percent(expected.low), percent(expected.high)
     if as_json:
         print_json(asdict(found) | {"expected": expected.model_dump()})
     else:
         typer.echo(
             f"{'verified' if found.inside else 'not verified'}: seed {found.seed} reached "
-            f"{found.validation_accuracy:.2%} on validation; {expected.low:.2%} to {expected.high:.2%} was expected"
+            f"{percent(found.validation_accuracy)} on validation; {low} to {high} was expected"
         )
-        typer.echo(f"  {expected.validation_accuracy:.2%} and {expected.basis}")
+        typer.echo(f"  {percent(expected.validation_accuracy)} and {expected.basis}")
     if not found.inside:
         raise typer.Exit(ExitCode.FAILED)

@@ -79,11 +79,6 @@ def study_from_json(text: str, *, source: str) -> Study:
     raise StudyFileError(f"{source} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
 
 
-def study_schema() -> dict[str, Any]:
-    """The JSON schema of a study file, for editors that complete and check YAML while it is written."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
-
-
 def _one_line(error: YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]

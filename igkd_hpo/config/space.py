@@ -203,3 +203,13 @@ WordSetting = Annotated[
 def shown(value: Value) -> str:
     """A plain value as people read it: 0.0005, 64, kd."""
     return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def shown_range(setting: Range) -> str:
+    """Write a range as people read it: 1 to 8, log scale."""
+    match setting:
+        case Choices(choices=choices) | WordChoices(choices=choices):
+            return "one of " + ", ".join(map(shown, choices))
+        case FloatRange(low=low, high=high, log=log) | IntRange(low=low, high=high, log=log):
+            step = f", step {setting.step:g}" if setting.step not in (None, 1) else ""
+            return f"{low:g} to {high:g}{', log scale' if log else ''}{step}"

@@ -49,7 +49,7 @@ CONTROLS_WITH_MAPS = frozenset({"ig", "kd_ig", "ig_at", "kd_ig_at", "paper"})
 CONTROLS_WITH_FEATURES = frozenset({"at", "kd_at", "ig_at", "kd_ig_at"})
 
 
-class Dataset(Frozen):
+class DatasetConfig(Frozen):
     """Which images, and how they are split. The test split is never part of a search."""
 
     name: Literal["digits", "cifar10", "cifar100", "folder"]
@@ -88,7 +88,7 @@ def _is_trained_here(architecture: str | None, checkpoint: str | tuple[str, ...]
     return checkpoint is None and architecture == "mobilenet_v2"
 
 
-class Teacher(Frozen):
+class TeacherConfig(Frozen):
     """The accurate network whose knowledge the students get."""
 
     architecture: str = "mobilenet_v2"
@@ -201,7 +201,7 @@ class Augmentation(Frozen):
     """Mirror every second view, on average."""
 
 
-class Training(Frozen):
+class TrainingConfig(Frozen):
     """How a student is trained."""
 
     epochs: int = Field(default=100, ge=1, le=100_000)
@@ -310,9 +310,9 @@ class Study(Frozen):
     """Format of this file."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Names the study in the database; letters, digits, '.', '_' and '-'."""
-    dataset: Dataset
+    dataset: DatasetConfig
     """Which images, and how they are split."""
-    teacher: Teacher = Teacher()
+    teacher: TeacherConfig = TeacherConfig()
     """The accurate network."""
     student: Student = Student()
     """The small network."""
@@ -320,7 +320,7 @@ class Study(Frozen):
     """How the maps are made."""
     augmentation: Augmentation = Augmentation()
     """Random crops and flips."""
-    training: Training = Training()
+    training: TrainingConfig = TrainingConfig()
     """How a student is trained."""
     hyperparameters: Hyperparameters
     """What is searched, and what is fixed."""

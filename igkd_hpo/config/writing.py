@@ -1,8 +1,6 @@
-"""Writing a study file: the same YAML that `reading.py` reads, complete and atomic."""
+"""A study file as text: the same YAML that `reading.py` reads."""
 
-import os
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -21,21 +19,3 @@ def to_yaml(study: Study) -> str:
     buffer = StringIO()
     yaml.dump(document, buffer)
     return buffer.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of a text in UTF-8. Raises OSError."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader sees the old content or the new one. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.search.best import BestTrial, best_trial, trained_trial
 from igkd_hpo.search.linked_study import linked_name
 from igkd_hpo.search.study import SearchStudy, open_study
+from igkd_hpo.words import percent
 
 
 def best_or_confirmed(study: SearchStudy) -> tuple[SearchStudy, BestTrial]:
@@ -47,13 +48,13 @@ def described(study: SearchStudy, best: BestTrial) -> str:
     """Which trial it is, in words, and whether it was confirmed."""
     if best.confirmed is None:
         return (
-            f"trial {best.number} of {study.name}, {best.validation_accuracy:.2%} on validation, best so far "
+            f"trial {best.number} of {study.name}, {percent(best.validation_accuracy)} on validation, best so far "
             "(not confirmed with fresh seeds)"
         )
     facts = best.confirmed
     low, high = facts["test_interval"]
     equal = f"; as good: {', '.join(facts['equal'])}" if facts["equal"] else ""
     return (
-        f"{facts['arm']} of {facts['study']}, confirmed: {facts['test_accuracy']:.2%} on test "
-        f"({low:.2%} to {high:.2%}, {facts['n_seeds']} fresh seeds){equal}"
+        f"{facts['arm']} of {facts['study']}, confirmed: {percent(facts['test_accuracy'])} on test "
+        f"({percent(low)} to {percent(high)}, {facts['n_seeds']} fresh seeds){equal}"
     )

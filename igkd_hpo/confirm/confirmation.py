@@ -12,7 +12,7 @@ from igkd_hpo.confirm.evaluation import read_record
 from igkd_hpo.confirm.plan import without
 from igkd_hpo.confirm.statistics import (
     Against,
-    Comparison,
+    ArmComparison,
     Contrast,
     Estimate,
     compare,
@@ -230,7 +230,7 @@ def _measured(number: int, arm: Arm, trials: Sequence[FrozenTrial], tested: Mapp
     )
 
 
-def _judged(arm: ConfirmedArm, comparison: Comparison, index: int) -> ConfirmedArm:
+def _judged(arm: ConfirmedArm, comparison: ArmComparison, index: int) -> ConfirmedArm:
     return ConfirmedArm(**{**vars(arm), "against": comparison.against[index], "shrunken": comparison.shrunken[index]})
 
 

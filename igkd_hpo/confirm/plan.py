@@ -8,7 +8,7 @@ from igkd_hpo.config.controls import PLAIN, make_control
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import ControlName, Study
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
-from igkd_hpo.search.best import accuracy, counted
+from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.linked_study import Arm, arms_of, merged
 from igkd_hpo.search.study import SearchStudy, is_infeasible
 
@@ -36,8 +36,8 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
     ]
     if not completed:
         raise NoCompletedTrial(
-            f"study {study.name} has no completed trial of its search to confirm ({counted(study)}, controls "
-            f"included); `igkd-hpo launch {study.name}` goes on"
+            f"study {study.name} has no completed trial of its search to confirm ({study.counts().in_words()}, "
+            f"controls included); `igkd-hpo launch {study.name}` goes on"
         )
     ranked = sorted(completed, key=lambda trial: (-accuracy(trial), trial.number))
     arms = [

@@ -1,11 +1,12 @@
 """A confirmation in plain sentences and as a table for people."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.confirm.confirmation import Answer, Confirmation, ConfirmedArm
 from igkd_hpo.confirm.statistics import Estimate
-from igkd_hpo.search.best import percent
+from igkd_hpo.words import percent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,28 +50,58 @@ def sentences(found: Confirmation) -> Iterator[str]:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ArmRow:
+    """An arm as a row of text; accuracies and differences are in per cent, with the reach of their intervals.
+
+    Args:
+        remark: best, tied, smallest (of those that are tied), or how many seeds diverged.
+        difference, p: to the best; empty for the best itself and for an arm that is not compared.
+    """
+
+    name: str
+    seeds: str
+    test: str
+    validation: str
+    difference: str
+    p: str
+    parameters: str
+    remark: str
+
+
+def arm_rows(found: Confirmation) -> list[ArmRow]:
+    """Return a row for each arm, the highest mean on the test split first."""
+    rows = []
+    for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value):
+        against = None if arm.number == found.best else arm.against
+        rows.append(
+            ArmRow(
+                name=" = ".join(arm.names),
+                seeds=str(len(arm.seeds)),
+                test=_with_interval(arm.test.mean, sign=""),
+                validation=f"{100 * arm.validation.mean.value:.2f}",
+                difference="" if against is None else _with_interval(against.difference, sign="+"),
+                p="" if against is None else p_value(against.p_value),
+                parameters="" if arm.parameters is None else f"{arm.parameters:,}",
+                remark=_remark(found, arm),
+            )
+        )
+    return rows
+
+
 def confirmation_table(found: Confirmation) -> "RenderableType":
-    """A row for each arm, the highest mean on the test split first."""
+    """Lay out the arms as a table for a terminal of 80 columns."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("arm", min_width=12)  # 80 columns hold the whole table
-    for heading in ("n", "test %", "val. %", "to the best", "p", "weights"):
+    table.add_column("arm", min_width=12)
+    for heading in ("n", "test %", "val. %", "to the best", "p", "parameters"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value):
-        against = None if arm.number == found.best else arm.against
-        table.add_row(
-            Text(" = ".join(arm.names)),
-            str(len(arm.seeds)),
-            _with_interval(arm.test.mean, sign=""),
-            f"{100 * arm.validation.mean.value:.2f}",
-            "" if against is None else _with_interval(against.difference, sign="+"),
-            "" if against is None else p_value(against.p_value),
-            "" if arm.parameters is None else f"{arm.parameters:,}",
-            _remark(found, arm),
-        )
+    for row in arm_rows(found):
+        name, *others = vars(row).values()
+        table.add_row(Text(name), *others)
     return table
 
 

@@ -45,7 +45,7 @@ class Against:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ArmComparison:
     """All arms against the best.
 
     Args:
@@ -128,7 +128,7 @@ def moderated_variances(variances: Floats, freedom: Floats) -> tuple[Floats, Flo
     return moderated, np.minimum(freedom + prior, total)
 
 
-def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> Comparison:
+def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComparison:
     """Which arm has the highest mean, which others may be as good, and what the means would be without luck.
 
     The best is *named* when it beats each other arm by a one-sided t-test: the runner-up decides, and its level needs
@@ -160,7 +160,7 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> Compari
     reach = scipy.stats.t.ppf(1 - LEVEL / 2 / max(1, math.comb(len(samples), 2)), shared) * errors
     reach[best] = 0.0
     kept = _kept(means, variances / sizes)
-    return Comparison(
+    return ArmComparison(
         best=best,
         named=named,
         runner_up_p_value=one_sided,

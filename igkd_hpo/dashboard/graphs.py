@@ -6,14 +6,17 @@ middle ones on a transparent ground, because the page does not say whether it is
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from statistics import median
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import FloatRange, IntRange
-from igkd_hpo.report.pictures import CONTROL_COLOURS, thinned
+from igkd_hpo.report.palette import control_look
+from igkd_hpo.report.selection import by_kind, curve_of, lowest_shown, thinned
+from igkd_hpo.report.timeline import worker_of
+from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import percent
 
 Graph = dict[str, Any]
 
@@ -27,10 +30,6 @@ _TEXT, _FAINT, _LINE = "#808080", "rgba(128,128,128,0.55)", "rgba(128,128,128,0.
 _BLUE, _ORANGE = "#4a90d9", "#e8862e"
 # Worst to best; the middle tones of viridis, so that neither end is lost on a light or a dark page.
 _SCALE = [[0.0, "#6a5a9e"], [0.33, "#3f86a8"], [0.66, "#2fae7c"], [1.0, "#e0b000"]]
-_SYMBOLS = {
-    "student": "circle", "kd": "square", "ig": "triangle-up", "kd_ig": "diamond", "paper": "triangle-down",
-    "at": "cross", "kd_at": "x", "ig_at": "triangle-left", "kd_ig_at": "triangle-right",
-}  # fmt: skip
 _STATES = {
     TrialState.COMPLETE: ("complete", _BLUE),
     TrialState.PRUNED: ("pruned", "rgba(150,150,150,0.6)"),
@@ -60,7 +59,7 @@ def _overlay(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
     searched = study.config.hyperparameters.searched()
     axes = [name for name in ("overlay_strength", "alpha") if isinstance(searched.get(name), FloatRange | IntRange)]
     known = [t for t in trials if t.value is not None and "hyperparameters" in t.user_attrs]
-    complete, pruned, controls = _kinds(known)
+    complete, pruned, controls = by_kind(known)
     if not axes or not complete + controls:
         return None
     words = [name.replace("_", " ") for name in axes]
@@ -71,7 +70,7 @@ def _overlay(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
         return 0.0 if name == "overlay_strength" and not values["overlay_probability"] else values[name]
 
     def place(trial: FrozenTrial) -> tuple[float, float]:
-        return value(trial, axes[0]), value(trial, axes[1]) if len(axes) == 2 else 100 * _value(trial)
+        return value(trial, axes[0]), value(trial, axes[1]) if len(axes) == 2 else 100 * accuracy(trial)
 
     y_title = words[1] if len(axes) == 2 else "validation accuracy, %"
     return _scatter(
@@ -83,13 +82,13 @@ def _size(trials: Sequence[FrozenTrial]) -> Graph | None:
     """Accuracy over the student's parameters, where trials have different ones."""
     known = [t for t in trials if t.value is not None and "parameters" in t.user_attrs]
     sizes = [trial.user_attrs["parameters"] for trial in known]
-    complete, pruned, controls = _kinds(known)
+    complete, pruned, controls = by_kind(known)
     if len(set(sizes)) < 2 or not complete + controls:
         return None
     graph = _scatter(
         "Accuracy over size",
         (complete, pruned, controls),
-        lambda trial: (trial.user_attrs["parameters"], 100 * _value(trial)),
+        lambda trial: (trial.user_attrs["parameters"], 100 * accuracy(trial)),
         "parameters",
         "validation accuracy, %",
         False,
@@ -110,8 +109,8 @@ def _scatter(
     complete, pruned, controls = kinds
     titles = x_title, y_title
     ended = complete + controls
-    lowest = 100 * _floor([_value(trial) for trial in ended])
-    highest = max(100 * max(_value(trial) for trial in ended), lowest + 0.1)
+    lowest = 100 * lowest_shown([accuracy(trial) for trial in ended])
+    highest = max(100 * max(accuracy(trial) for trial in ended), lowest + 0.1)
     colour = {"colorscale": _SCALE, "cmin": lowest, "cmax": highest} if coloured else {}
     data = [
         {
@@ -126,11 +125,10 @@ def _scatter(
         },
     ]
     for trial in controls:
-        name = trial.user_attrs["control"]
-        look = {"symbol": _SYMBOLS.get(name, "star"), "size": 14}
-        marker = _marker([trial], colour, look | {"color": CONTROL_COLOURS.get(name, _TEXT)})
-        marker["line"] = {"width": 2.5, "color": CONTROL_COLOURS.get(name, _TEXT)}
-        data.append({**_points(f"control {name}", [trial], place, titles), "marker": marker})
+        look = control_look(trial.user_attrs["control"])
+        marker = _marker([trial], colour, {"symbol": look.symbol, "size": 14, "color": look.colour})
+        marker["line"] = {"width": 2.5, "color": look.colour}
+        data.append({**_points(f"control {trial.user_attrs['control']}", [trial], place, titles), "marker": marker})
     if coloured:
         bar = {"title": {"text": "validation accuracy, %", "side": "right"}, "thickness": 12, "outlinewidth": 0}
         data[1]["marker"] |= {"colorbar": bar, "showscale": True}
@@ -140,7 +138,7 @@ def _scatter(
     data.append({**_points("best so far", [best], place, titles), "marker": ring})
     layout = _layout(title, x_title, y_title)
     if not coloured:
-        least = min([lowest, *(100 * _value(trial) for trial in controls)])
+        least = min([lowest, *(100 * accuracy(trial) for trial in controls)])
         layout["yaxis"]["range"] = [least - 0.06 * (highest - least), highest + 0.08 * (highest - least)]
     return {"data": [trace for trace in data if trace["x"]], "layout": layout}
 
@@ -154,7 +152,7 @@ def _points(name: str, trials: Sequence[FrozenTrial], place: Any, titles: tuple[
         "name": name,
         "x": [_short(x) for x, _ in places],
         "y": [_short(y) for _, y in places],
-        "text": [f"trial {trial.number}: {100 * _value(trial):.1f} %" for trial in trials],
+        "text": [f"trial {trial.number}: {percent(accuracy(trial))}" for trial in trials],
         "hovertemplate": f"%{{text}}<br>{x_title}: %{{x}}<br>{y_title}: %{{y}}",
     }
 
@@ -162,7 +160,7 @@ def _points(name: str, trials: Sequence[FrozenTrial], place: Any, titles: tuple[
 def _marker(trials: Sequence[FrozenTrial], colour: Mapping[str, Any], look: Mapping[str, Any]) -> dict[str, Any]:
     marker = {**look, "line": {"width": 0.5, "color": _FAINT}}
     if colour:
-        marker |= {**colour, "color": [round(100 * _value(trial), 2) for trial in trials]}
+        marker |= {**colour, "color": [round(100 * accuracy(trial), 2) for trial in trials]}
     return marker
 
 
@@ -172,10 +170,10 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
     if not begun:
         return None
     last = begun[-MOST_BARS:]
-    workers = list(dict.fromkeys(map(_worker, last)))[-MOST_WORKERS:]
+    workers = list(dict.fromkeys(map(worker_of, last)))[-MOST_WORKERS:]
     data = []
     for state, (name, colour) in _STATES.items():
-        some = [trial for trial in last if trial.state is state and _worker(trial) in workers]
+        some = [trial for trial in last if trial.state is state and worker_of(trial) in workers]
         if not some:
             continue
         begins = [trial.datetime_start or now for trial in some]
@@ -185,7 +183,7 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
                 "type": "bar",
                 "orientation": "h",
                 "name": name,
-                "y": [_worker(trial) for trial in some],
+                "y": [worker_of(trial) for trial in some],
                 "base": [begin.isoformat(sep=" ", timespec="milliseconds") for begin in begins],
                 "x": [max(1, round(1000 * (e - b).total_seconds())) for b, e in zip(begins, ends, strict=True)],
                 "text": [_attempts(trial) for trial in some],
@@ -215,7 +213,7 @@ def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
     complete = [trial for trial in with_curve if trial.state is TrialState.COMPLETE]
     if not complete:
         return None
-    best = sorted(complete, key=lambda trial: (-_value(trial), trial.number))[:BEST_CURVES]
+    best = sorted(complete, key=lambda trial: (-accuracy(trial), trial.number))[:BEST_CURVES]
     numbers = {trial.number for trial in best}
     kinds = (
         ("pruned", [t for t in with_curve if t.state is TrialState.PRUNED], "rgba(150,150,150,0.35)", 1),
@@ -229,10 +227,10 @@ def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
         y: list[float | None] = []
         text: list[str] = []
         for trial in thinned(some, OTHER_CURVES):
-            curve = sorted(trial.intermediate_values.items())
-            x += [*(epoch for epoch, _ in curve), None]
-            y += [*(round(100 * accuracy, 2) for _, accuracy in curve), None]
-            text += [f"trial {trial.number}"] * (len(curve) + 1)
+            epochs, accuracies = curve_of(trial)
+            x += [*epochs, None]
+            y += [*(round(100 * fraction, 2) for fraction in accuracies), None]
+            text += [f"trial {trial.number}"] * (len(epochs) + 1)
         if x:
             line = {"color": colour, "width": width}
             hover = "%{text}<br>epoch %{x}: %{y} %"
@@ -259,42 +257,17 @@ def _layout(title: str, x_title: str, y_title: str) -> dict[str, Any]:
     }
 
 
-def _kinds(trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], list[FrozenTrial], list[FrozenTrial]]:
-    """Completed ones that are searched, pruned ones, and completed controls."""
-    ended = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    return (
-        [trial for trial in ended if "control" not in trial.user_attrs],
-        [trial for trial in trials if trial.state is TrialState.PRUNED],
-        [trial for trial in ended if "control" in trial.user_attrs],
-    )
-
-
 def _with_best(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
     """At most that many: the better half of them the best of all, the others evenly chosen."""
     if len(trials) <= most:
         return list(trials)
-    ordered = sorted(trials, key=lambda trial: -_value(trial))
+    ordered = sorted(trials, key=lambda trial: -accuracy(trial))
     kept = {trial.number for trial in [*ordered[: most // 2], *thinned(ordered[most // 2 :], most - most // 2)]}
     return [trial for trial in trials if trial.number in kept]
 
 
-def _floor(values: Sequence[float]) -> float:
-    """Where the colours and the axis begin: what is much worse than half of the trials would flatten the rest."""
-    best, middle = max(values), median(values)
-    return max(min(values), best - max(4 * (best - middle), 0.02))
-
-
 def _short(value: float) -> float:
     return float(f"{value:.5g}")
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value
-
-
-def _worker(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get("worker", "another tool"))
 
 
 def _attempts(trial: FrozenTrial) -> str:

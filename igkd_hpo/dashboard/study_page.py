@@ -13,9 +13,9 @@ from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from igkd_hpo.dashboard.answer import answer_json, asked
 from igkd_hpo.dashboard.graphs import Graph, study_graphs
 from igkd_hpo.dashboard.summary import live_summary
+from igkd_hpo.dashboard.wsgi import answer_json, buffer_response
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
@@ -93,7 +93,7 @@ class StudyPage:
             if kept.key != key:
                 kept.key, kept.texts = key, []
             known = len(kept.texts)
-            status, headers, body = asked(self._page, environ | {"QUERY_STRING": f"after={known}"})
+            status, headers, body = buffer_response(self._page, environ | {"QUERY_STRING": f"after={known}"})
             if not status.startswith("200"):
                 start_response(status, headers)
                 return [body]

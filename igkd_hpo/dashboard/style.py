@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from igkd_hpo.dashboard.answer import asked
+from igkd_hpo.dashboard.wsgi import buffer_response
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,7 +33,7 @@ def styled(page: "WSGIApplication") -> "WSGIApplication":
             return page(environ, start_response)
         # Asked for anew each time: a file that has not changed would come without its text.
         fresh = {name: value for name, value in environ.items() if name != "HTTP_IF_MODIFIED_SINCE"}
-        status, headers, body = asked(page, fresh)
+        status, headers, body = buffer_response(page, fresh)
         body = body.replace(b"</head>", _STYLE, 1)
         kept = [(name, value) for name, value in headers if name.lower() not in ("content-length", "last-modified")]
         start_response(status, [*kept, ("Content-Length", str(len(body)))])

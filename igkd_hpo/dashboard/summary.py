@@ -10,12 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import NoCompletedTrial
-from igkd_hpo.search.best import ahead, best_of, caution, counts_in_words, percent, student_in_words
+from igkd_hpo.search.best import best_of, caution, student_in_words
 from igkd_hpo.search.linked_study import open_linked
+from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Counts, SearchStudy, StudyRecord, count
-
-_LATELY = 20  # trials that say how long the next ones take
+from igkd_hpo.search.study import Counts, SearchStudy, StudyRecord, count, ended_trials
+from igkd_hpo.words import duration, percent, points_between
 
 
 def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
@@ -33,14 +33,14 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
         best = best_of(study, trials)
     except NoCompletedTrial:
         return "## No trial has completed yet"
-    which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
     told = [
-        f"## Best so far: {percent(best.validation_accuracy)} on validation ({which})",
+        f"## Best so far: {percent(best.validation_accuracy)} on validation ({best.title})",
         f"The student: {student_in_words(best)}.",
     ]
     if best.compared:
         rows = "\n".join(
-            f"| {one.control} | {one.trial} | {percent(one.validation_accuracy)} | {ahead(best, one)} |"
+            f"| {one.control} | {one.trial} | {percent(one.validation_accuracy)} | "
+            f"{points_between(best.validation_accuracy, one.validation_accuracy)} |"
             for one in best.compared
         )
         told.append(
@@ -61,7 +61,7 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
 
 def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts, record: StudyRecord) -> str:
     epochs = study.config.training.epochs
-    told = [f"**{counts.finished} of {record.n_trials} trials finished:** {counts_in_words(counts)}."]
+    told = [f"**{counts.finished} of {record.n_trials} trials finished:** {counts.in_words()}."]
     pruned = [
         max(trial.intermediate_values, default=0)
         for trial in trials
@@ -73,13 +73,13 @@ def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts,
             f"Pruning ended {len(pruned)} at epoch {median(pruned):.0f} (median; {min(pruned)} to {max(pruned)}), "
             f"so {saved:,} of {epochs * counts.finished:,} epochs were not trained."
         )
-    told.append(_time(trials, record.n_trials - counts.finished))
+    told.append(_time(trials, epochs, record.n_trials - counts.finished))
     if record.stopped is not None:
         told.append(f"The study was stopped: {record.stopped}")
     return " ".join(part for part in told if part)
 
 
-def _time(trials: Sequence[FrozenTrial], left: int) -> str:
+def _time(trials: Sequence[FrozenTrial], epochs: int, to_go: int) -> str:
     spans = [
         (trial.datetime_start, (trial.datetime_complete - trial.datetime_start).total_seconds())
         for trial in trials
@@ -87,14 +87,12 @@ def _time(trials: Sequence[FrozenTrial], left: int) -> str:
     ]
     if not spans:
         return ""
-    seconds = [duration for _, duration in spans]
-    told = f"The trials took {_duration(sum(seconds))} in all, {_duration(median(seconds))} in the median"
+    seconds = [took for _, took in spans]
+    told = f"The trials took {duration(sum(seconds))} in all, {duration(median(seconds))} in the median"
     told += f"; the first began on {min(start for start, _ in spans):%d %b %Y at %H:%M}."
-    running = sum(trial.state is TrialState.RUNNING for trial in trials)
-    if left > 0 and running:
-        lately = seconds[-_LATELY:]
-        told += f" About {_duration(left * sum(lately) / len(lately) / running)} are left, as the last ones went."
-    return told
+    done = [max(t.intermediate_values, default=0) / epochs for t in trials if t.state is TrialState.RUNNING]
+    left = seconds_left(to_go, done, ended_trials(trials))
+    return told if left is None else f"{told} About {duration(left)} are left, as the last ones went."
 
 
 def _what_next(name: str, counts: Counts, n_trials: int) -> str:
@@ -111,7 +109,7 @@ def _what_next(name: str, counts: Counts, n_trials: int) -> str:
 
 def _of_confirmation(linked: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     counts = count(list(trials))
-    told = [f"**{counts.finished} of {linked.read().n_trials} trainings finished:** {counts_in_words(counts)}."]
+    told = [f"**{counts.finished} of {linked.read().n_trials} trainings finished:** {counts.in_words()}."]
     told.extend(_confirmed(linked))
     return "\n\n".join(told) + "\n\n---\n\n"
 
@@ -127,10 +125,3 @@ def _said(storage: SharedStorage, name: str, version: str) -> tuple[str, ...]:
     """By what is recorded: its tests and intervals take long for a page that asks every few seconds."""
     found = read_confirmation(SearchStudy(storage, name))
     return () if found is None else tuple(sentences(found))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

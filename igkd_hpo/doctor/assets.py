@@ -11,6 +11,7 @@ from igkd_hpo.doctor.check import Check, failed, fault, not_checked, ok, warning
 from igkd_hpo.doctor.sizes import largest_student, table_bytes
 from igkd_hpo.errors import AssetError, AssetMissing
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import byte_size
 
 if TYPE_CHECKING:
     from igkd_hpo.assets.dataset import Dataset
@@ -45,7 +46,7 @@ def _check_table(
 
     if size == 0:
         return ok(_GROUP, name, "computed in each step" if name == "logits" else "no trial uses overlays"), True
-    will = ok(_GROUP, name, f"will be made, {_mib(size)}")
+    will = ok(_GROUP, name, f"will be made, {byte_size(size)}")
     if teacher_sha256 is None:
         return will, False
     try:
@@ -56,7 +57,7 @@ def _check_table(
         return will, False
     except AssetError as error:
         return failed(_GROUP, name, error), False
-    return (will, False) if opened is None else (ok(_GROUP, name, f"there, {_mib(size)}"), True)
+    return (will, False) if opened is None else (ok(_GROUP, name, f"there, {byte_size(size)}"), True)
 
 
 def _check_writable(settings: Settings) -> Check:
@@ -84,14 +85,10 @@ def _check_space(study: Study, dataset: "Dataset", settings: Settings, *, missin
         weights = 4 * count_parameters(largest_student(study, dataset.num_classes))
     need = missing + study.n_trials * (weights + _TRIAL_BYTES) + workers * _TRAINING_COPIES * weights
     free = shutil.disk_usage(nearest_folder(settings.paths.root)).free
-    found = f"assets and checkpoints take up to {_mib(need)} more, and {_mib(free)} are free"
+    found = f"assets and checkpoints take up to {byte_size(need)} more, and {byte_size(free)} are free"
     advice = f"free some, or start in a folder on another disk than {settings.paths.root}"
     if need > free:
         return fault(_GROUP, name, found, advice)
     if _MARGIN * need > free:
         return warning(_GROUP, name, found, advice)
     return ok(_GROUP, name, found)
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 30):,.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):,.1f} MiB"

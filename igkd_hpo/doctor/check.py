@@ -6,7 +6,7 @@ from enum import StrEnum
 from igkd_hpo.errors import IgkdError, StudyFileError
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """How bad it is. Only a fault is worth an exit code."""
 
     OK = "ok"
@@ -27,24 +27,24 @@ class Check:
 
     group: str
     name: str
-    verdict: Verdict
+    verdict: CheckVerdict
     found: str
     advice: str = ""
 
 
 def ok(group: str, name: str, found: str) -> Check:
     """Nothing to be done."""
-    return Check(group=group, name=name, verdict=Verdict.OK, found=found)
+    return Check(group=group, name=name, verdict=CheckVerdict.OK, found=found)
 
 
 def warning(group: str, name: str, found: str, advice: str) -> Check:
     """A study would run, and likely not as it was meant."""
-    return Check(group=group, name=name, verdict=Verdict.WARNING, found=found, advice=advice)
+    return Check(group=group, name=name, verdict=CheckVerdict.WARNING, found=found, advice=advice)
 
 
 def fault(group: str, name: str, found: str, advice: str) -> Check:
     """A study would fail, or its results would be wrong."""
-    return Check(group=group, name=name, verdict=Verdict.FAULT, found=found, advice=advice)
+    return Check(group=group, name=name, verdict=CheckVerdict.FAULT, found=found, advice=advice)
 
 
 def failed(group: str, name: str, error: IgkdError) -> Check:
@@ -60,4 +60,4 @@ def failed(group: str, name: str, error: IgkdError) -> Check:
 
 def not_checked(group: str, name: str, because: str) -> Check:
     """A check that an earlier fault, which has its own line, leaves nothing to look at."""
-    return Check(group=group, name=name, verdict=Verdict.WARNING, found=f"not checked: {because}")
+    return Check(group=group, name=name, verdict=CheckVerdict.WARNING, found=f"not checked: {because}")

@@ -10,6 +10,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import Check, failed, fault, not_checked, ok, warning
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import percent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,7 +185,7 @@ def _check_classes(dataset: "Dataset") -> Check:
         return fault(
             _GROUP,
             name,
-            f"always guessing {names[common]!r} is right on {share:.1%} of validation, so accuracy tells little",
+            f"always guessing {names[common]!r} is right on {percent(share)} of validation, so accuracy tells little",
             "add images of the other classes, or leave out some of this one",
         )
     if largest >= _LARGEST_RATIO * fewest:
@@ -206,7 +207,7 @@ def _check_validation(dataset: "Dataset") -> Check:
             f"{n:,} validation images are too few to tell whether a teacher learned anything",
             "raise dataset.validation_fraction or add images",
         )
-    steps = f"one of {n:,} validation images is {1 / n:.2%} of accuracy"
+    steps = f"one of {n:,} validation images is {percent(1 / n)} of accuracy"
     if n < _FEWEST_VALIDATION:
         return warning(_GROUP, name, steps, "raise dataset.validation_fraction or add images: trials differ by less")
     return ok(_GROUP, name, steps)

@@ -10,6 +10,7 @@ from igkd_hpo.doctor.check import Check, failed, fault, not_checked, ok, warning
 from igkd_hpo.doctor.sizes import step_bytes, table_bytes
 from igkd_hpo.engines.local.probe import FORK_SERVER_BYTES, SLOT_BYTES
 from igkd_hpo.errors import UsageError
+from igkd_hpo.words import byte_size
 
 if TYPE_CHECKING:
     import torch
@@ -86,17 +87,13 @@ def _check_memory(study: Study, dataset: "Dataset | None", slots: "list[torch.de
         shares = {gpu: (torch.cuda.mem_get_info(gpu)[0], slots.count(gpu)) for gpu in slots}
         free, most = min(shares.values(), key=lambda share: share[0] / share[1])
     need = most * each
-    found = f"{most} trials side by side take about {_gib(need)}, and {_gib(free)} are free"
+    found = f"{most} trials side by side take about {byte_size(need)}, and {byte_size(free)} are free"
     advice = f"start {max(1, int(_TIGHT * free // each))} workers, or lower batch_size or width"
     if need > free:
         return fault(_GROUP, name, found, advice if free >= each else "lower batch_size or width, or free memory")
     if need > _TIGHT * free:
         return warning(_GROUP, name, found, advice)
     return ok(_GROUP, name, found)
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f} GiB"
 
 
 def _check_cores(slots: "list[torch.device]", cores: int) -> Check:

@@ -6,7 +6,7 @@ from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.assets import check_assets
-from igkd_hpo.doctor.check import Check, Verdict, failed, not_checked
+from igkd_hpo.doctor.check import Check, CheckVerdict, failed, not_checked
 from igkd_hpo.doctor.data import check_data
 from igkd_hpo.doctor.devices import check_devices
 from igkd_hpo.doctor.limits import check_limits, check_limits_of_file
@@ -19,7 +19,7 @@ from igkd_hpo.settings import Settings
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red"}
+_STYLES = {CheckVerdict.OK: "green", CheckVerdict.WARNING: "yellow", CheckVerdict.FAULT: "bold red"}
 
 
 def examine(

@@ -8,10 +8,11 @@ import scipy
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.study import Study
-from igkd_hpo.doctor.check import Check, Verdict, failed, fault, not_checked, ok, warning
+from igkd_hpo.doctor.check import Check, CheckVerdict, failed, fault, not_checked, ok, warning
 from igkd_hpo.doctor.sizes import largest_student
 from igkd_hpo.errors import AssetMissing, IgkdError, TeacherError, first_line
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import percent
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ def _networks(study: Study, dataset: "Dataset", settings: Settings) -> "list[Net
 
 def _worst(found: tuple[Check, ...]) -> Check:
     """Of the same check of each teacher the first with the worst verdict, with the teacher's number."""
-    order = list(Verdict)
+    order = list(CheckVerdict)
     number, worst = max(enumerate(found, 1), key=lambda check: (order.index(check[1].verdict), -check[0]))
     if all(check.found == worst.found for check in found):
         return worst
@@ -124,7 +125,7 @@ def _check_accuracy(network: "Network", dataset: "Dataset", device: "torch.devic
     labels = dataset.validation_labels
     try:
         measured = check_teacher(network, dataset, device=device)
-        accuracy = ok(_GROUP, "accuracy", f"{measured:.1%} of {len(labels):,} validation images")
+        accuracy = ok(_GROUP, "accuracy", f"{percent(measured)} of {len(labels):,} validation images")
     except TeacherError as error:
         accuracy = failed(_GROUP, "accuracy", error)
     if not given:  # made by this program, on these classes, behind this normalisation
@@ -182,7 +183,7 @@ def _gain(before: "Tensor", after: "Tensor") -> str | None:
     if gain < _SMALLEST_GAIN:
         return None
     by_chance = scipy.stats.binomtest(better, better + worse, 0.5, alternative="greater").pvalue
-    return f"{gain:.1%}" if by_chance < _P_VALUE else None
+    return percent(gain) if by_chance < _P_VALUE else None
 
 
 def _check_attribution(study: Study, network: "Network", dataset: "Dataset", device: "torch.device") -> Check:
@@ -215,7 +216,7 @@ def _check_attribution(study: Study, network: "Network", dataset: "Dataset", dev
     if (coarse := coarse_maps(median, n_steps=n_steps)) is not None:
         found, _, advice = coarse.rpartition("; ")
         return fault(_GROUP, name, found, advice)
-    return ok(_GROUP, name, f"maps of {n_steps} steps miss their sum by {median:.1%} (median)")
+    return ok(_GROUP, name, f"maps of {n_steps} steps miss their sum by {percent(median)} (median)")
 
 
 def _check_size(study: Study, dataset: "Dataset", network: "Network | None") -> Check:

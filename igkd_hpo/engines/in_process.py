@@ -75,6 +75,8 @@ class InProcessEngine:
     def _tell(self, event: Event) -> None:
         if event.kind == "alive":  # nobody else refreshes while a trial trains here
             refresh(self._leases, self._watcher)
+        elif event.kind == "reaped":
+            self._watcher.on_message(str(event.reason))
         else:
             self._watcher.on_event(0, event)
 

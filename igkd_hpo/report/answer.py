@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from igkd_hpo.config.space import Value, shown
 from igkd_hpo.confirm.choice import confirmed_trial
 from igkd_hpo.confirm.confirmation import Confirmation
-from igkd_hpo.confirm.sentences import p_value, sentences
+from igkd_hpo.confirm.sentences import ArmRow, arm_rows, sentences
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.report.figures import PARTS
-from igkd_hpo.search.best import BestTrial, ahead, best_trial, caution, percent, student_in_words
+from igkd_hpo.search.best import BestTrial, best_trial, caution, student_in_words
 from igkd_hpo.search.linked_study import open_linked
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import percent, points_between
 
 _VERDICTS = {
     "helps": ("+", "helps"),
@@ -23,27 +24,13 @@ _VERDICTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class PartVerdict:
     """Whether a part helps: a sign and a word for a glance, a sentence for certainty."""
 
     part: str
     sign: str
     word: str
     sentence: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArmRow:
-    """An arm of the confirmation, as text."""
-
-    name: str
-    remark: str
-    seeds: str
-    test: str
-    validation: str
-    difference: str
-    p: str
-    parameters: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +52,7 @@ class ReportAnswer:
     headline: str
     figure: tuple[str, str] | None = None
     lines: tuple[str, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[PartVerdict, ...] = ()
     next_steps: tuple[tuple[str, str], ...] = ()
     trained: tuple[SearchStudy, BestTrial] | None = None
     hyperparameters: tuple[tuple[str, str, bool], ...] = ()
@@ -92,7 +79,6 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
 
 
 def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
-    which = f"the control {best.control} (trial {best.number})" if best.control else f"trial {best.number}"
     luck = caution(best).partition("\n")[0]  # the rest names a command, which follows
     lines = [luck, "Whether IG and KD help on this data is not known yet."]
     linked = open_linked(study.storage, study.name)
@@ -102,7 +88,7 @@ def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
             f"{linked.name} are done, and the test split was not opened."
         )
     return ReportAnswer(
-        headline=f"Best so far: {which}. Nothing is confirmed yet.",
+        headline=f"Best so far: {best.title}. Nothing is confirmed yet.",
         figure=(percent(best.validation_accuracy), "on the validation split, one seed"),
         lines=(f"The student: {student_in_words(best)}.", *lines),
         next_steps=(
@@ -127,7 +113,7 @@ def _confirmed(study: SearchStudy, best: BestTrial, found: Confirmation) -> Repo
     else:
         headline = f"Take {arm.name}: confirmed with fresh seeds."
     verdicts = tuple(
-        Verdict(part=PARTS[answer.question], sign=sign, word=word, sentence=sentence)
+        PartVerdict(part=PARTS[answer.question], sign=sign, word=word, sentence=sentence)
         for answer, sentence in zip(found.answers, said[1:], strict=False)
         for sign, word in [_VERDICTS[answer.verdict]]
     )
@@ -146,37 +132,8 @@ def _confirmed(study: SearchStudy, best: BestTrial, found: Confirmation) -> Repo
         trained=(source, chosen),
         hyperparameters=_hyperparameters(study, chosen.hyperparameters),
         controls=_controls(best),
-        arms=tuple(_arm_rows(found)),
+        arms=tuple(arm_rows(found)),
     )
-
-
-def _arm_rows(found: Confirmation) -> list[ArmRow]:
-    rows = []
-    for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value):
-        is_best, against = arm.number == found.best, arm.against
-        remarks = [
-            "highest mean" if is_best else "as good" if arm.tied else "",
-            "the one to take" if arm.number == found.chosen else "",
-            f"{arm.diverged} seeds diverged" if arm.diverged else "",
-            "worse" if against is not None and not arm.tied else "",
-        ]
-        mean = arm.test.mean
-        rows.append(
-            ArmRow(
-                name=" = ".join(arm.names),
-                remark=", ".join(remark for remark in remarks if remark),
-                seeds=str(len(arm.seeds)),
-                test=f"{100 * mean.value:.2f} ± {100 * (mean.high - mean.value):.2f} %",
-                validation=f"{100 * arm.validation.mean.value:.2f} %",
-                difference=""
-                if is_best or against is None
-                else f"{100 * against.difference.value:+.2f} ± "
-                f"{100 * (against.difference.high - against.difference.value):.2f}",
-                p="" if is_best or against is None else p_value(against.p_value),
-                parameters="" if arm.parameters is None else f"{arm.parameters:,}",
-            )
-        )
-    return rows
 
 
 def _hyperparameters(study: SearchStudy, values: Mapping[str, Value]) -> tuple[tuple[str, str, bool], ...]:
@@ -191,7 +148,7 @@ def _controls(best: BestTrial) -> tuple[tuple[str, str, str], ...]:
         (
             comparison.control,
             percent(comparison.validation_accuracy),
-            ahead(best, comparison),
+            points_between(best.validation_accuracy, comparison.validation_accuracy),
         )
         for comparison in best.compared
     )

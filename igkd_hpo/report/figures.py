@@ -2,26 +2,17 @@
 
 import textwrap
 from collections.abc import Sequence
-from statistics import median
 from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
 from igkd_hpo.confirm.confirmation import Confirmation
-from igkd_hpo.report.pictures import (
-    BLUE,
-    CONTROL_COLOURS,
-    CONTROL_MARKS,
-    GREY,
-    INK,
-    in_percent,
-    new_figure,
-    plain_axes,
-    thinned,
-)
-from igkd_hpo.report.svg import PAPER
-from igkd_hpo.search.study import SearchStudy, is_infeasible
+from igkd_hpo.report.palette import BLUE, GREY, INK, PAPER, control_look
+from igkd_hpo.report.pictures import in_percent, new_figure, plain_axes
+from igkd_hpo.report.selection import by_kind, lowest_shown, thinned
+from igkd_hpo.search.best import accuracy
+from igkd_hpo.search.study import SearchStudy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,45 +88,35 @@ def contrasts_figure(found: Confirmation) -> "Figure | None":
 
 def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
     """The accuracy of every trial in the order of their numbers, and the best so far; None before the first."""
-    ended = [trial for trial in trials if trial.value is not None and not is_infeasible(trial)]
-    completed = [trial for trial in ended if trial.state is TrialState.COMPLETE]
+    ended = [trial for trial in trials if trial.value is not None]  # one beyond a limit has none
     if not ended:
         return None
+    others, pruned, controls = by_kind(ended)
     figure = new_figure(width=WIDTH, height=3.6)
     axis = figure.subplots()
-    floor = _floor([_value(trial) for trial in completed or ended])
-    controls = [trial for trial in completed if trial.user_attrs.get("control") in CONTROL_MARKS]
-    others = [trial for trial in completed if trial.user_attrs.get("control") not in CONTROL_MARKS]
-    pruned = [trial for trial in ended if trial.state is TrialState.PRUNED]
-    for kind, mark, colour, label in ((others, ".", BLUE, "completed"), (pruned, "x", GREY, "pruned, last accuracy")):
-        some = thinned(kind, MOST_POINTS // 2)
-        if some:
-            heights = [max(floor, _value(trial)) for trial in some]
-            size = 7 if mark == "." else 4.5
-            axis.plot([t.number for t in some], heights, mark, color=colour, markersize=size, label=label)
+    completed = sorted(others + controls, key=lambda trial: trial.number)
+    floor = lowest_shown([accuracy(trial) for trial in completed or ended])
+    looks = [(others, ".", 7, BLUE, "completed"), (pruned, "x", 4.5, GREY, "pruned, last accuracy")]
     for trial in controls:
-        name = trial.user_attrs["control"]
-        axis.plot(
-            [trial.number],
-            [max(floor, _value(trial))],
-            CONTROL_MARKS[name],
-            color=CONTROL_COLOURS[name],
-            markersize=6,
-            label=f"control {name}",
-        )
+        look, name = control_look(trial.user_attrs["control"]), f"control {trial.user_attrs['control']}"
+        looks.append(([trial], look.mark, 6, look.colour, name))
+    for kind, mark, size, colour, label in looks:
+        if some := thinned(kind, MOST_POINTS // 2):
+            heights = [max(floor, accuracy(trial)) for trial in some]
+            axis.plot([t.number for t in some], heights, mark, color=colour, markersize=size, label=label)
     records: list[FrozenTrial] = []
     for trial in completed:
-        if not records or _value(trial) > _value(records[-1]):
+        if not records or accuracy(trial) > accuracy(records[-1]):
             records.append(trial)
     if records:
         numbers = [*(trial.number for trial in records), max(trial.number for trial in ended)]
-        values = [*map(_value, records), _value(records[-1])]
+        values = [*map(accuracy, records), accuracy(records[-1])]
         axis.plot(numbers, values, drawstyle="steps-post", color=INK, linewidth=1, label="best so far", zorder=1)
     axis.set_xlabel("trial")
     axis.set_ylabel("validation accuracy")
     in_percent(axis.yaxis)
     plain_axes(axis, grid="y")
-    _note_floor(axis, floor, [_value(trial) for trial in ended])
+    _note_floor(axis, floor, [accuracy(trial) for trial in ended])
     figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=2)
     return figure
 
@@ -143,7 +124,7 @@ def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
 def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure | None":
     """Accuracy over each searched hyperparameter: completed trials as points, pruned ones as crosses at the bottom."""
     searched = study.config.hyperparameters.searched()
-    known = [t for t in trials if "hyperparameters" in t.user_attrs and t.value is not None and not is_infeasible(t)]
+    known = [t for t in trials if "hyperparameters" in t.user_attrs and t.value is not None]
     completed = thinned([t for t in known if t.state is TrialState.COMPLETE], MOST_POINTS_IN_A_SLICE // 2)
     pruned = thinned([t for t in known if t.state is TrialState.PRUNED], MOST_POINTS_IN_A_SLICE // 2)
     if not searched or not completed:
@@ -151,13 +132,13 @@ def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure 
     rows = -(-len(searched) // 2)
     figure = new_figure(width=WIDTH, height=0.3 + 1.85 * rows)
     axes = figure.subplots(rows, 2, squeeze=False, sharey=True).flatten()
-    floor = _floor([_value(trial) for trial in completed])
-    top = max(_value(trial) for trial in completed)
+    floor = lowest_shown([accuracy(trial) for trial in completed])
+    top = max(accuracy(trial) for trial in completed)
     step = (top - floor) * 0.09 or 0.01
     for axis, (name, setting) in zip(axes, searched.items(), strict=False):
         for some, mark, colour in ((pruned, "x", GREY), (completed, ".", BLUE)):
             places = [_place(setting, trial.user_attrs["hyperparameters"][name]) for trial in some]
-            heights = [floor - step if mark == "x" else max(floor, _value(trial)) for trial in some]
+            heights = [floor - step if mark == "x" else max(floor, accuracy(trial)) for trial in some]
             axis.plot(places, heights, mark, color=colour, markersize=4 if mark == "x" else 6)
         axis.set_xlabel(name, fontsize=9)
         axis.set_ylim(floor - 2 * step, top + step)
@@ -173,17 +154,6 @@ def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure 
 def left_out(count: int, most: int) -> str:
     """A sentence on what is not drawn, or nothing where all is."""
     return f" Of {count:,} trials, at most {most:,} are drawn, evenly chosen." if count > most else ""
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value
-
-
-def _floor(values: Sequence[float]) -> float:
-    """Where the axis begins: what is much worse than half of the trials would flatten the rest."""
-    best, middle = max(values), median(values)
-    return max(min(values), best - max(4 * (best - middle), 0.02))
 
 
 def _note_floor(axis: "Axes", floor: float, values: Sequence[float]) -> None:

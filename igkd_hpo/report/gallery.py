@@ -13,6 +13,7 @@ from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.kept_network import kept_network
+from igkd_hpo.trial.pictures import to_image
 
 if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import Assets
@@ -24,7 +25,7 @@ _SIDE = 96  # pixels that are kept of an image: 8 rows of photographs are 0.5 MB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class GalleryRow:
     """One image and what is shown beside it, as data URIs of PNGs."""
 
     name: str
@@ -43,7 +44,7 @@ class Gallery:
         used: whether the student saw any in its training.
     """
 
-    rows: tuple[Row, ...] = ()
+    rows: tuple[GalleryRow, ...] = ()
     missing: str | None = None
     student_missing: str | None = None
     strength: float = 0.5
@@ -89,7 +90,7 @@ def gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, s
         if kept is not None:
             explained = _student_maps(kept[0], examples, assets)
     rows = tuple(
-        Row(
+        GalleryRow(
             name=examples.names[i],
             image=_picture(examples.images[i]),
             teacher_map=_map(examples.maps[i]),
@@ -150,12 +151,7 @@ def _map(values: npt.NDArray[Any]) -> str:
 
 def _picture(pixels: npt.NDArray[Any]) -> str:
     """(3, H, W), uint8 or floats in [0, 1], as a data URI."""
-    from PIL import Image
-
-    values = np.asarray(pixels)
-    if values.dtype != np.uint8:
-        values = (np.clip(values.astype(np.float32), 0, 1) * 255).round().astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0)))
+    image = to_image(pixels)
     image.thumbnail((_SIDE, _SIDE))
     buffer = BytesIO()
     image.save(buffer, "PNG", optimize=True)

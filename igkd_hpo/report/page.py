@@ -18,7 +18,6 @@ from igkd_hpo.report.pictures import curves_figure, importance_figure
 from igkd_hpo.report.provenance import provenance_facts
 from igkd_hpo.report.svg import drawing, inline_svg
 from igkd_hpo.report.timeline import MOST_BARS, MOST_WORKERS, timeline_figure, worker_of
-from igkd_hpo.search.best import counted
 from igkd_hpo.search.linked_study import open_linked
 from igkd_hpo.search.status import state_in_words, study_status
 from igkd_hpo.search.study import SearchStudy
@@ -77,7 +76,7 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         state=state_in_words(status),
         finished=status.counts.finished,
         n_trials=status.n_trials,
-        counted=counted(study),
+        counted=study.counts().in_words(),
         running=status.running,
         stopped=status.stopped,
         answer=answer,

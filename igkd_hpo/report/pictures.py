@@ -11,23 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from optuna.trial import FrozenTrial, TrialState
 
-from igkd_hpo.config.writing import write_bytes
 from igkd_hpo.errors import UsageError
+from igkd_hpo.files import write_bytes
+from igkd_hpo.report.palette import BLUE, GREY, GRID, INK, control_look
+from igkd_hpo.report.selection import by_kind, curve_of, thinned
+from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, GREY, GRID, BLUE = "#222222", "#a8a8a8", "#e6e6e6", "#1f5fb4"
-CONTROL_COLOURS = {
-    "student": "#d1495b", "kd": "#edae49", "ig": "#30963f", "kd_ig": "#7b4fa3", "paper": "#00798c",
-    "at": "#8c564b", "kd_at": "#b8860b", "ig_at": "#17a2a2", "kd_ig_at": "#c2185b",
-}  # fmt: skip
-CONTROL_MARKS = {
-    "student": "o", "kd": "s", "ig": "^", "kd_ig": "D", "paper": "v",
-    "at": "P", "kd_at": "X", "ig_at": "<", "kd_ig_at": ">",
-}  # fmt: skip
 _MAX_COLUMNS = 8
 _MANY = 20  # completed trials, below which importances change a lot with each further one
 
@@ -87,15 +82,15 @@ def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
     others = [trial for trial in trials if trial is not best and "control" not in trial.user_attrs]
     told = set()  # of the grey lines, one of each kind goes into the legend
     for trial in sorted([*named, *thinned(others, most)], key=lambda trial: trial.number):
-        epochs, accuracies = _curve(trial)
+        epochs, accuracies = curve_of(trial)
         style: dict[str, Any] = {"marker": "." if len(epochs) == 1 else None}  # one point makes no line
         if trial is best:
-            label = f"best of the search, trial {trial.number}: {100 * _accuracy(trial):.1f} %"
+            label = f"best of the search, trial {trial.number}: {percent(accuracy(trial))}"
             style |= {"color": BLUE, "linewidth": 2.4, "zorder": 4}
         elif control := trial.user_attrs.get("control"):
-            label = f"control {control}: {100 * accuracies[-1]:.1f} %"
-            style |= {"color": CONTROL_COLOURS[control], "linewidth": 1.5, "zorder": 3}
-            style |= {"marker": CONTROL_MARKS[control], "markersize": 4, "markevery": 0.12}
+            label, look = f"control {control}: {percent(accuracies[-1])}", control_look(control)
+            style |= {"color": look.colour, "linewidth": 1.5, "zorder": 3}
+            style |= {"marker": look.mark, "markersize": 4, "markevery": 0.12}
         elif trial.state == TrialState.PRUNED:
             label = "pruned trials"
             style |= {"color": GREY, "linewidth": 1.2, "linestyle": ":"}
@@ -144,7 +139,7 @@ def importance_figure(study: SearchStudy) -> "Figure":
     figure = new_figure(width=7, height=1.5 + 0.42 * len(names))
     axis = figure.subplots()
     bars = axis.barh(names, [importances[name] for name in names], color=BLUE, height=0.62)
-    axis.bar_label(bars, labels=[f"{100 * importances[name]:.0f} %" for name in names], padding=4, fontsize=10)
+    axis.bar_label(bars, labels=[percent(importances[name], 0) for name in names], padding=4, fontsize=10)
     axis.set_xlim(0, 1.12 * max(importances.values()))
     axis.set_title(f"{study.name}: which hyperparameters mattered", loc="left", fontsize=12, color=INK)
     few = "; so few say little" if len(completed) < _MANY else ""
@@ -153,13 +148,6 @@ def importance_figure(study: SearchStudy) -> "Figure":
     plain_axes(axis, grid="x")
     axis.tick_params(axis="y", length=0)
     return figure
-
-
-def thinned(trials: Sequence[FrozenTrial], most: int | None) -> list[FrozenTrial]:
-    """At most that many of the trials, evenly chosen and in their order; None leaves them all."""
-    if most is None or len(trials) <= most:
-        return list(trials)
-    return [trials[i * len(trials) // most] for i in range(most)]
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
@@ -186,20 +174,9 @@ def new_figure(*, width: float, height: float) -> "Figure":
     return figure
 
 
-def _curve(trial: FrozenTrial) -> tuple[list[int], list[float]]:
-    """Epochs, from 1, and the validation accuracies after them."""
-    epochs = sorted(trial.intermediate_values)
-    return epochs, [trial.intermediate_values[epoch] for epoch in epochs]
-
-
 def _best(trials: list[FrozenTrial]) -> FrozenTrial | None:
-    completed = [trial for trial in trials if trial.state == TrialState.COMPLETE and "control" not in trial.user_attrs]
-    return max(completed, key=_accuracy, default=None)
-
-
-def _accuracy(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value
+    completed, _, _ = by_kind(trials)
+    return max(completed, key=accuracy, default=None)
 
 
 def in_percent(axis: Any) -> None:

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from igkd_hpo.report.pictures import BLUE, CONTROL_COLOURS, GREY, GRID, INK
+from igkd_hpo.report.palette import BLUE, CONTROL_LOOKS, GREY, GRID, INK, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAPER = "#ffffff"
 _VARIABLES = {
     INK: "ink",
     GREY: "grey",
     GRID: "grid",
     BLUE: "accent",
     PAPER: "paper",
-    **{colour: f"control-{name.replace('_', '-')}" for name, colour in CONTROL_COLOURS.items()},
+    **{look.colour: f"control-{name.replace('_', '-')}" for name, look in CONTROL_LOOKS.items()},
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text

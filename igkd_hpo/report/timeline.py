@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.report.figures import WIDTH, wrapped
-from igkd_hpo.report.pictures import BLUE, GRID, INK, new_figure, plain_axes
-from igkd_hpo.report.svg import PAPER
+from igkd_hpo.report.palette import BLUE, GRID, INK, PAPER
+from igkd_hpo.report.pictures import new_figure, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,12 +78,8 @@ def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure 
     intervals = [_interval(trial, midnight, now) for trial in drawn]
     along = stretches(intervals)
     for trial, (start, stop) in zip(drawn, intervals, strict=True):
-        begin, end, row, look = (
-            along.place(start),
-            along.place(stop),
-            workers.index(worker_of(trial)),
-            looks[trial.state],
-        )
+        begin, end = along.place(start), along.place(stop)
+        row, look = workers.index(worker_of(trial)), looks[trial.state]
         axis.barh(row, end - begin, left=begin, height=0.7, edgecolor=INK, linewidth=0.5, **look)
         look["label"] = "_nolegend_"
         attempts = trial.user_attrs.get("attempts", 1)

@@ -10,11 +10,12 @@ from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value, shown
 from igkd_hpo.errors import NoCompletedTrial
-from igkd_hpo.search.study import Counts, SearchStudy
+from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import percent, points_between, times_smaller
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ControlComparison:
     """A control beside the best trial. `difference` is best minus control; both are fractions."""
 
     control: str
@@ -50,7 +51,7 @@ class BestTrial:
     execution: Execution | None
     cost: Mapping[str, Any]
     attempts: int
-    compared: tuple[Comparison, ...]
+    compared: tuple[ControlComparison, ...]
     completed: int
     confirmed: Mapping[str, Any] | None = None
 
@@ -58,6 +59,11 @@ class BestTrial:
     def accuracy(self) -> float:
         """The validation accuracy, by the name that it has in every trial."""
         return self.validation_accuracy
+
+    @property
+    def title(self) -> str:
+        """The number, and the control's name if it is one: trial 9, or the control kd, trial 1."""
+        return f"the control {self.control}, trial {self.number}" if self.control else f"trial {self.number}"
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; accuracies are fractions."""
@@ -85,7 +91,7 @@ def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
     ]
     if not completed:
         raise NoCompletedTrial(
-            f"study {study.name} has no completed trial ({counted(study)}); "
+            f"study {study.name} has no completed trial ({study.counts().in_words()}); "
             f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
         )
     best = max(completed, key=lambda trial: (accuracy(trial), -trial.number))
@@ -112,7 +118,7 @@ def _described(study: SearchStudy, best: FrozenTrial, completed: Sequence[Frozen
         cost=recorded_cost(attributes),
         attempts=attributes.get("attempts", 1),
         compared=tuple(
-            Comparison(
+            ControlComparison(
                 control=trial.user_attrs["control"],
                 trial=trial.number,
                 validation_accuracy=accuracy(trial),
@@ -126,27 +132,9 @@ def _described(study: SearchStudy, best: FrozenTrial, completed: Sequence[Frozen
 
 
 def accuracy(trial: FrozenTrial) -> float:
-    """The validation accuracy of a COMPLETE trial, a fraction."""
+    """Return the validation accuracy of a trial that has ended, a fraction."""
     assert trial.value is not None
     return trial.value
-
-
-def counted(study: SearchStudy) -> str:
-    """The study's trials by state, in words: `17 complete, 6 pruned, 1 failed`."""
-    return counts_in_words(study.counts())
-
-
-def counts_in_words(counts: Counts) -> str:
-    """The same of counts that are known."""
-    named = (
-        (counts.complete, "complete"),
-        (counts.pruned, "pruned"),
-        (counts.infeasible, "beyond a limit"),
-        (counts.fail, "failed"),
-        (counts.running, "running"),
-        (counts.waiting, "waiting"),
-    )
-    return ", ".join(f"{number} {word}" for number, word in named if number) or "none yet"
 
 
 def summary(study: SearchStudy) -> str:
@@ -161,12 +149,11 @@ def summary(study: SearchStudy) -> str:
 
 def result(study: SearchStudy, best: BestTrial) -> str:
     """Counts, the best trial, and the controls beside it."""
-    which = f"the control {best.control}, trial {best.number}" if best.control else f"trial {best.number}"
-    values = study.config.hyperparameters.telling(best.hyperparameters)
+    counts, values = study.counts(), study.config.hyperparameters.telling(best.hyperparameters)
     telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
     lines = [
-        f"{study.name}: {study.counts().finished} of {study.read().n_trials} trials finished ({counted(study)})",
-        f"best: {which}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
+        f"{study.name}: {counts.finished} of {study.read().n_trials} trials finished ({counts.in_words()})",
+        f"best: {best.title}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
         f"  {student_in_words(best)}",
         f"  {telling}",
     ]
@@ -174,7 +161,8 @@ def result(study: SearchStudy, best: BestTrial) -> str:
         width = max(len(comparison.control) for comparison in best.compared)
         lines.append("against the controls, which nobody tuned:")
         lines += [
-            f"  {comparison.control:<{width}}  {percent(comparison.validation_accuracy)}  {ahead(best, comparison)}"
+            f"  {comparison.control:<{width}}  {percent(comparison.validation_accuracy)}  "
+            f"{points_between(best.validation_accuracy, comparison.validation_accuracy)}"
             for comparison in best.compared
         ]
     return "\n".join(lines)
@@ -187,7 +175,7 @@ def student_in_words(best: BestTrial) -> str:
         return f"seed {best.seed}"
     parts = [f"{cost['parameters']:,} parameters"]
     if cost["compression_factor"]:
-        parts.append(f"{cost['compression_factor']:.1f} times smaller than the teacher")
+        parts.append(f"{times_smaller(cost['compression_factor'])} the teacher")
     if cost["macs"]:
         parts.append(f"{cost['macs'] / 1e6:,.2f} million multiply-adds")
     if cost["latency_ms"]:
@@ -205,14 +193,3 @@ def caution(best: BestTrial) -> str:
             "one seed each cannot tell a real gain from it."
         )
     return f"{luck}\nTo see: `igkd-hpo confirm {best.study}` trains the best few with fresh seeds, and tests them once."
-
-
-def ahead(best: BestTrial, control: Comparison) -> str:
-    """+2.5 points: of the two figures as they are shown, so that a reader who subtracts them finds the same."""
-    shown_best, shown_control = (round(100 * one.validation_accuracy, 1) for one in (best, control))
-    return f"{shown_best - shown_control:+.1f} points"
-
-
-def percent(fraction: float) -> str:
-    """97.6 %."""
-    return f"{100 * fraction:.1f} %"

@@ -4,7 +4,7 @@ import warnings
 
 from optuna.exceptions import ExperimentalWarning
 
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
+from igkd_hpo.config.space import shown, shown_range
 from igkd_hpo.search.study import SearchStudy
 
 
@@ -35,7 +35,7 @@ trial is its accuracy on the validation split. The test split is read once, when
     fixed = ", ".join(
         f"{name} {shown(value)}" for name, value in hyperparameters.telling(hyperparameters.fixed()).items()
     )
-    rows = "\n".join(f"| {name} | {_described(setting)} |" for name, setting in searched.items())
+    rows = "\n".join(f"| {name} | {shown_range(setting)} |" for name, setting in searched.items())
     space = (
         f"| searched | values |\n| --- | --- |\n{rows}\n"
         if searched
@@ -68,12 +68,3 @@ Fixed: {fixed}; the rest is at its default.
     igkd-hpo export {study.name} -o best.yaml
     igkd-hpo train best.yaml
 """
-
-
-def _described(setting: Range) -> str:
-    match setting:
-        case Choices(choices=choices) | WordChoices(choices=choices):
-            return "one of " + ", ".join(map(shown, choices))
-        case FloatRange(low=low, high=high, log=log) | IntRange(low=low, high=high, log=log):
-            step = f", step {setting.step:g}" if setting.step not in (None, 1) else ""
-            return f"{low:g} to {high:g}{', log scale' if log else ''}{step}"

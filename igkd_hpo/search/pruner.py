@@ -15,6 +15,7 @@ from optuna.pruners import (
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config import study as config
+from igkd_hpo.words import percent
 
 STARTUP_TRIALS = 5
 """COMPLETE trials before a percentile means anything."""
@@ -53,12 +54,12 @@ def why_pruned(pruner: config.Pruner, trial: FrozenTrial, trials: list[FrozenTri
             bar = np.percentile([t.intermediate_values[epoch] for t in complete], 100 - keep)
             best = max(trial.intermediate_values.values())
             return (
-                f"{best:.2%} by epoch {epoch}, below the bar of {bar:.2%} "
+                f"{percent(best)} by epoch {epoch}, below the bar of {percent(float(bar))} "
                 f"(the best {keep:g} % of {len(complete)} completed trials)"
             )
         case config.SuccessiveHalvingPruner(reduction_factor=factor) | config.HyperbandPruner(reduction_factor=factor):
             value = trial.intermediate_values[epoch]
-            return f"{value:.2%} at epoch {epoch}, not among the best 1 in {factor} there"
+            return f"{percent(value)} at epoch {epoch}, not among the best 1 in {factor} there"
         case config.NoPruner():
             raise ValueError("no pruner, so nothing was pruned")
 

@@ -15,7 +15,7 @@ State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TrialRecord:
     """One trial as it is now.
 
     Args:
@@ -46,15 +46,15 @@ class Trial:
     ended: datetime | None
 
 
-def study_trials(study: SearchStudy) -> list[Trial]:
+def study_trials(study: SearchStudy) -> list[TrialRecord]:
     """All trials, by number. Raises StorageError."""
     return [_trial(trial) for trial in study.trials()]
 
 
-def _trial(trial: FrozenTrial) -> Trial:
+def _trial(trial: FrozenTrial) -> TrialRecord:
     facts, accuracies = trial.user_attrs, trial.intermediate_values
     last = accuracies[max(accuracies)] if accuracies else None
-    return Trial(
+    return TrialRecord(
         number=trial.number,
         state=cast("State", trial.state.name),
         accuracy=trial.value if trial.value is not None else last,

@@ -159,7 +159,11 @@ def study_status(study: SearchStudy) -> StudyStatus:
         last_pruned=PrunedTrial(trial=pruned.number, reason=str(pruned.user_attrs.get("reason"))) if pruned else None,
         epochs=epochs,
         running=tuple(running),
-        seconds_left=_seconds_left(record.n_trials - counts.finished, running, ended),
+        seconds_left=seconds_left(
+            record.n_trials - counts.finished,
+            [trial.epoch / epochs for trial in running if not trial.lost],
+            ended,
+        ),
         finished=counts.finished >= record.n_trials,
         stopped=record.stopped,
         last_failure=next(
@@ -168,18 +172,25 @@ def study_status(study: SearchStudy) -> StudyStatus:
     )
 
 
-def _seconds_left(to_go: int, running: Sequence[RunningTrial], ended: Sequence[FrozenTrial]) -> float | None:
+def seconds_left(to_go: int, done: Sequence[float], ended: Sequence[FrozenTrial]) -> float | None:
+    """Estimate the time until `to_go` more trials have ended, at the mean duration of those that ended last.
+
+    Args:
+        done: the share of its epochs that each trial which runs now has done.
+        ended: in the order in which they ended.
+
+    Returns:
+        Seconds; None while nothing runs, nothing is left or nothing has ended.
+    """
     # Both times are of the clock of the host that trained; that host's clock is compared with no other.
     durations = [
         (trial.datetime_complete - trial.datetime_start).total_seconds()
         for trial in ended[-_RECENT:]
         if trial.datetime_start and trial.datetime_complete and trial.intermediate_values
     ]
-    at_work = [trial for trial in running if not trial.lost]
-    if to_go <= 0 or not at_work or not durations:
+    if to_go <= 0 or not done or not durations:
         return None
-    begun = sum(trial.epoch / trial.epochs for trial in at_work)
-    return max(0.0, to_go - begun) * statistics.fmean(durations) / min(len(at_work), to_go)
+    return max(0.0, to_go - sum(done)) * statistics.fmean(durations) / min(len(done), to_go)
 
 
 def state_in_words(study: StudyStatus) -> str:

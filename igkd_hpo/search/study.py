@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +48,21 @@ class Counts:
     def finished(self) -> int:
         """What counts towards `n_trials`: what was trained."""
         return self.complete + self.pruned
+
+    def by_word(self) -> dict[str, int]:
+        """Return the trials of each state, by the word for it."""
+        return {
+            "complete": self.complete,
+            "pruned": self.pruned,
+            "beyond a limit": self.infeasible,
+            "failed": self.fail,
+            "running": self.running,
+            "waiting": self.waiting,
+        }
+
+    def in_words(self) -> str:
+        """Count the trials of each state in words: 17 complete, 6 pruned, 1 failed."""
+        return ", ".join(f"{number} {word}" for word, number in self.by_word().items() if number) or "none yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +306,7 @@ def unclaimed(trials: list[FrozenTrial], leased: set[int]) -> list[FrozenTrial]:
     return [*orphans, *(t for t in trials if t.state is TrialState.WAITING)]
 
 
-def ended_trials(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def ended_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """COMPLETE, PRUNED and FAIL trials, in the order of their ends."""
     ended = [trial for trial in trials if trial.state.is_finished()]
     return sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))  # noqa: DTZ901 - Optuna's are naive

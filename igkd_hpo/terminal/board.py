@@ -1,15 +1,17 @@
 """A study while it runs, drawn as text for a terminal of any width: what `launch` and `status` show alike."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from igkd_hpo.search.status import StudyStatus
 from igkd_hpo.search.study import Counts
 from igkd_hpo.terminal.sparkline import sparkline
+from igkd_hpo.words import byte_size, duration, percent, points_between
 
 _LEAST_CURVE, _MOST_CURVE = 6, 48  # cells
 _LEAST_ERROR = 1e-3  # of a curve: what is below it looks like it
@@ -18,6 +20,7 @@ _DIM, _LABEL = "bright_black", 10
 _STYLES = {
     "complete": "green",
     "pruned": "yellow",
+    "beyond a limit": "yellow",
     "failed": "red",
     "lost": "red",
     "gone": "red",
@@ -28,7 +31,7 @@ _WITH_CURVE = {"training", "complete", "pruned"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class WorkerRow:
     """One worker and the trial that it trains; what it does not have yet is None.
 
     Args:
@@ -59,57 +62,19 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """A trial and its validation accuracy, a fraction; None for a control that has not ended as COMPLETE."""
-
-    trial: int
-    accuracy: float | None
-    control: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pruned:
-    """The trial that was pruned last, and the value and the bar it missed, in words."""
-
-    trial: int
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """How far a study is.
-
-    Args:
-        total: COMPLETE plus PRUNED trials to reach.
-        best: of the COMPLETE trials.
-        controls: all of the study, in its order.
-        pruned: the last one.
-        compares: whether best, controls and pruned mean anything; they do not in a confirmation.
-    """
-
-    total: int
-    counts: Counts = field(default_factory=lambda: Counts(complete=0, pruned=0, fail=0, running=0, waiting=0))
-    best: Result | None = None
-    controls: tuple[Result, ...] = ()
-    pruned: Pruned | None = None
-    compares: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
 class Board:
-    """All that is drawn.
+    """All that is drawn of a study.
 
     Args:
         kind: launch shows slots with speed and memory; status shows names of workers, from the database alone.
-        epochs: of a trial that is not pruned.
+        study: as the database has it.
+        rows: one for each worker.
         elapsed, left: seconds; None where that is not known.
     """
 
     kind: Literal["launch", "status"]
-    name: str
-    epochs: int
-    standing: Standing
-    rows: tuple[Row, ...] = ()
+    study: StudyStatus
+    rows: tuple[WorkerRow, ...] = ()
     elapsed: float | None = None
     left: float | None = None
 
@@ -120,21 +85,21 @@ class _Column:
 
     heading: str
     width: int
-    cell: Callable[[Row], Text]
+    cell: Callable[[WorkerRow], Text]
     right: bool = False
 
 
 def render(board: Board, width: int, height: int | None = None) -> RenderableType:
-    """The board on a terminal of `width` columns; what does not fit is left out or cut, never wrapped.
+    """Draw the board on a terminal of `width` columns; what does not fit is left out or cut, never wrapped.
 
     Args:
         height: lines there are; None for as many as it takes.
     """
     table = _table(board, width)
     broad = min(width, max(60, table[0].cell_len if table else 0))
-    lines = [_head(board, broad), _bar(board.standing, broad), _counts(board.standing.counts)]
-    if board.standing.compares:
-        lines += _facts(board.standing, full=width >= 100)
+    lines = [_head(board, broad), _bar(board.study, broad), _counts(board.study.counts)]
+    if compares(board.study):
+        lines += _facts(board.study, full=width >= 100)
     if table:
         room = len(table) if height is None else max(2, height - len(lines) - 1)
         lines += [Text(""), *_cut(table, room)]
@@ -149,35 +114,30 @@ def cut(line: Text, width: int) -> Text:
     return line
 
 
+def compares(study: StudyStatus) -> bool:
+    """Tell whether a study's best trial means anything: in a confirmation it is the luckiest seed of all."""
+    return study.confirms is None
+
+
+def name_best(study: StudyStatus) -> str:
+    """Name a study's best trial, as `name_trial` does."""
+    return name_trial(study.best_trial, study.best_control)
+
+
 def summary_line(board: Board) -> str:
-    """The whole study in one plain line."""
-    counts, best = board.standing.counts, board.standing.best
-    parts = [f"{counts.finished} of {board.standing.total} finished", f"{counts.running} running"]
+    """Say in one plain line how far the study is."""
+    study, counts = board.study, board.study.counts
+    parts = [f"{counts.finished} of {study.n_trials} finished", f"{counts.running} running"]
     if counts.fail:
         parts.append(f"{counts.fail} failed")
-    if best is not None:
-        parts.append(f"best {percent(best.accuracy)} ({name_trial(best.trial, best.control)})")
+    if study.best_accuracy is not None:
+        parts.append(f"best {percent(study.best_accuracy)} ({name_best(study)})")
     return ", ".join(filter(None, [*parts, _times(board)]))
 
 
 def name_trial(number: int | None, control: str | None) -> str:
     """#9, or #9 kd_ig."""
     return f"#{number} {control}" if control else f"#{number}"
-
-
-def percent(accuracy: float | None) -> str:
-    """96.11%; empty for None."""
-    return "" if accuracy is None else f"{accuracy:.2%}"
-
-
-def duration(seconds: float) -> str:
-    """43 s, 4:05 or 2:04:05."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _times(board: Board) -> str:
@@ -189,17 +149,17 @@ def _times(board: Board) -> str:
 
 def _head(board: Board, width: int) -> Text:
     times = _times(board)
-    head = Text(board.name, style="bold")
+    head = Text(board.study.name, style="bold")
     room = width - len(times) - len(_GAP)
-    if room < min(len(board.name), 12):
+    if room < min(len(board.study.name), 12):
         return head
     head.truncate(room, overflow="ellipsis", pad=True)
     return head.append(_GAP + times, "not bold " + _DIM)
 
 
-def _bar(standing: Standing, width: int) -> Text:
-    counts, total = standing.counts, max(standing.total, 1)
-    label = f" {counts.finished} of {standing.total}"
+def _bar(study: StudyStatus, width: int) -> Text:
+    counts, total = study.counts, max(study.n_trials, 1)
+    label = f" {counts.finished} of {study.n_trials}"
     cells = max(width - len(label), 0)
     finished = min(round(cells * counts.finished / total), cells)
     complete = min(round(cells * counts.complete / total), finished)
@@ -208,36 +168,28 @@ def _bar(standing: Standing, width: int) -> Text:
 
 
 def _counts(counts: Counts) -> Text:
-    shown = (
-        ("complete", counts.complete, "green", True),
-        ("pruned", counts.pruned, "yellow", True),
-        ("beyond a limit", counts.infeasible, "yellow", False),
-        ("failed", counts.fail, "red", False),
-        ("running", counts.running, "", True),
-        ("waiting", counts.waiting, "", False),
-    )
     line = Text()
-    for word, number, style, always in shown:
-        if number or always:
-            line.append(_GAP if line else "").append(f"{number} {word}", style if number else _DIM)
+    for word, number in counts.by_word().items():
+        if number or word in {"complete", "pruned", "running"}:
+            style = _STYLES.get(word, "") if number else _DIM
+            line.append(_GAP if line else "").append(f"{number} {word}", style)
     return line
 
 
-def _facts(standing: Standing, *, full: bool) -> list[Text]:
+def _facts(study: StudyStatus, *, full: bool) -> list[Text]:
     """Always three lines, so that nothing moves when the first of a kind comes."""
-    best, pruned = standing.best, standing.pruned
+    pruned = study.last_pruned
     first = Text("best".ljust(_LABEL), style=_DIM)
-    if best is None or best.accuracy is None:
+    if study.best_accuracy is None:
         first.append("no trial completed yet")
     else:
-        first.append(percent(best.accuracy), "bold green").append(
-            _GAP + name_trial(best.trial, best.control), "default"
-        )
-        first.append(_GAP + _against(best, standing.controls, full=full), "default")
+        first.append(percent(study.best_accuracy), "bold green").append(_GAP + name_best(study), "default")
+        first.append(_GAP + _against(study, study.best_accuracy, full=full), "default")
     second = Text("controls".ljust(_LABEL), style=_DIM)
-    for control in standing.controls:
-        second.append(f"{control.control} ").append(percent(control.accuracy) or "-", "default").append(_GAP)
-    if not standing.controls:
+    for control in study.controls:
+        known = control.validation_accuracy
+        second.append(f"{control.control} ").append("-" if known is None else percent(known), "default").append(_GAP)
+    if not study.controls:
         second.append("none")
     third = Text("pruned".ljust(_LABEL), style=_DIM)
     if pruned is None:
@@ -247,14 +199,12 @@ def _facts(standing: Standing, *, full: bool) -> list[Text]:
     return [first, second, third]
 
 
-def _against(best: Result, controls: Sequence[Result], *, full: bool) -> str:
-    known = [(control.accuracy, control) for control in controls if control.accuracy is not None]
-    if best.control or not known or best.accuracy is None:
-        return "which is a control" if best.control and full else ""
-    accuracy, control = max(known, key=lambda pair: pair[0])
-    # Of the two figures as they are shown, so that who subtracts them finds the same.
-    points = round(100 * best.accuracy, 2) - round(100 * accuracy, 2)
-    return f"{points:+.2f} points over {control.control}" + (", the best control" if full else "")
+def _against(study: StudyStatus, best: float, *, full: bool) -> str:
+    known = {c.control: c.validation_accuracy for c in study.controls if c.validation_accuracy is not None}
+    if study.best_control or not known:
+        return "which is a control" if study.best_control and full else ""
+    control = max(known, key=known.__getitem__)
+    return f"{points_between(best, known[control])} over {control}" + (", the best control" if full else "")
 
 
 def _table(board: Board, width: int) -> list[Text]:
@@ -284,7 +234,7 @@ def _table(board: Board, width: int) -> list[Text]:
 def _launch_columns(board: Board, width: int) -> tuple[list[_Column], list[_Column]]:
     after = [_Column(heading="images/s", width=8, cell=_speed, right=True)]
     if width >= 70:
-        after.append(_Column(heading="memory", width=7, cell=lambda row: Text(_size(row.memory)), right=True))
+        after.append(_Column(heading="memory", width=7, cell=_memory, right=True))
     if width >= 96 and any((row.device or "").startswith("cuda") for row in board.rows):
         after.append(_Column(heading="GPU memory", width=11, cell=_device_memory, right=True))
     if width >= 76:
@@ -304,27 +254,27 @@ def _status_columns(board: Board, width: int) -> tuple[list[_Column], list[_Colu
 
 
 def _trial_columns(board: Board) -> list[_Column]:
-    def trial(row: Row) -> Text:
+    def trial(row: WorkerRow) -> Text:
         return Text("" if row.trial is None else name_trial(row.trial, row.control))
 
-    def attempt(row: Row) -> Text:
+    def attempt(row: WorkerRow) -> Text:
         return Text("" if row.trial is None else str(row.attempt), style="yellow" if row.attempt > 1 else _DIM)
 
-    def epoch(row: Row) -> Text:
-        return Text("" if row.trial is None else f"{row.epoch}/{board.epochs}")
+    def epoch(row: WorkerRow) -> Text:
+        return Text("" if row.trial is None else f"{row.epoch}/{board.study.epochs}")
 
-    best = board.standing.best.accuracy if board.standing.best and board.standing.compares else None
-    names = [name_trial(control.trial, control.control) for control in board.standing.controls]
+    best = board.study.best_accuracy if compares(board.study) else None
+    names = [name_trial(control.trial, control.control) for control in board.study.controls]
 
-    def accuracy(row: Row) -> Text:
+    def accuracy(row: WorkerRow) -> Text:
         newest = row.curve[-1] if row.curve else None
         ahead = newest is not None and best is not None and newest > best
-        return Text(percent(newest), style="bold green" if ahead else "bold")
+        return Text("" if newest is None else percent(newest), style="bold green" if ahead else "bold")
 
     return [
         _Column(heading="trial", width=max([6, *map(len, names)]), cell=trial),
         _Column(heading="try", width=3, cell=attempt, right=True),
-        _Column(heading="epoch", width=2 * len(str(board.epochs)) + 1, cell=epoch, right=True),
+        _Column(heading="epoch", width=2 * len(str(board.study.epochs)) + 1, cell=epoch, right=True),
         _Column(heading="accuracy", width=8, cell=accuracy, right=True),
     ]
 
@@ -332,18 +282,16 @@ def _trial_columns(board: Board) -> list[_Column]:
 def _curve_column(board: Board, room: int) -> _Column:
     # One scale for all, so that rows can be compared.
     shown = [_rise(accuracy) for row in board.rows for accuracy in row.curve]
-    best = board.standing.best
-    top = [_rise(best.accuracy)] if best and best.accuracy is not None else []
+    best, epochs = board.study.best_accuracy, board.study.epochs
+    top = [] if best is None else [_rise(best)]
     low, high = min(shown, default=0.0), max([*shown, *top], default=0.0)
     room = min(room, _MOST_CURVE)
-    width = room // board.epochs * board.epochs if board.epochs <= room else room
+    width = room // epochs * epochs if epochs <= room else room
 
-    def cell(row: Row) -> Text:
+    def cell(row: WorkerRow) -> Text:
         if row.state not in _WITH_CURVE or not row.curve:
             return Text(row.state, style=_STYLES.get(row.state.partition(",")[0], _DIM))
-        drawn = sparkline(
-            [_rise(accuracy) for accuracy in row.curve], total=board.epochs, width=width, low=low, high=high
-        )
+        drawn = sparkline([_rise(accuracy) for accuracy in row.curve], total=epochs, width=width, low=low, high=high)
         style = _STYLES.get(row.state, "cyan")
         return Text(drawn, style=style).append("·" * (width - len(drawn)), _DIM)
 
@@ -362,25 +310,22 @@ def _cut(table: list[Text], room: int) -> list[Text]:
     return [*table[: room - 1], Text(f"… and {hidden} more", style=_DIM)]
 
 
-def _speed(row: Row) -> Text:
+def _speed(row: WorkerRow) -> Text:
     return Text("" if row.images_per_second is None else f"{row.images_per_second:,.0f}")
 
 
-def _seconds(row: Row) -> Text:
+def _seconds(row: WorkerRow) -> Text:
     return Text("" if row.seconds is None else duration(row.seconds), style=_DIM)
 
 
-def _device_memory(row: Row) -> Text:
+def _memory(row: WorkerRow) -> Text:
+    return Text("" if row.memory is None else byte_size(row.memory))
+
+
+def _device_memory(row: WorkerRow) -> Text:
     if row.device_memory is None or row.device_memory_total is None:
         return Text("")
-    return Text(f"{row.device_memory / 1e9:.1f}/{row.device_memory_total / 1e9:.0f} GB")
-
-
-def _size(size: int | None) -> str:
-    """412 MB or 1.3 GB; empty for None."""
-    if size is None:
-        return ""
-    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+    return Text(f"{row.device_memory / 2**30:.1f}/{row.device_memory_total / 2**30:.0f} GiB")
 
 
 def _end_of(name: str, most: int) -> str:

@@ -12,8 +12,10 @@ from typing import Self
 from rich.console import Console
 
 from igkd_hpo.engines.events import Event
-from igkd_hpo.terminal.board import Board, Row, Standing, name_trial, percent, render, summary_line
+from igkd_hpo.search.status import StudyStatus
+from igkd_hpo.terminal.board import Board, WorkerRow, name_trial, render, summary_line
 from igkd_hpo.terminal.screen import Screen
+from igkd_hpo.words import percent
 
 HEARTBEAT_SECONDS = 30.0
 REDRAW_SECONDS = 0.25  # 64 workers with epochs of a tenth of a second would redraw 640 times a second
@@ -44,9 +46,7 @@ class LiveView:
 
     Args:
         console: where to.
-        name: of the study.
-        epochs: of a trial that is not pruned.
-        standing: of the study before its workers start.
+        study: as it is before its workers start.
         workers: slots; each has its line from the beginning.
         clock: seconds on a clock that never goes back.
     """
@@ -54,21 +54,14 @@ class LiveView:
     def __init__(
         self,
         console: Console,
-        name: str,
-        epochs: int,
-        standing: Standing,
+        study: StudyStatus,
         *,
         workers: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._board = Board(
-            kind="launch",
-            name=name,
-            epochs=epochs,
-            standing=standing,
-            rows=tuple(Row(worker=str(slot)) for slot in range(workers)),
-        )
+        rows = tuple(WorkerRow(worker=str(slot)) for slot in range(workers))
+        self._board = Board(kind="launch", study=study, rows=rows)
         self._begun = self._said = clock()
         self._drawn = -math.inf
         self._runs: dict[int, _Run] = {}
@@ -85,9 +78,9 @@ class LiveView:
     ) -> None:
         self._screen.__exit__(kind, error, trace)
 
-    def standing(self, standing: Standing) -> None:
+    def refresh(self, study: StudyStatus) -> None:
         """Show how far the study is: other hosts work on it too."""
-        self._board = replace(self._board, standing=standing)
+        self._board = replace(self._board, study=study)
         self._show()
 
     def message(self, text: str) -> None:
@@ -106,7 +99,7 @@ class LiveView:
                 row = replace(old, state="starting", device=_known(event.device))
             case "claimed":
                 self._runs[slot] = _Run(claimed=self._clock())
-                row = Row(
+                row = WorkerRow(
                     worker=str(slot),
                     trial=event.trial,
                     attempt=event.attempt or 1,
@@ -119,7 +112,7 @@ class LiveView:
                 self._runs[slot] = _Run(claimed=self._clock())
                 row = replace(old, state="waiting")
             case "waiting":
-                row = Row(worker=str(slot), state="waiting", device=old.device)
+                row = WorkerRow(worker=str(slot), state="waiting", device=old.device)
             case "storage":
                 if old.state != "no database":
                     self._say(f"worker {slot}: {event.reason}")
@@ -131,7 +124,7 @@ class LiveView:
         self._board = replace(self._board, rows=(*rows[:slot], row, *rows[slot + 1 :]))
         self._show()
 
-    def _epoch(self, slot: int, event: Event, old: Row) -> Row:
+    def _epoch(self, slot: int, event: Event, old: WorkerRow) -> WorkerRow:
         epoch = event.epoch or 0
         if slot in self._runs and event.memory is not None:  # those of an earlier attempt are all told at once
             self._runs[slot].trained.append(self._clock())
@@ -146,12 +139,12 @@ class LiveView:
             device_memory_total=event.device_memory_total,
         )
 
-    def _ended(self, slot: int, event: Event, row: Row) -> None:
+    def _ended(self, slot: int, event: Event, row: WorkerRow) -> None:
         run = self._runs.pop(slot, None)
         whole = run is not None and 0 < row.epoch == len(run.trained)  # in one attempt, and not beyond a limit
         if run is not None and whole and event.kind in {"complete", "pruned"}:
             self._durations.append(self._clock() - run.claimed)
-        self._say(describe_end(event, row, self._board.epochs))
+        self._say(describe_end(event, row, self._board.study.epochs))
 
     def _left(self) -> float | None:
         """Seconds: the trials to come, at the mean duration of those that ended here, over what runs side by side.
@@ -159,24 +152,20 @@ class LiveView:
         Before the first has ended, the newest epochs of the running ones stand for all: too long where trials are
         pruned, and right within one trial's time. In the end, when none is left to begin, the slowest one counts.
         """
-        counts, now = self._board.standing.counts, self._clock()
-        to_go = self._board.standing.total - counts.finished
+        counts, now = self._board.study.counts, self._clock()
+        to_go = self._board.study.n_trials - counts.finished
         if to_go <= 0:
             return 0.0
-        running = {row: self._runs[slot] for row in self._board.rows if (slot := int(row.worker)) in self._runs}
-        own = [  # what each running trial still takes unless it is pruned
-            (self._board.epochs - row.epoch) * seconds
-            for row, run in running.items()
-            if (seconds := run.epoch_seconds) is not None
-        ]
-        if own and to_go <= len(own):
-            return max(own)
-        whole = [self._board.epochs * run.epoch_seconds for run in running.values() if run.epoch_seconds is not None]
-        durations = self._durations or whole
+        running = [(row, run) for row in self._board.rows if (run := self._runs.get(int(row.worker))) is not None]
+        timed = [(row.epoch, seconds) for row, run in running if (seconds := run.epoch_seconds) is not None]
+        epochs = self._board.study.epochs
+        if timed and to_go <= len(timed):
+            return max((epochs - epoch) * seconds for epoch, seconds in timed)  # unless they are pruned
+        durations = self._durations or [epochs * seconds for _, seconds in timed]
         if not durations:
             return None
         mean = statistics.fmean(durations)
-        done = sum(min(now - run.claimed, mean) for run in running.values())
+        done = sum(min(now - run.claimed, mean) for _, run in running)
         side_by_side = min(max(1, counts.running, len(self._board.rows)), to_go)
         return max(0.0, to_go * mean - done) / side_by_side
 
@@ -207,12 +196,13 @@ def _known(device: str | None) -> str | None:
     return None if device == "auto" else device
 
 
-def describe_end(event: Event, row: Row, epochs: int) -> str:
+def describe_end(event: Event, row: WorkerRow, epochs: int) -> str:
     """How an attempt ended, in one line for people, aligned with those of other trials."""
     trial = name_trial(event.trial, event.control)
     again = f"attempt {event.attempt}" if event.attempt and event.attempt > 1 else ""
     epoch = event.epoch or row.epoch
     where = f"at epoch {epoch} of {epochs}" if epoch and event.kind not in {"complete", "pruned"} else ""
-    value = percent(event.accuracy) if event.kind == "complete" else ""  # where one was pruned, the reason begins so
+    accuracy = event.accuracy if event.kind == "complete" else None  # where one was pruned, the reason begins so
+    value = "" if accuracy is None else percent(accuracy)
     why = ": ".join(filter(None, (", ".join(filter(None, (value, again, where))), event.reason)))
     return f"{trial:<10} {_WORDS[event.kind]:<10} {why}".rstrip()

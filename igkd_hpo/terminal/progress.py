@@ -17,6 +17,7 @@ from rich.progress import (
 
 from igkd_hpo.assets.progress import Progress as AnyProgress
 from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.words import duration
 
 _LINE_SECONDS = 15.0
 
@@ -92,10 +93,10 @@ class LineProgress:
             if now - said >= _LINE_SECONDS and done < total:
                 said = now
                 left = (now - begun) / max(done, 1) * (total - done)
-                self.note(f"{description}: {done} of {total}, about {left:.0f} s left")
+                self.note(f"{description}: {done} of {total}, about {duration(left)} left")
 
         yield advance
-        self.note(f"{description}: done in {time.monotonic() - begun:.1f} s")
+        self.note(f"{description}: done in {duration(time.monotonic() - begun)}")
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)

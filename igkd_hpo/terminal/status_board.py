@@ -6,37 +6,18 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from igkd_hpo.search.status import RunningTrial, StudyStatus, state_in_words
-from igkd_hpo.terminal.board import Board, Pruned, Result, Row, Standing, cut, duration, name_trial, percent, render
+from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, name_best, render
+from igkd_hpo.words import duration, percent
 
 Silences = Mapping[tuple[str, int], float]
 """Seconds without a sign of life, by name of the study and number of the trial, where that is worth a word."""
-
-
-def standing(study: StudyStatus) -> Standing:
-    """How far the study is, as a board shows it."""
-    best, pruned = study.best_accuracy, study.last_pruned
-    return Standing(
-        total=study.n_trials,
-        counts=study.counts,
-        best=None
-        if best is None or study.best_trial is None
-        else Result(trial=study.best_trial, accuracy=best, control=study.best_control),
-        controls=tuple(
-            Result(trial=control.trial, accuracy=control.validation_accuracy, control=control.control)
-            for control in study.controls
-        ),
-        pruned=None if pruned is None else Pruned(trial=pruned.trial, reason=pruned.reason),
-        compares=study.confirms is None,  # the highest of a confirmation is the luckiest seed of all
-    )
 
 
 def study_board(study: StudyStatus, silences: Silences | None = None) -> Board:
     """The board of a study, from the database alone."""
     return Board(
         kind="status",
-        name=study.name,
-        epochs=study.epochs,
-        standing=standing(study),
+        study=study,
         rows=tuple(_row(trial, (silences or {}).get((study.name, trial.trial))) for trial in study.running),
         left=study.seconds_left,
     )
@@ -60,14 +41,14 @@ def status_board(
     return Group(*parts) if parts else Text("no studies yet; igkd-hpo launch makes the first one")
 
 
-def _row(trial: RunningTrial, silence: float | None) -> Row:
+def _row(trial: RunningTrial, silence: float | None) -> WorkerRow:
     state = "training" if trial.validation_accuracies else "starting"
     if trial.lost:
         state = "gone"
     elif silence is not None:
         state = f"silent, {duration(silence)}"
     at_host = "" if trial.worker.startswith(trial.host) else f"{trial.host}:"
-    return Row(
+    return WorkerRow(
         worker=at_host + trial.worker,
         state=state,
         trial=trial.trial,
@@ -82,22 +63,15 @@ def _row(trial: RunningTrial, silence: float | None) -> Row:
 def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
     table = [("study", "state", "trials", "best")]
     for study in studies:
-        best = standing(study).best if study.confirms is None else None
+        best = study.best_accuracy if compares(study) else None
         counts = study.counts
-        kinds = (
-            (counts.complete, "complete"),
-            (counts.pruned, "pruned"),
-            (counts.infeasible, "beyond a limit"),
-            (counts.fail, "failed"),
-            (counts.waiting, "waiting"),
-        )
-        told = ", ".join(f"{number} {word}" for number, word in kinds if number)
+        told = f": {counts.in_words()}" if any(counts.by_word().values()) else ""
         table.append(
             (
                 f"  {study.name}" if study.confirms in names else study.name,
                 state_in_words(study),
-                f"{counts.finished} of {study.n_trials}" + (f": {told}" if told else ""),
-                f"{percent(best.accuracy)}  {name_trial(best.trial, best.control)}" if best else "",
+                f"{counts.finished} of {study.n_trials}{told}",
+                "" if best is None else f"{percent(best)}  {name_best(study)}",
             )
         )
     # The best stands before the counts, which a narrow terminal cuts.

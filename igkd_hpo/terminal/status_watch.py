@@ -10,8 +10,9 @@ from rich.text import Text
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.status import StudyStatus, status
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.terminal.board import cut, duration, summary_line
+from igkd_hpo.terminal.board import cut, summary_line
 from igkd_hpo.terminal.status_board import status_board, study_board
+from igkd_hpo.words import duration
 
 SILENT_SECONDS = 20.0  # a worker beats every four
 HEARTBEAT_SECONDS = 30.0

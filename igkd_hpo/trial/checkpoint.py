@@ -6,7 +6,6 @@ missed is reported from it, and a trial that finished but was never told is told
 
 import io
 import logging
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.distillation.training import Training
+from igkd_hpo.files import write_bytes
 from igkd_hpo.trial.task import TrialTask
 
 SCHEMA = 1
@@ -63,17 +63,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "result": checkpoint.result,
     }
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(content, buffer)  # not to the file: a full disk would be a RuntimeError
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

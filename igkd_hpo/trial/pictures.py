@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
 
 Curve = Sequence[tuple[int, float]]
 
-_INK, _GREY, _GRID, _BLUE = "#222222", "#9a9a9a", "#e6e6e6", "#1f5fb4"
+INK, GRID, BLUE = "#222222", "#e6e6e6", "#1f5fb4"
 
 _TILE = 32  # pixels of a tile that are kept: 15 tiles of photographs and noisy maps in 64 colours are 14 kB
 _SCALE = 2  # each of them is shown this many times as large
@@ -45,27 +44,26 @@ def draw_strip(images: npt.NDArray[Any], maps: npt.NDArray[Any], overlays: npt.N
     draw = ImageDraw.Draw(strip)
     for row, (label, tiles) in enumerate((("image", images), ("map", maps), ("overlay", overlays))):
         top = _GAP + row * pitch
-        draw.text((_LABEL_WIDTH - 8, top + side // 2), label, fill=_INK, anchor="rm", font_size=13)
+        draw.text((_LABEL_WIDTH - 8, top + side // 2), label, fill=INK, anchor="rm", font_size=13)
         for column in range(columns):
             strip.paste(_tile(tiles[column], side), (_LABEL_WIDTH + column * pitch, top))
     return _png(strip)
 
 
-def draw_curve(metrics: Curve, title: str, *, epochs: int, median: Curve = ()) -> bytes:
+def draw_curve(metrics: Curve, title: str, *, epochs: int) -> bytes:
     """A PNG of a trial's validation accuracy by epoch.
 
     Args:
         metrics: (epoch, accuracy) pairs in order, epochs from 1, accuracies in [0, 1]; may be empty.
         title: one short line above the curve.
         epochs: how long a trial that is not pruned runs: the right end of the axis.
-        median: the study's median at each epoch, a faint line to compare with.
     """
     from PIL import Image, ImageDraw
 
     width, height = 440, 250
     left, right, top, bottom = 70, width - 14, 34, height - 40
     fine = 4  # Pillow draws lines without anti-aliasing; the lines are drawn this much larger and scaled down
-    low, high, ticks = _percent_axis([accuracy for _, accuracy in (*metrics, *median)])
+    low, high, ticks = _percent_axis([accuracy for _, accuracy in metrics])
     last = max([epochs, *(epoch for epoch, _ in metrics)])
 
     def place(epoch: float, accuracy: float) -> tuple[float, float]:
@@ -76,26 +74,23 @@ def draw_curve(metrics: Curve, title: str, *, epochs: int, median: Curve = ()) -
     pen = ImageDraw.Draw(lines)
     for tick in ticks:
         y = place(1, tick)[1] * fine
-        pen.line([(left * fine, y), (right * fine, y)], fill=_GRID, width=fine)
-    for curve, colour, thickness in ((median, _GREY, 1.4), (metrics, _BLUE, 2.2)):
-        points = [(x * fine, y * fine) for x, y in (place(epoch, accuracy) for epoch, accuracy in curve)]
-        if points:
-            pen.line(points, fill=colour, width=round(thickness * fine), joint="curve")
-            _dot(pen, points[-1], radius=(thickness + 0.8) * fine, colour=colour)
+        pen.line([(left * fine, y), (right * fine, y)], fill=GRID, width=fine)
+    points = [(x * fine, y * fine) for x, y in (place(epoch, accuracy) for epoch, accuracy in metrics)]
+    if points:
+        pen.line(points, fill=BLUE, width=round(2.2 * fine), joint="curve")
+        pen.circle(points[-1], 3 * fine, fill=BLUE)
     picture = lines.resize((width, height), Image.Resampling.BOX)
     side = Image.new("RGB", (bottom - top, 16), "white")
-    ImageDraw.Draw(side).text((side.width / 2, 8), "validation accuracy", fill=_INK, anchor="mm", font_size=12)
+    ImageDraw.Draw(side).text((side.width / 2, 8), "validation accuracy", fill=INK, anchor="mm", font_size=12)
     picture.paste(side.rotate(90, expand=True), (4, top))
 
     draw = ImageDraw.Draw(picture)
-    draw.text((left, 10), title, fill=_INK, font_size=14)
+    draw.text((left, 10), title, fill=INK, font_size=14)
     for tick in ticks:
-        draw.text((left - 8, place(1, tick)[1]), f"{tick * 100:g} %", fill=_INK, anchor="rm", font_size=12)
+        draw.text((left - 8, place(1, tick)[1]), f"{tick * 100:g} %", fill=INK, anchor="rm", font_size=12)
     for epoch in _epoch_ticks(last):
-        draw.text((place(epoch, low)[0], bottom + 8), str(epoch), fill=_INK, anchor="ma", font_size=12)
-    draw.text(((left + right) / 2, height - 4), "epoch", fill=_INK, anchor="md", font_size=12)
-    if median:
-        draw.text((right, bottom - 5), "grey: median of the study", fill=_GREY, anchor="rd", font_size=11)
+        draw.text((place(epoch, low)[0], bottom + 8), str(epoch), fill=INK, anchor="ma", font_size=12)
+    draw.text(((left + right) / 2, height - 4), "epoch", fill=INK, anchor="md", font_size=12)
     return _png(picture)
 
 
@@ -103,13 +98,20 @@ def _tile(pixels: npt.NDArray[Any], side: int) -> "Image":
     """One image (3, H, W) or map (H, W) as a square of `side` pixels; small ones keep their pixels visible."""
     from PIL import Image
 
-    values = np.asarray(pixels)
-    if values.dtype != np.uint8:
-        values = (np.clip(values.astype(np.float32), 0, 1) * 255).round().astype(np.uint8)
-    image = Image.fromarray(values if values.ndim == 2 else np.ascontiguousarray(values.transpose(1, 2, 0)))
+    image = to_image(pixels)
     if max(image.size) > _TILE:
         image = image.resize((_TILE, _TILE), Image.Resampling.BOX)
     return image.convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+
+
+def to_image(pixels: npt.NDArray[Any]) -> "Image":
+    """Return an image (3, H, W) or a map (H, W), uint8 or floats in [0, 1], as Pillow has it."""
+    from PIL import Image
+
+    values = np.asarray(pixels)
+    if values.dtype != np.uint8:
+        values = (np.clip(values.astype(np.float32), 0, 1) * 255).round().astype(np.uint8)
+    return Image.fromarray(values if values.ndim == 2 else np.ascontiguousarray(values.transpose(1, 2, 0)))
 
 
 def _percent_axis(accuracies: Sequence[float]) -> tuple[float, float, list[float]]:
@@ -124,11 +126,6 @@ def _percent_axis(accuracies: Sequence[float]) -> tuple[float, float, list[float
 def _epoch_ticks(last: int) -> list[int]:
     step = next(size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, last) if last <= 8 * size)
     return sorted({1, *range(step, last + 1, step)}) if step > 1 else list(range(1, last + 1))
-
-
-def _dot(pen: "ImageDraw", centre: tuple[float, float], *, radius: float, colour: str) -> None:
-    x, y = centre
-    pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
 
 
 def _png(picture: "Image") -> bytes:

@@ -13,9 +13,10 @@ from igkd_hpo.config.cost import why_infeasible
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.study import Study
-from igkd_hpo.config.writing import to_yaml, write_bytes, write_text
+from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.errors import AssetError, IgkdError, UsageError
+from igkd_hpo.files import write_bytes, write_text
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.messages import EpochDone, Message
 from igkd_hpo.trial.task import TrialTask

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from igkd_hpo.assets.dataset import open_dataset, prepare_dataset, row_digests
 from igkd_hpo.assets.test_split import TestPurpose, open_test
-from igkd_hpo.config.study import Dataset
+from igkd_hpo.config.study import DatasetConfig
 from igkd_hpo.errors import AssetError, AssetMissing, DataError
 
-DIGITS = Dataset(name="digits", validation_fraction=0.2)
+DIGITS = DatasetConfig(name="digits", validation_fraction=0.2)
 
 
 def test_digits_are_all_there_in_their_order_as_bytes(settings, store, progress):
@@ -124,7 +124,7 @@ def write_cifar(root, monkeypatch, *, per_batch=20):
 
 def test_cifar10_is_read_from_its_authors_files(settings, store, progress, tmp_path, monkeypatch):
     pixels, labels = write_cifar(tmp_path / "there", monkeypatch)
-    config = Dataset(name="cifar10", root="there", validation_fraction=0.1)
+    config = DatasetConfig(name="cifar10", root="there", validation_fraction=0.1)
     dataset = prepare_dataset(config, settings, store, progress)
     test_images, test_labels = open_test(config, settings, purpose=TestPurpose.CONFIRM)
     assert (test_images.numpy() == pixels[100:]).all()
@@ -145,6 +145,6 @@ def test_a_download_that_fails_says_where_to_put_the_files(settings, store, prog
     with pytest.raises(
         DataError, match=r"Name or service not known.*download https://.* by hand to .*data/cifar-100"
     ) as e:
-        prepare_dataset(Dataset(name="cifar100"), settings, store, progress)
+        prepare_dataset(DatasetConfig(name="cifar100"), settings, store, progress)
     assert "\n" not in str(e.value)
     assert progress.notes[0].startswith("downloading cifar100 to ")

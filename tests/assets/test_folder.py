@@ -10,12 +10,12 @@ from PIL import Image
 from igkd_hpo.assets.dataset import open_dataset, prepare_dataset
 from igkd_hpo.assets.folder import list_folder
 from igkd_hpo.assets.test_split import TestPurpose, open_test
-from igkd_hpo.config.study import Dataset
+from igkd_hpo.config.study import DatasetConfig
 from igkd_hpo.errors import DataError
 
 from .conftest import coded_image, write_png
 
-CONFIG = Dataset(name="folder", root="images", validation_fraction=0.25, test_fraction=0.25)
+CONFIG = DatasetConfig(name="folder", root="images", validation_fraction=0.25, test_fraction=0.25)
 
 
 def indices(images):

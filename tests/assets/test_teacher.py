@@ -237,11 +237,13 @@ class TestOwnCode:
         assert teacher.sha256 == prepare(make_study()).sha256
 
     def test_mirrored_classes_are_recognised(self, prepare):
-        with pytest.raises(TeacherError, match=r"gets 0.0% of 15 .*another order it would get 100.0%.*left, right"):
+        with pytest.raises(TeacherError, match=r"gets 0.00 % of 15 .*another order it would get 100.00 %.*left, right"):
             prepare(make_study(teacher={"architecture": "own_teacher:mirrored"}))
 
     def test_nothing_learned_is_refused_with_both_numbers(self, prepare, store):
-        with pytest.raises(TeacherError, match=r"the teacher gets \d+\.\d% of 15 validation images right, and always "):
+        with pytest.raises(
+            TeacherError, match=r"the teacher gets \d+\.\d\d % of 15 validation images right, and always "
+        ):
             prepare(make_study(teacher={"architecture": "own_teacher:hopeless"}))
         assert [path.name for path in store.root.glob("teacher-*") if path.suffix != ".partial"] == []
 
@@ -275,7 +277,7 @@ def test_wrong_normalisation_is_found(tmp_path, settings, store, progress):
     )
     study = make_study(teacher={"architecture": "own_teacher:fussy", "normalize": "dataset"})
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    with pytest.raises(TeacherError, match=r"with teacher.normalize none it would get 100.0%"):
+    with pytest.raises(TeacherError, match=r"with teacher.normalize none it would get 100.00 %"):
         prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
 
 
@@ -373,5 +375,5 @@ def test_half_of_the_images_being_one_class_raises_the_bar(tmp_path, settings, s
         "    def forward(self, x):\n        return torch.tensor([[0.0, 1.0]]).repeat(len(x), 1)\n")  # fmt: skip
     study = make_study(teacher={"architecture": "own_teacher:Many"})
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    with pytest.raises(TeacherError, match=r"always guessing 'many' gets 74.7%"):
+    with pytest.raises(TeacherError, match=r"always guessing 'many' gets 74.67 %"):
         prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)

@@ -134,7 +134,7 @@ def test_a_bundle_is_whole_and_says_what_it_is(place: Path, bundle: Path) -> Non
         assert fact in card
     assert record.versions["onnxruntime"] == version("onnxruntime")
     said = (place / "said.txt").read_text()
-    assert f"{record.int8.validation_accuracy:.2%}" in said
+    assert f"{100 * record.int8.validation_accuracy:.2f} %" in said
     assert f"{record.int8.latency_ms:.3f} ms" in said
     assert "checkpoint of trial 0" in said
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from igkd_hpo.config.builtin import builtin_studies
-from igkd_hpo.config.reading import parse_study, read_study, study_from_json, study_schema
+from igkd_hpo.config.reading import parse_study, read_study, study_from_json
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import ExitCode, StudyFileError
 
@@ -337,7 +337,7 @@ def test_a_study_cannot_be_changed() -> None:
 
 
 def test_the_schema_has_every_key_with_its_help() -> None:
-    schema = json.loads(json.dumps(study_schema()))
+    schema = Study.model_json_schema()
     assert set(schema["properties"]) == set(Study.model_fields)
     assert schema["required"] == ["name", "dataset", "hyperparameters"]
     unexplained = [

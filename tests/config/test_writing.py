@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.study import LARGEST_SEED, Study
-from igkd_hpo.config.writing import to_yaml, write_text
+from igkd_hpo.config.writing import to_yaml
+from igkd_hpo.files import write_text
 
 seeds = st.integers(0, LARGEST_SEED)
 text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20)
@@ -106,24 +106,6 @@ def test_a_study_survives_yaml_to_the_last_bit(study: Study) -> None:
     again = parse_study(to_yaml(study), source="-")
     assert again == study
     assert repr(again) == repr(study)  # 1 == 1.0, but a whole number must stay whole
-
-
-def test_writing_replaces_the_file_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "best.yaml"
-    path.write_text("the old text", encoding="utf-8")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_text(path, "the new text")
-    assert path.read_text(encoding="utf-8") == "the old text"
-    assert list(tmp_path.iterdir()) == [path]
-    monkeypatch.undo()
-    write_text(path, "the new text")
-    assert path.read_text(encoding="utf-8") == "the new text"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_defaults_are_written_out_and_an_absent_provenance_is_not(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_equals_are_called_equal(searched: SearchStudy) -> None:
     assert "Whether IG helps trial 4 on this data cannot be told" in text
     assert "Whether IG and KD together help trial 4 on this data cannot be told" in text
     # 0.81 in the search, and 0.8990 with seeds 40 + 1,000,000 to 4 more
-    assert "The search saw 81.0 % on validation for trial 4; fresh seeds have" in text
+    assert "The search saw 81.00 % on validation for trial 4; fresh seeds have" in text
     assert "significantly" not in text
 
 
@@ -145,7 +145,7 @@ def test_what_hurts_is_said_too_and_one_alone_is_named(searched: SearchStudy) ->
     found = test(linked)
     assert (found.arm(found.best).name, found.named) == ("trial 2", True)
     text = said(found)
-    assert text.startswith("trial 2 is the best of 7: 97.0 % on test (")
+    assert text.startswith("trial 2 is the best of 7: 97.00 % on test (")
     assert "IG hurts trial 4 on this data: it changes by -5.0 points" in text
     assert "IG and KD together hurt trial 4 on this data" in text
 
@@ -156,7 +156,7 @@ def test_of_equals_the_smallest_is_chosen(searched: SearchStudy) -> None:
     found = test(linked)
     assert found.arm(found.best).name == "trial 4"
     assert found.arm(found.chosen).name == "trial 2", "kd is smaller, and worse"
-    assert "trial 2 is the smallest, with 100,000 parameters and 90.0 %" in said(found)
+    assert "trial 2 is the smallest, with 100,000 parameters and 90.00 %" in said(found)
 
 
 def test_a_part_that_is_not_there_cannot_help(searched: SearchStudy, run) -> None:

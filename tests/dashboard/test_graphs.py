@@ -81,7 +81,7 @@ def test_accuracy_over_the_overlay_is_colour(draw: Draw) -> None:
     assert graph["layout"]["xaxis"]["title"]["text"] == "overlay strength (0: no overlays)"
     assert graph["layout"]["yaxis"]["title"]["text"] == "alpha"
     assert complete["marker"]["colorbar"]["title"]["text"] == "validation accuracy, %"
-    assert complete["text"] == ["trial 1: 80.0 %", "trial 2: 95.0 %"]
+    assert complete["text"] == ["trial 1: 80.00 %", "trial 2: 95.00 %"]
 
 
 def test_a_bad_trial_does_not_flatten_the_colours(draw: Draw) -> None:

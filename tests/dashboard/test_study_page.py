@@ -10,7 +10,7 @@ import pytest
 from optuna_dashboard import save_note, wsgi
 
 from igkd_hpo.dashboard import study_page
-from igkd_hpo.dashboard.answer import asked
+from igkd_hpo.dashboard.wsgi import buffer_response
 from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Paths
@@ -29,7 +29,7 @@ def stock(storage: SharedStorage, after: int = 0) -> dict[str, Any]:
     """What optuna-dashboard itself answers, from a reading of its own."""
     apart = open_storage(storage.url.render_as_string(hide_password=False), create=False)
     query = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies/1", "QUERY_STRING": f"after={after}"}
-    found: dict[str, Any] = json.loads(asked(wsgi(apart), query)[2])
+    found: dict[str, Any] = json.loads(buffer_response(wsgi(apart), query)[2])
     apart.engine.dispose()
     return found
 
@@ -112,10 +112,10 @@ def test_the_note_begins_with_where_the_study_stands(request_page: Request, stud
     save_note(study.optuna_study, "what is searched")
     run(0.5)
     body = json.loads(request_page("GET", f"{ASK}0").content)["note"]["body"]
-    assert body.startswith("## Best so far: 50.0 % on validation (the control student, trial 0)")
+    assert body.startswith("## Best so far: 50.00 % on validation (the control student, trial 0)")
     assert body.endswith("what is searched")
     run(0.75)
-    assert "75.0 %" in json.loads(request_page("GET", f"{ASK}0").content)["note"]["body"]
+    assert "75.00 %" in json.loads(request_page("GET", f"{ASK}0").content)["note"]["body"]
 
 
 def test_where_people_write_the_note_is_theirs(

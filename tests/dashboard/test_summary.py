@@ -30,8 +30,8 @@ def test_the_best_stands_against_the_controls(study: SearchStudy, run: Run) -> N
     run(0.3, end="prune")
     run(0.3, end="prune")
     text = told(study)
-    assert "## Best so far: 95.0 % on validation (trial 2)" in text
-    assert "| student | 0 | 90.0 % | +5.0 points |\n| kd | 1 | 80.0 % | +15.0 points |" in text
+    assert "## Best so far: 95.00 % on validation (trial 2)" in text
+    assert "| student | 0 | 90.00 % | +5.00 points |\n| kd | 1 | 80.00 % | +15.00 points |" in text
     assert "The highest of 3 completed trials with one seed each is partly luck" in text
     assert "**5 of 6 trials finished:** 3 complete, 2 pruned." in text
     assert "Pruning ended 2 at epoch 1 (median; 1 to 1), so 4 of 15 epochs were not trained." in text
@@ -83,7 +83,7 @@ def test_a_confirmation_is_told_when_it_begins_and_when_it_is_tested(
     assert "Confirmed" not in told(study)  # the test split is still closed
     record = {"accuracies": {str(n): value for n, value in accuracies.items()}, "images": 360, "opened": ["2026-11-21"]}
     study.storage.set_study_user_attr(confirmation.study_id, "test_split", record)
-    said = "The search saw 50.0 % on validation"
+    said = "The search saw 50.00 % on validation"
     assert "**Confirmed with fresh seeds, on the test split:** " in told(study)
     assert "partly luck" not in told(study)
     assert said in told(study)

@@ -11,7 +11,7 @@ import pytest
 
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.config.study import Study
-from igkd_hpo.doctor.check import Check, Verdict
+from igkd_hpo.doctor.check import Check, CheckVerdict
 from igkd_hpo.doctor.doctor import examine
 from igkd_hpo.settings import Paths, Settings
 from tests.assets.conftest import make_study, write_png
@@ -119,7 +119,7 @@ class Patient:
 class Found:
     checks: list[Check]
 
-    def of(self, verdict: Verdict) -> set[str]:
+    def of(self, verdict: CheckVerdict) -> set[str]:
         return {
             f"{check.group}: {check.name}"
             for check in self.checks
@@ -128,11 +128,11 @@ class Found:
 
     @property
     def faults(self) -> set[str]:
-        return self.of(Verdict.FAULT)
+        return self.of(CheckVerdict.FAULT)
 
     @property
     def warnings(self) -> set[str]:
-        return self.of(Verdict.WARNING)
+        return self.of(CheckVerdict.WARNING)
 
     def __getitem__(self, name: str) -> Check:
         (check,) = (check for check in self.checks if f"{check.group}: {check.name}" == name)

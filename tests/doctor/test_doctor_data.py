@@ -9,7 +9,7 @@ import torch
 
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import prepare_assets
-from igkd_hpo.doctor.check import Verdict
+from igkd_hpo.doctor.check import CheckVerdict
 from tests.assets.conftest import write_png
 
 from .conftest import CLASSES, Patient, quarter_image
@@ -17,7 +17,7 @@ from .conftest import CLASSES, Patient, quarter_image
 
 def test_nothing_is_found_in_a_healthy_study(patient: Patient) -> None:
     found = patient.examine()
-    assert [check for check in found.checks if check.verdict is not Verdict.OK] == []
+    assert [check for check in found.checks if check.verdict is not CheckVerdict.OK] == []
     assert found["data: images"].found == "153 train, 103 validation, 64 test; 4 classes, 8x8 pixels"
     assert {check.group for check in found.checks} == {"study", "data", "teacher", "assets", "storage", "devices"}
     names = [(check.group, check.name) for check in found.checks]
@@ -165,7 +165,7 @@ def test_without_images_the_rest_is_told_as_not_checked(patient: Patient) -> Non
     assert found.faults == {"data: images"}
     assert str(patient.images) in found["data: images"].found
     assert found["teacher: all"].found == "not checked: the images cannot be used"
-    assert found["storage: reachable"].verdict is Verdict.OK
+    assert found["storage: reachable"].verdict is CheckVerdict.OK
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_chance_and_neighbours_are_told_apart(patient: Patient) -> None:
 def test_the_order_of_classes_that_would_fit_is_told(patient: Patient) -> None:
     told = patient.examine(teacher={"architecture": "quarters:Swapped"})["teacher: class order"].found
     assert "its 0 is 'north', its 1 is 'east'" in told
-    assert "right on 50.5% more of the images" in told
+    assert "right on 50.49 % more of the images" in told
 
 
 def test_a_student_as_large_as_its_teacher_is_a_warning(patient: Patient) -> None:
@@ -227,9 +227,9 @@ def test_a_storage_folder_that_cannot_be_made_is_a_fault(patient: Patient) -> No
     assert found.faults == {"data: images", "assets: storage folder"}
 
 
-@pytest.mark.parametrize(("free", "verdict"), [(1000, Verdict.FAULT), (1 << 40, Verdict.OK)])
+@pytest.mark.parametrize(("free", "verdict"), [(1000, CheckVerdict.FAULT), (1 << 40, CheckVerdict.OK)])
 def test_the_disk_must_have_room(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch, free: int, verdict: Verdict
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, free: int, verdict: CheckVerdict
 ) -> None:
     usage = shutil.disk_usage(patient.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
-from igkd_hpo.doctor.check import Verdict
+from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.devices import check_devices
 from igkd_hpo.doctor.doctor import examine
 from igkd_hpo.doctor.storage import check_storage, file_system_check, latency_check, version_check
@@ -162,24 +162,24 @@ def test_too_few_connections_for_the_workers_are_a_fault(patient: Patient, postg
 
 
 @pytest.mark.parametrize(
-    ("seconds", "verdict"), [(0.01, Verdict.OK), (0.2, Verdict.WARNING), (2.0, Verdict.FAULT)], ids=str
+    ("seconds", "verdict"), [(0.01, CheckVerdict.OK), (0.2, CheckVerdict.WARNING), (2.0, CheckVerdict.FAULT)], ids=str
 )
-def test_a_slow_database(seconds: float, verdict: Verdict) -> None:
+def test_a_slow_database(seconds: float, verdict: CheckVerdict) -> None:
     assert latency_check(seconds).verdict is verdict
 
 
 def test_network_file_systems_and_old_servers() -> None:
-    assert file_system_check("nfs4").verdict is Verdict.FAULT
-    assert file_system_check("ext4").verdict is Verdict.OK
-    assert version_check(120_022, "12.22").verdict is Verdict.WARNING
-    assert version_check(130_000, "13.0").verdict is Verdict.OK
+    assert file_system_check("nfs4").verdict is CheckVerdict.FAULT
+    assert file_system_check("ext4").verdict is CheckVerdict.OK
+    assert version_check(120_022, "12.22").verdict is CheckVerdict.WARNING
+    assert version_check(130_000, "13.0").verdict is CheckVerdict.OK
 
 
 def test_a_device_that_is_not_there_is_a_fault(patient: Patient) -> None:
     found = patient.examine(device="cuda:99")
     assert found.faults == {"devices: device"}
     assert found["devices: memory"].found.startswith("not checked")
-    assert found["teacher: accuracy"].verdict is Verdict.OK  # on the CPU
+    assert found["teacher: accuracy"].verdict is CheckVerdict.OK  # on the CPU
 
 
 def test_a_precision_that_the_device_lacks_is_a_fault(patient: Patient) -> None:
@@ -207,7 +207,7 @@ def test_a_study_file_with_faults_leaves_the_surroundings_to_check(patient: Pati
     assert found.faults == {"study: file"}
     assert "two" in found["study: file"].found
     assert found["data: all"].found == "not checked: the study file has faults"
-    assert found["storage: rights"].verdict is found["devices: device"].verdict is Verdict.OK
+    assert found["storage: rights"].verdict is found["devices: device"].verdict is CheckVerdict.OK
     shutil.rmtree(patient.folder / "storage", ignore_errors=True)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import parse_study
-from igkd_hpo.doctor.check import Verdict
+from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.study_file import check_study_file
 
 STUDY = """
@@ -22,7 +22,7 @@ DEPTHS = "attention_depths: {type: categorical, choices: [middle, stages]}"
 OBJECTIVE = "objective: {type: categorical, choices: [kd, dkd]}"
 
 
-def found(alpha: float, *keys: str) -> tuple[Verdict, str]:
+def found(alpha: float, *keys: str) -> tuple[CheckVerdict, str]:
     names = [key.partition(":")[0] for key in keys]
     kept = [line for line in STUDY.splitlines() if line.strip().partition(":")[0] not in names]
     text = "\n".join([*kept, *(f"  {key}" for key in keys)]).replace("ALPHA", str(alpha))
@@ -44,7 +44,7 @@ def found(alpha: float, *keys: str) -> tuple[Verdict, str]:
     ],
 )  # fmt: skip
 def test_a_range_without_effect_is_named(alpha: float, keys: list[str], message: str) -> None:
-    assert found(alpha, *keys) == (Verdict.WARNING, message)
+    assert found(alpha, *keys) == (CheckVerdict.WARNING, message)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_range_without_effect_is_named(alpha: float, keys: list[str], message:
     ],
 )
 def test_a_range_with_effect_is_not(alpha: float, keys: list[str]) -> None:
-    assert found(alpha, *keys)[0] is Verdict.OK
+    assert found(alpha, *keys)[0] is CheckVerdict.OK
 
 
 def test_the_built_in_studies_search_nothing_in_vain() -> None:
@@ -67,4 +67,4 @@ def test_the_built_in_studies_search_nothing_in_vain() -> None:
             for check in check_study_file(parse_study(path.read_text(encoding="utf-8"), source=path.name))
             if check.name == "search space"
         ]
-        assert check.verdict is Verdict.OK, path
+        assert check.verdict is CheckVerdict.OK, path

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.study import Study
 from igkd_hpo.report import figures, timeline
 from igkd_hpo.report.page import Report, write_report
-from igkd_hpo.report.pictures import CONTROL_COLOURS, CONTROL_MARKS
+from igkd_hpo.report.palette import CONTROL_LOOKS
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
@@ -81,7 +81,7 @@ def test_a_confirmed_study_says_what_to_take_and_what_helps(study: SearchStudy, 
     assert report.completed
     assert "Take trial 4: confirmed with fresh seeds, and as good as any of the 7 compared." in page.text
     mean = found.arm(found.chosen).test.mean
-    assert f"95 % interval {100 * mean.low:.1f} % to {100 * mean.high:.1f} %, 5 seeds" in page.text
+    assert f"95 % interval {100 * mean.low:.2f} % to {100 * mean.high:.2f} %, 5 seeds" in page.text
     assert "IG helps trial 4 on this data: it gains +3.0 points on test" in page.text
     verdicts = re.findall(r'aria-hidden="true">(.)</span> <b>([^<]+)</b> ([^<]+)<', report.html)
     assert verdicts == [("+", "IG", "helps"), ("?", "KD", "cannot be told"), ("+", "IG and KD", "helps")]
@@ -92,7 +92,7 @@ def test_a_confirmed_study_says_what_to_take_and_what_helps(study: SearchStudy, 
     assert [row[0] for row in rows] == [
         " = ".join(arm.names) for arm in sorted(found.arms, key=lambda arm: -arm.test.mean.value)
     ]
-    assert rows[0][1] == "highest mean, the one to take"
+    assert rows[0][1] == "best"
     assert "not confirmed" not in page.text.lower()
     assert "trial 4 without IG" in page.text, "text of a picture is text"
     assert f"{'d' * 64}" in page.text
@@ -109,7 +109,7 @@ def test_an_unconfirmed_one_says_so_and_how_to(study: SearchStudy, run, settings
     report = write_report(study, settings)
     page = checked(report)
     assert "Best so far: trial 3. Nothing is confirmed yet." in page.text
-    assert "80.0 % on the validation split, one seed" in page.text
+    assert "80.00 % on the validation split, one seed" in page.text
     assert "Whether IG and KD help on this data is not known yet." in page.text
     assert "igkd-hpo confirm digits" in page.text
     assert "running: 4 of 6 trials (3 complete, 1 pruned, 1 running)" in page.text
@@ -227,8 +227,7 @@ def test_colours_follow_the_page_and_are_never_alone(repository: Path) -> None:
     themes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     assert len(themes) == 3, "light, dark, paper"
     wanted = {"paper", "ink", "soft", "grey", "grid", "panel", "accent"}
-    wanted |= {f"control-{name.replace('_', '-')}" for name in CONTROL_COLOURS}
+    wanted |= {f"control-{name.replace('_', '-')}" for name in CONTROL_LOOKS}
     for theme in themes:
         assert set(re.findall(r"--([\w-]+):", theme)) == wanted
-    assert CONTROL_MARKS.keys() == CONTROL_COLOURS.keys()
-    assert len(set(CONTROL_MARKS.values())) == len(CONTROL_MARKS)
+    assert len({look.mark for look in CONTROL_LOOKS.values()}) == len(CONTROL_LOOKS)

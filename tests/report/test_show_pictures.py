@@ -40,9 +40,9 @@ def test_curves_name_the_best_and_the_controls(study: SearchStudy, run) -> None:
     run(0.5, 0.7, 0.60)
     (axis,) = curves_figure(study).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
-    assert drawn["best of the search, trial 4: 80.0 %"] == [0.5, 0.7, 0.80]
-    assert drawn["control student: 70.0 %"] == [0.5, 0.6, 0.70]
-    assert drawn["control kd: 75.0 %"] == [0.5, 0.6, 0.75]
+    assert drawn["best of the search, trial 4: 80.00 %"] == [0.5, 0.7, 0.80]
+    assert drawn["control student: 70.00 %"] == [0.5, 0.6, 0.70]
+    assert drawn["control kd: 75.00 %"] == [0.5, 0.6, 0.75]
     assert drawn["pruned trials"] == [0.4]
     assert drawn["other trials"] == [0.5, 0.7, 0.60]
     assert len(axis.lines) == 6

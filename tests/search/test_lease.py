@@ -269,7 +269,7 @@ def test_controls_train_with_their_own_values_and_are_never_pruned(make_study: M
     assert leases.report(other, epoch=1, accuracy=0.1) is Verdict.PRUNE
     assert leases.report(other, epoch=3, accuracy=0.1) is Verdict.PRUNE
     assert leases.why_pruned(other) == (
-        "10.00% by epoch 3, below the bar of 80.00% (the best 50 % of 5 completed trials)"
+        "10.00 % by epoch 3, below the bar of 80.00 % (the best 50 % of 5 completed trials)"
     )
     assert leases.report(other, epoch=2, accuracy=0.1) is Verdict.GO_ON  # an old epoch, told again or late
     assert leases.report(other, epoch=6, accuracy=0.1) is Verdict.GO_ON  # the last

@@ -101,7 +101,7 @@ def test_reasons() -> None:
     trials = study_of([0.1, 0.2, 0.3, 0.4, 0.5]).trials
     config, _ = pruner_of(name="percentile", keep=25, grace_period=0)
     assert why_pruned(config, running([0.05] * 8 + [0.01]), trials) == (
-        "5.00% by epoch 9, below the bar of 40.00% (the best 25 % of 5 completed trials)"
+        "5.00 % by epoch 9, below the bar of 40.00 % (the best 25 % of 5 completed trials)"
     )
     config, _ = pruner_of(name="hyperband")
-    assert why_pruned(config, running([0.05, 0.25]), trials) == ("25.00% at epoch 2, not among the best 1 in 3 there")
+    assert why_pruned(config, running([0.05, 0.25]), trials) == ("25.00 % at epoch 2, not among the best 1 in 3 there")

@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 
 from igkd_hpo.engines.events import Event
+from igkd_hpo.search.status import PrunedTrial, StudyStatus
 from igkd_hpo.search.study import Counts
-from igkd_hpo.terminal.board import Pruned, Result, Standing
 from igkd_hpo.terminal.live import LiveView
+from tests.terminal.studies import begun_study
 
-NOTHING = Standing(total=24)
+NOTHING = begun_study()
 
 
 class Clock:
@@ -34,14 +35,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def standing(total: int = 24, **states: int) -> Standing:
+def study_with(total: int = 24, **states: int) -> StudyStatus:
     counts = Counts(**{"complete": 0, "pruned": 0, "fail": 0, "running": 0, "waiting": 0, **states})
-    return Standing(total=total, counts=counts)
+    return begun_study(n_trials=total, counts=counts)
 
 
 def plain_view(clock: Clock, workers: int = 1) -> tuple[LiveView, io.StringIO]:
     out = io.StringIO()
-    return LiveView(Console(file=out, width=80), "digits", 12, NOTHING, workers=workers, clock=clock), out
+    return LiveView(Console(file=out, width=80), NOTHING, workers=workers, clock=clock), out
 
 
 def said(out: io.StringIO) -> list[str]:
@@ -64,7 +65,7 @@ def test_elsewhere_than_on_a_terminal_a_line_says_how_each_trial_ended() -> None
         epoch(view, 0, 0, 1)
         view.event(0, Event(kind="complete", trial=0, attempt=1, control="student", accuracy=0.9306))
         claim(view, 0, 12)
-        reason = "71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7)"
+        reason = "71.20 % by epoch 5, below the bar of 80.10 % (the best 50 % of 7)"
         view.event(0, Event(kind="pruned", trial=12, attempt=1, epoch=5, accuracy=0.712, reason=reason))
         claim(view, 0, 13)
         epoch(view, 0, 13, 4)
@@ -73,8 +74,8 @@ def test_elsewhere_than_on_a_terminal_a_line_says_how_each_trial_ended() -> None
         view.event(0, Event(kind="released", trial=14, attempt=2, reason="stopped by SIGINT"))
         view.event(0, Event(kind="lost", trial=15, attempt=1, reason="another worker has taken over the trial"))
     assert said(out) == [
-        "#0 student complete   93.06%",
-        "#12        pruned     71.20% by epoch 5, below the bar of 80.10% (the best 50 % of 7)",
+        "#0 student complete   93.06 %",
+        "#12        pruned     71.20 % by epoch 5, below the bar of 80.10 % (the best 50 % of 7)",
         "#13        failed     at epoch 4 of 12: RuntimeError: [no memory]",
         "#14        released   attempt 2: stopped by SIGINT",
         "#15        lost       another worker has taken over the trial",
@@ -87,7 +88,7 @@ def test_elsewhere_a_heartbeat_comes_when_nothing_was_said_for_half_a_minute() -
     with view:
         for second in range(1, 66):
             clock.now = 1000.0 + second
-            view.standing(standing(running=2))
+            view.refresh(study_with(running=2))
             if second == 10:
                 view.message("worker 1 ended")
     assert said(out) == ["worker 1 ended", "0 of 24 finished, 2 running, 40 s so far, measuring the time left"]
@@ -104,10 +105,10 @@ def test_a_database_that_is_away_is_said_once_until_it_is_back() -> None:
     assert said(out) == ["worker 0: no connection"] * 2
 
 
-def heartbeat(view: LiveView, out: io.StringIO, clock: Clock, found: Standing) -> str:
+def heartbeat(view: LiveView, out: io.StringIO, clock: Clock, found: StudyStatus) -> str:
     """What the next heartbeat says of the time left, half a minute on."""
     clock.now += 30
-    view.standing(found)
+    view.refresh(found)
     return said(out)[-1].rpartition(", ")[2]
 
 
@@ -124,16 +125,16 @@ def test_the_time_left_follows_from_the_trials_that_ended_here() -> None:
         clock.now += 20
         view.event(1, Event(kind="pruned", trial=1, attempt=1, epoch=2, accuracy=0.5))
         # mean 50 s; 22 to go over two workers
-        assert heartbeat(view, out, clock, standing(complete=1, pruned=1)) == "about 9:10 left"
+        assert heartbeat(view, out, clock, study_with(complete=1, pruned=1)) == "about 9:10 left"
         claim(view, 0, 2)
         # one of the 22 has run for 30 of its 50 s: (22 * 50 - 30) / 2
-        assert heartbeat(view, out, clock, standing(complete=1, pruned=1, running=1)) == "about 8:55 left"
+        assert heartbeat(view, out, clock, study_with(complete=1, pruned=1, running=1)) == "about 8:55 left"
         # other hosts run 8 more: (22 * 50 - 50) / 10
-        assert heartbeat(view, out, clock, standing(complete=1, pruned=1, running=10)) == "about 1:45 left"
+        assert heartbeat(view, out, clock, study_with(complete=1, pruned=1, running=10)) == "about 1:45 left"
         # one trial to go: ten workers cannot share it
-        assert heartbeat(view, out, clock, standing(complete=23)) == "about 0 s left"
+        assert heartbeat(view, out, clock, study_with(complete=23)) == "about 0 s left"
         claim(view, 1, 23)
-        assert heartbeat(view, out, clock, standing(total=25, complete=23)) == "about 10 s left"
+        assert heartbeat(view, out, clock, study_with(total=25, complete=23)) == "about 10 s left"
 
 
 def test_before_a_trial_ended_its_epochs_tell_the_time_left() -> None:
@@ -141,14 +142,14 @@ def test_before_a_trial_ended_its_epochs_tell_the_time_left() -> None:
     view, out = plain_view(clock)
     with view:
         claim(view, 0, 0)
-        assert heartbeat(view, out, clock, standing(running=1)) == "measuring the time left"
+        assert heartbeat(view, out, clock, study_with(running=1)) == "measuring the time left"
         for number in (1, 2, 3):
             clock.now += 20
             epoch(view, 0, 0, number)
         # 20 s an epoch, 240 s a trial; 30 + 60 + 30 s have passed: 24 * 240 - 120
-        assert heartbeat(view, out, clock, standing(running=1)) == "about 1:34:00 left"
+        assert heartbeat(view, out, clock, study_with(running=1)) == "about 1:34:00 left"
         # no other trial is to come: 9 epochs are left of the only one
-        assert heartbeat(view, out, clock, standing(complete=23, running=1)) == "about 3:00 left"
+        assert heartbeat(view, out, clock, study_with(complete=23, running=1)) == "about 3:00 left"
 
 
 def test_epochs_of_an_earlier_attempt_tell_nothing_of_the_time() -> None:
@@ -158,14 +159,14 @@ def test_epochs_of_an_earlier_attempt_tell_nothing_of_the_time() -> None:
         claim(view, 0, 0)
         for number in range(1, 10):
             epoch(view, 0, 0, number, memory=None)
-        assert heartbeat(view, out, clock, standing(complete=23, running=1)) == "measuring the time left"
+        assert heartbeat(view, out, clock, study_with(complete=23, running=1)) == "measuring the time left"
         for number in (10, 11):
             clock.now += 15
             epoch(view, 0, 0, number)
-        assert heartbeat(view, out, clock, standing(complete=23, running=1)) == "about 15 s left"
+        assert heartbeat(view, out, clock, study_with(complete=23, running=1)) == "about 15 s left"
         view.event(0, Event(kind="complete", trial=0, attempt=2, accuracy=0.9))
         # its last three epochs were no whole trial
-        assert heartbeat(view, out, clock, standing(complete=22)) == "measuring the time left"
+        assert heartbeat(view, out, clock, study_with(complete=22)) == "measuring the time left"
 
 
 def test_the_process_that_is_up_does_not_start_the_trial_anew() -> None:
@@ -179,25 +180,26 @@ def test_the_process_that_is_up_does_not_start_the_trial_anew() -> None:
         clock.now += 30
         epoch(view, 0, 0, 1)
         view.event(0, Event(kind="complete", trial=0, attempt=1, accuracy=0.9))
-        assert heartbeat(view, out, clock, standing(complete=1)) == "about 23:00 left"  # 23 trials of 60 s
+        assert heartbeat(view, out, clock, study_with(complete=1)) == "about 23:00 left"  # 23 trials of 60 s
 
 
 def study_in_a_view(console: Console) -> None:
     clock = Clock()
-    with LiveView(console, "digits", 12, NOTHING, workers=1, clock=clock) as view:
+    with LiveView(console, NOTHING, workers=1, clock=clock) as view:
         claim(view, 0, 3)
         for number, accuracy in enumerate((0.5, 0.6, 0.7), start=1):
             clock.now += 1
             epoch(view, 0, 3, number, accuracy=accuracy)
         clock.now += 1
-        reason = "70.00% by epoch 4, below the bar of 80.00% (the best 50 % of 5 completed trials)"
-        best, pruned = Result(trial=2, accuracy=0.9306), Pruned(trial=3, reason=reason)
-        view.standing(replace(standing(complete=1, running=1), best=best, pruned=pruned))
+        reason = "70.00 % by epoch 4, below the bar of 80.00 % (the best 50 % of 5 completed trials)"
+        pruned = PrunedTrial(trial=3, reason=reason)
+        one = study_with(complete=1, running=1)
+        view.refresh(replace(one, best_accuracy=0.9306, best_trial=2, last_pruned=pruned))
         clock.now += 1
         view.event(0, Event(kind="pruned", trial=3, attempt=1, epoch=4, accuracy=0.7, reason=reason))
         view.message("[a message] of some words")
         clock.now += 30
-        view.standing(standing(complete=1, pruned=1))
+        view.refresh(study_with(complete=1, pruned=1))
 
 
 def test_a_trial_that_waits_for_its_device_stays_and_has_not_begun() -> None:
@@ -211,7 +213,7 @@ def test_a_trial_that_waits_for_its_device_stays_and_has_not_begun() -> None:
         clock.now += 60
         epoch(view, 0, 0, 1)
         view.event(0, Event(kind="complete", trial=0, attempt=1, accuracy=0.9))
-        assert heartbeat(view, out, clock, standing(complete=1)) == "about 23:00 left"
+        assert heartbeat(view, out, clock, study_with(complete=1)) == "about 23:00 left"
 
 
 @pytest.mark.parametrize("no_color", [False, True])
@@ -225,9 +227,9 @@ def test_on_a_terminal_lines_are_redrawn_and_colours_obey_no_color(
     console = Console(file=Terminal(), force_terminal=True, width=80, height=24)
     study_in_a_view(console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "#3         pruned     70.00% by epoch 4, below the bar of 80.00% (the best 50 %…" in text
+    assert "#3         pruned     70.00 % by epoch 4, below the bar of 80.00 % (the best 50…" in text
     assert "[a message] of some words" in text
-    assert "93.06%" in text
+    assert "93.06 %" in text
     assert "▁▄█" in text
     assert "\x1b[2K" in text  # a line is erased before it is drawn again
     assert ("\x1b[32m" in text) == (not no_color)

@@ -16,7 +16,7 @@ from igkd_hpo.terminal import status_watch
 from igkd_hpo.terminal.status_board import status_board
 from igkd_hpo.terminal.status_watch import StatusWatch
 
-REASON = "30.00% by epoch 2, below the bar of 55.00% (the best 50 % of 5 completed trials)"
+REASON = "30.00 % by epoch 2, below the bar of 55.00 % (the best 50 % of 5 completed trials)"
 
 
 RUNNING = RunningTrial(
@@ -54,7 +54,14 @@ DIGITS = StudyStatus(
     stopped=None,
     last_failure="ValueError: no",
 )
-ENDED = replace(DIGITS, name="ended", running=(), finished=True, last_failure=None)
+ENDED = replace(
+    DIGITS,
+    name="ended",
+    counts=Counts(complete=3, pruned=0, fail=1, running=0, waiting=0),
+    running=(),
+    finished=True,
+    last_failure=None,
+)
 STUDIES = [DIGITS, ENDED, replace(ENDED, name="ended-confirm", confirms="ended", stopped="by [/hand]", finished=False)]
 
 
@@ -69,14 +76,14 @@ def test_what_runs_has_a_board_and_every_other_study_a_line() -> None:
     assert lines[0].split() == ["digits", "about", "1:02", "left"]
     assert lines[1].endswith(" 3 of 6")
     assert lines[2] == "3 complete  0 pruned  1 failed  1 running"
-    assert lines[3] == "best      81.25%  #2  +6.25 points over kd, the best control"
-    assert lines[4] == "controls  student 70.00%  kd 75.00%"
+    assert lines[3] == "best      81.25 %  #2  +6.25 points over kd, the best control"
+    assert lines[4] == "controls  student 70.00 %  kd 75.00 %"
     assert lines[5] == f"pruned    #9 {REASON}"
-    assert lines[8].split() == ["#4", "1", "2/3", "70.00%", "▁" * 16 + "▄" * 16 + "·" * 16, "cpu", "far-0"]
+    assert lines[8].split() == ["#4", "1", "2/3", "70.00", "%", "▁" * 16 + "▄" * 16 + "·" * 16, "cpu", "far-0"]
     assert lines[9] == "digits: the last failed trial: ValueError: no"
     assert [line.split() for line in lines[11:14]] == [
         ["study", "state", "best", "trials"],
-        ["ended", "finished", "81.25%", "#2", "3", "of", "6:", "3", "complete,", "1", "failed"],
+        ["ended", "finished", "81.25", "%", "#2", "3", "of", "6:", "3", "complete,", "1", "failed"],
         ["ended-confirm", "stopped", "3", "of", "6:", "3", "complete,", "1", "failed"],
     ]
     assert lines[13].startswith("  ended-confirm")
@@ -89,9 +96,9 @@ def test_nothing_is_wider_than_the_terminal_and_what_counts_is_there(width: int)
     assert max(map(len, lines)) <= width
     if width >= 60:
         text = "\n".join(lines)
-        for content in ("about 1:02 left", "3 of 6", "81.25%", "2/3", "70.00%", "far-0", "finished"):
+        for content in ("about 1:02 left", "3 of 6", "81.25 %", "2/3", "70.00 %", "far-0", "finished"):
             assert content in text
-        assert "#9 30.00% by epoch 2, below the bar of 55.00%" in text
+        assert "#9 30.00 % by epoch 2, below the bar of 55.00 %" in text
 
 
 def test_the_reason_of_a_failure_is_cut_only_where_lines_are_drawn_again() -> None:
@@ -103,7 +110,7 @@ def test_the_reason_of_a_failure_is_cut_only_where_lines_are_drawn_again() -> No
 def test_an_attempt_that_was_repeated_and_a_worker_that_is_gone() -> None:
     gone = replace(RUNNING, attempt=2, control="kd", lost=True, worker="named-by-hand")
     line = shown([replace(DIGITS, running=(gone,))], 80)[8]
-    assert line.split() == ["#4", "kd", "2", "2/3", "70.00%", "gone", "cpu", "far:named-by-hand"]
+    assert line.split() == ["#4", "kd", "2", "2/3", "70.00", "%", "gone", "cpu", "far:named-by-hand"]
 
 
 def test_no_study_at_all() -> None:
@@ -186,4 +193,4 @@ def test_a_log_has_a_line_when_something_happened_and_every_half_minute(
     assert lines[1:] == ["digits: 0 of 6 finished, 1 running"] * 2
     run(0.4, 0.5, 0.6)
     pass_seconds(5)
-    assert lines[3].startswith("digits: 1 of 6 finished, 1 running, best 60.00% (#1 kd)")
+    assert lines[3].startswith("digits: 1 of 6 finished, 1 running, best 60.00 % (#1 kd)")

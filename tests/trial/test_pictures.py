@@ -64,15 +64,6 @@ def test_a_curve_rises_where_accuracy_does_and_ends_where_the_trial_did() -> Non
     assert right == pytest.approx((70 + 426) / 2, abs=5)
 
 
-def test_a_median_lies_beside_the_curve() -> None:
-    curve, median = [(1, 0.2), (10, 0.9)], [(1, 0.2), (10, 0.5)]
-    plain = decode(draw_curve(curve, "trial 1", epochs=10))
-    compared = decode(draw_curve(curve, "trial 1", epochs=10, median=median))
-    changed = np.abs(plain - compared).sum(axis=2) > 60
-    assert changed[60:180, 200:400].any()
-    assert bluish(compared).sum() == pytest.approx(bluish(plain).sum(), rel=0.1)
-
-
 @pytest.mark.parametrize("metrics", [[], [(1, 0.5)], [(1, 0.0)], [(1, 1.0)], [(3, 0.4), (4, 0.4)]])
 def test_a_curve_can_be_drawn_of_next_to_nothing(metrics: list[tuple[int, float]]) -> None:
     png = draw_curve(metrics, "trial 1", epochs=1)
@@ -82,4 +73,4 @@ def test_a_curve_can_be_drawn_of_next_to_nothing(metrics: list[tuple[int, float]
 def test_a_long_curve_stays_small() -> None:
     rng = np.random.default_rng(0)
     curve = [(epoch, 0.9 - 0.8 / epoch + rng.normal(0, 0.02)) for epoch in range(1, 401)]
-    assert len(draw_curve(curve, "trial 123: 90.1 %, pruned at epoch 400", epochs=400, median=curve)) < 10_000
+    assert len(draw_curve(curve, "trial 123: 90.1 %, pruned at epoch 400", epochs=400)) < 10_000

@@ -188,7 +188,7 @@ class Supervisor:
             if event.kind == "alive":
                 continue
             if event.kind == "reaped":
-                self._on_message(str(event.reason))
+                self._watcher.on_message(str(event.reason))
                 continue
             if event.kind in {"complete", "pruned"}:
                 worker.restarts = 0

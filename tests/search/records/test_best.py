@@ -70,12 +70,12 @@ def test_the_summary_says_how_far_to_trust_it(study: SearchStudy, run) -> None:
     run(0.5, 0.6, 0.812)
     text = summary(study)
     assert "digits: 3 of 6 trials finished (3 complete)" in text
-    assert "best: trial 2, 81.2 % validation accuracy after 3 epochs" in text
+    assert "best: trial 2, 81.20 % validation accuracy after 3 epochs" in text
     size = "140,234 parameters, 4.1 times smaller than the teacher, 9.00 million multiply-adds"
     assert f"{size}, 2.50 ms for an image on one CPU thread, seed 42" in text
     assert "\n  temperature " in text
     assert "dkd_beta" not in text, "a default that nobody chose is no news"
-    assert "  student  70.0 %  +11.2 points" in text
-    assert "  kd       75.0 %  +6.2 points" in text
+    assert "  student  70.00 %  +11.20 points" in text
+    assert "  kd       75.00 %  +6.20 points" in text
     assert "The highest of 3 completed trials with one seed each is partly luck" in text
     assert "igkd-hpo confirm digits" in text

@@ -11,7 +11,8 @@ from igkd_hpo import __version__
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.study import Study
-from igkd_hpo.config.writing import to_yaml, write_text
+from igkd_hpo.config.writing import to_yaml
+from igkd_hpo.files import write_text
 from igkd_hpo.search.best import best_trial
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.storage import SharedStorage

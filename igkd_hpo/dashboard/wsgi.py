@@ -1,4 +1,4 @@
-"""Asking the page beneath a middleware, and answering in its place."""
+"""WSGI helpers of the middlewares: buffer the wrapped application's response, and send JSON."""
 
 import zlib
 from collections.abc import Callable, Iterable
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 _WORTH_COMPRESSING = 1000  # bytes
 
 
-def asked(page: "WSGIApplication", environ: "WSGIEnvironment") -> tuple[str, list[tuple[str, str]], bytes]:
-    """Status, headers and the whole body of the page's answer."""
+def buffer_response(page: "WSGIApplication", environ: "WSGIEnvironment") -> tuple[str, list[tuple[str, str]], bytes]:
+    """Return the status, the headers and the whole body of the wrapped application's response."""
     answer: list[Any] = []
 
     def start(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], object]:

@@ -1,0 +1,40 @@
+"""Numbers as people read them: one way to write each kind, so that no two places show the same number differently."""
+
+
+def percent(fraction: float, decimals: int = 2) -> str:
+    """Write a fraction in per cent: 97.60 %."""
+    return f"{100 * fraction:.{decimals}f} %"
+
+
+def points_between(first: float, second: float) -> str:
+    """Write the difference of two fractions in points: +1.11 points.
+
+    It is that of the figures as `percent` shows them, so that a reader who subtracts them finds the same.
+    """
+    return f"{round(100 * first, 2) - round(100 * second, 2):+.2f} points"
+
+
+def times_smaller(factor: float) -> str:
+    """Say how a student compares with its teacher, which is `factor` times as large: 4.6 times smaller than."""
+    if f"{factor:.1f}" == "1.0":
+        return "as large as"
+    return f"{factor:.1f} times smaller than" if factor > 1 else f"{1 / factor:.1f} times larger than"
+
+
+def duration(seconds: float) -> str:
+    """Write a time that passes: 43 s, 4:05 or 2:04:05."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def byte_size(n_bytes: float) -> str:
+    """Write a number of bytes: 603 KiB, 1.2 MiB, 393 MiB or 1.3 GiB."""
+    for unit, exponent in (("KiB", 10), ("MiB", 20)):
+        count = n_bytes / (1 << exponent)
+        if count < 999.5:
+            return f"{count:.{1 if count < 9.95 else 0}f} {unit}"
+    return f"{n_bytes / (1 << 30):,.1f} GiB"

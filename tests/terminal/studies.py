@@ -1,0 +1,29 @@
+"""A study of which nothing is known yet."""
+
+from typing import Any
+
+from igkd_hpo.search.status import StudyStatus
+from igkd_hpo.search.study import Counts
+
+
+def begun_study(**facts: Any) -> StudyStatus:
+    """A study `digits` of 24 trials of 12 epochs in which nothing has ended, but for these facts."""
+    nothing = {
+        "name": "digits",
+        "confirms": None,
+        "n_trials": 24,
+        "counts": Counts(complete=0, pruned=0, fail=0, running=0, waiting=0),
+        "best_accuracy": None,
+        "best_trial": None,
+        "best_control": None,
+        "best_cost": None,
+        "controls": (),
+        "last_pruned": None,
+        "epochs": 12,
+        "running": (),
+        "seconds_left": None,
+        "finished": False,
+        "stopped": None,
+        "last_failure": None,
+    }
+    return StudyStatus(**(nothing | facts))

@@ -1,0 +1,32 @@
+"""Numbers as people read them."""
+
+import pytest
+
+from igkd_hpo.words import byte_size, duration, percent, points_between, times_smaller
+
+
+def test_the_difference_is_that_of_the_figures_shown() -> None:
+    assert percent(0.95006) == "95.01 %"
+    assert percent(0.95004) == "95.00 %"
+    assert points_between(0.95006, 0.95004) == "+0.01 points"
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"),
+    [(4.6, "4.6 times smaller than"), (0.7, "1.4 times larger than"), (1.04, "as large as"), (0.96, "as large as")],
+)
+def test_a_student_that_is_larger_is_called_so(factor: float, text: str) -> None:
+    assert times_smaller(factor) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(59.4, "59 s"), (59.6, "1:00"), (245, "4:05"), (7445, "2:04:05")])
+def test_a_time(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [(617_472, "603 KiB"), (1_258_291, "1.2 MiB"), (412_000_000, "393 MiB"), (1 << 30, "1.0 GiB"), (0, "0.0 KiB")],
+)
+def test_a_size(n_bytes: int, text: str) -> None:
+    assert byte_size(n_bytes) == text
