@@ -150,15 +150,14 @@ def _estimate(
 ) -> Estimate:
     import torch
 
+    from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
     from igkd_hpo.distillation.augmentation import n_views
-    from igkd_hpo.distillation.models import mobilenet_v2
+    from igkd_hpo.trial.student import make_body
 
     assert isinstance(device, torch.device)
     middle = study.hyperparameters.middle()
     batch = min(int(middle["batch_size"]), n_images)
-    student = mobilenet_v2(
-        num_classes=num_classes, width=float(middle["width"]), layers_removed=int(middle["layers_removed"])
-    )
+    student = make_body(study.student.architecture, middle, num_classes)
     step = _time_step(student, batch, size, device)
     share = study.dataset.validation_fraction / (1 - study.dataset.validation_fraction)
     trial = study.training.epochs * -(-n_images // batch) * step * (1 + share / _BACKWARD_COST)

@@ -140,8 +140,8 @@ def faults_of(text: str) -> str:
         ("name: digits\n  validation", "name: folder\n  validation",
          "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*"),
         ("  width: 0.5\n", "  width: 0.5\n  objective: kdd\n",
-         """hyperparameters.objective: 'kdd' is not one of kd, dkd, \
-logit_standardization, dist, r2kd (did you mean kd?)"""),
+         """hyperparameters.objective: 'kdd' is not one of dist, dkd, \
+kd, logit_standardization, r2kd (did you mean kd?)"""),
         ("  width: 0.5\n", "  width: 0.25\n  init: teacher_prefix\n", "hyperparameters: init: teacher_prefix needs \
 students as wide as the teacher; write width: 0.5, or init: random"),
         ("  width: 0.5\n", "  width: {type: float, low: 0.5, high: 1.0}\n  init: {type: categorical, \

@@ -147,6 +147,7 @@ def supervise_here(found: SearchStudy, settings: Settings, **_: Any) -> bool:
         save_checkpoint(settings.paths.checkpoint(found.name, claim.number, claim.attempt), ended)
         cost = measure_student(
             claim.hyperparameters,
+            architecture=found.config.student.architecture,
             num_classes=assets.dataset.num_classes,
             image_size=assets.dataset.image_size,
             teacher_parameters=assets.teacher_parameters,

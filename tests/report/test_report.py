@@ -9,7 +9,6 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
-from tests.confirm.test_confirmation import EVEN, confirm, test, train
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.report import figures, timeline
@@ -20,6 +19,7 @@ from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 from igkd_hpo.settings import Paths, Settings
+from tests.confirm.test_confirmation import EVEN, confirm, test, train
 
 HOSTILE = "<script>$x_1$&\"'"
 SECTIONS = ["answer", "search", "gallery", "workers", "provenance"]

@@ -31,6 +31,7 @@ def test_a_student_too_large_by_its_counts_is_not_even_timed() -> None:
     def measured(limits: Limits) -> StudentCost:
         return measure_student(
             {"layers_removed": 5, "width": 1.0},
+            architecture="mobilenet_v2",
             num_classes=10,
             image_size=(32, 32),
             teacher_parameters=2_236_682,

@@ -143,6 +143,7 @@ def _train(device: torch.device, task: TrialTask, study: Study, send: Callable[.
     )
     cost = task.cost or measure_student(
         task.hyperparameters,
+        architecture=study.student.architecture,
         num_classes=assets.dataset.num_classes,
         image_size=assets.dataset.image_size,
         teacher_parameters=assets.teacher_parameters,
