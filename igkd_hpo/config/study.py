@@ -14,6 +14,7 @@ from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.space import Frozen
 from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.sources import SOURCES
 
 Pixel = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -46,18 +47,23 @@ Steps = Annotated[
 ]
 if TYPE_CHECKING:  # a file each, which type checkers cannot know
     ArchitectureName = str
+    SourceName = str
 else:
     ArchitectureName = Literal[*ARCHITECTURES]
+    SourceName = Literal[*SOURCES]
 LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
 
 
 class Dataset(Frozen):
     """Which images, and how they are split. The test split is never part of a search."""
 
-    name: Literal["digits", "cifar10", "cifar100", "folder"]
-    """digits (1,797 real 8x8 digits in scikit-learn), cifar10, cifar100 (downloaded once), folder (your own images)."""
-    root: str | None = Field(default=None, validate_default=True)
-    """cifar10, cifar100: where it is or is downloaded to; folder: holds `train/<class>/`, optional `test/<class>/`."""
+    name: SourceName = Field(description=", ".join(f"{name} ({source.help})" for name, source in SOURCES.items()) + ".")
+    root: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="; ".join(f"{name}: {one.about_root}" for name, one in SOURCES.items() if one.root != "unused")
+        + ".",
+    )
     image_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -70,19 +76,20 @@ class Dataset(Frozen):
     @field_validator("root")
     @classmethod
     def _root_fits(cls, root: str | None, info: ValidationInfo) -> str | None:
-        name = info.data.get("name")
-        if name == "folder" and root is None:
-            raise ValueError("a folder dataset needs root, the directory that holds train/<class>/*")
-        if name == "digits" and root is not None:
-            raise ValueError(f"{root!r} is not used: digits comes with scikit-learn; remove root")
+        source = SOURCES.get(name := info.data.get("name", ""))
+        if source and source.root == "needed" and root is None:
+            raise ValueError(f"a {name} dataset needs root, {source.about_root}")
+        if source and source.root == "unused" and root is not None:
+            raise ValueError(f"{root!r} is not used: {source.about_root}; remove root")
         return root
 
     @field_validator("image_size")
     @classmethod
     def _resizable(cls, image_size: int | None, info: ValidationInfo) -> int | None:
-        name = info.data.get("name", "folder")
-        if name != "folder" and image_size is not None:
-            raise ValueError(f"{image_size} is for folder datasets; {name} keeps its own size; remove image_size")
+        source = SOURCES.get(name := info.data.get("name", ""))
+        if source and not source.resizes and image_size is not None:
+            resizing = " and ".join(name for name, other in SOURCES.items() if other.resizes)
+            raise ValueError(f"{image_size} is for {resizing} datasets; {name} keeps its own size; remove image_size")
         return image_size
 
 

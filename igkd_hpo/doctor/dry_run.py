@@ -9,13 +9,12 @@ from igkd_hpo.engines.local.probe import Probe
 from igkd_hpo.errors import AssetMissing, IgkdError
 from igkd_hpo.search.storage import mask
 from igkd_hpo.settings import Settings
+from igkd_hpo.sources import SOURCES
 
 _WARM_UP_STEPS = 2
 _TIMED_STEPS = 3
 _BACKWARD_COST = 3  # a training step costs about three forward passes
 _LIKELY_STEPS = 16  # `auto` chose 8 to 16 for the teachers that it was tried with
-PUBLISHED = {"digits": (1797, 8, 10), "cifar10": (50_000, 32, 10), "cifar100": (50_000, 32, 100)}
-"""Training images (of digits: all), side in pixels and classes of the data sets that everybody has alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +125,7 @@ def _shape(study: Study, settings: Settings) -> tuple[int, int, int, bool] | Non
     try:
         assets = open_assets(study, settings)
     except AssetMissing:
-        published = PUBLISHED.get(study.dataset.name)
+        published = SOURCES[study.dataset.name].published
         if published is None:
             return None
         n_images, size, classes = published

@@ -4,9 +4,9 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.doctor.check import Check, Verdict, fault, ok, warning
-from igkd_hpo.doctor.dry_run import PUBLISHED
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
+from igkd_hpo.sources import SOURCES
 
 _GROUP = "limits"
 
@@ -34,8 +34,8 @@ def check_limits(study: Study, num_classes: int, image_size: tuple[int, int]) ->
 
 def check_limits_of_file(study: Study) -> list[Check]:
     """The same as far as the file alone tells how large its images are, and of how many classes."""
-    known = PUBLISHED.get(study.dataset.name)
-    return check_limits(study, known[2], (known[1], known[1])) if known else []
+    known = SOURCES[study.dataset.name].published
+    return check_limits(study, known.classes, (known.side, known.side)) if known else []
 
 
 def refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:

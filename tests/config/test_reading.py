@@ -110,7 +110,7 @@ def faults_of(text: str) -> str:
          "pruner.name: missing; it is one of percentile, median, successive_halving, hyperband, none"),
         ("name: tpe", "name: tep", 'sampler.name: "tep" is not one of tpe, random (did you mean tpe?)'),
         ("name: digits\n  validation", "name: cifar\n  validation",
-         'dataset.name: "cifar" is not one of digits, cifar10, cifar100, folder (did you mean cifar10?)'),
+         'dataset.name: "cifar" is not one of cifar10, cifar100, digits, folder (did you mean cifar10?)'),
         (NORMALIZE, "normalize: imagenet, epochs",
          ('teacher.normalize: "imagenet" is not one of dataset, none, or [[mean, mean, mean], [std, std, std]] '
           "in [0, 1] pixels")),
