@@ -43,7 +43,7 @@ def patches(*, num_classes, patch_channels):
 
 
 CHANNELS = Hyperparameter("Of a patch.", Role.ARCHITECTURE, whole=True, low=1, high=64, default=4)
-ARCHITECTURE = Architecture(build=patches, knobs={"patch_channels": Knob(CHANNELS, "low")})
+ARCHITECTURE = Architecture(called="patches", build=patches, knobs={"patch_channels": Knob(CHANNELS, "low")})
 '''
 SOURCE = '''
 """Noise, of which one colour is brighter: its number is the class."""
@@ -137,7 +137,7 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def told(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a study says that uses all four, and what the four saw, of a copy of the package to which they were added."""
+    """What a study says that uses all four, added to a copy of the package, and what the four saw."""
     copy, folder = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("run")
     for name in ("igkd_hpo", "studies"):
         shutil.copytree(repository / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))

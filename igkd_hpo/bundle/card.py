@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import Expected, Figures
 from igkd_hpo.config.study import Study, Teacher
+from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.search.best import BestTrial
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def model_card(facts: CardFacts) -> str:
     its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
     return f"""# {best.study}, trial {best.number}
 
-A small image classifier: MobileNet-V2, cut and scaled, trained by igkd-hpo {_method(best)}.
+A small image classifier: {ARCHITECTURES[study.student.architecture].called}, trained by igkd-hpo {_method(best)}.
 {best.cost["parameters"] or 0:,} parameters, {size}\
 {best.cost["compression_factor"] or 0:.1f} times smaller than {its_teacher}.
 

@@ -78,7 +78,7 @@ class Dataset(Frozen):
     def _root_fits(cls, root: str | None, info: ValidationInfo) -> str | None:
         source = SOURCES.get(name := info.data.get("name", ""))
         if source and source.root == "needed" and root is None:
-            raise ValueError(f"a {name} dataset needs root, {source.about_root}")
+            raise ValueError(f"a {name} dataset needs root, {source.about_root.replace('`', '')}")
         if source and source.root == "unused" and root is not None:
             raise ValueError(f"{root!r} is not used: {source.about_root}; remove root")
         return root

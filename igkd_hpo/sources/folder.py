@@ -266,9 +266,9 @@ def find_folder(root: Path, image_size: int | None) -> Found:
 
 
 SOURCE = Source(
-    help="your own images, in train/<class>/ and maybe test/<class>/",
+    help="your own images, in `train/<class>/` and maybe `test/<class>/`",
     root="needed",
-    about_root="the directory that holds train/<class>/*",
+    about_root="the directory that holds `train/<class>/*`",
     find=find_folder,
     resizes=True,
 )

@@ -47,12 +47,14 @@ class Architecture:
     """One kind of student.
 
     Args:
+        called: what it is, in the words of a model card.
         build: returns the body, float32 (B, 3, H, W) -> logits (B, num_classes), its weights drawn from torch's global
             generator; takes `num_classes` and the knobs by their names.
         knobs: its hyperparameters, whose role is `Role.ARCHITECTURE`, by name.
         taps: takes a body apart, None where it is another architecture's; without it, terms on features are refused.
     """
 
+    called: str
     build: "Callable[..., nn.Module]"
     knobs: Mapping[str, Knob] = field(default_factory=dict)
     taps: "Callable[[nn.Module], Taps | None] | None" = None

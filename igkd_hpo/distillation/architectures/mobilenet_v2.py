@@ -67,6 +67,7 @@ def take_apart(body: "nn.Module") -> Taps | None:
 
 
 ARCHITECTURE = Architecture(
+    called="MobileNet-V2, cut and scaled",
     build=mobilenet_v2,
     taps=take_apart,
     knobs={
