@@ -51,7 +51,7 @@ def make_inputs(folder: Path, images: int) -> None:
     """Random pixels around a colour of each class, a tenth as many for the test, and a teacher that tells colours."""
     import torch
 
-    from igkd_hpo.distillation.models import mobilenet_v2
+    from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 
     random = np.random.default_rng(0)
     colours = random.integers(0, 128, (CLASSES, 3), dtype=np.uint8)

@@ -40,9 +40,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from igkd_hpo.config.commit import code_commit
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.memory import keep_freed_memory
-from igkd_hpo.distillation.models import mobilenet_v2
 from igkd_hpo.distillation.objectives import make_objective
 
 CLASSES = 10
@@ -138,7 +138,7 @@ def make_step(work: Work, arrangement: str, count: int) -> Callable[[], None]:
     pixels = torch.rand(size, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(CLASSES, (work.batch * count,), device=device)
     taught = torch.randn(work.batch * count, CLASSES, device=device)
-    objective = make_objective("kd", dkd_beta=2.0)
+    objective = make_objective("kd", {})
     students = make_students(work, count)
     forward: Callable[[], Tensor]
     if arrangement == VMAP:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from igkd_hpo.distillation.models import mobilenet_v2
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 
 BATCH = 64
 ALPHA, TEMPERATURE = 0.01, 2.5

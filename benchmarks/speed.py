@@ -37,14 +37,15 @@ from torch.profiler import ProfilerActivity, profile
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.reading import read_study
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.attribution import integrated_gradients, rank_correlation
 from igkd_hpo.distillation.augmentation import n_views
 from igkd_hpo.distillation.batches import TrainingData, draw_plan
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.memory import keep_freed_memory
-from igkd_hpo.distillation.models import Network, count_parameters, mobilenet_v2
+from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.optimization import make_optimizer
-from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.teaching import CachedLogits
 from igkd_hpo.distillation.training import Training
@@ -87,27 +88,27 @@ class Arm:
         return self.images / statistics.median(self.seconds)
 
 
-def make_recipe(device: torch.device, batch: int) -> Recipe:
+def kd_ig_recipe(device: torch.device, batch: int) -> Recipe:
     """What the built-in cifar10 study trains with, KD and IG both on."""
     study = read_study(builtin_studies()["cifar10"])
     precision = resolve_precision("auto", device)
-    return Recipe(
-        epochs=1_000_000,
-        batch_size=batch,
-        optimizer=study.training.optimizer,
-        schedule=study.training.schedule,
-        learning_rate=0.1,
-        weight_decay=5e-4,
-        temperature=4.0,
-        alpha=0.9,
-        overlay_probability=0.1,
-        overlay_strength=0.5,
-        crop_padding=study.augmentation.crop_padding,
-        horizontal_flip=study.augmentation.horizontal_flip,
-        seed=0,
-        precision=precision,
-        channels_last=True,
-        compile=resolve_compile("auto", device, precision),
+    return make_recipe(
+        {
+            **plain_values(),
+            **study.training.model_dump(),
+            **study.augmentation.model_dump(),
+            "epochs": 1_000_000,
+            "batch_size": batch,
+            "learning_rate": 0.1,
+            "temperature": 4.0,
+            "alpha": 0.9,
+            "overlay_probability": 0.1,
+            "overlay_strength": 0.5,
+            "seed": 0,
+            "precision": precision,
+            "channels_last": True,
+            "compile": resolve_compile("auto", device, precision),
+        }
     )
 
 
@@ -118,7 +119,7 @@ def make_student() -> Network:
 
 def make_training(count: int, validation: int, device: torch.device, batch: int) -> Training:
     """Ours, as a trial builds it: cached logits of all views, maps, everything on the device."""
-    recipe = make_recipe(device, batch)
+    recipe = kd_ig_recipe(device, batch)
     train, held_out = make_images(count), make_images(max(validation, 2), seed=1)
     views = n_views(recipe.crop_padding, recipe.horizontal_flip)
     table = torch.randn(count, views, 10, dtype=torch.float16)
@@ -150,7 +151,7 @@ def epochs_of(training: Training) -> Callable[[], int]:
 
 def bare_steps(count: int, device: torch.device, batch: int) -> Callable[[], int]:
     """Forward, backward and optimizer on tensors in place, in the execution of ours."""
-    recipe = make_recipe(device, batch)
+    recipe = kd_ig_recipe(device, batch)
     network = make_student().to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(network.parameters(), recipe.optimizer, 0.1, recipe.weight_decay, device)
     pixels = torch.rand(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
 """The reference of the study file, read off the classes that check it."""
 
 import json
+from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -8,9 +9,10 @@ from pydantic import BaseModel, Discriminator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from igkd_hpo.config.hyperparameters import OneOf, Within
+from igkd_hpo.config.hyperparameters import Hyperparameters, OneOf, Within
 from igkd_hpo.config.space import Choices, FloatRange, FloatSetting, IntRange, IntSetting, WordChoices, WordSetting
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.recipe import KNOB_OF, SETTING_OF, needs
 
 INTRODUCTION = """\
 # The study file, key by key
@@ -75,8 +77,18 @@ def _table(section: type[BaseModel]) -> str:
             default = "needed" if field.is_required() else "`null`" if field.default is None else default
         else:
             value, default = _value(name, field), _default(field)
-        rows.append(f"| `{name}` | {_cell(field.description or '')} | {value} | {default} |")
+        told = " ".join([field.description or "", *(_conditions(name) if section is Hyperparameters else ())])
+        rows.append(f"| `{name}` | {_cell(told)} | {value} | {default} |")
     return "\n".join(rows) + "\n"
+
+
+def _conditions(name: str) -> Iterator[str]:
+    if weights := needs(name):
+        yield f"No effect while {', '.join(f'`{weight}`' for weight in weights)} {'are' if weights[1:] else 'is'} 0."
+    if owners := SETTING_OF.get(name):
+        yield f"No effect unless `objective` is {' or '.join(f'`{owner}`' for owner in owners)}."
+    if owners := KNOB_OF.get(name):
+        yield f"No effect unless the student is {' or '.join(f'`{owner}`' for owner in owners)}."
 
 
 def _anchor(section: type[BaseModel], name: str) -> str:
@@ -90,7 +102,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _value(name: str, field: FieldInfo) -> str:
-    for data in field.metadata:
+    for data in sorted(field.metadata, key=lambda data: isinstance(data, Discriminator)):
         if isinstance(data, Within):
             kind = "whole number" if field.annotation == _bare(IntSetting) else "number"
             return f"{kind} {data}, or a range"

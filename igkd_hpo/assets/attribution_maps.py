@@ -17,7 +17,8 @@ from igkd_hpo.assets.store import Asset, AssetStore, Draft
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.assets.threads import fastest_threads
-from igkd_hpo.config.study import CONTROLS_WITH_MAPS, Study
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import percent
 
@@ -25,13 +26,6 @@ _SCHEMA = 1
 _CHUNK = {"cpu": 128, "cuda": 1024}  # images between two marks of progress that survive a kill
 _PLAN = "plan.json"
 _WORST_MEDIAN = 0.3
-
-
-def uses_maps(study: Study) -> bool:
-    """Whether any trial of the study can have an overlay or match attributions."""
-    settings = study.hyperparameters
-    wanted = settings.highest("overlay_probability") > 0 or settings.highest("attribution_weight") > 0
-    return wanted or not CONTROLS_WITH_MAPS.isdisjoint(study.controls)
 
 
 def prepare_maps(
@@ -58,7 +52,7 @@ def prepare_maps(
     Raises:
         AssetError: the asset is damaged or cannot be written.
     """
-    if not uses_maps(study):
+    if not study.uses(Role.MAPS):
         return None
     with store.build("maps", _inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
@@ -149,7 +143,7 @@ def coarse_maps(median: float, *, n_steps: int) -> str | None:
 
 def open_maps(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
     """The maps that were made for these teachers; None where no trial can use them. Raises AssetMissing, AssetError."""
-    if not uses_maps(study):
+    if not study.uses(Role.MAPS):
         return None
     return check_rows(store.open("maps", _inputs(study, dataset, teacher_sha256)), dataset)
 

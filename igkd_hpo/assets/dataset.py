@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igkd_hpo.assets.cifar import load_cifar
-from igkd_hpo.assets.folder import Listing, decode_folder, list_folder
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.splits import split_rows
-from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
+from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json, content_hash
 from igkd_hpo.config import study as config
 from igkd_hpo.errors import AssetError, AssetMissing
 from igkd_hpo.settings import Settings
+from igkd_hpo.sources import SOURCES, Images
 
 _SCHEMA = 1  # of what is made from the same images and settings: raise it when the making changes
 
@@ -81,15 +81,16 @@ def prepare_dataset(
         DataError: the images cannot be used; the message says which and what to do.
         AssetError: the asset is damaged or cannot be written.
     """
-    listing = list_folder(_root(dataset, settings)) if dataset.name == "folder" else None
+    root = settings.data_path(dataset.root if dataset.root is not None else "data")  # downloads go there
+    found = SOURCES[dataset.name].find(root, dataset.image_size)
     inputs: dict[str, Any] = {"schema": _SCHEMA, **dataset.model_dump(mode="json", exclude={"root"})}
-    if listing is not None:
-        inputs["listing"] = listing.fingerprint
-    if dataset.name in ("cifar10", "cifar100") or (listing is not None and listing.has_test):
-        del inputs["test_fraction"]  # it brings its own test split
+    if found.facts is not None:
+        inputs["listing"] = content_hash(found.facts)
+    if found.own_test:
+        del inputs["test_fraction"]
     with store.build("dataset", inputs, progress) as draft:
         if draft.finished is None:
-            source = _read(dataset, settings, listing, store=store, draft=draft, progress=progress)
+            source = found.read(_Workplace(store, draft, progress))
             asset, test = _make(source, dataset, inputs, store=store, draft=draft, progress=progress)
         else:
             asset = draft.finished
@@ -129,30 +130,22 @@ def _from_asset(asset: Asset) -> Dataset:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Images:
-    """All images of a source; those of its own test split, if it has one, from row n_train on."""
+class _Workplace:
+    """What a source may use of the draft that its images go to; see `Workplace`."""
 
-    images: NDArray[np.uint8]  # (N, 3, H, W)
-    labels: NDArray[np.int64]  # (N,)
-    rows: NDArray[np.int64]  # those that could be read
-    n_train: int
-    class_names: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
+    def __init__(self, store: AssetStore, draft: Draft, progress: Progress) -> None:
+        self.table = draft.table
+        self.lock = partial(store.lock, progress=progress)
+        self.task = progress.task
+        self.note = progress.note
 
 
 def _make(
-    source: "_Images",
-    dataset: config.DatasetConfig,
-    inputs: Json,
-    *,
-    store: AssetStore,
-    draft: Draft,
-    progress: Progress,
+    source: Images, dataset: config.DatasetConfig, inputs: Json, *, store: AssetStore, draft: Draft, progress: Progress
 ) -> tuple[Asset, Asset]:
     split = split_rows(
         source.labels,
-        source.rows,
+        np.arange(len(source.labels)) if source.rows is None else source.rows,
         n_train=source.n_train,
         class_names=source.class_names,
         validation_fraction=dataset.validation_fraction,
@@ -183,52 +176,6 @@ def _make(
     for warning in source.warnings:
         progress.warn(warning)
     return draft.commit(facts, drop=("decoded.npy", "readable.npy")), test
-
-
-def _read(
-    dataset: config.DatasetConfig,
-    settings: Settings,
-    listing: Listing | None,
-    *,
-    store: AssetStore,
-    draft: Draft,
-    progress: Progress,
-) -> _Images:
-    if listing is not None:
-        decoded = decode_folder(listing, dataset.image_size, draft, progress)
-        return _Images(
-            images=decoded.images,
-            labels=listing.labels,
-            rows=decoded.rows,
-            n_train=listing.n_train,
-            class_names=listing.class_names,
-            warnings=decoded.warnings,
-        )
-    if dataset.name == "digits":
-        return _digits()
-    assert dataset.name != "folder", "a folder has a listing"
-    images, labels, n_train, class_names = load_cifar(dataset.name, _root(dataset, settings), store, progress)
-    return _Images(images=images, labels=labels, rows=np.arange(len(labels)), n_train=n_train, class_names=class_names)
-
-
-def _digits() -> _Images:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # the file's values are 0 to 16
-    labels = digits.target.astype(np.int64)
-    return _Images(
-        images=np.repeat(grey[:, None], 3, axis=1),
-        labels=labels,
-        rows=np.arange(len(labels)),
-        n_train=len(labels),
-        class_names=tuple(str(name) for name in digits.target_names),
-    )
-
-
-def _root(dataset: config.DatasetConfig, settings: Settings) -> Path:
-    """Where the images are; downloads without a root go to the folder `data`."""
-    return settings.data_path(dataset.root if dataset.root is not None else "data")
 
 
 def _mean_and_std(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:

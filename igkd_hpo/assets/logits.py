@@ -14,8 +14,9 @@ from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.assets.threads import fastest_threads
-from igkd_hpo.config.study import CONTROLS_WITH_LOGITS, Study
+from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.errors import AssetMissing
 from igkd_hpo.settings import Settings
@@ -28,20 +29,13 @@ _EPOCHS_LEFT = 0.6
 _PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two marks of progress that survive a kill
 
 
-def uses_logits(study: Study) -> bool:
-    """Whether any trial of the study can learn from the teacher's logits."""
-    settings = study.hyperparameters
-    wanted = settings.highest("alpha") > 0 or settings.highest("teacher_tail_weight") > 0
-    return wanted or not CONTROLS_WITH_LOGITS.isdisjoint(study.controls)
-
-
 def wants_table(study: Study, dataset: Dataset) -> bool:
     """Whether the logits are to be made beforehand: as the study says, or, for `auto`, where it costs less."""
     if study.teacher.logits != "auto":
         return study.teacher.logits == "cached"
     views = _views(study)
     epochs = study.n_trials * study.training.epochs * _EPOCHS_LEFT
-    return uses_logits(study) and views < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
+    return study.uses(Role.LOGITS) and views < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
 
 
 def table_bytes(study: Study, dataset: Dataset) -> int:

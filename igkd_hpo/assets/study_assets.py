@@ -108,8 +108,7 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
 
 def check_cutout(study: Study, image_size: tuple[int, int]) -> None:
     """Raise UsageError where the square that a trial cuts out does not fit into the images."""
-    setting = study.hyperparameters.cutout
-    largest = max(setting.corners()) if not isinstance(setting, int) else setting
+    largest = study.hyperparameters.highest("cutout")
     if largest > min(image_size):
         raise UsageError(
             f"hyperparameters.cutout goes to {largest} pixels, and the images of {study.dataset.name} have "

@@ -22,7 +22,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.models import Network, count_parameters
-from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import AssetError, TeacherError
 from igkd_hpo.settings import Settings
@@ -228,23 +228,22 @@ def _start_as_identity(body: nn.Module) -> None:
 
 def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> Recipe:
     batch_size = max(16, min(_BATCH_SIZE, n_images // _FEWEST_STEPS))
-    return Recipe(
-        epochs=study.teacher.epochs,
-        batch_size=batch_size,
-        optimizer="sgd",
-        schedule="one_cycle",
-        learning_rate=_LEARNING_RATE * batch_size / _BATCH_SIZE,
-        weight_decay=5e-4,
-        temperature=1.0,
-        alpha=0.0,
-        overlay_probability=0.0,
-        overlay_strength=0.0,
-        crop_padding=study.augmentation.crop_padding,
-        horizontal_flip=study.augmentation.horizontal_flip,
-        seed=seed,
-        precision=(precision := resolve_precision(study.training.precision, device)),
-        channels_last=True,
-        compile=resolve_compile("auto", device, precision),
+    return make_recipe(
+        {
+            **plain_values(),
+            **study.augmentation.model_dump(),
+            "epochs": study.teacher.epochs,
+            "batch_size": batch_size,
+            "optimizer": "sgd",
+            "schedule": "one_cycle",
+            "learning_rate": _LEARNING_RATE * batch_size / _BATCH_SIZE,
+            "temperature": 1.0,
+            "overlay_strength": 0.0,
+            "seed": seed,
+            "precision": (precision := resolve_precision(study.training.precision, device)),
+            "channels_last": True,
+            "compile": resolve_compile("auto", device, precision),
+        }
     )
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from igkd_hpo.assets.checkpoint import layers_removed, load_weights, read_state_dict
 from igkd_hpo.config.study import Student as StudentSection
 from igkd_hpo.config.study import TeacherConfig
-from igkd_hpo.distillation.models import Network, mobilenet_v2
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+from igkd_hpo.distillation.models import Network
 from igkd_hpo.errors import DataError, UsageError, did_you_mean, first_line
 from igkd_hpo.settings import Settings
 

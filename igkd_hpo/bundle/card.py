@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import Expected, Figures
 from igkd_hpo.config.study import Study, TeacherConfig
+from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.words import byte_size, percent, times_smaller
 
@@ -57,7 +58,7 @@ def model_card(facts: CardFacts) -> str:
     compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
     return f"""# {best.study}, trial {best.number}
 
-A small image classifier: MobileNet-V2, cut and scaled, trained by igkd-hpo {_method(best)}.
+A small image classifier: {ARCHITECTURES[study.student.architecture].called}, trained by igkd-hpo {_method(best)}.
 {best.cost["parameters"] or 0:,} parameters{computed}{compared}.
 
 ## Use

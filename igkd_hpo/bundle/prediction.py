@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from igkd_hpo.assets.image_file import UnreadableImageError, read_image
 from igkd_hpo.bundle.contents import ONNX, check_files, read_record
 from igkd_hpo.bundle.runtime import OnnxStudent, softmax
 from igkd_hpo.errors import DataError
+from igkd_hpo.image_file import UnreadableImageError, read_image
 
 TOP = 3
 

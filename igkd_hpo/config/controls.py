@@ -2,23 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.space import Range, Value, WordChoices
-from igkd_hpo.config.study import ControlName
+from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.recipe import HYPERPARAMETERS, weights
 
 PLAIN: dict[str, Value] = {
-    "alpha": 0.0,
-    "overlay_probability": 0.0,
-    "objective": "kd",
-    "attention_weight": 0.0,
-    "attention_depths": "middle",
-    "hint_weight": 0.0,
-    "teacher_tail_weight": 0.0,
-    "attribution_weight": 0.0,
-    "init": "random",
+    name: known.off
+    for name, known in HYPERPARAMETERS.items()
+    if known.off is not None and known.role in (Role.LOGITS, Role.MAPS, Role.FEATURES)
 }
 """Plain training: nothing from the teacher. What a control is not named for is left out of it."""
+ControlName = Literal["student", "kd", "ig", "kd_ig", "at", "kd_at", "ig_at", "kd_ig_at", "paper"]
 _KD: dict[str, Value] = {"alpha": 0.9, "temperature": 4.0}
 _IG: dict[str, Value] = {"overlay_probability": 0.1, "overlay_strength": 0.5}
 # The usual weight, 1000 of the mean over positions, at the 8x8 positions of the paper's student; see terms/attention.
@@ -34,6 +31,13 @@ _DEFINED_BY: dict[ControlName, dict[str, Value]] = {
     "kd_ig_at": PLAIN | _KD | _IG | _AT,
     "paper": PLAIN | _IG | {"alpha": 0.01, "temperature": 2.5},
 }
+
+
+def controls_using(role: Role) -> frozenset[ControlName]:
+    """The controls that ask this of the teacher."""
+    return frozenset(
+        name for name, values in _DEFINED_BY.items() if any(values[weight] != PLAIN[weight] for weight in weights(role))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Limits
+from igkd_hpo.distillation.recipe import KNOB_OF
 
 # A limit's name in the study file, and how to say a value of it.
 _IN_WORDS = {
@@ -48,7 +49,7 @@ COST_ATTRIBUTES = tuple(field.name for field in fields(StudentCost))
 
 def architecture(hyperparameters: Mapping[str, Value]) -> tuple[Value, ...]:
     """What of the hyperparameters a student's cost depends on."""
-    return hyperparameters["layers_removed"], hyperparameters["width"]
+    return tuple(hyperparameters[name] for name in KNOB_OF)
 
 
 def recorded_cost(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,17 @@ A field's docstring is its help: what it means, its unit and range. `reading.py`
 every fault of the file into one message.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from igkd_hpo.config.controls import ControlName, controls_using
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Provenance
-from igkd_hpo.config.space import Frozen, Range
+from igkd_hpo.config.space import Frozen
+from igkd_hpo.distillation.architectures import ARCHITECTURES
+from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.sources import SOURCES
 
 Pixel = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -41,21 +45,25 @@ Steps = Annotated[
         custom_error_message="auto, or a whole number from 2 to 1000",
     ),
 ]
+if TYPE_CHECKING:  # a file each, which type checkers cannot know
+    ArchitectureName = str
+    SourceName = str
+else:
+    ArchitectureName = Literal[*ARCHITECTURES]
+    SourceName = Literal[*SOURCES]
 LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
-ControlName = Literal["student", "kd", "ig", "kd_ig", "at", "kd_at", "ig_at", "kd_ig_at", "paper"]
-# What each control needs of the teacher.
-CONTROLS_WITH_LOGITS = frozenset({"kd", "kd_ig", "kd_at", "kd_ig_at", "paper"})
-CONTROLS_WITH_MAPS = frozenset({"ig", "kd_ig", "ig_at", "kd_ig_at", "paper"})
-CONTROLS_WITH_FEATURES = frozenset({"at", "kd_at", "ig_at", "kd_ig_at"})
 
 
 class DatasetConfig(Frozen):
     """Which images, and how they are split. The test split is never part of a search."""
 
-    name: Literal["digits", "cifar10", "cifar100", "folder"]
-    """digits (1,797 real 8x8 digits in scikit-learn), cifar10, cifar100 (downloaded once), folder (your own images)."""
-    root: str | None = Field(default=None, validate_default=True)
-    """cifar10, cifar100: where it is or is downloaded to; folder: holds `train/<class>/`, optional `test/<class>/`."""
+    name: SourceName = Field(description=", ".join(f"{name} ({source.help})" for name, source in SOURCES.items()) + ".")
+    root: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="; ".join(f"{name}: {one.about_root}" for name, one in SOURCES.items() if one.root != "unused")
+        + ".",
+    )
     image_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -68,19 +76,20 @@ class DatasetConfig(Frozen):
     @field_validator("root")
     @classmethod
     def _root_fits(cls, root: str | None, info: ValidationInfo) -> str | None:
-        name = info.data.get("name")
-        if name == "folder" and root is None:
-            raise ValueError("a folder dataset needs root, the directory that holds train/<class>/*")
-        if name == "digits" and root is not None:
-            raise ValueError(f"{root!r} is not used: digits comes with scikit-learn; remove root")
+        source = SOURCES.get(name := info.data.get("name", ""))
+        if source and source.root == "needed" and root is None:
+            raise ValueError(f"a {name} dataset needs root, {source.about_root.replace('`', '')}")
+        if source and source.root == "unused" and root is not None:
+            raise ValueError(f"{root!r} is not used: {source.about_root}; remove root")
         return root
 
     @field_validator("image_size")
     @classmethod
     def _resizable(cls, image_size: int | None, info: ValidationInfo) -> int | None:
-        name = info.data.get("name", "folder")
-        if name != "folder" and image_size is not None:
-            raise ValueError(f"{image_size} is for folder datasets; {name} keeps its own size; remove image_size")
+        source = SOURCES.get(name := info.data.get("name", ""))
+        if source and not source.resizes and image_size is not None:
+            resizing = " and ".join(name for name, other in SOURCES.items() if other.resizes)
+            raise ValueError(f"{image_size} is for {resizing} datasets; {name} keeps its own size; remove image_size")
         return image_size
 
 
@@ -161,26 +170,31 @@ class TeacherConfig(Frozen):
         """How many of its networks are asked about a training image: of folds, the one that did not see it."""
         return 1 if self.folds else self.members
 
-    @property
-    def unknown_blocks(self) -> str | None:
-        """Why its blocks cannot be compared with a student's: built as the students, it sees what they see."""
-        if self.n_networks > 1:
-            return f"{self.n_networks} teachers have no one set of blocks; take one teacher"
-        if self.architecture != "mobilenet_v2" or self.input_size is not None:
-            return (
-                "only a teacher mobilenet_v2 without input_size has blocks that match a student's; "
-                "take the built-in one"
-            )
-        return None
-
 
 class Student(Frozen):
     """The small network that is searched for."""
 
-    architecture: Literal["mobilenet_v2"] = "mobilenet_v2"
-    """Cut by hyperparameters.layers_removed and scaled by hyperparameters.width."""
+    architecture: ArchitectureName = "mobilenet_v2"
+    """Its hyperparameters decide how large it is: of mobilenet_v2 layers_removed and width."""
     normalize: Normalize = "dataset"
     """As for the teacher."""
+
+
+def _unknown_blocks(values: dict[str, Any]) -> str | None:
+    """Why a teacher's blocks cannot be compared with a student's: built as the students, it sees what they see."""
+    teacher, student = values.get("teacher"), values.get("student")
+    if teacher is None or student is None:  # refused already
+        return None
+    if teacher.n_networks > 1:
+        return f"{teacher.n_networks} teachers have no one set of blocks; take one teacher"
+    if ARCHITECTURES[student.architecture].taps is None:
+        return f"the blocks of a student {student.architecture} are not known; take another architecture"
+    if teacher.architecture != student.architecture or teacher.input_size is not None:
+        return (
+            f"only a teacher {student.architecture} without input_size has blocks that match a student's; "
+            "take the built-in one"
+        )
+    return None
 
 
 class Attribution(Frozen):
@@ -345,18 +359,16 @@ class Study(Frozen):
     @classmethod
     def _teacher_has_the_blocks(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
         teacher = info.data.get("teacher")
-        weights = ("attention_weight", "hint_weight", "teacher_tail_weight")
-        needing = [key for key in weights if settings.highest(key) > 0]
+        needing = settings.using(Role.FEATURES)
         if "teacher_prefix" in settings.words("init"):
             needing.append("init: teacher_prefix")
-            widths = settings.width.corners() if isinstance(settings.width, Range) else (settings.width,)
-            if teacher is not None and set(widths) != {teacher.width}:
+            if teacher is not None and set(settings.corners("width")) != {teacher.width}:
                 raise ValueError(
                     f"init: teacher_prefix needs students as wide as the teacher; write width: {teacher.width}, "
                     "or init: random"
                 )
-        if needing and teacher is not None and teacher.unknown_blocks is not None:
-            raise ValueError(f"{', '.join(needing)}: {teacher.unknown_blocks}, or leave it out")
+        if needing and (reason := _unknown_blocks(info.data)) is not None:
+            raise ValueError(f"{', '.join(needing)}: {reason}, or leave it out")
         return settings
 
     @field_validator("controls")
@@ -364,15 +376,19 @@ class Study(Frozen):
     def _controls_fit(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if len(set(controls)) < len(controls):
             raise ValueError(f"{', '.join(controls)}: one is there twice; write each once")
-        n_trials, teacher = info.data.get("n_trials"), info.data.get("teacher")
-        attending = [name for name in controls if name in CONTROLS_WITH_FEATURES]
-        if attending and teacher is not None and teacher.unknown_blocks is not None:
-            raise ValueError(f"{', '.join(attending)}: {teacher.unknown_blocks}, or leave them out")
+        n_trials = info.data.get("n_trials")
+        attending = [name for name in controls if name in controls_using(Role.FEATURES)]
+        if attending and (reason := _unknown_blocks(info.data)) is not None:
+            raise ValueError(f"{', '.join(attending)}: {reason}, or leave them out")
         if n_trials is not None and len(controls) > n_trials:
             raise ValueError(
                 f"{len(controls)} controls do not fit into n_trials {n_trials}; raise n_trials or drop controls"
             )
         return controls
+
+    def uses(self, role: Role) -> bool:
+        """Whether any trial can ask this of the teacher, a control included."""
+        return bool(self.hyperparameters.using(role)) or not controls_using(role).isdisjoint(self.controls)
 
     @property
     def is_search(self) -> bool:

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 from optuna.trial import TrialState
 
-from igkd_hpo.config.controls import PLAIN, make_control
+from igkd_hpo.config.controls import PLAIN, ControlName, make_control
 from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import ControlName, Study
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.recipe import HYPERPARAMETERS
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.linked_study import Arm, arms_of, merged
 from igkd_hpo.search.study import SearchStudy, is_infeasible
 
-_WITHOUT_IG: dict[str, Value] = {"overlay_probability": 0.0, "attribution_weight": 0.0}
+_WITHOUT_IG = {key: value for key, value in PLAIN.items() if HYPERPARAMETERS[key].role is Role.MAPS}
 PARTS: dict[str, tuple[str, dict[str, Value]]] = {
     "without_ig": ("without IG", _WITHOUT_IG),
     "without_kd": ("without KD", {key: value for key, value in PLAIN.items() if key not in _WITHOUT_IG}),

@@ -1,47 +1,41 @@
-"""A MobileNet-V2 taken apart at its block boundaries: what a block gives, and the logits from there on.
+"""A network taken apart at its block boundaries: what a block gives, and the logits from there on.
 
 Blocks of the same number have the same resolution in a teacher and its student, since a student is cut from the end.
 """
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torchvision.models import MobileNetV2
+from torch import Tensor
 
+from igkd_hpo.distillation.architectures import ARCHITECTURES, Taps
 from igkd_hpo.distillation.models import Network
 
 Features = dict[int, Tensor]  # by block number, from 0: float (B, C, H, W)
 
 
-def _body(network: Network) -> MobileNetV2:
-    if not isinstance(network.body, MobileNetV2):
-        raise ValueError(f"the blocks of {type(network.body).__name__} are not known; only those of mobilenet_v2 are")
-    return network.body
-
-
-def _blocks(network: Network) -> nn.Sequential:
-    blocks: nn.Sequential = _body(network).features
-    return blocks
+def _taps(network: Network) -> Taps:
+    known = {name: each.taps for name, each in ARCHITECTURES.items() if each.taps is not None}
+    for take_apart in known.values():
+        if (taps := take_apart(network.body)) is not None:
+            return taps
+    raise ValueError(f"the blocks of {type(network.body).__name__} are not known; only those of {', '.join(known)} are")
 
 
 def last_common_block(student: Network, teacher: Network) -> int:
-    """Return the number of the deepest block that both have. Raises ValueError where one is no MobileNet-V2."""
-    return min(len(_blocks(student)), len(_blocks(teacher))) - 1
+    """Return the number of the deepest block that both have. Raises ValueError where those of one are not known."""
+    return min(len(_taps(student).blocks), len(_taps(teacher).blocks)) - 1
 
 
 def channels(network: Network, block: int) -> int:
     """Return how many channels the block gives."""
-    given = _blocks(network)[block].out_channels
-    assert isinstance(given, int), "torchvision's blocks know their channels"
-    return given
+    return _taps(network).channels[block]
 
 
 def forward_to(network: Network, pixels: Tensor, blocks: Sequence[int]) -> Features:
     """Return what the blocks give for pixels (B, 3, H, W) in [0, 1]; runs no further than the deepest of them."""
     x = (pixels - network.mean) / network.std
     features = {}
-    for number, block in enumerate(_blocks(network)[: max(blocks) + 1]):
+    for number, block in enumerate(_taps(network).blocks[: max(blocks) + 1]):
         x = block(x)
         if number in blocks:
             features[number] = x
@@ -53,9 +47,8 @@ def logits_from(network: Network, feature: Tensor, block: int) -> Tensor:
 
     After `forward_to` this is the network itself, bit for bit.
     """
-    x = _blocks(network)[block + 1 :](feature)
-    logits: Tensor = _body(network).classifier(F.adaptive_avg_pool2d(x, (1, 1)).flatten(1))
-    return logits
+    taps = _taps(network)
+    return taps.head(taps.blocks[block + 1 :](feature))
 
 
 def copy_prefix(student: Network, teacher: Network) -> None:
@@ -68,7 +61,7 @@ def copy_prefix(student: Network, teacher: Network) -> None:
     """
     for number in range(last_common_block(student, teacher) + 1):
         try:
-            _blocks(student)[number].load_state_dict(_blocks(teacher)[number].state_dict())
+            _taps(student).blocks[number].load_state_dict(_taps(teacher).blocks[number].state_dict())
         except RuntimeError as error:
             raise ValueError(
                 f"block {number} gives {channels(student, number)} channels in the student and "

@@ -30,8 +30,12 @@ class FeatureTerms:
         self._teacher = teacher
         self._recipe = recipe
         self._cut = last_common_block(student, teacher)
-        self._attended = attention_blocks(recipe.attention_depths, self._cut) if recipe.attention_weight > 0 else ()
-        self._at_cut = recipe.hint_weight > 0 or recipe.teacher_tail_weight > 0
+        self._attention, self._hint, self._tail = map(
+            recipe.number, ("attention_weight", "hint_weight", "teacher_tail_weight")
+        )
+        depths = str(recipe.value("attention_depths"))
+        self._attended = attention_blocks(depths, self._cut) if self._attention > 0 else ()
+        self._at_cut = self._hint > 0 or self._tail > 0
         self.blocks = tuple(sorted({*self._attended, *((self._cut,) if self._at_cut else ())}))
         self.adapter = self._make_adapter().to(student.mean.device)
 
@@ -66,19 +70,18 @@ class FeatureTerms:
 
     def loss(self, student: Features, teacher: Features, teacher_logits: Tensor | None, targets: Tensor) -> Tensor:
         """Return the weighted sum of the terms, computed in float32; `teacher_logits` are teacher_tail's alone."""
-        recipe = self._recipe
         student = {block: feature.float() for block, feature in student.items()}
         total = torch.zeros((), device=targets.device)
-        if recipe.attention_weight > 0:
-            total = total + recipe.attention_weight * attention_transfer(student, teacher, self._attended)
+        if self._attention > 0:
+            total = total + self._attention * attention_transfer(student, teacher, self._attended)
         if not self._at_cut:
             return total
         adapted = self.adapter(student[self._cut])
-        if recipe.hint_weight > 0:
-            total = total + recipe.hint_weight * hint(adapted, teacher[self._cut])
-        if recipe.teacher_tail_weight > 0:
+        if self._hint > 0:
+            total = total + self._hint * hint(adapted, teacher[self._cut])
+        if self._tail > 0:
             assert teacher_logits is not None, "the training asks for them where this weight is above 0"
-            total = total + recipe.teacher_tail_weight * teacher_tail(
-                adapted, self._cut, self._teacher, teacher_logits, targets, temperature=recipe.temperature
+            total = total + self._tail * teacher_tail(
+                adapted, self._cut, self._teacher, teacher_logits, targets, temperature=self._recipe.temperature
             )
         return total

@@ -1,6 +1,19 @@
-"""The settings of one training."""
+"""The settings of one training, and all hyperparameters by name: those declared here, and those of other files.
 
-from dataclasses import dataclass
+An objective, a term and an architecture declare theirs in their own file, as `HYPERPARAMETERS` or `knobs`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, get_type_hints
+
+from igkd_hpo.distillation.architectures import ARCHITECTURES, INIT
+from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role, Value, declared_in
+from igkd_hpo.distillation.objectives import OBJECTIVES
+from igkd_hpo.distillation.terms import TERMS
+
+_TEACHER = (Role.LOGITS, Role.MAPS, Role.FEATURES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -8,47 +21,216 @@ class Recipe:
     """Everything that decides what a training gives, beside the data, the networks and the machine."""
 
     epochs: int
-    batch_size: int  # 2 or more
     optimizer: str  # sgd, adam or adamw
     schedule: str  # constant, cosine or one_cycle
-    learning_rate: float  # the highest of the schedule
-    weight_decay: float
-    temperature: float
-    alpha: float  # share of the distillation term, 0 to 1
-    objective: str = "kd"  # the distillation term, one of `objectives`
-    dkd_beta: float = 2.0  # of the objective dkd, 0 or above
-    attention_weight: float = 0.0  # this weight and the next three are of the terms that are added; 0 leaves a term out
-    attention_depths: str = "middle"  # middle, last or stages
-    hint_weight: float = 0.0
-    teacher_tail_weight: float = 0.0
-    attribution_weight: float = 0.0
-    overlay_probability: float  # share of the samples that get an overlay, 0 to 1
-    overlay_strength: float  # share of the map in an overlay, 0 to 1
     crop_padding: int  # pixels
     horizontal_flip: bool
     seed: int  # 0 or more; order, views and overlays follow from it, the initial weights are the caller's
     precision: str  # float32, bfloat16 or float16
     channels_last: bool
-    compile: str = "none"  # none, cuda_graph, or auto: a CUDA graph where it can be had, is right and is faster
-    overlay_mode: str = "blend"  # blend, multiply or background
-    alignment: str = "aligned"  # aligned, reference_shuffled, permuted_maps, smooth_noise or mean_map
-    ema_decay: float = 0.0  # of the averaged weights, below 1; 0 keeps the last weights
-    label_smoothing: float = 0.0  # of the cross-entropy term, 0 to 1
-    cutout: int = 0  # side of the square that is cut out of the student's view, in pixels
-    flip: str = "random"  # random or alternating
-    decay: str = "all"  # all, or weights: no weight decay on batch normalisation and biases
+    compile: str  # none, cuda_graph, or auto: a CUDA graph where it can be had, is right and is faster
+    settings: Mapping[str, Value]  # the hyperparameters that have no field here: of objectives, terms, other files
+    temperature: Annotated[
+        float,
+        Hyperparameter(
+            "Softens both softmaxes of the distillation term.", Role.LOGITS, high=100, above=True, needs=(Role.LOGITS,)
+        ),
+    ]
+    alpha: Annotated[
+        float,
+        Hyperparameter("Weight of the distillation term; 1 - alpha weights cross-entropy.", Role.LOGITS, off=0.0),
+    ]
+    overlay_probability: Annotated[
+        float,
+        Hyperparameter(
+            "Share of the training samples that get an overlay.", Role.MAPS, off=0.0, needs=("overlay_strength",)
+        ),
+    ]
+    overlay_strength: Annotated[
+        float,
+        Hyperparameter(
+            "0 leaves the image alone, 1 shows nothing but the map.", Role.MAPS, needs=("overlay_probability",)
+        ),
+    ]
+    learning_rate: Annotated[float, Hyperparameter("Peak learning rate.", Role.TRAINING, high=100, above=True)]
+    weight_decay: Annotated[
+        float,
+        Hyperparameter("L2 penalty (sgd, adam) or decoupled decay (adamw).", Role.TRAINING, default=5.0e-4),
+    ]
+    batch_size: Annotated[
+        int,
+        Hyperparameter("Images in a step.", Role.TRAINING, whole=True, low=2, high=65536, default=128),
+    ]
+    objective: Annotated[
+        str,
+        Hyperparameter(
+            f"The distillation term: {', '.join(OBJECTIVES)}.",
+            Role.LOGITS,
+            words=tuple(OBJECTIVES),
+            default="kd",
+            off="kd",
+            needs=("alpha",),
+        ),
+    ]
+    overlay_mode: Annotated[
+        str,
+        Hyperparameter(
+            "blend: image and map mixed; multiply: dark where the map is low; background: there faded to the "
+            "mean colour.",
+            Role.MAPS,
+            words=("blend", "multiply", "background"),
+            default="blend",
+            needs=("overlay_probability",),
+        ),
+    ]
+    alignment: Annotated[
+        str,
+        Hyperparameter(
+            "Whose map and logits an image gets; anything but aligned is a negative control.",
+            Role.TRAINING,
+            words=("aligned", "reference_shuffled", "permuted_maps", "smooth_noise", "mean_map"),
+            default="aligned",
+            needs=_TEACHER,
+        ),
+    ]
+    ema_decay: Annotated[
+        float,
+        Hyperparameter(
+            "Per step; the student is the running average of the weights; 0: it is the last weights.",
+            Role.TRAINING,
+            high=0.99999,
+            default=0.0,
+        ),
+    ]
+    label_smoothing: Annotated[
+        float,
+        Hyperparameter(
+            "Share of a label that is spread over all classes, in the cross-entropy term.", Role.TRAINING, default=0.0
+        ),
+    ]
+    cutout: Annotated[
+        int,
+        Hyperparameter(
+            "Side, in pixels, of a square that is cut out of the student's view; 0 cuts out nothing.",
+            Role.TRAINING,
+            whole=True,
+            high=1024,
+            default=0,
+        ),
+    ]
+    flip: Annotated[
+        str,
+        Hyperparameter(
+            "With horizontal_flip: by chance, or each image in every second epoch.",
+            Role.TRAINING,
+            words=("random", "alternating"),
+            default="random",
+        ),
+    ]
+    decay: Annotated[
+        str,
+        Hyperparameter(
+            "What weight_decay acts on; weights leaves out batch normalisation and biases.",
+            Role.TRAINING,
+            words=("all", "weights"),
+            default="all",
+        ),
+    ]
 
-    @property
-    def uses_logits(self) -> bool:
-        """Whether the loss needs the teacher's logits."""
-        return self.alpha > 0 or self.teacher_tail_weight > 0
+    def value(self, name: str) -> Value:
+        """Return the hyperparameter of this name. Raises KeyError where there is none."""
+        found: Value = getattr(self, name) if name in _FIELDS else self.settings[name]
+        return found
 
-    @property
-    def uses_features(self) -> bool:
-        """Whether the loss needs what the teacher's blocks give."""
-        return self.attention_weight > 0 or self.hint_weight > 0 or self.teacher_tail_weight > 0
+    def number(self, name: str) -> float:
+        """Return the hyperparameter of this name, which is a number."""
+        return float(self.value(name))
 
-    @property
-    def uses_maps(self) -> bool:
-        """Whether the student's images or its loss need attribution maps."""
-        return self.overlay_probability > 0 or self.attribution_weight > 0
+    def uses(self, role: Role) -> bool:
+        """Return whether the loss, or what the student sees, needs this of the teacher."""
+        return any(self.number(weight) > 0 for weight in weights(role))
+
+
+_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "settings")
+
+
+def make_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Copy every field, and every other hyperparameter, by its name.
+
+    Args:
+        values: all fields but `settings`, and all hyperparameters; more does no harm.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    cast = {name: known.cast(values[name]) for name, known in HYPERPARAMETERS.items() if name in values}
+    others = [name for name in HYPERPARAMETERS if name not in _FIELDS and name not in KNOB_OF]
+    given = {**values, **cast}
+    return Recipe(settings={name: given[name] for name in others}, **{name: given[name] for name in _FIELDS})
+
+
+def plain_values() -> dict[str, Value]:
+    """Return what turns each hyperparameter off, or else its default; those that have neither are not in it."""
+    found = {name: known.default if known.off is None else known.off for name, known in HYPERPARAMETERS.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _declared() -> dict[str, Hyperparameter]:
+    hints = get_type_hints(Recipe, include_extras=True)
+    found = {
+        name: known
+        for name, hint in hints.items()
+        for known in getattr(hint, "__metadata__", ())
+        if isinstance(known, Hyperparameter)
+    } | {"init": INIT}
+    of_files = [
+        *(declared_in(file) for file in (*OBJECTIVES.values(), *TERMS.values())),
+        *({name: knob.declared for name, knob in known.knobs.items()} for known in ARCHITECTURES.values()),
+    ]
+    for name, known in (item for declared in of_files for item in declared.items()):
+        if found.setdefault(name, known) != known:
+            raise ValueError(f"the hyperparameter {name} is declared twice, and not alike; rename one of them")
+    # Samplers draw in this order, so that of two hyperparameters must never change: later ones follow, by name.
+    first = [name for name in _ORDER if name in found]
+    return {name: found[name] for name in [*first, *sorted(found.keys() - set(first))]}
+
+
+_ORDER = (
+    "temperature", "alpha", "overlay_probability", "overlay_strength", "learning_rate", "weight_decay", "batch_size",
+    "layers_removed", "width", "objective", "dkd_beta", "attention_weight", "attention_depths", "hint_weight",
+    "teacher_tail_weight", "attribution_weight", "init", "overlay_mode", "alignment", "ema_decay", "label_smoothing",
+    "cutout", "flip", "decay",
+)  # fmt: skip
+KNOB_OF: dict[str, tuple[str, ...]] = {
+    knob: tuple(name for name, architecture in ARCHITECTURES.items() if knob in architecture.knobs)
+    for owner in ARCHITECTURES.values()
+    for knob in owner.knobs
+}
+"""The architectures that a knob belongs to."""
+SETTING_OF: dict[str, tuple[str, ...]] = {
+    setting: tuple(name for name, file in OBJECTIVES.items() if setting in declared_in(file))
+    for owner in OBJECTIVES.values()
+    for setting in declared_in(owner)
+}
+"""The objectives that a hyperparameter of an objective belongs to: with others it has no effect."""
+HYPERPARAMETERS = _declared()
+"""All of them by name, in the order in which they are suggested."""
+
+
+@cache
+def weights(role: Role) -> tuple[str, ...]:
+    """Return the weights that ask for this where they are above 0."""
+    return tuple(
+        name for name, known in HYPERPARAMETERS.items() if known.is_weight and role in (known.role, *known.also)
+    )
+
+
+@cache
+def needs(name: str) -> tuple[str, ...]:
+    """Return the weights of which one must be above 0 for a hyperparameter to have an effect; none where it always has.
+
+    Those of an objective need what `objective` needs.
+    """
+    wanted = HYPERPARAMETERS["objective" if name in SETTING_OF else name].needs
+    asked = {weight for need in wanted for weight in (weights(need) if isinstance(need, Role) else (need,))}
+    return tuple(known for known in HYPERPARAMETERS if known in asked)

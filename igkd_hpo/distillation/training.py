@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -29,15 +30,16 @@ from igkd_hpo.distillation.blocks import Features
 from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.features import FeatureTerms
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.objectives import make_objective
 from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule
-from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.recipe import Recipe, weights
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.teaching import OutOfFoldLogits, Teaching
-from igkd_hpo.distillation.terms.attribution_matching import attribution_matching
+from igkd_hpo.distillation.terms import Step, added_terms
 
 _log = logging.getLogger(__name__)
 _VALIDATION_BATCH = 512  # images of 32x32; large enough to fill a device, small enough for any
@@ -92,9 +94,9 @@ class Training:
 
         Args:
             network: initialised by the caller; trained in place; with `ema_decay`, a copy of it holds the average.
-            data: needs maps where `recipe.uses_maps`; they are not touched elsewhere.
-            teaching: may be None where not `recipe.uses_logits`, or where `teacher` is there to give logits too.
-            teacher: needed where `recipe.uses_features`: frozen, in evaluation mode, a MobileNet-V2 as the student is.
+            data: needs maps where `recipe.uses(Role.MAPS)`; they are not touched elsewhere.
+            teaching: may be None where not `recipe.uses(Role.LOGITS)`, or where `teacher` is there to give logits too.
+            teacher: needed where `recipe.uses(Role.FEATURES)`: frozen, in evaluation mode, built as the student is.
 
         Raises:
             ValueError: data that do not fit each other or the recipe.
@@ -104,7 +106,7 @@ class Training:
         self.recipe = recipe
         self.device = device
         self._stand_ins = self._make_stand_ins(data)
-        self.teaching = self._asked = teaching if recipe.uses_logits else None
+        self.teaching = self._asked = teaching if recipe.uses(Role.LOGITS) else None
         if self.teaching is not None and self._stand_ins is not None:
             self.teaching = ShuffledLogits(self.teaching, self._stand_ins)
         self.completed_epochs = 0
@@ -112,10 +114,11 @@ class Training:
         self.data = self._on_device(data)
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self._trained.to(memory_format=self._memory_format)
-        self._objective = make_objective(recipe.objective, dkd_beta=recipe.dkd_beta)
+        self._objective = make_objective(recipe.objective, recipe.settings)
+        self._terms = added_terms(recipe)
         learned = nn.ModuleList([self._trained])
         self.features: FeatureTerms | None = None
-        if recipe.uses_features and teacher is not None:
+        if recipe.uses(Role.FEATURES) and teacher is not None:
             self.features = FeatureTerms(self._trained, teacher.to(device), recipe)
             learned.append(self.features.adapter)
         self.optimizer = make_optimizer(
@@ -170,7 +173,7 @@ class Training:
 
     def _on_device(self, data: TrainingData) -> TrainingData:
         maps, follow = None, True
-        if data.maps is not None and self.recipe.uses_maps:
+        if data.maps is not None and self.recipe.uses(Role.MAPS):
             maps, follow = align_maps(
                 data.maps.to(self.device),
                 self.recipe.alignment,
@@ -199,15 +202,17 @@ class Training:
             raise ValueError("there are no validation images; set some aside, validation is part of every epoch")
         if recipe.epochs < 1:
             raise ValueError(f"epochs is {recipe.epochs}; it must be 1 or more")
-        if recipe.uses_features and teacher is None:
+        if recipe.uses(Role.FEATURES) and teacher is None:
             raise ValueError("a term on features has a weight above 0, which needs the teacher; give it, or weight 0")
-        if recipe.uses_logits and teaching is None and not (recipe.uses_features and recipe.alignment == "aligned"):
+        if (
+            recipe.uses(Role.LOGITS)
+            and teaching is None
+            and not (recipe.uses(Role.FEATURES) and recipe.alignment == "aligned")
+        ):
             raise ValueError(f"alpha is {recipe.alpha}, which needs a teacher's logits; give them, or alpha 0")
-        if recipe.uses_maps and data.maps is None:
-            raise ValueError(
-                f"overlay_probability is {recipe.overlay_probability}, attribution_weight {recipe.attribution_weight}, "
-                "which needs attribution maps; give them, or 0 for both"
-            )
+        if recipe.uses(Role.MAPS) and data.maps is None:
+            said = ", ".join(f"{name} is {recipe.number(name)}" for name in weights(Role.MAPS))
+            raise ValueError(f"{said}, which needs attribution maps; give them, or 0 for each")
         if recipe.cutout > min(data.images.shape[2:]):
             raise ValueError(
                 f"cutout is {recipe.cutout} pixels, more than the images have ({min(data.images.shape[2:])}); lower it"
@@ -274,7 +279,7 @@ class Training:
         batch = make_batch(self.data, plan, step, self._memory_format)
         recipe = self.recipe
         teacher_features, teacher_logits = self._ask_teacher(batch)
-        seen = batch.overlaid.detach().requires_grad_(recipe.attribution_weight > 0)
+        seen = batch.overlaid.detach().requires_grad_(bool(self._terms))
         student_features: Features = {}
         dtype = getattr(torch, recipe.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -293,10 +298,18 @@ class Training:
         )
         if self.features is not None:
             loss = loss + self.features.loss(student_features, teacher_features, teacher_logits, batch.labels)
-        if recipe.attribution_weight > 0:
-            maps = raw_maps(self.data, batch, plan.padding)
-            matching = attribution_matching(self._trained, seen, student_logits, batch.labels, maps)
-            loss = loss + recipe.attribution_weight * matching
+        if self._terms:
+            seen_step = Step(
+                recipe=recipe,
+                network=self._trained,
+                pixels=seen,
+                student_logits=student_logits,
+                teacher_logits=teacher_logits,
+                targets=batch.labels,
+                maps=partial(raw_maps, self.data, batch, plan.padding),
+            )
+            for weight, term in self._terms:
+                loss = loss + weight * term(seen_step)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
@@ -307,7 +320,7 @@ class Training:
         features: Features = {}
         logits = None
         if self.features is not None:
-            wanted = self.recipe.uses_logits and self.teaching is None
+            wanted = self.recipe.uses(Role.LOGITS) and self.teaching is None
             shown = batch.pixels if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
             features, logits = self.features.ask_teacher(shown, logits=wanted)
         if self.teaching is not None:

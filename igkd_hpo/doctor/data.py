@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from igkd_hpo.assets.dataset import Dataset
-    from igkd_hpo.assets.folder import Listing
+    from igkd_hpo.sources.folder import Listing
 
 _GROUP = "data"
 _FEW = 0.001  # of a split: so few wrong images move an accuracy by a tenth of a point at most
@@ -55,7 +55,7 @@ def check_data(study: Study, settings: Settings, progress: Progress) -> "tuple[D
 
 
 def _listing(study: Study, settings: Settings) -> "Listing | None":
-    from igkd_hpo.assets.folder import list_folder
+    from igkd_hpo.sources.folder import list_folder
 
     if study.dataset.name != "folder" or study.dataset.root is None:
         return None
@@ -132,7 +132,7 @@ def _named(digest: bytes, listing: "Listing | None", size: int | None) -> str:
     """The files of one image that lie in two places, where they are equal byte for byte."""
     if listing is None:
         return ""
-    from igkd_hpo.assets.image_file import UnreadableImageError, read_image
+    from igkd_hpo.image_file import UnreadableImageError, read_image
 
     same_size = defaultdict(list)
     for file in listing.files:

@@ -1,11 +1,11 @@
 """The limits of the device: can any student of the search space keep them, and can the controls?"""
 
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.doctor.check import Check, fault, ok, warning
+from igkd_hpo.sources import SOURCES
 
 _GROUP = "limits"
-_PUBLISHED = {"digits": (8, 10), "cifar10": (32, 10), "cifar100": (32, 100)}
-"""Side in pixels and number of classes of the data sets that everybody has alike."""
 
 
 def check_limits(study: Study, num_classes: int, image_size: tuple[int, int]) -> list[Check]:
@@ -14,19 +14,22 @@ def check_limits(study: Study, num_classes: int, image_size: tuple[int, int]) ->
         return []
     from igkd_hpo.trial.student import check_fit
 
+    knobs = ARCHITECTURES[study.student.architecture].knobs
     fit = check_fit(study, num_classes=num_classes, image_size=image_size)
     if fit.smallest is not None:
-        advice = "raise the limit, or let layers_removed be higher or width lower"
+        smaller = " or ".join(f"{name} be {knob.to_shrink}" for name, knob in knobs.items())
+        advice = f"raise the limit, or let {smaller}" if knobs else "raise the limit"
         return [fault(_GROUP, "search space", f"even the smallest student of the study has {fit.smallest}", advice)]
     smallest = ok(_GROUP, "search space", "the smallest student of the study is within them")
     if fit.controls is not None:
         found = f"the controls will not be trained: their student has {fit.controls}"
-        advice = "narrow layers_removed and width so that the middle of their ranges is within the limits"
+        narrower = f"narrow {' and '.join(knobs)} so that the middle of their ranges is within the limits"
+        advice = narrower if knobs else "raise the limit"
         return [smallest, warning(_GROUP, "controls", found, advice)]
     return [smallest, ok(_GROUP, "controls", "are within them")] if study.controls else [smallest]
 
 
 def check_limits_of_file(study: Study) -> list[Check]:
     """Check the limits as far as the file alone tells how large its images are, and of how many classes."""
-    known = _PUBLISHED.get(study.dataset.name)
-    return check_limits(study, known[1], (known[0], known[0])) if known else []
+    known = SOURCES[study.dataset.name].published
+    return check_limits(study, known.classes, (known.side, known.side)) if known else []

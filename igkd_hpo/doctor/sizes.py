@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.hyperparameter import Role
 
 if TYPE_CHECKING:
     import torch
@@ -19,13 +20,9 @@ _PROBE = 2  # images; what a step keeps is in proportion to the batch
 
 def largest_student(study: Study, num_classes: int) -> "nn.Module":
     """The largest network of the search space, on torch's default device."""
-    from igkd_hpo.distillation.models import mobilenet_v2
+    from igkd_hpo.trial.student import knobs_at_end, make_body
 
-    space = study.hyperparameters.searched()
-    fixed = study.hyperparameters.fixed()
-    width = max(space["width"].corners()) if "width" in space else fixed["width"]
-    removed = min(space["layers_removed"].corners()) if "layers_removed" in space else fixed["layers_removed"]
-    return mobilenet_v2(num_classes=num_classes, width=float(width), layers_removed=int(removed))
+    return make_body(study.student.architecture, knobs_at_end(study, largest=True), num_classes)
 
 
 def step_bytes(study: Study, dataset: "Dataset") -> int:
@@ -54,8 +51,7 @@ def step_bytes(study: Study, dataset: "Dataset") -> int:
 def table_bytes(study: Study, dataset: "Dataset") -> tuple[int, int]:
     """How large the tables of logits and of maps are; 0 for one that the study does not use."""
     from igkd_hpo.assets import logits
-    from igkd_hpo.assets.attribution_maps import uses_maps
 
     images, (height, width) = len(dataset.train_images), dataset.image_size
     of_logits = logits.table_bytes(study, dataset) if logits.wants_table(study, dataset) else 0
-    return of_logits, 2 * images * height * width if uses_maps(study) else 0
+    return of_logits, 2 * images * height * width if study.uses(Role.MAPS) else 0

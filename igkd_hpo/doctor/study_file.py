@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from igkd_hpo.config.hyperparameters import NEEDS
 from igkd_hpo.config.space import shown
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.recipe import KNOB_OF, SETTING_OF, needs
 from igkd_hpo.doctor.check import Check, ok, warning
 
 _GROUP = "study"
@@ -33,20 +33,25 @@ def _check(name: str, fine: str, problems: list[tuple[str, str]]) -> Check:
 def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
     settings = study.hyperparameters
     searched = settings.searched()
-    for name, others in NEEDS.items():
-        if name in searched and all(settings.highest(other) == 0 for other in others):
+    for name in searched:
+        others = needs(name)
+        if others and not any(settings.highest(other) for other in others):
             weights = " and ".join(others)
             verb = "is" if len(others) == 1 else "are"
             yield f"{name} is searched while {weights} {verb} always 0", f"fix {name}, or let {others[0]} be above 0"
-    if "dkd_beta" in searched and "dkd" not in settings.words("objective"):
-        yield "dkd_beta is searched while objective is never dkd", "fix dkd_beta, or let objective be dkd"
+        if (of := SETTING_OF.get(name)) and not set(of) & set(settings.words("objective")):
+            yield (
+                f"{name} is searched while objective is never {' or '.join(of)}",
+                f"fix {name}, or let objective be {of[0]}",
+            )
+        if (of := KNOB_OF.get(name)) and study.student.architecture not in of:
+            yield f"{name} is searched while the student is no {' or '.join(of)}", f"fix {name}"
     if "alternating" in settings.words("flip") and not study.augmentation.horizontal_flip:
         yield "flip is alternating while nothing is mirrored", "leave flip out, or set augmentation.horizontal_flip"
-    acting = max(
-        settings.highest("alpha"), settings.highest("overlay_probability"), settings.highest("attribution_weight")
-    )
-    if set(settings.words("alignment")) != {"aligned"} and acting == 0:
-        yield "alignment has nothing to act on: alpha and overlay_probability are 0", "raise one of them"
+    if set(settings.words("alignment")) != {"aligned"} and "alignment" not in searched:
+        acting = needs("alignment")
+        if not any(settings.highest(weight) for weight in acting):
+            yield f"alignment has nothing to act on: {', '.join(acting)} are 0", "raise one of them"
     for name, setting in searched.items():
         if len(set(setting.corners())) == 1:
             yield (

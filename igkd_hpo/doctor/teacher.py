@@ -8,6 +8,8 @@ import scipy
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import ARCHITECTURES
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.doctor.check import Check, CheckVerdict, failed, fault, not_checked, ok, warning
 from igkd_hpo.doctor.sizes import largest_student
 from igkd_hpo.errors import AssetMissing, IgkdError, TeacherError, first_line
@@ -188,11 +190,11 @@ def _gain(before: "Tensor", after: "Tensor") -> str | None:
 
 def _check_attribution(study: Study, network: "Network", dataset: "Dataset", device: "torch.device") -> Check:
 
-    from igkd_hpo.assets.attribution_maps import coarse_maps, uses_maps
+    from igkd_hpo.assets.attribution_maps import coarse_maps
     from igkd_hpo.assets.map_plan import MapPlan, choose_steps, explain, points_at_once, probe_rows
 
     name = "attribution"
-    if not uses_maps(study):
+    if not study.uses(Role.MAPS):
         return ok(_GROUP, name, "no trial uses overlays")
     rows, points = probe_rows(dataset.train_labels), points_at_once(study, dataset, device)
 
@@ -222,7 +224,8 @@ def _check_attribution(study: Study, network: "Network", dataset: "Dataset", dev
 def _check_size(study: Study, dataset: "Dataset", network: "Network | None") -> Check:
     import torch
 
-    from igkd_hpo.distillation.models import count_parameters, mobilenet_v2
+    from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+    from igkd_hpo.distillation.models import count_parameters
 
     with torch.device("meta"):
         student = count_parameters(largest_student(study, dataset.num_classes))
@@ -230,5 +233,7 @@ def _check_size(study: Study, dataset: "Dataset", network: "Network | None") -> 
     teacher = count_parameters(to_train if network is None else network)
     sizes = f"the largest student has {student:,} parameters, the teacher {teacher:,}"
     if student >= teacher:
-        return warning(_GROUP, "size", sizes, "raise layers_removed, lower width, or take a larger teacher")
+        knobs = ARCHITECTURES[study.student.architecture].knobs.items()
+        smaller = "".join(f"{'raise' if knob.smallest == 'high' else 'lower'} {name}, " for name, knob in knobs)
+        return warning(_GROUP, "size", sizes, f"{smaller}or take a larger teacher")
     return ok(_GROUP, "size", sizes)

@@ -8,10 +8,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.assets.pins import AssetPins
-from igkd_hpo.config.controls import PLAIN, in_ranges
-from igkd_hpo.config.hyperparameters import NEEDS
+from igkd_hpo.config.controls import in_ranges
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import LARGEST_SEED, Limits, NoPruner, Study
+from igkd_hpo.distillation.recipe import SETTING_OF, needs
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.storage import SharedStorage, storage_errors
 from igkd_hpo.search.study import SearchStudy, create_or_open
@@ -50,13 +50,10 @@ class Arm:
         values = dict(self.hyperparameters)
         if values["overlay_strength"] == 0:
             values["overlay_probability"] = 0.0
-        unused = [key for key, weights in NEEDS.items() if all(values[weight] == 0 for weight in weights)]
-        if values["objective"] != "dkd":
-            unused.append("dkd_beta")
-        if all(values[key] == value for key, value in PLAIN.items() if key != "objective"):
-            unused += ["alignment", "objective"]
+        unused = [key for key in values if needs(key) and all(values[weight] == 0 for weight in needs(key))]
+        unused += [key for key, objectives in SETTING_OF.items() if values["objective"] not in objectives]
         for key in {*unused} - {"overlay_probability"}:
-            del values[key]
+            values.pop(key, None)
         # 0 and 0.0 are the same setting
         told = {key: value if isinstance(value, str) else float(value) for key, value in values.items()}
         return json.dumps(told, sort_keys=True)

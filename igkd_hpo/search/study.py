@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from igkd_hpo import __version__
 from igkd_hpo.assets.pins import AssetPins, check_pins
 from igkd_hpo.config import study as config
-from igkd_hpo.config.controls import make_control
+from igkd_hpo.config.controls import ControlName, make_control
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
@@ -356,7 +356,7 @@ def _create(
     _enqueue_controls(optuna.Study(study.name, storage), study, study.controls)
 
 
-def _enqueue_controls(created: optuna.Study, study: config.Study, names: Iterable[config.ControlName]) -> None:
+def _enqueue_controls(created: optuna.Study, study: config.Study, names: Iterable[ControlName]) -> None:
     for name in names:
         control = make_control(name, study.hyperparameters)
         created.enqueue_trial(control.params, user_attrs={"control": name, "hyperparameters": control.hyperparameters})

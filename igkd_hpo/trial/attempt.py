@@ -109,6 +109,7 @@ def _attempt_within_limits(task: AttemptTask, reporter: Reporter, device: torch.
     limits = trial.study.limits
     cost = task.cost or measure_student(
         trial.hyperparameters,
+        architecture=trial.study.student.architecture,
         num_classes=assets.dataset.num_classes,
         image_size=assets.dataset.image_size,
         teacher_parameters=assets.teacher_parameters,

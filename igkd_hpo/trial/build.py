@@ -1,5 +1,6 @@
 """One trial, built from hyperparameters and a study's assets until it is ready to train."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,9 +14,10 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.blocks import copy_prefix
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
-from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.recipe import Recipe, make_recipe
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.trial.student import make_body
 
@@ -53,11 +55,25 @@ def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets
     mean, std = normalization(study.student, (assets.dataset.mean, assets.dataset.std))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = make_body(hyperparameters, assets.dataset.num_classes)
+        body = make_body(study.student.architecture, hyperparameters, assets.dataset.num_classes)
     student = Network(body, mean, std)
     if hyperparameters["init"] == "teacher_prefix":
         copy_prefix(student, assets.teachers.members[0].network)
     return student
+
+
+def recipe_of(study: Study, hyperparameters: Mapping[str, Value], execution: Execution, *, seed: int) -> Recipe:
+    """The settings of a trial's training, each copied by its name."""
+    return make_recipe(
+        {
+            **study.training.model_dump(),
+            **study.augmentation.model_dump(),
+            **execution.model_dump(),
+            **hyperparameters,
+            "seed": seed,
+            "channels_last": execution.memory_format == "channels_last",
+        }
+    )
 
 
 def make_trial(
@@ -78,42 +94,11 @@ def make_trial(
     """
     execution = execution or make_execution(study, device)
     student = make_student(study, hyperparameters, assets, seed=seed)
-    recipe = Recipe(
-        epochs=study.training.epochs,
-        batch_size=int(hyperparameters["batch_size"]),
-        optimizer=study.training.optimizer,
-        schedule=study.training.schedule,
-        learning_rate=float(hyperparameters["learning_rate"]),
-        weight_decay=float(hyperparameters["weight_decay"]),
-        temperature=float(hyperparameters["temperature"]),
-        alpha=float(hyperparameters["alpha"]),
-        objective=str(hyperparameters["objective"]),
-        dkd_beta=float(hyperparameters["dkd_beta"]),
-        attention_weight=float(hyperparameters["attention_weight"]),
-        attention_depths=str(hyperparameters["attention_depths"]),
-        hint_weight=float(hyperparameters["hint_weight"]),
-        teacher_tail_weight=float(hyperparameters["teacher_tail_weight"]),
-        attribution_weight=float(hyperparameters["attribution_weight"]),
-        overlay_probability=float(hyperparameters["overlay_probability"]),
-        overlay_strength=float(hyperparameters["overlay_strength"]),
-        crop_padding=study.augmentation.crop_padding,
-        horizontal_flip=study.augmentation.horizontal_flip,
-        seed=seed,
-        precision=execution.precision,
-        channels_last=execution.memory_format == "channels_last",
-        compile=execution.compile,
-        overlay_mode=str(hyperparameters["overlay_mode"]),
-        alignment=str(hyperparameters["alignment"]),
-        ema_decay=float(hyperparameters["ema_decay"]),
-        label_smoothing=float(hyperparameters["label_smoothing"]),
-        cutout=int(hyperparameters["cutout"]),
-        flip=str(hyperparameters["flip"]),
-        decay=str(hyperparameters["decay"]),
-    )
+    recipe = recipe_of(study, hyperparameters, execution, seed=seed)
     # The study file refuses terms on features where there are several teachers.
-    teacher = assets.teachers.members[0].network if recipe.uses_features else None
+    teacher = assets.teachers.members[0].network if recipe.uses(Role.FEATURES) else None
     # Where logits are not in a table, a teacher that runs for its features gives them in the same run.
-    apart = recipe.uses_logits and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
+    apart = recipe.uses(Role.LOGITS) and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
     training = Training(
         student,
         assets.training_data(device),

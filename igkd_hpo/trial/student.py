@@ -1,5 +1,6 @@
 """The student's network from its hyperparameters, and what it costs before it is trained."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,25 +8,24 @@ from torch import nn
 
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.cost import StudentCost, why_infeasible
-from igkd_hpo.config.hyperparameters import Hyperparameters
-from igkd_hpo.config.space import Choices, FloatRange, IntRange, Number, Value
+from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Limits, Study
+from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.distillation.cost import count_macs, time_forward
-from igkd_hpo.distillation.models import count_parameters, mobilenet_v2
+from igkd_hpo.distillation.models import count_parameters
 
 
-def make_body(hyperparameters: dict[str, Value], num_classes: int) -> nn.Module:
+def make_body(architecture: str, hyperparameters: Mapping[str, Value], num_classes: int) -> nn.Module:
     """The network without its normalisation; its weights are drawn from torch's global generator."""
-    return mobilenet_v2(
-        num_classes=num_classes,
-        width=float(hyperparameters["width"]),
-        layers_removed=int(hyperparameters["layers_removed"]),
-    )
+    chosen = ARCHITECTURES[architecture]
+    knobs = {name: knob.declared.cast(hyperparameters[name]) for name, knob in chosen.knobs.items()}
+    return chosen.build(num_classes=num_classes, **knobs)
 
 
 def measure_student(
-    hyperparameters: dict[str, Value],
+    hyperparameters: Mapping[str, Value],
     *,
+    architecture: str,
     num_classes: int,
     image_size: tuple[int, int],
     teacher_parameters: int | None,
@@ -36,7 +36,7 @@ def measure_student(
     Nothing is timed where the counts alone are beyond a limit.
     """
     with torch.device("meta"):
-        body = make_body(hyperparameters, num_classes)
+        body = make_body(architecture, hyperparameters, num_classes)
     parameters = count_parameters(body)
     counted = StudentCost(
         parameters=parameters,
@@ -47,7 +47,7 @@ def measure_student(
     if why_infeasible(limits, counted) is not None:
         return counted
     with torch.random.fork_rng(devices=[]):  # the weights do not matter, the training's randomness does
-        body = make_body(hyperparameters, num_classes)
+        body = make_body(architecture, hyperparameters, num_classes)
     latency = time_forward(body, image_size)
     return replace(
         counted,
@@ -78,26 +78,28 @@ def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int]) ->
     if not study.limits.any:
         return Fit(smallest=None, controls=None)
 
-    def beyond(hyperparameters: dict[str, Value]) -> str | None:
+    def beyond(hyperparameters: Mapping[str, Value]) -> str | None:
         cost = measure_student(
             hyperparameters,
+            architecture=study.student.architecture,
             num_classes=num_classes,
             image_size=image_size,
             teacher_parameters=None,
             limits=study.limits,
         )
-        what = f"layers_removed {hyperparameters['layers_removed']}, width {hyperparameters['width']:g}"
+        knobs = ARCHITECTURES[study.student.architecture].knobs
+        what = ", ".join(f"{name} {hyperparameters[name]:g}" for name in knobs) or study.student.architecture
         why = why_infeasible(study.limits, cost)
         return why and f"{why} ({what})"
 
     controls = (make_control(name, study.hyperparameters).hyperparameters for name in study.controls[:1])
-    return Fit(smallest=beyond(_smallest(study.hyperparameters)), controls=next(map(beyond, controls), None))
+    return Fit(smallest=beyond(knobs_at_end(study, largest=False)), controls=next(map(beyond, controls), None))
 
 
-def _smallest(settings: Hyperparameters) -> dict[str, Value]:
-    """Every cost falls with more blocks cut and with fewer channels."""
-    return {"layers_removed": max(_ends(settings.layers_removed)), "width": min(_ends(settings.width))}
-
-
-def _ends(setting: Number | FloatRange | IntRange | Choices) -> tuple[Number, ...]:
-    return setting.corners() if isinstance(setting, FloatRange | IntRange | Choices) else (setting,)
+def knobs_at_end(study: Study, *, largest: bool) -> dict[str, Value]:
+    """The knobs of the largest student of the search space, or of the smallest."""
+    ends: dict[str, Value] = {}
+    for name, knob in ARCHITECTURES[study.student.architecture].knobs.items():
+        end = max if (knob.smallest == "high") != largest else min
+        ends[name] = end(study.hyperparameters.corners(name))
+    return ends

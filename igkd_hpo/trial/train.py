@@ -103,6 +103,7 @@ def train_student(
         folder.mkdir(parents=True, exist_ok=True)
     cost = measure_student(
         study.hyperparameters.fixed(),
+        architecture=study.student.architecture,
         num_classes=assets.dataset.num_classes,
         image_size=assets.dataset.image_size,
         teacher_parameters=assets.teacher_parameters,

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from igkd_hpo.assets.dataset import open_dataset, prepare_dataset
-from igkd_hpo.assets.folder import list_folder
 from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.config.study import DatasetConfig
 from igkd_hpo.errors import DataError
+from igkd_hpo.sources.folder import list_folder
 
 from .conftest import coded_image, write_png
 
@@ -143,10 +143,11 @@ def test_different_sizes_without_image_size_name_two_files(images, settings, sto
 
 
 def test_decoding_goes_on_after_a_kill(images, settings, store, progress, monkeypatch):
-    from igkd_hpo.assets import folder
+    from igkd_hpo import image_file
+    from igkd_hpo.sources import folder
 
     monkeypatch.setattr(folder, "_CHUNK_BYTES", 1)  # the smallest chunk: 16 images
-    read = folder.read_image
+    read = image_file.read_image
     seen = []
 
     def fail_on_the_50th(path, size):
@@ -155,7 +156,7 @@ def test_decoding_goes_on_after_a_kill(images, settings, store, progress, monkey
             raise KeyboardInterrupt
         return read(path, size)
 
-    monkeypatch.setattr(folder, "read_image", fail_on_the_50th)
+    monkeypatch.setattr(image_file, "read_image", fail_on_the_50th)
     with pytest.raises(KeyboardInterrupt):
         prepare(settings, store, progress)
     before = len(seen)

@@ -255,5 +255,5 @@ def test_a_damaged_reference_is_told(store):
 
 
 def test_the_store_needs_no_torch(repository: Path):
-    code = "import sys, igkd_hpo.assets.store, igkd_hpo.assets.folder; sys.exit('torch' in sys.modules)"
+    code = "import sys, igkd_hpo.assets.store, igkd_hpo.sources.folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=repository, check=False).returncode == 0

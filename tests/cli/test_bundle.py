@@ -65,6 +65,7 @@ def train_one_trial(study: SearchStudy, settings: Settings) -> None:
     save_checkpoint(settings.paths.checkpoint(study.name, claim.number, claim.attempt), checkpoint)
     cost = measure_student(
         claim.hyperparameters,
+        architecture="mobilenet_v2",
         num_classes=10,
         image_size=(8, 8),
         teacher_parameters=assets.teacher_parameters,

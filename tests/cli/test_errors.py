@@ -108,7 +108,7 @@ def test_a_corrupt_asset_is_named_with_the_folder_to_delete(workspace: Workspace
 def test_a_teacher_that_learned_nothing_is_refused_with_its_accuracy(workspace: Workspace) -> None:
     import torch
 
-    from igkd_hpo.distillation.models import mobilenet_v2
+    from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 
     torch.manual_seed(1)
     torch.save(mobilenet_v2(num_classes=10, width=0.25).state_dict(), workspace.folder / "teacher.pt")

@@ -110,7 +110,7 @@ def faults_of(text: str) -> str:
          "pruner.name: missing; it is one of percentile, median, successive_halving, hyperband, none"),
         ("name: tpe", "name: tep", 'sampler.name: "tep" is not one of tpe, random (did you mean tpe?)'),
         ("name: digits\n  validation", "name: cifar\n  validation",
-         'dataset.name: "cifar" is not one of digits, cifar10, cifar100, folder (did you mean cifar10?)'),
+         'dataset.name: "cifar" is not one of cifar10, cifar100, digits, folder (did you mean cifar10?)'),
         (NORMALIZE, "normalize: imagenet, epochs",
          ('teacher.normalize: "imagenet" is not one of dataset, none, or [[mean, mean, mean], [std, std, std]] '
           "in [0, 1] pixels")),
@@ -140,8 +140,8 @@ def faults_of(text: str) -> str:
         ("name: digits\n  validation", "name: folder\n  validation",
          "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*"),
         ("  width: 0.5\n", "  width: 0.5\n  objective: kdd\n",
-         """hyperparameters.objective: 'kdd' is not one of kd, dkd, \
-logit_standardization, dist, r2kd (did you mean kd?)"""),
+         """hyperparameters.objective: 'kdd' is not one of dist, dkd, \
+kd, logit_standardization, r2kd (did you mean kd?)"""),
         ("  width: 0.5\n", "  width: 0.25\n  init: teacher_prefix\n", "hyperparameters: init: teacher_prefix needs \
 students as wide as the teacher; write width: 0.5, or init: random"),
         ("  width: 0.5\n", "  width: {type: float, low: 0.5, high: 1.0}\n  init: {type: categorical, \

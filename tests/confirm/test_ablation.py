@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import ablation
 from igkd_hpo.confirm.statistics import Contrast, Estimate
-from igkd_hpo.distillation.models import mobilenet_v2
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 
 
 def test_a_sentence_says_what_cannot_be_told() -> None:

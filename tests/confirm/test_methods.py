@@ -10,7 +10,8 @@ from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import Assets, open_assets, prepare_assets
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.distillation.models import count_parameters, mobilenet_v2
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.search.best import best_trial
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.identity import this_process

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +6,7 @@ from torch import nn
 
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.models import Network
-from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 
 torch.set_num_threads(1)
 
@@ -50,22 +49,23 @@ def data() -> TrainingData:
 
 @pytest.fixture
 def recipe() -> Callable[..., Recipe]:
-    """Make a recipe that uses everything, with the given fields changed."""
-    default = Recipe(
-        epochs=4,
-        batch_size=32,
-        optimizer="sgd",
-        schedule="one_cycle",
-        learning_rate=0.1,
-        weight_decay=5e-4,
-        temperature=4.0,
-        alpha=0.5,
-        overlay_probability=0.5,
-        overlay_strength=0.5,
-        crop_padding=1,
-        horizontal_flip=True,
-        seed=3,
-        precision="float32",
-        channels_last=True,
-    )
-    return lambda **changes: replace(default, **changes)
+    """Make a recipe that uses everything, with the given values changed."""
+    default = plain_values() | {
+        "epochs": 4,
+        "batch_size": 32,
+        "optimizer": "sgd",
+        "schedule": "one_cycle",
+        "learning_rate": 0.1,
+        "weight_decay": 5e-4,
+        "temperature": 4.0,
+        "alpha": 0.5,
+        "overlay_probability": 0.5,
+        "overlay_strength": 0.5,
+        "crop_padding": 1,
+        "horizontal_flip": True,
+        "seed": 3,
+        "precision": "float32",
+        "channels_last": True,
+        "compile": "none",
+    }
+    return lambda **changes: make_recipe(default | changes)

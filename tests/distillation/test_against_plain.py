@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from benchmarks.plain import AskedTeacher, PlainTraining, in_double, same_steps, step_by_step
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.batches import TrainingData
-from igkd_hpo.distillation.models import Network, mobilenet_v2
+from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import Training
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from igkd_hpo.distillation.alignment import ShuffledLogits, StandIns, align_maps
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.augmentation import Views, apply_views, index_of, n_views
 from igkd_hpo.distillation.batches import LOGITS, TrainingData, draw_plan, fixed_seed, make_batch
-from igkd_hpo.distillation.models import Network, mobilenet_v2
+from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits

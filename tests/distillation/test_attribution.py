@@ -4,8 +4,9 @@ from captum.attr import IntegratedGradients
 from scipy.stats import spearmanr
 from torch import nn
 
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.attribution import integrated_gradients, rank_correlation
-from igkd_hpo.distillation.models import Network, mobilenet_v2
+from igkd_hpo.distillation.models import Network
 
 BASELINE = torch.tensor([0.4, 0.5, 0.6])
 

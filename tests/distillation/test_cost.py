@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.latency import measure_latency, summarize
-from igkd_hpo.distillation.models import count_parameters, mobilenet_v2
+from igkd_hpo.distillation.models import count_parameters
 
 
 def tiny() -> nn.Module:

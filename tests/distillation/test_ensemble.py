@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from igkd_hpo.config.hyperparameters import OBJECTIVES
 from igkd_hpo.distillation.augmentation import n_views, views_from_index
 from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.models import Network
-from igkd_hpo.distillation.objectives import make_objective
+from igkd_hpo.distillation.objectives import OBJECTIVES, make_objective
 from igkd_hpo.distillation.teaching import CachedLogits, MemberLogits, OutOfFoldLogits
 from igkd_hpo.distillation.training import Training
 
@@ -52,7 +51,7 @@ def test_members_that_agree_teach_what_one_of_them_teaches(name):
     generator = torch.Generator().manual_seed(0)
     student, teacher = (3 * torch.randn(5, 4, generator=generator, dtype=torch.float64) for _ in range(2))
     targets = torch.tensor([0, 1, 2, 3, 0])
-    objective = make_objective(name, dkd_beta=2.0)
+    objective = make_objective(name, {"dkd_beta": 2.0})
     together = average_members(teacher[:, None].expand(5, 3, 4), 2.5)
     torch.testing.assert_close(
         objective(student, together, targets, temperature=2.5), objective(student, teacher, targets, temperature=2.5)

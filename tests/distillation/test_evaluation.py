@@ -3,8 +3,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.evaluation import accuracy, evaluating, forward_in_batches, predict
-from igkd_hpo.distillation.models import Network, mobilenet_v2, to_pixels
+from igkd_hpo.distillation.models import Network, to_pixels
 
 CPU = torch.device("cpu")
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.blocks import copy_prefix, forward_to, last_common_block, logits_from
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.features import FeatureTerms
-from igkd_hpo.distillation.models import Network, count_parameters, mobilenet_v2
+from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, OnlineLogits
 from igkd_hpo.distillation.training import Training

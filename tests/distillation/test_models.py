@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from igkd_hpo.distillation.models import Network, count_parameters, mobilenet_v2, to_pixels
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+from igkd_hpo.distillation.models import Network, count_parameters, to_pixels
 
 # Full width, 10 classes: parameters left when so many blocks are cut from the end (index = blocks cut).
 PARAMETERS = [

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.batches import TrainingData, draw_plan, make_batch
 from igkd_hpo.distillation.evaluation import accuracy, forward_in_batches, predict
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
-from igkd_hpo.distillation.models import Network, mobilenet_v2
+from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, CachedLogits, OnlineLogits
 from igkd_hpo.distillation.training import NonFiniteLoss, Training

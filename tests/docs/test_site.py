@@ -78,6 +78,7 @@ def test_every_key_of_a_study_file_is_in_the_reference_with_its_help(site: Path)
             told = " ".join(field.description.replace("`", "").split())
             row = re.search(rf"(?<![\w.]){key} .{{0,200}}?{re.escape(told)}", text)
             assert row or name == "WordChoices", f"{name}.{key} is missing"
+    assert "weight_decay L2 penalty (sgd, adam) or decoupled decay (adamw). number from 0 to 1, or a range" in text
 
 
 def test_every_environment_variable_is_in_the_reference(repository: Path) -> None:

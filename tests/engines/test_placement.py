@@ -5,7 +5,7 @@ import copy
 import torch
 
 from benchmarks.placement import Run, group, summarise
-from igkd_hpo.distillation.models import mobilenet_v2
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 
 
 def test_a_grouped_network_computes_and_learns_what_its_students_do_apart() -> None:

@@ -6,9 +6,11 @@ import pytest
 from optuna.trial import TrialState
 
 from igkd_hpo.config.builtin import builtin_studies
-from igkd_hpo.config.cost import StudentCost, excess, recorded_cost, why_infeasible
+from igkd_hpo.config.cost import StudentCost, architecture, excess, recorded_cost, why_infeasible
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Limits, Study
+from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.recipe import HYPERPARAMETERS
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.study import MOST_INFEASIBLE, SearchStudy, is_infeasible
 from igkd_hpo.trial.student import check_fit, measure_student
@@ -31,6 +33,7 @@ def test_a_student_too_large_by_its_counts_is_not_even_timed() -> None:
     def measured(limits: Limits) -> StudentCost:
         return measure_student(
             {"layers_removed": 5, "width": 1.0},
+            architecture="mobilenet_v2",
             num_classes=10,
             image_size=(32, 32),
             teacher_parameters=2_236_682,
@@ -47,6 +50,13 @@ def test_a_student_too_large_by_its_counts_is_not_even_timed() -> None:
     assert 0 < timed.latency_ms <= timed.latency_ms_p95
     assert "1 CPU thread" in str(timed.latency_of)
     assert recorded_cost(timed.as_attributes()) == timed.as_attributes()
+
+
+def test_a_cost_is_known_again_by_all_that_shapes_the_network_and_by_nothing_else() -> None:
+    values = {name: name for name in HYPERPARAMETERS}
+    for name, known in HYPERPARAMETERS.items():
+        other = architecture(values | {name: "other"})
+        assert (other != architecture(values)) == (known.role is Role.ARCHITECTURE), name
 
 
 def reject(leases: Leases, claim: Claim, over: float) -> None:

@@ -1,5 +1,6 @@
 """What a study file says reaches the training, and the pictures show it."""
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -7,16 +8,14 @@ import pytest
 import torch
 
 from igkd_hpo.assets.study_assets import Assets
+from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
-from igkd_hpo.trial.build import make_trial, overlay_examples
+from igkd_hpo.distillation.recipe import HYPERPARAMETERS, KNOB_OF, Recipe
+from igkd_hpo.trial.build import overlay_examples, recipe_of
 
 CPU = torch.device("cpu")
-OTHERS: dict[str, Any] = {
-    "overlay_mode": "multiply", "alignment": "permuted_maps", "ema_decay": 0.9, "label_smoothing": 0.1, "cutout": 2,
-    "flip": "alternating", "decay": "weights", "overlay_strength": 0.7, "weight_decay": 0.001, "batch_size": 4,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -30,15 +29,39 @@ def assets() -> Assets:
     return cast(Assets, SimpleNamespace(dataset=dataset, training_data=lambda _: data, teacher_parameters=1000))
 
 
-def test_every_hyperparameter_of_a_recipe_reaches_it(assets: Assets) -> None:
-    needed = {"temperature": 2.0, "alpha": 0.0, "overlay_probability": 0.5, "learning_rate": 0.1, "width": 0.1}
+def other_value(name: str) -> Any:
+    known = HYPERPARAMETERS[name]
+    if known.words:
+        return next(word for word in known.words if word != known.default)
+    middle = known.cast((known.low + known.high) / 3)
+    return middle if middle != known.default else known.cast(known.high)
+
+
+def test_every_setting_of_a_training_reaches_the_recipe_by_its_name() -> None:
+    """Fields of a recipe, and hyperparameters, of which a new one is forgotten as easily as an old one."""
+    hyperparameters = {name: other_value(name) for name in HYPERPARAMETERS}
+    training = {"epochs": 7, "optimizer": "adamw", "schedule": "cosine"}
+    augmentation = {"crop_padding": 2, "horizontal_flip": False}
+    machine = {"precision": "bfloat16", "compile": "auto", "memory_format": "contiguous"}
     study = Study.model_validate(
-        {"name": "one", "dataset": {"name": "digits"}, "hyperparameters": needed | OTHERS}, strict=False
+        {
+            "name": "one",
+            "dataset": {"name": "digits"},
+            "teacher": {"width": hyperparameters["width"]},
+            "hyperparameters": hyperparameters,
+            "training": training,
+            "augmentation": augmentation,
+        },
+        strict=False,
     )
-    values = study.hyperparameters.fixed()
-    trial = make_trial(study, values, assets, seed=3, device=CPU)
-    for name, value in OTHERS.items():
-        assert getattr(trial.training.recipe, name) == value, name
+    execution = Execution(device="cpu", threads=1, torch="2", **machine)
+    recipe = recipe_of(study, study.hyperparameters.fixed(), execution, seed=3)
+    del machine["memory_format"]
+    expected = hyperparameters | training | augmentation | machine | {"seed": 3, "channels_last": False}
+    assert {field.name for field in fields(Recipe)} - {"settings"} <= expected.keys()
+    for name, value in expected.items():
+        if name not in KNOB_OF:
+            assert recipe.value(name) == value, name
 
 
 @pytest.mark.parametrize("mode", ["blend", "background"])

@@ -1,13 +1,18 @@
 """DIST: the student's probabilities are to rise and fall with the teacher's, not to equal them."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from igkd_hpo.distillation.similarity import correlation_distance
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BETWEEN_CLASSES = _WITHIN_CLASSES = 2.0  # beta and gamma of the paper's experiments on CIFAR-100 and ImageNet
 
 
-def dist(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, *, temperature: float | Tensor) -> Tensor:
+def dist(
+    student_logits: "Tensor", teacher_logits: "Tensor", targets: "Tensor", *, temperature: "float | Tensor"
+) -> "Tensor":
     """Return `temperature**2 * (2 * D_rows + 2 * D_columns)`, with D the mean of 1 - Pearson's correlation.
 
     Correlated are the softmaxes of logits / temperature: over the classes of each sample (rows), and over the samples

@@ -1,44 +1,57 @@
 """Decoupled knowledge distillation: how sure the teacher is, and how it ranks the wrong classes, weighted apart."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HYPERPARAMETERS = {
+    "dkd_beta": Hyperparameter(
+        "dkd alone: weight of the order among the wrong classes.", Role.LOGITS, high=100, default=2.0
+    )
+}
 
 
 def dkd(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    targets: Tensor,
+    student_logits: "Tensor",
+    teacher_logits: "Tensor",
+    targets: "Tensor",
     *,
-    temperature: float | Tensor,
-    beta: float | Tensor,
-) -> Tensor:
-    """Return `temperature**2 * (TCKD + beta * NCKD)`, a mean over the batch.
+    temperature: "float | Tensor",
+    dkd_beta: "float | Tensor",
+) -> "Tensor":
+    """Return `temperature**2 * (TCKD + dkd_beta * NCKD)`, a mean over the batch.
 
     TCKD is KL(teacher || student) of (target, any other class); NCKD that of the softmax over the other classes alone.
     `kd` weights NCKD by the teacher's probability of the other classes, which is next to nothing where the teacher is
-    sure; here the weight is `beta` for every sample. The first term's weight is 1, as published; its warm-up over 20
-    epochs is left out. With two classes NCKD is 0.
+    sure; here the weight is `dkd_beta` for every sample. The first term's weight is 1, as published; its warm-up over
+    20 epochs is left out. With two classes NCKD is 0.
 
     Args:
         student_logits: (B, K), of the same dtype as `teacher_logits`.
         targets: int64 (B,), each in [0, K).
         temperature: above 0.
-        beta: 0 or above; published for 100 classes: 6 for MobileNet-V2, 8 for residual networks.
+        dkd_beta: 0 or above; published for 100 classes: 6 for MobileNet-V2, 8 for residual networks.
 
     Source: Zhao et al. 2022, arXiv 2203.08679, equations 5 to 7.
     """
+    import torch.nn.functional as F
+
     student = _decoupled(student_logits / temperature, targets)
     teacher = _decoupled(teacher_logits / temperature, targets)
     target_class, other_classes = (
         F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True)
         for of_student, of_teacher in zip(student, teacher, strict=True)
     )
-    return temperature**2 * (target_class + beta * other_classes)
+    return temperature**2 * (target_class + dkd_beta * other_classes)
 
 
-def _decoupled(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _decoupled(logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
     """Log-probabilities of (target, any other class), (B, 2), and of the other classes among themselves, (B, K - 1)."""
+    import torch
+
     # Counting past the target, not masking it: a mask's shape depends on its content, for which a GPU would wait.
     others = torch.arange(logits.shape[1] - 1, device=logits.device)
     other_logits = logits.gather(1, others + (others >= targets[:, None]))

@@ -1,10 +1,14 @@
 """Knowledge distillation: the divergence between the softened answers."""
 
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def kd(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, *, temperature: float | Tensor) -> Tensor:
+def kd(
+    student_logits: "Tensor", teacher_logits: "Tensor", targets: "Tensor", *, temperature: "float | Tensor"
+) -> "Tensor":
     """Return `temperature**2 * KL(teacher || student)` of the softmaxes of logits / temperature, a mean over the batch.
 
     The factor `temperature**2` keeps the gradients at the same size for every temperature. At a high one the gradient
@@ -16,6 +20,8 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, *, tempe
 
     Source: Hinton et al. 2015, arXiv 1503.02531, section 2.
     """
+    import torch.nn.functional as F
+
     divergence = F.kl_div(
         F.log_softmax(student_logits / temperature, dim=1),
         F.log_softmax(teacher_logits / temperature, dim=1),

@@ -1,14 +1,17 @@
 """Knowledge distillation on standardised logits: the student is not asked to copy how large the teacher's are."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from igkd_hpo.distillation.objectives.kd import kd
 from igkd_hpo.distillation.similarity import standardize
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def logit_standardization(
-    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, *, temperature: float | Tensor
-) -> Tensor:
+    student_logits: "Tensor", teacher_logits: "Tensor", targets: "Tensor", *, temperature: "float | Tensor"
+) -> "Tensor":
     """Return `kd` of logits that are first brought to mean 0 and standard deviation 1, sample by sample.
 
     The temperature then means the same for every sample and both networks; published values are 2 and above. Adding a

@@ -1,13 +1,18 @@
 """R2KD: the angle between the probabilities, and the order of the logits."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from igkd_hpo.distillation.similarity import correlation_distance, cosine_distance
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _VALUE_WEIGHT = _RANK_WEIGHT = 2.0  # as published
 
 
-def r2kd(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, *, temperature: float | Tensor) -> Tensor:
+def r2kd(
+    student_logits: "Tensor", teacher_logits: "Tensor", targets: "Tensor", *, temperature: "float | Tensor"
+) -> "Tensor":
     """Return `2 * temperature**2 * (C_rows + C_columns) + 2 * (1 - rho)`, a mean over the batch.
 
     C is 1 - cosine between the softmaxes of logits / temperature, over the classes of each sample (rows) and over the
@@ -32,6 +37,6 @@ def r2kd(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, *, tem
     return _VALUE_WEIGHT * temperature**2 * values + _RANK_WEIGHT * ranks
 
 
-def soft_ranks(logits: Tensor) -> Tensor:
+def soft_ranks(logits: "Tensor") -> "Tensor":
     """Return how many classes each class is above, counted softly: (B, K) in [0.5, K - 0.5], of logits (B, K)."""
     return (logits[:, :, None] - logits[:, None, :]).sigmoid().sum(dim=2)

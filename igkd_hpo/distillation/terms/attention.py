@@ -1,12 +1,29 @@
 """Attention transfer: the student is to be active where its teacher is."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from igkd_hpo.distillation.blocks import Features
+from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
 from igkd_hpo.distillation.similarity import cosine_distance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from igkd_hpo.distillation.blocks import Features
+
+HYPERPARAMETERS = {
+    "attention_weight": Hyperparameter(
+        "Weight of attention transfer, which is added to the loss.", Role.FEATURES, high=1000, default=0.0, off=0.0
+    ),
+    "attention_depths": Hyperparameter(
+        "Blocks whose attention is compared: middle (the paper's), last, or stages (the last of each resolution).",
+        Role.FEATURES,
+        words=("middle", "last", "stages"),
+        default="middle",
+        off="middle",
+        needs=("attention_weight",),
+    ),
+}
 
 _ENDS_OF_STAGES = (3, 6, 13)  # the last blocks of each resolution but the lowest
 _MIDDLES = (9, 4, 2, 0)  # the paper's blocks: 19 // 2, 19 // 4, 19 // 8, 19 // 20
@@ -31,7 +48,7 @@ def attention_blocks(depths: str, last: int) -> tuple[int, ...]:
     raise ValueError(f"attention_depths is {depths!r}; it must be middle, last or stages")
 
 
-def attention_transfer(student: Features, teacher: Features, blocks: Sequence[int]) -> Tensor:
+def attention_transfer(student: "Features", teacher: "Features", blocks: Sequence[int]) -> "Tensor":
     """Return the squared distance of the attention maps, which have length 1: 0 to 2, a mean over batch and blocks.
 
     A map is the mean of the squared activations over the channels, as one vector over H * W positions, divided by its
@@ -44,13 +61,15 @@ def attention_transfer(student: Features, teacher: Features, blocks: Sequence[in
 
     Source: Zagoruyko and Komodakis 2017, arXiv 1612.03928, equation 2.
     """
+    import torch
+
     return torch.stack([_distance(student[block], teacher[block]) for block in blocks]).mean()
 
 
-def _distance(student: Tensor, teacher: Tensor) -> Tensor:
+def _distance(student: "Tensor", teacher: "Tensor") -> "Tensor":
     # Of vectors of length 1, the squared distance is twice 1 - cosine.
     return 2 * cosine_distance(_attention(student), _attention(teacher), dim=1)
 
 
-def _attention(feature: Tensor) -> Tensor:
+def _attention(feature: "Tensor") -> "Tensor":
     return feature.square().mean(dim=1).flatten(1)

@@ -1,9 +1,24 @@
 """Hints: the student's last block is to give what the teacher's block of that number gives."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HYPERPARAMETERS = {
+    "hint_weight": Hyperparameter(
+        "Weight of the hint: what the student's last block gives against the teacher's block of that number.",
+        Role.FEATURES,
+        high=1000,
+        default=0.0,
+        off=0.0,
+    )
+}
 
 
-def hint(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
+def hint(student_feature: "Tensor", teacher_feature: "Tensor") -> "Tensor":
     """Return the squared error over the teacher's squares: 0 where they are equal, 1 where the student's are all 0.
 
     Others take the mean squared error itself, whose size depends on the network.

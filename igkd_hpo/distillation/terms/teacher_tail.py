@@ -1,15 +1,36 @@
 """The teacher's tail: the rest of the teacher is to answer rightly when it is fed by the student."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from igkd_hpo.distillation.blocks import logits_from
-from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
 from igkd_hpo.distillation.objectives.kd import kd
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from igkd_hpo.distillation.models import Network
+
+HYPERPARAMETERS = {
+    "teacher_tail_weight": Hyperparameter(
+        "Weight of the distillation term on what the rest of the teacher makes of the student's last block.",
+        Role.FEATURES,
+        also=(Role.LOGITS,),
+        high=1000,
+        default=0.0,
+        off=0.0,
+    )
+}
 
 
 def teacher_tail(
-    feature: Tensor, block: int, teacher: Network, teacher_logits: Tensor, targets: Tensor, *, temperature: float
-) -> Tensor:
+    feature: "Tensor",
+    block: int,
+    teacher: "Network",
+    teacher_logits: "Tensor",
+    targets: "Tensor",
+    *,
+    temperature: float,
+) -> "Tensor":
     """Return `kd` between what the teacher's blocks after `block` make of the student's feature, and its own logits.
 
     The teacher is frozen and in evaluation mode; gradients go through it to the student, which is thus asked for what
@@ -21,4 +42,6 @@ def teacher_tail(
 
     Source: Spirit Distillation, arXiv 2103.13733, where the teacher's head is put on the student's front.
     """
+    from igkd_hpo.distillation.blocks import logits_from
+
     return kd(logits_from(teacher, feature, block), teacher_logits, targets, temperature=temperature)

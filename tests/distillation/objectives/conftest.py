@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.objectives import Objective, make_objective
+from igkd_hpo.distillation.objectives import OBJECTIVES, Objective, make_objective
 
-OBJECTIVES = ("kd", "dkd", "logit_standardization", "dist", "r2kd")
 MakeLogits = Callable[..., Tensor]
 
 
@@ -17,7 +16,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def objective(name: str) -> Objective:
-    return make_objective(name, dkd_beta=2.0)
+    return make_objective(name, {"dkd_beta": 2.0})
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def test_dkd_by_hand():
     # 2**2 * (0.058892 + 3 * 0.130812) = 1.805310
     student = torch.zeros(1, 3, dtype=torch.float64)
     teacher = torch.tensor([[4 * LN2, 2 * LN3, 0.0]], dtype=torch.float64)
-    loss = dkd(student, teacher, torch.tensor([0]), temperature=2.0, beta=3.0)
+    loss = dkd(student, teacher, torch.tensor([0]), temperature=2.0, dkd_beta=3.0)
     assert loss.item() == pytest.approx(1.805310, abs=1e-6)
 
 
@@ -34,7 +34,7 @@ def test_dkd_with_the_teachers_own_weight_is_kd(seed, target, temperature):
     targets = torch.tensor([target])
     beta = 1 - (teacher / temperature).softmax(1)[0, target]
     torch.testing.assert_close(
-        dkd(student, teacher, targets, temperature=temperature, beta=beta),
+        dkd(student, teacher, targets, temperature=temperature, dkd_beta=beta),
         kd(student, teacher, targets, temperature=temperature),
     )
 
@@ -42,7 +42,7 @@ def test_dkd_with_the_teachers_own_weight_is_kd(seed, target, temperature):
 def test_dkd_with_two_classes_has_nothing_to_rank(logits):
     student, teacher, targets = logits(0, 5, 2), logits(1, 5, 2), torch.tensor([0, 1, 0, 1, 1])
     torch.testing.assert_close(
-        dkd(student, teacher, targets, temperature=2.0, beta=50.0), kd(student, teacher, targets, temperature=2.0)
+        dkd(student, teacher, targets, temperature=2.0, dkd_beta=50.0), kd(student, teacher, targets, temperature=2.0)
     )
 
 

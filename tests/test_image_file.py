@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igkd_hpo.assets.image_file import UnreadableImageError, read_image
+from igkd_hpo.image_file import UnreadableImageError, read_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 

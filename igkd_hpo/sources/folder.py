@@ -2,21 +2,20 @@
 
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from igkd_hpo.assets.image_file import SUFFIXES, UnreadableImageError, read_image
-from igkd_hpo.assets.progress import Progress
-from igkd_hpo.assets.store import Draft, content_hash
 from igkd_hpo.errors import DataError
+from igkd_hpo.sources import Found, Images, Source, Workplace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _CHUNK_BYTES = 1 << 26  # of pixels between two marks of progress that survive a kill: 64 MiB
 _NAMED = 3  # how many files a message names
@@ -29,31 +28,22 @@ class Listing:
     Args:
         root: the folder that holds train/.
         files: paths relative to root.
-        labels: int64 (len(files),), indices into class_names.
+        labels: of the files, indices into class_names.
         n_train: how many files are below train/.
         has_test: whether there is a test/.
         class_names: the folders below train/, sorted.
         skipped: paths, relative to root, of files that are no images by their name, hidden ones included.
-        fingerprint: hash of every file's name, size and time of change.
+        facts: every file's name, size and time of change.
     """
 
     root: Path
     files: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: tuple[int, ...]
     n_train: int
     has_test: bool
     class_names: tuple[str, ...]
     skipped: tuple[str, ...]
-    fingerprint: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoded:
-    """The images of a listing that could be read, in its order; see `Listing`."""
-
-    images: NDArray[np.uint8]  # (N, 3, H, W), memory-mapped, one row per file, read or not
-    rows: NDArray[np.int64]  # the rows that were read
-    warnings: tuple[str, ...]
+    facts: tuple[tuple[str | int, ...], ...]
 
 
 def list_folder(root: Path) -> Listing:
@@ -78,7 +68,7 @@ def list_folder(root: Path) -> Listing:
     skipped: list[Path] = []
     files: list[str] = []
     labels: list[int] = []
-    facts: list[list[str | int]] = []
+    facts: list[tuple[str | int, ...]] = []
     n_train = 0
     for split in (train, test) if test.is_dir() else (train,):
         for label, name in enumerate(class_names):
@@ -90,21 +80,23 @@ def list_folder(root: Path) -> Listing:
                 relative = str(path.relative_to(root))
                 files.append(relative)
                 labels.append(label)
-                facts.append([relative, *_size_and_time(path)])
+                facts.append((relative, *_size_and_time(path)))
         n_train = n_train or len(files)
     return Listing(
         root=root,
         files=tuple(files),
-        labels=np.array(labels, dtype=np.int64),
+        labels=tuple(labels),
         n_train=n_train,
         has_test=test.is_dir(),
         class_names=class_names,
         skipped=tuple(sorted(str(path.relative_to(root)) for path in skipped)),
-        fingerprint=content_hash(facts),
+        facts=tuple(facts),
     )
 
 
 def _suffixes() -> str:
+    from igkd_hpo.image_file import SUFFIXES
+
     return ", ".join(sorted(SUFFIXES))
 
 
@@ -123,6 +115,8 @@ def _same_classes(in_train: tuple[str, ...], in_test: tuple[str, ...], train: Pa
 
 def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
     """Image files below a folder, at any depth, and the other files."""
+    from igkd_hpo.image_file import SUFFIXES
+
     images: list[Path] = []
     skipped: list[Path] = []
     # Each folder comes with the real places of those above it: a link back to one of them would never end.
@@ -153,6 +147,8 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 @contextmanager
 def _strict_about_bombs() -> Iterator[None]:
     """Refuse what Pillow warns of, between one and two times its limit of pixels; its other warnings are silent."""
+    from PIL import Image
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # a damaged EXIF block is no reason to say so for each image
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -160,21 +156,23 @@ def _strict_about_bombs() -> Iterator[None]:
 
 
 @_strict_about_bombs()
-def decode_folder(listing: Listing, image_size: int | None, draft: Draft, progress: Progress) -> Decoded:
-    """Decode all files into the draft's arrays `decoded` and `readable`; goes on where a killed run stopped.
+def _decode(listing: Listing, image_size: int | None, place: Workplace) -> Images:
+    """Decode all files into the arrays `decoded` and `readable`; goes on where a killed run stopped.
 
     Raises:
         DataError: sizes differ while image_size is None, a class lost all its images, or the folder changed meanwhile.
     """
+    import numpy as np
+
     first, shape = (None, (3, image_size, image_size)) if image_size else _first_readable(listing)
     n_files = len(listing.files)
     at_once = max(16, _CHUNK_BYTES // int(np.prod(shape)))
-    table = draft.table(decoded=(np.uint8, (n_files, *shape)), readable=(np.bool_, (n_files,)))
+    table = place.table(decoded=(np.uint8, (n_files, *shape)), readable=(np.bool_, (n_files,)))
     # Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes. On 2 cores, 40 photographs
     # to 800x800 take 2.0 s with one thread, 1.0 with two, 1.2 with two processes; 3,000 JPEG files of 32x32 take 0.7,
     # 0.65 and 0.3.
     with (
-        progress.task("decoding images", n_files) as advance,
+        place.task("decoding images", n_files) as advance,
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
     ):
         advance(table.rows_done)
@@ -183,29 +181,34 @@ def decode_folder(listing: Listing, image_size: int | None, draft: Draft, progre
             images = np.zeros((len(rows), *shape), dtype=np.uint8)
             readable = np.zeros(len(rows), dtype=np.bool_)
             paths = [listing.root / listing.files[row] for row in rows]
-            for place, image in enumerate(pool.map(lambda path: _read_or_none(path, image_size), paths)):
+            for number, image in enumerate(pool.map(lambda path: _read_or_none(path, image_size), paths)):
                 if image is None:
                     continue
                 if image.shape != shape:
                     raise DataError(
                         f"images in {listing.root} have different sizes: {first} is {shape[2]}x{shape[1]}, "
-                        f"{listing.files[rows[place]]} is {image.shape[2]}x{image.shape[1]}; "
+                        f"{listing.files[rows[number]]} is {image.shape[2]}x{image.shape[1]}; "
                         f"set dataset.image_size, such as {min(shape[1:])}, to resize all of them"
                     )
-                images[place], readable[place] = image, True
+                images[number], readable[number] = image, True
             table.append(decoded=images, readable=readable)
             advance(len(rows))
-    if list_folder(listing.root).fingerprint != listing.fingerprint:
+    if list_folder(listing.root).facts != listing.facts:
         raise DataError(f"files in {listing.root} changed while they were read; run again when nothing writes there")
     readable = np.array(table.column("readable"))
-    return Decoded(
+    return Images(
         images=table.column("decoded"),
+        labels=np.array(listing.labels, dtype=np.int64),
+        n_train=listing.n_train,
+        class_names=listing.class_names,
         rows=np.flatnonzero(readable),
         warnings=tuple(_warnings(listing, readable, image_size)),
     )
 
 
-def _read_or_none(path: Path, size: int | None) -> NDArray[np.uint8] | None:
+def _read_or_none(path: Path, size: int | None) -> "NDArray[np.uint8] | None":
+    from igkd_hpo.image_file import UnreadableImageError, read_image
+
     try:
         return read_image(path, size)
     except UnreadableImageError:
@@ -223,31 +226,49 @@ def _first_readable(listing: Listing) -> tuple[str, tuple[int, ...]]:
     )
 
 
-def _warnings(listing: Listing, readable: NDArray[np.bool_], image_size: int | None) -> Iterator[str]:
+def _warnings(listing: Listing, readable: "NDArray[np.bool_]", image_size: int | None) -> Iterator[str]:
     if listing.skipped:
         count = len(listing.skipped)
         one, many = "file in {} is left out, no image by its name", "files in {} are left out, no images by their names"
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
         named = ", ".join(listing.skipped[:_NAMED])
         yield f"{count} {(one if count == 1 else many).format(listing.root)}: {named}{more}"
-    unreadable = [listing.files[row] for row in np.flatnonzero(~readable)]
+    unreadable = [name for name, was_read in zip(listing.files, readable, strict=True) if not was_read]
     if not unreadable:
         return
     named = ", ".join(f"{name} ({_reason(listing.root / name, image_size)})" for name in unreadable[:_NAMED])
     more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
     message = f"{len(unreadable)} of {len(listing.files)} images cannot be read: {named}{more}"
     for split, rows in (("train", slice(0, listing.n_train)), ("test", slice(listing.n_train, None))):
-        left = Counter(listing.labels[rows][readable[rows]].tolist())
-        for label in sorted(set(listing.labels[rows].tolist())):
-            if not left[label]:
+        labels = listing.labels[rows]
+        left = {label for label, was_read in zip(labels, readable[rows], strict=True) if was_read}
+        for label in sorted(set(labels)):
+            if label not in left:
                 where = f"{split}/{listing.class_names[label]}"
                 raise DataError(f"{message}; that leaves no image in {where}: mend the files or remove the class")
     yield f"{message}; they were left out"
 
 
 def _reason(path: Path, size: int | None) -> str:
+    from igkd_hpo.image_file import UnreadableImageError, read_image
+
     try:
         read_image(path, size)
     except UnreadableImageError as error:
         return str(error).replace(str(path), path.name)
     return "it can be read now"
+
+
+def find_folder(root: Path, image_size: int | None) -> Found:
+    """Return what a folder holds, by the names of its files. Raises DataError, see `list_folder`."""
+    listing = list_folder(root)
+    return Found(own_test=listing.has_test, read=partial(_decode, listing, image_size), facts=listing.facts)
+
+
+SOURCE = Source(
+    help="your own images, in `train/<class>/` and maybe `test/<class>/`",
+    root="needed",
+    about_root="the directory that holds `train/<class>/*`",
+    find=find_folder,
+    resizes=True,
+)

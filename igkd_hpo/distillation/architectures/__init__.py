@@ -1,0 +1,66 @@
+"""The networks that a study file's `student.architecture` names: a file each, which says what it is in `ARCHITECTURE`.
+
+A file is importable without torch, since the study file knows its name and its hyperparameters from it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
+from igkd_hpo.listing import list_files
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+INIT = Hyperparameter(
+    "Weights that a student begins with: random, or those of the teacher's first blocks.",
+    Role.FEATURES,
+    words=("random", "teacher_prefix"),
+    default="random",
+    off="random",
+)
+
+
+class Taps(NamedTuple):
+    """A network taken apart: its blocks, the channels that each gives, and what makes logits of the last one's."""
+
+    blocks: "nn.Sequential"
+    channels: Sequence[int]
+    head: "Callable[[Tensor], Tensor]"
+
+
+class Knob(NamedTuple):
+    """A hyperparameter of an architecture, a number, and at which end of its range students are smallest."""
+
+    declared: Hyperparameter
+    smallest: Literal["low", "high"]
+
+    @property
+    def to_shrink(self) -> str:
+        """What makes a student smaller, in a word: higher or lower."""
+        return f"{self.smallest}er"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One kind of student.
+
+    Args:
+        called: what it is, in the words of a model card.
+        build: returns the body, float32 (B, 3, H, W) -> logits (B, num_classes), its weights drawn from torch's global
+            generator; takes `num_classes` and the knobs by their names.
+        knobs: its hyperparameters, whose role is `Role.ARCHITECTURE`, by name.
+        taps: takes a body apart, None where it is another architecture's; without it, terms on features are refused.
+    """
+
+    called: str
+    build: "Callable[..., nn.Module]"
+    knobs: Mapping[str, Knob] = field(default_factory=dict)
+    taps: "Callable[[nn.Module], Taps | None] | None" = None
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    name: file.ARCHITECTURE for name, file in list_files("igkd_hpo.distillation.architectures").items()
+}
+"""All of them by name."""

@@ -1,0 +1,64 @@
+"""What a hyperparameter says of itself, in one place; everything else about it is derived from that."""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from enum import StrEnum
+from types import ModuleType
+
+Value = int | float | str
+
+
+class Role(StrEnum):
+    """What a hyperparameter acts on; the first three are what a teacher gives."""
+
+    LOGITS = "logits"
+    MAPS = "maps"
+    FEATURES = "features"
+    ARCHITECTURE = "architecture"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One hyperparameter of a study file.
+
+    Args:
+        help: what it means, in its unit, for the reference of the study file.
+        role: what it acts on.
+        also: what else of the teacher it asks for.
+        low: the least value of a number, which itself is not allowed where `above`; `high` is the greatest.
+        whole: whether it is a whole number.
+        words: all values that it can take, where it is no number.
+        default: of the study file; None where every file must say it.
+        off: the value that takes it out of a training: a control or an ablation without its role has it. A number
+            that 0 turns off is called a weight.
+        needs: weights, or roles for all weights that ask for them; while all of these are 0 it has no effect.
+    """
+
+    help: str
+    role: Role
+    _: KW_ONLY
+    also: tuple[Role, ...] = ()
+    low: float = 0
+    high: float = 1
+    above: bool = False
+    whole: bool = False
+    words: tuple[str, ...] = ()
+    default: Value | None = None
+    off: Value | None = None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether 0 turns it off."""
+        return self.off == 0
+
+    def cast(self, value: Value) -> Value:
+        """Return the value in the type that the training takes: an integer may stand for a real number."""
+        return str(value) if self.words else int(value) if self.whole else float(value)
+
+
+def declared_in(file: ModuleType) -> Mapping[str, Hyperparameter]:
+    """Return the hyperparameters that a file declares as its own, by name."""
+    found: Mapping[str, Hyperparameter] = getattr(file, "HYPERPARAMETERS", {})
+    return found

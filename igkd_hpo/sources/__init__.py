@@ -1,0 +1,119 @@
+"""Where images come from, by the name that a study file's `dataset.name` has: a file each, with a `SOURCE`.
+
+A file is importable without anything heavy, since the study file knows names and rules from it.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from igkd_hpo.listing import list_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Table(Protocol):
+    """Arrays with one first axis that are filled from row 0 on, in chunks; what a killed process wrote is there."""
+
+    rows_done: int
+
+    def append(self, **chunks: "NDArray[Any]") -> None:
+        """Write the next rows of every column."""
+        ...
+
+    def column(self, name: str) -> "NDArray[Any]":
+        """Return the array as it is on the disk, for reading."""
+        ...
+
+
+class Workplace(Protocol):
+    """What a source may use while it reads."""
+
+    def table(self, **columns: tuple[Any, tuple[int, ...]]) -> Table:
+        """Return arrays to fill, by name: (type, shape)."""
+        ...
+
+    def lock(self, name: str, *, waiting_for: str) -> AbstractContextManager[None]:
+        """Hold the file lock `name` of this machine."""
+        ...
+
+    def task(self, description: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Tell of a piece of work of `total` units; the callable advances it by a number of units."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Tell one line that is good to know."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """All images of a source, in a fixed order.
+
+    Args:
+        images: uint8 (N, 3, H, W), maybe memory-mapped.
+        labels: int64 (N,), indices into class_names.
+        n_train: images from here on are the source's own test split; N where it brings none.
+        rows: those that could be read, ascending; None for all.
+        warnings: what people should know.
+    """
+
+    images: "NDArray[np.uint8]"
+    labels: "NDArray[np.int64]"
+    n_train: int
+    class_names: tuple[str, ...]
+    rows: "NDArray[np.int64] | None" = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What is known of a source before an image is read.
+
+    Args:
+        own_test: whether it brings a test split of its own.
+        read: returns the images; raises DataError where they cannot be used.
+        facts: JSON values that change when the images do; None where the name says all.
+    """
+
+    own_test: bool
+    read: Callable[[Workplace], Images]
+    facts: Any = None
+
+
+class Published(NamedTuple):
+    """Training images (all, where no test split is brought), side in pixels and classes, the same for everybody."""
+
+    images: int
+    side: int
+    classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One kind of data set.
+
+    Args:
+        help: what it is, in a few words, for the reference of the study file.
+        root: whether `dataset.root` must be given, may be given, or is refused.
+        about_root: what `dataset.root` is, or why it is refused.
+        resizes: whether `dataset.image_size` may be given.
+        published: its size, where that is known without looking.
+        find: looks at `root` (the folder `data` where none is given), for images of `image_size` pixels a side (None:
+            their own); raises DataError where there is nothing that could be read.
+    """
+
+    help: str
+    root: Literal["needed", "optional", "unused"]
+    about_root: str
+    find: Callable[[Path, int | None], Found]
+    resizes: bool = False
+    published: Published | None = None
+
+
+SOURCES: dict[str, Source] = {name: file.SOURCE for name, file in list_files("igkd_hpo.sources").items()}
+"""All of them by name."""
