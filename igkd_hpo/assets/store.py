@@ -3,6 +3,7 @@
 assets/
   <kind>-<key>/            a finished asset: arrays, files and manifest.json
   <kind>-<key>.partial/    one being made, or left by a killed maker: the next maker goes on from it
+  verified/                which files were read in full, and on which host
   references/              which asset an earlier run found for a request, so that readers need not look at the data
   locks/                   one file lock for each name
 """
@@ -23,7 +24,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike, NDArray
 
 import igkd_hpo
+from igkd_hpo.assets.files import file_hash, replacing, sync_folder, writing
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.verified import note_verified, read_verified, state_of
 from igkd_hpo.errors import AssetError, AssetMissing
 
 Json = Mapping[str, Any]
@@ -43,45 +46,6 @@ def content_hash(value: object) -> str:
     return hashlib.sha256(_canonical(value)).hexdigest()
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into an AssetError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise AssetError(
-            f"cannot write {path}: {error.strerror or error}; free space or make the folder writable, "
-            "then run again: work already done is kept"
-        ) from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` in one step, flushed to the disk, when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @dataclass(frozen=True)
 class Asset:
     """A finished asset.
@@ -90,13 +54,18 @@ class Asset:
         folder: where its files are.
         inputs: what it was made from.
         facts: what its maker measured.
-        sha256: hash of the hashes of its files: the same for the same content, wherever and whenever it was made.
+        hashes: SHA-256 of each of its files.
     """
 
     folder: Path
     inputs: Json
     facts: Json
-    sha256: str
+    hashes: Mapping[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of those hashes: the same for the same content, wherever and whenever it was made."""
+        return content_hash(self.hashes)
 
     def array(self, name: str) -> NDArray[Any]:
         """The array `name`, memory-mapped copy-on-write: processes share its pages, and no write reaches the file."""
@@ -160,7 +129,7 @@ class Table:
 
     def _count(self, done: int) -> None:
         path = self._folder / _ROWS
-        with writing(path), _replacing(path) as file:
+        with writing(path), replacing(path) as file:
             file.write(_canonical({"columns": self._description, "done": done}))
         self.rows_done = done
 
@@ -206,7 +175,7 @@ class Draft:
     def write(self, name: str, data: bytes) -> None:
         """A whole file, in one step. Raises AssetError when the disk is full."""
         path = self.folder / name
-        with writing(path), _replacing(path) as file:
+        with writing(path), replacing(path) as file:
             file.write(data)
 
     def read(self, name: str) -> bytes | None:
@@ -222,7 +191,7 @@ class Draft:
         """The array `name` = source[rows], a piece at a time: a large memory-mapped source never is in memory whole."""
         path = self.folder / f"{name}.npy"
         at_once = max(1, _COPY_BYTES // max(1, source[:1].nbytes))
-        with writing(path), _replacing(path) as file:
+        with writing(path), replacing(path) as file:
             _write_header(file, source.dtype, (len(rows), *source.shape[1:]))
             for start in range(0, len(rows), at_once):
                 file.write(np.ascontiguousarray(source[rows[start : start + at_once]]).data)
@@ -243,7 +212,7 @@ class Draft:
                 if path.name in (_ROWS, _MANIFEST, *drop) or path.name.startswith("."):
                     path.unlink()
         files = {
-            path.name: {"sha256": _file_hash(path), "bytes": path.stat().st_size}
+            path.name: {"sha256": file_hash(path), "bytes": path.stat().st_size}
             for path in sorted(self.folder.iterdir())
         }
         manifest = {
@@ -261,32 +230,39 @@ class Draft:
         sealed = {**manifest, "seal": content_hash(manifest)}
         self.write(_MANIFEST, json.dumps(sealed, indent=1, sort_keys=True).encode())
         with writing(self._target):
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
             self.folder.rename(self._target)
-            _sync_folder(self._target.parent)
-        return _load(self._target, verify=False)
+            sync_folder(self._target.parent)
+        return _load(self._target)
 
 
 class AssetStore:
-    """All assets below one folder. Reading needs no lock and no permission to write."""
+    """All assets below one folder. Reading needs no lock and no permission to write.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        in_full: read every file of what is opened, also those that were read on this host and not changed since.
+    """
+
+    def __init__(self, root: Path, *, in_full: bool = False) -> None:
         self.root = root
+        self._in_full = in_full
 
     def open(self, kind: str, inputs: Json) -> Asset:
         """The asset made from these inputs, its checksums verified.
 
         Raises:
             AssetMissing: it was never made here.
-            AssetError: it is damaged; the message names the folder to delete.
+            AssetError: it is damaged, or was made from other inputs; the message names the folder to delete.
         """
-        return self._open(self._name(kind, inputs))
+        return self._open(_name(kind, inputs))
 
     def _open(self, name: str) -> Asset:
         folder = self.root / name
         if not folder.is_dir():
             raise AssetMissing(f"no asset {folder}; make it with `igkd-hpo prepare STUDY`")
-        return _load(folder, verify=True)
+        asset = _load(folder)
+        _verify(asset, in_full=self._in_full)
+        return asset
 
     @contextmanager
     def build(self, kind: str, inputs: Json, progress: Progress) -> Iterator[Draft]:
@@ -295,7 +271,7 @@ class AssetStore:
         A block that ends without `commit` leaves the partial folder for the next maker. Raises AssetError when the
         folder cannot be written, or an asset is there and damaged.
         """
-        name = self._name(kind, inputs)
+        name = _name(kind, inputs)
         with self.lock(name, progress, waiting_for=f"another process that is making {name}"):
             try:
                 finished = self._open(name)
@@ -325,7 +301,7 @@ class AssetStore:
         path = self._reference(kind, request)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _replacing(path) as file:
+            with replacing(path) as file:
                 file.write(_canonical({"request": request, "asset": asset.folder.name}))
 
     def recall(self, kind: str, request: Json) -> Asset:
@@ -342,18 +318,32 @@ class AssetStore:
         return self._open(name)
 
     def _reference(self, kind: str, request: Json) -> Path:
-        return self.root / "references" / f"{self._name(kind, request)}.json"
-
-    @staticmethod
-    def _name(kind: str, inputs: Json) -> str:
-        return f"{kind}-{content_hash({'kind': kind, 'inputs': inputs})[:16]}"
+        return self.root / "references" / f"{_name(kind, request)}.json"
 
 
-def _load(folder: Path, *, verify: bool) -> Asset:
-    def damaged(what: str) -> AssetError:
-        return AssetError(f"asset {folder} is damaged ({what}); delete that folder and run again")
+def _name(kind: str, inputs: Json) -> str:
+    return f"{kind}-{content_hash({'kind': kind, 'inputs': inputs})[:16]}"
 
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turn what reading an asset raises into an AssetError that names its folder."""
     try:
+        yield
+    except FileNotFoundError as error:
+        raise _damaged(folder, f"{Path(str(error.filename)).name} is missing") from None
+    except OSError as error:
+        raise AssetError(f"cannot read asset {folder}: {error.strerror or error}; check its permissions") from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(folder, f"{_MANIFEST} cannot be read") from None
+
+
+def _damaged(folder: Path, what: str) -> AssetError:
+    return AssetError(f"asset {folder} is damaged ({what}); delete that folder and run again")
+
+
+def _load(folder: Path) -> Asset:
+    with _reading(folder):
         manifest = json.loads((folder / _MANIFEST).read_bytes())
         seal = manifest.pop("seal")
         files = manifest["files"]
@@ -361,17 +351,24 @@ def _load(folder: Path, *, verify: bool) -> Asset:
             folder=folder,
             inputs=manifest["inputs"],
             facts=manifest["facts"],
-            sha256=content_hash({name: entry["sha256"] for name, entry in files.items()}),
+            hashes={name: str(entry["sha256"]) for name, entry in files.items()},
         )
         if seal != content_hash(manifest):
-            raise damaged(f"{_MANIFEST} was changed")
-        for name, entry in files.items() if verify else ():
-            if (folder / name).stat().st_size != entry["bytes"] or _file_hash(folder / name) != entry["sha256"]:
-                raise damaged(f"{name} was changed")
-    except FileNotFoundError as error:
-        raise damaged(f"{Path(str(error.filename)).name} is missing") from None
-    except OSError as error:
-        raise AssetError(f"cannot read asset {folder}: {error.strerror or error}; check its permissions") from error
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise damaged(f"{_MANIFEST} cannot be read") from None
-    return asset
+            raise _damaged(folder, f"{_MANIFEST} was changed")
+        if folder.name != _name(manifest["kind"], manifest["inputs"]):
+            raise AssetError(f"asset {folder} was made from other inputs than its name says; delete it and run again")
+        return asset
+
+
+def _verify(asset: Asset, *, in_full: bool) -> None:
+    with _reading(asset.folder):
+        states = {
+            name: {"sha256": sha256, "state": state_of(asset.folder / name)} for name, sha256 in asset.hashes.items()
+        }
+        known = {} if in_full else read_verified(asset.folder)
+        unread = [name for name, state in states.items() if known.get(name) != state]
+        for name in unread:
+            if file_hash(asset.folder / name) != asset.hashes[name]:
+                raise _damaged(asset.folder, f"{name} was changed")
+    if unread:
+        note_verified(asset.folder, states)

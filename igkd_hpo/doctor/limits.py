@@ -44,7 +44,7 @@ def refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
     from igkd_hpo.assets.dataset import prepare_dataset
     from igkd_hpo.assets.store import AssetStore
 
-    dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
+    dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets, in_full=True), progress)
     for check in check_limits(study, dataset.num_classes, dataset.image_size):
         if check.verdict is Verdict.FAULT:
             raise StudyFileError(f"{study.name}: {check.found}; {check.advice}")
