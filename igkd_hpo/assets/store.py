@@ -3,6 +3,7 @@
 assets/
   <kind>-<key>/            a finished asset: arrays, files and manifest.json
   <kind>-<key>.partial/    one being made, or left by a killed maker: the next maker goes on from it
+  verified/                which files were read in full, and on which host
   references/              which asset an earlier run found for a request, so that readers need not look at the data
   locks/                   one file lock for each name
 """
@@ -23,9 +24,11 @@ from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike, NDArray
 
 import igkd_hpo
+from igkd_hpo.assets.files import sync_folder, writing
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.verified import note_verified, read_verified, state_of
 from igkd_hpo.errors import AssetError, AssetMissing
-from igkd_hpo.files import replacing
+from igkd_hpo.files import replacing, sha256_of
 
 Json = Mapping[str, Any]
 """Plain JSON values by name."""
@@ -44,31 +47,6 @@ def content_hash(value: object) -> str:
     return hashlib.sha256(_canonical(value)).hexdigest()
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into an AssetError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise AssetError(
-            f"cannot write {path}: {error.strerror or error}; free space or make the folder writable, "
-            "then run again: work already done is kept"
-        ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @dataclass(frozen=True)
 class Asset:
     """A finished asset.
@@ -77,13 +55,18 @@ class Asset:
         folder: where its files are.
         inputs: what it was made from.
         facts: what its maker measured.
-        sha256: hash of the hashes of its files: the same for the same content, wherever and whenever it was made.
+        hashes: SHA-256 of each of its files.
     """
 
     folder: Path
     inputs: Json
     facts: Json
-    sha256: str
+    hashes: Mapping[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of those hashes: the same for the same content, wherever and whenever it was made."""
+        return content_hash(self.hashes)
 
     def array(self, name: str) -> NDArray[Any]:
         """The array `name`, memory-mapped copy-on-write: processes share its pages, and no write reaches the file."""
@@ -230,7 +213,7 @@ class Draft:
                 if path.name in (_ROWS, _MANIFEST, *drop) or path.name.startswith("."):
                     path.unlink()
         files = {
-            path.name: {"sha256": _file_hash(path), "bytes": path.stat().st_size}
+            path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in sorted(self.folder.iterdir())
         }
         manifest = {
@@ -248,32 +231,39 @@ class Draft:
         sealed = {**manifest, "seal": content_hash(manifest)}
         self.write(_MANIFEST, json.dumps(sealed, indent=1, sort_keys=True).encode())
         with writing(self._target):
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
             self.folder.rename(self._target)
-            _sync_folder(self._target.parent)
-        return _load(self._target, verify=False)
+            sync_folder(self._target.parent)
+        return _load(self._target)
 
 
 class AssetStore:
-    """All assets below one folder. Reading needs no lock and no permission to write."""
+    """All assets below one folder. Reading needs no lock and no permission to write.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        in_full: read every file of what is opened, also those that were read on this host and not changed since.
+    """
+
+    def __init__(self, root: Path, *, in_full: bool = False) -> None:
         self.root = root
+        self._in_full = in_full
 
     def open(self, kind: str, inputs: Json) -> Asset:
         """The asset made from these inputs, its checksums verified.
 
         Raises:
             AssetMissing: it was never made here.
-            AssetError: it is damaged; the message names the folder to delete.
+            AssetError: it is damaged, or was made from other inputs; the message names the folder to delete.
         """
-        return self._open(self._name(kind, inputs))
+        return self._open(_name(kind, inputs))
 
     def _open(self, name: str) -> Asset:
         folder = self.root / name
         if not folder.is_dir():
             raise AssetMissing(f"no asset {folder}; make it with `igkd-hpo prepare STUDY`")
-        return _load(folder, verify=True)
+        asset = _load(folder)
+        _verify(asset, in_full=self._in_full)
+        return asset
 
     @contextmanager
     def build(self, kind: str, inputs: Json, progress: Progress) -> Iterator[Draft]:
@@ -282,7 +272,7 @@ class AssetStore:
         A block that ends without `commit` leaves the partial folder for the next maker. Raises AssetError when the
         folder cannot be written, or an asset is there and damaged.
         """
-        name = self._name(kind, inputs)
+        name = _name(kind, inputs)
         with self.lock(name, progress, waiting_for=f"another process that is making {name}"):
             try:
                 finished = self._open(name)
@@ -329,18 +319,32 @@ class AssetStore:
         return self._open(name)
 
     def _reference(self, kind: str, request: Json) -> Path:
-        return self.root / "references" / f"{self._name(kind, request)}.json"
-
-    @staticmethod
-    def _name(kind: str, inputs: Json) -> str:
-        return f"{kind}-{content_hash({'kind': kind, 'inputs': inputs})[:16]}"
+        return self.root / "references" / f"{_name(kind, request)}.json"
 
 
-def _load(folder: Path, *, verify: bool) -> Asset:
-    def damaged(what: str) -> AssetError:
-        return AssetError(f"asset {folder} is damaged ({what}); delete that folder and run again")
+def _name(kind: str, inputs: Json) -> str:
+    return f"{kind}-{content_hash({'kind': kind, 'inputs': inputs})[:16]}"
 
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turn what reading an asset raises into an AssetError that names its folder."""
     try:
+        yield
+    except FileNotFoundError as error:
+        raise _damaged(folder, f"{Path(str(error.filename)).name} is missing") from None
+    except OSError as error:
+        raise AssetError(f"cannot read asset {folder}: {error.strerror or error}; check its permissions") from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(folder, f"{_MANIFEST} cannot be read") from None
+
+
+def _damaged(folder: Path, what: str) -> AssetError:
+    return AssetError(f"asset {folder} is damaged ({what}); delete that folder and run again")
+
+
+def _load(folder: Path) -> Asset:
+    with _reading(folder):
         manifest = json.loads((folder / _MANIFEST).read_bytes())
         seal = manifest.pop("seal")
         files = manifest["files"]
@@ -348,17 +352,24 @@ def _load(folder: Path, *, verify: bool) -> Asset:
             folder=folder,
             inputs=manifest["inputs"],
             facts=manifest["facts"],
-            sha256=content_hash({name: entry["sha256"] for name, entry in files.items()}),
+            hashes={name: str(entry["sha256"]) for name, entry in files.items()},
         )
         if seal != content_hash(manifest):
-            raise damaged(f"{_MANIFEST} was changed")
-        for name, entry in files.items() if verify else ():
-            if (folder / name).stat().st_size != entry["bytes"] or _file_hash(folder / name) != entry["sha256"]:
-                raise damaged(f"{name} was changed")
-    except FileNotFoundError as error:
-        raise damaged(f"{Path(str(error.filename)).name} is missing") from None
-    except OSError as error:
-        raise AssetError(f"cannot read asset {folder}: {error.strerror or error}; check its permissions") from error
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise damaged(f"{_MANIFEST} cannot be read") from None
-    return asset
+            raise _damaged(folder, f"{_MANIFEST} was changed")
+        if folder.name != _name(manifest["kind"], manifest["inputs"]):
+            raise AssetError(f"asset {folder} was made from other inputs than its name says; delete it and run again")
+        return asset
+
+
+def _verify(asset: Asset, *, in_full: bool) -> None:
+    with _reading(asset.folder):
+        states = {
+            name: {"sha256": sha256, "state": state_of(asset.folder / name)} for name, sha256 in asset.hashes.items()
+        }
+        known = {} if in_full else read_verified(asset.folder)
+        unread = [name for name, state in states.items() if known.get(name) != state]
+        for name in unread:
+            if sha256_of(asset.folder / name) != asset.hashes[name]:
+                raise _damaged(asset.folder, f"{name} was changed")
+    if unread:
+        note_verified(asset.folder, states)

@@ -9,7 +9,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from igkd_hpo.assets.store import AssetStore, writing
+from igkd_hpo.assets.files import writing
+from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config import study as config
 from igkd_hpo.settings import Settings
 
@@ -38,7 +39,7 @@ def open_test(dataset: config.DatasetConfig, settings: Settings, *, purpose: Tes
         AssetMissing: the data set was not prepared here.
         AssetError: the asset is damaged, or the log cannot be written.
     """
-    store = AssetStore(settings.paths.assets)
+    store = AssetStore(settings.paths.assets, in_full=purpose is TestPurpose.DOCTOR_DUPLICATES)
     request = dataset.model_dump(mode="json")
     sha256 = store.recall("dataset", request).sha256
     asset = store.recall("test-split", request)

@@ -51,7 +51,7 @@ def _check_table(
         return will, False
     try:
         opened = (open_logits if name == "logits" else open_maps)(
-            study, dataset, teacher_sha256, AssetStore(settings.paths.assets)
+            study, dataset, teacher_sha256, AssetStore(settings.paths.assets, in_full=True)
         )
     except AssetMissing:
         return will, False

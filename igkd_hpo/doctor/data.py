@@ -32,7 +32,7 @@ def check_data(study: Study, settings: Settings, progress: Progress) -> "tuple[D
     from igkd_hpo.assets.dataset import prepare_dataset
     from igkd_hpo.assets.test_split import TestPurpose, open_test
 
-    store = AssetStore(settings.paths.assets)
+    store = AssetStore(settings.paths.assets, in_full=True)
     try:
         dataset = prepare_dataset(study.dataset, settings, store, progress)
         test = open_test(study.dataset, settings, purpose=TestPurpose.DOCTOR_DUPLICATES)

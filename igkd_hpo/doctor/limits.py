@@ -1,7 +1,6 @@
 """The limits of the device: can any student of the search space keep them, and can the controls?"""
 
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.doctor.check import Check, fault, ok, warning
 from igkd_hpo.sources import SOURCES
 
@@ -14,18 +13,14 @@ def check_limits(study: Study, num_classes: int, image_size: tuple[int, int]) ->
         return []
     from igkd_hpo.trial.student import check_fit
 
-    knobs = ARCHITECTURES[study.student.architecture].knobs
     fit = check_fit(study, num_classes=num_classes, image_size=image_size)
     if fit.smallest is not None:
-        smaller = " or ".join(f"{name} be {knob.to_shrink}" for name, knob in knobs.items())
-        advice = f"raise the limit, or let {smaller}" if knobs else "raise the limit"
-        return [fault(_GROUP, "search space", f"even the smallest student of the study has {fit.smallest}", advice)]
+        found = f"even the smallest student of the study has {fit.smallest}"
+        return [fault(_GROUP, "search space", found, fit.shrink)]
     smallest = ok(_GROUP, "search space", "the smallest student of the study is within them")
     if fit.controls is not None:
         found = f"the controls will not be trained: their student has {fit.controls}"
-        narrower = f"narrow {' and '.join(knobs)} so that the middle of their ranges is within the limits"
-        advice = narrower if knobs else "raise the limit"
-        return [smallest, warning(_GROUP, "controls", found, advice)]
+        return [smallest, warning(_GROUP, "controls", found, fit.narrow)]
     return [smallest, ok(_GROUP, "controls", "are within them")] if study.controls else [smallest]
 
 

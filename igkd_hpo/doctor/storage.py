@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from optuna.storages._rdb.models import BaseModel
 from sqlalchemy import URL, Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,6 +16,7 @@ from igkd_hpo.doctor.assets import nearest_folder
 from igkd_hpo.doctor.check import Check, failed, fault, not_checked, ok, warning
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.lease_table import LEASES
+from igkd_hpo.search.optuna_internals import table_names
 from igkd_hpo.search.storage import bare_connection, check_url, has_tables, mask, open_storage
 from igkd_hpo.search.study import SearchStudy, check_unchanged
 
@@ -151,7 +151,7 @@ def _check_rights(connection: Connection, *, has_studies: bool) -> Check:
             f"{user} cannot make tables in the schema {schema or '(none)'}",
             f"run GRANT CREATE, USAGE ON SCHEMA {schema or 'public'} TO {user}",
         )
-    tables = sorted([*BaseModel.metadata.tables, LEASES.name])
+    tables = sorted([*table_names(), LEASES.name])
     closed = ask(
         """
         SELECT string_agg(relname || ' (' || p || ')', ', ' ORDER BY relname)

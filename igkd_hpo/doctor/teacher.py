@@ -76,7 +76,7 @@ def _networks(study: Study, dataset: "Dataset", settings: Settings) -> "list[Net
     from igkd_hpo.assets.teachers import open_teachers
 
     if study.teacher.is_trained_here:
-        opened = open_teachers(study, dataset, settings, AssetStore(settings.paths.assets))
+        opened = open_teachers(study, dataset, settings, AssetStore(settings.paths.assets, in_full=True))
         return [member.network for member in opened.members]
     networks = []
     for member in range(study.teacher.n_networks):

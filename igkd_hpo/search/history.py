@@ -12,12 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 from optuna.distributions import json_to_distribution
-from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Connection, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute
+
+from igkd_hpo.search.optuna_internals import NOT_FOUND, PlainStorage, models
 
 _TRIAL, _VALUE, _PARAM = models.TrialModel, models.TrialValueModel, models.TrialParamModel
 _EPOCH, _USER, _SYSTEM = (
@@ -32,7 +32,7 @@ _MOST_IN_ONE_STATEMENT = 5000  # of the 32,766 parameters that SQLite takes
 _distribution = lru_cache(maxsize=1024)(json_to_distribution)  # a study has a few, and each of its trials repeats them
 
 
-class HistoryStorage(RDBStorage):
+class HistoryStorage(PlainStorage):
     """Optuna's storage on a database, with another way of reading trials."""
 
     def _get_trials(
@@ -54,7 +54,7 @@ class HistoryStorage(RDBStorage):
         study = models.StudyModel.study_id
         with self._statements() as connection:
             if connection.execute(select(study).where(study == study_id)).first() is None:
-                raise KeyError(models.NOT_FOUND_MSG)
+                raise KeyError(NOT_FOUND)
             return _read(connection, wanted, states)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -72,7 +72,7 @@ class HistoryStorage(RDBStorage):
         with self._statements() as connection:
             found = _read(connection, _TRIAL.trial_id == trial_id, parts=parts)
         if not found:
-            raise KeyError(models.NOT_FOUND_MSG)
+            raise KeyError(NOT_FOUND)
         return found[0]
 
     def ended_trial_ids(self, study_id: int, unfinished: Collection[int], trial_id_greater_than: int) -> list[int]:

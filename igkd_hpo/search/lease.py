@@ -19,6 +19,7 @@ from igkd_hpo.errors import StorageError
 from igkd_hpo.search.heartbeat_watch import Silence
 from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
+from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.study import SURPLUS, SearchStudy, count, is_infeasible, unclaimed, why_stopping
 from igkd_hpo.search.suggest import UnusableTrial, suggest
@@ -289,7 +290,7 @@ class Leases:
     def _last_accuracy(self, trial: FrozenTrial) -> float:
         if trial.intermediate_values:
             return trial.intermediate_values[max(trial.intermediate_values)]
-        self._storage.set_trial_intermediate_value(trial._trial_id, 1, 0.0)  # samplers rank pruned trials by their last
+        self._storage.set_trial_intermediate_value(id_of(trial), 1, 0.0)  # samplers rank pruned trials by their last
         return 0.0
 
     def _return(
@@ -301,9 +302,9 @@ class Leases:
         if in_vain > self._study.config.max_retries:
             state = TrialState.FAIL
             reason = f"{in_vain} attempts in a row ended without one more finished epoch; the last: {reason}"
-        self._storage.set_trial_user_attrs(trial._trial_id, {"reason": reason, "attempts_without_progress": in_vain})
-        self._storage.set_trial_state_values(trial._trial_id, state)
-        drop_lease(connection, trial._trial_id)
+        self._storage.set_trial_user_attrs(id_of(trial), {"reason": reason, "attempts_without_progress": in_vain})
+        self._storage.set_trial_state_values(id_of(trial), state)
+        drop_lease(connection, id_of(trial))
         return state
 
     def _free(self, connection: Connection, lease: Lease, reason: str, *, counted: bool) -> Reaped:
@@ -333,8 +334,8 @@ class Leases:
     def _end_surplus(self, trials: list[FrozenTrial]) -> None:
         for trial in trials:
             if not trial.state.is_finished():
-                self._storage.set_trial_user_attrs(trial._trial_id, {"reason": SURPLUS})
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                self._storage.set_trial_user_attrs(id_of(trial), {"reason": SURPLUS})
+                self._storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
 
     def _next(self, connection: Connection, worker: Worker) -> Claim | Idle:
         attributes = self._storage.get_study_user_attrs(self._study_id)
@@ -361,18 +362,17 @@ class Leases:
             try:
                 return self._begin(connection, worker, trial)
             except UnusableTrial as error:
-                self._storage.set_trial_user_attrs(trial._trial_id, {"reason": str(error)})
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        trial_id = self._storage.create_new_trial(self._study_id)
-        return self._begin(connection, worker, self._storage.get_trial(trial_id))
+                self._storage.set_trial_user_attrs(id_of(trial), {"reason": str(error)})
+                self._storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
+        return self._begin(connection, worker, self._storage.get_trial(self._storage.create_new_trial(self._study_id)))
 
     def _begin(self, connection: Connection, worker: Worker, trial: FrozenTrial) -> Claim:
-        trial_id, attributes = trial._trial_id, trial.user_attrs
+        its_id, attributes = id_of(trial), trial.user_attrs
         if trial.state is TrialState.WAITING:
-            self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+            self._storage.set_trial_state_values(its_id, TrialState.RUNNING)
         claim = Claim(
             study=self._study.name,
-            trial_id=trial_id,
+            trial_id=its_id,
             number=trial.number,
             attempt=attributes.get("attempts", 0) + 1,
             hyperparameters=suggest(self._study, trial),
@@ -382,13 +382,13 @@ class Leases:
             out_of_memory=attributes.get("out_of_memory", 0),
         )
         self._storage.set_trial_user_attrs(
-            trial_id,
+            its_id,
             {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
             | {"worker": worker.name, "host": worker.process.host},
         )
         known = max(trial.intermediate_values, default=0)
         lease = Lease(
-            trial_id=trial_id,
+            trial_id=its_id,
             attempt=claim.attempt,
             worker=worker.name,
             process=worker.process,

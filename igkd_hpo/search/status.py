@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.search.identity import is_gone
 from igkd_hpo.search.lease_table import Lease, read_leases
+from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import Counts, SearchStudy, count, ended_trials, study_names
 
@@ -125,7 +126,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
         key=lambda trial: (trial.value, -trial.number),
         default=None,
     )
-    by_id = {trial._trial_id: trial for trial in trials}
+    by_id = {id_of(trial): trial for trial in trials}
     epochs = study.config.training.epochs
     running = sorted(
         (

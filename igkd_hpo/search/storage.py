@@ -11,17 +11,15 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import _CachedStorage
-from optuna.storages._cached_storage import _StudyInfo
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from igkd_hpo.errors import StorageError, UsageError, did_you_mean
-from igkd_hpo.search.history import HistoryStorage
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
+from igkd_hpo.search.optuna_internals import CACHES, CachedStorage, PlainStorage, StudyInfo, forget
 
 _EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password@host/database"
 _SECRET_QUERY_KEYS = {"password", "sslpassword"}
@@ -40,7 +38,7 @@ _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not af
 }
 
 
-class SharedStorage(_CachedStorage):
+class SharedStorage(CachedStorage):
     """Optuna's cached storage, whose writes can join a transaction of ours.
 
     Args:
@@ -48,9 +46,9 @@ class SharedStorage(_CachedStorage):
         url: where that is.
     """
 
-    _backend: HistoryStorage
+    _backend: PlainStorage
 
-    def __init__(self, backend: HistoryStorage, url: URL) -> None:
+    def __init__(self, backend: PlainStorage, url: URL) -> None:
         super().__init__(backend)
         self.url = url
         self._in_order: dict[tuple[int, tuple[TrialState, ...]], list[FrozenTrial]] = {}  # of a study, in these states
@@ -118,10 +116,10 @@ class SharedStorage(_CachedStorage):
 
         32 trials that run, with up to 99 epochs each, took 60 ms of CPU to read, and 5,000 took 0.8 ms to sort.
         """
-        if states is None or any(state in states for state in TrialState if not state.is_finished()):
+        if not CACHES or states is None or any(state in states for state in TrialState if not state.is_finished()):
             return super().get_all_trials(study_id, deepcopy, states)
         with self._lock:
-            study = self._studies.setdefault(study_id, _StudyInfo())
+            study = self._studies.setdefault(study_id, StudyInfo())
             ids = self._backend.ended_trial_ids(study_id, study.unfinished_trial_ids, study.last_finished_trial_id)
             if new := [trial_id for trial_id in ids if self._get_cached_trial(trial_id) is None]:
                 self._add_trials_to_cache(study_id, self._backend.get_trials(new))
@@ -152,7 +150,8 @@ class SharedStorage(_CachedStorage):
 
     def _forget(self) -> None:
         """Drop what is cached: after a rollback it may hold trials that never came to be."""
-        self.__init__(self._backend, self.url)  # type: ignore[misc]
+        forget(self)
+        self._in_order.clear()
 
 
 def check_url(url: str) -> URL:
@@ -300,11 +299,11 @@ def _engine_options(url: URL) -> dict[str, Any]:
     return {"connect_args": connect, "pool_pre_ping": True, "isolation_level": "READ COMMITTED", **pool}
 
 
-def _open_backend(url: URL, *, create: bool) -> HistoryStorage:
+def _open_backend(url: URL, *, create: bool) -> PlainStorage:
     # Optuna puts the URL through str.format.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        backend = HistoryStorage(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
+        backend = _storage_class()(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
     except RuntimeError as error:
         raise StorageError(f"{mask(url)} was made by another version of Optuna: {_one_line(error)}") from error
     if create and url.get_backend_name() == "sqlite":
@@ -313,7 +312,15 @@ def _open_backend(url: URL, *, create: bool) -> HistoryStorage:
     return backend
 
 
-def _make_tables(url: URL) -> HistoryStorage:
+def _storage_class() -> type[PlainStorage]:
+    try:
+        from igkd_hpo.search.history import HistoryStorage
+    except (ImportError, AttributeError):  # a version of Optuna whose tables have other names
+        return PlainStorage
+    return HistoryStorage
+
+
+def _make_tables(url: URL) -> PlainStorage:
     """Optuna's tables, then ours.
 
     Our lock keeps our own processes apart. Another Optuna tool that opens the empty database at the same moment, a

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import optuna
-from optuna.storages._rdb.models import NOT_FOUND_MSG
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
@@ -23,6 +22,7 @@ from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
 from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
+from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, mask, storage_errors
 
@@ -167,7 +167,7 @@ class SearchStudy:
         try:
             yield
         except KeyError as error:
-            if error.args != (NOT_FOUND_MSG,):
+            if error.args != (NOT_FOUND,):
                 raise
             raise UsageError(
                 f"study {self.name!r} lost a record in {mask(self.storage.url)}; was it deleted or renamed in a "
@@ -302,7 +302,7 @@ def unclaimed(trials: list[FrozenTrial], leased: set[int]) -> list[FrozenTrial]:
     Args:
         leased: Optuna's ids of the trials that have a lease.
     """
-    orphans = [t for t in trials if t.state is TrialState.RUNNING and t._trial_id not in leased]
+    orphans = [t for t in trials if t.state is TrialState.RUNNING and id_of(t) not in leased]
     return [*orphans, *(t for t in trials if t.state is TrialState.WAITING)]
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.space import Value
+from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.sampler import make_sampler
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.study import SearchStudy
@@ -33,7 +34,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     if unknown := sorted(enqueued.keys() - searched.keys()):
         raise UnusableTrial(f"enqueued with {', '.join(unknown)}, which this study does not search")
     sampler = make_sampler(study.config.sampler, frozen.number)
-    trial = optuna.Trial(optuna.Study(study.name, study.storage, sampler, study.pruner), frozen._trial_id)
+    trial = optuna.Trial(optuna.Study(study.name, study.storage, sampler, study.pruner), id_of(frozen))
     values = hyperparameters.fixed()
     try:
         with warnings.catch_warnings():

@@ -38,10 +38,6 @@ def refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
     dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
     fit = check_fit(study, num_classes=dataset.num_classes, image_size=dataset.image_size)
     if fit.smallest is not None:
-        raise StudyFileError(f"{study.name}: even the smallest student of the study has {fit.smallest}; {RAISE_LIMITS}")
+        raise StudyFileError(f"{study.name}: even the smallest student of the study has {fit.smallest}; {fit.shrink}")
     if fit.controls is not None:
-        progress.warn(f"the controls will not be trained: their student has {fit.controls}; {NARROW_RANGES}")
-
-
-RAISE_LIMITS = "raise the limit, or let layers_removed be higher or width lower"
-NARROW_RANGES = "narrow layers_removed and width so that the middle of their ranges is within the limits"
+        progress.warn(f"the controls will not be trained: their student has {fit.controls}; {fit.narrow}")

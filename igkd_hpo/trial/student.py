@@ -67,16 +67,25 @@ class Fit:
     Args:
         smallest: how the smallest student of the search space exceeds them: no configuration can be trained.
         controls: how the students of the controls do, all of which have one size; they would not be trained.
+        shrink: what to do about the smallest.
+        narrow: what to do about the controls.
     """
 
     smallest: str | None
     controls: str | None
+    shrink: str
+    narrow: str
 
 
 def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int]) -> Fit:
     """Set the smallest student of the search space, and that of the controls, against the study's limits."""
+    knobs = ARCHITECTURES[study.student.architecture].knobs
+    smaller = " or ".join(f"{name} be {knob.to_shrink}" for name, knob in knobs.items())
+    shrink = f"raise the limit, or let {smaller}" if knobs else "raise the limit"
+    narrower = f"narrow {' and '.join(knobs)} so that the middle of their ranges is within the limits"
+    advice = {"shrink": shrink, "narrow": narrower if knobs else "raise the limit"}
     if not study.limits.any:
-        return Fit(smallest=None, controls=None)
+        return Fit(smallest=None, controls=None, **advice)
 
     def beyond(hyperparameters: Mapping[str, Value]) -> str | None:
         cost = measure_student(
@@ -87,13 +96,14 @@ def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int]) ->
             teacher_parameters=None,
             limits=study.limits,
         )
-        knobs = ARCHITECTURES[study.student.architecture].knobs
         what = ", ".join(f"{name} {hyperparameters[name]:g}" for name in knobs) or study.student.architecture
         why = why_infeasible(study.limits, cost)
         return why and f"{why} ({what})"
 
     controls = (make_control(name, study.hyperparameters).hyperparameters for name in study.controls[:1])
-    return Fit(smallest=beyond(knobs_at_end(study, largest=False)), controls=next(map(beyond, controls), None))
+    return Fit(
+        smallest=beyond(knobs_at_end(study, largest=False)), controls=next(map(beyond, controls), None), **advice
+    )
 
 
 def knobs_at_end(study: Study, *, largest: bool) -> dict[str, Value]:

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from igkd_hpo.assets import store as store_module
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.errors import AssetError, AssetMissing
@@ -257,3 +259,65 @@ def test_a_damaged_reference_is_told(store):
 def test_the_store_needs_no_torch(repository: Path):
     code = "import sys, igkd_hpo.assets.store, igkd_hpo.sources.folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=repository, check=False).returncode == 0
+
+
+@pytest.fixture
+def files_read(monkeypatch) -> list[str]:
+    """The names of the files that were read in full."""
+    names: list[str] = []
+    hashed = store_module.file_hash
+    monkeypatch.setattr(store_module, "file_hash", lambda path: (names.append(path.name), hashed(path))[1])
+    return names
+
+
+def test_a_file_is_read_in_full_once_on_a_host(store, files_read, monkeypatch):
+    make(store)
+    files_read.clear()
+    for _ in range(3):
+        AssetStore(store.root).open("thing", INPUTS)
+    assert files_read == ["note.txt", "numbers.npy"]
+    AssetStore(store.root, in_full=True).open("thing", INPUTS)
+    assert len(files_read) == 4
+    monkeypatch.setenv("IGKD_HPO_HOST", "another")
+    store.open("thing", INPUTS)
+    assert len(files_read) == 6
+
+
+def test_a_file_that_was_changed_in_place_is_read_again_also_with_its_old_time(store):
+    path = make(store).folder / "numbers.npy"
+    store.open("thing", INPUTS)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x01")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(AssetError, match=r"numbers\.npy was changed"):
+        store.open("thing", INPUTS)
+
+
+@pytest.mark.parametrize("note", [b"", b"[]", b'{"numbers.npy": 7}'])
+def test_a_damaged_note_of_what_was_read_is_no_fault(store, files_read, note):
+    made = make(store)
+    store.open("thing", INPUTS)
+    (path,) = (store.root / "verified").iterdir()
+    path.write_bytes(note)
+    files_read.clear()
+    assert store.open("thing", INPUTS) == made
+    assert files_read == ["note.txt", "numbers.npy"]
+
+
+def test_an_asset_in_a_folder_without_room_for_notes_is_read_in_full(store, files_read):
+    make(store)
+    (store.root / "verified").write_bytes(b"in the way")
+    files_read.clear()
+    for _ in range(2):
+        store.open("thing", INPUTS)
+    assert len(files_read) == 4
+
+
+def test_an_asset_under_the_name_of_other_inputs_is_refused(store):
+    made, other = make(store), make(store, inputs={"schema": 2}, value=8)
+    shutil.rmtree(made.folder)
+    shutil.copytree(other.folder, made.folder)
+    with pytest.raises(AssetError, match=rf"{made.folder} was made from other inputs"):
+        store.open("thing", INPUTS)

@@ -1,0 +1,29 @@
+"""What the operating system says of an asset's files."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from igkd_hpo.errors import AssetError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write `path` into an AssetError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise AssetError(
+            f"cannot write {path}: {error.strerror or error}; free space or make the folder writable, "
+            "then run again: work already done is kept"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
