@@ -19,7 +19,7 @@ from igkd_hpo.words import duration, percent, points_between
 
 
 def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
-    """Markdown that goes above the study's own note; of a study and its confirmation alike."""
+    """Write the Markdown that goes above a study's own note; of a study and its confirmation alike."""
     if study.confirms is not None:
         return _of_confirmation(study, trials)
     counts, n_trials = count(list(trials)), study.n_trials
@@ -114,13 +114,13 @@ def _of_confirmation(linked: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
 
 
 def _confirmed(linked: SearchStudy) -> tuple[str, ...]:
-    """What the confirmation says; empty before the test split was read."""
+    """Return what the confirmation says; nothing before the test split was read."""
     recorded = json.dumps(linked.attributes(), sort_keys=True)
     return _said(linked.storage, linked.name, f"{linked.counts().finished} {recorded}")
 
 
 @lru_cache(maxsize=32)
 def _said(storage: SharedStorage, name: str, version: str) -> tuple[str, ...]:
-    """By what is recorded: its tests and intervals take long for a page that asks every few seconds."""
+    """Cache by what is recorded: tests and intervals take long for a page that asks every few seconds."""
     found = read_confirmation(SearchStudy(storage, name))
     return () if found is None else tuple(sentences(found))

@@ -61,7 +61,7 @@ class ReportAnswer:
 
 
 def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> ReportAnswer:
-    """The answer as it stands now."""
+    """Answer for a study as it stands now."""
     try:
         best = best_trial(study)
     except NoCompletedTrial:

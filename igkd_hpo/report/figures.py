@@ -27,7 +27,7 @@ PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD"}
 
 
 def compact(figure: "Figure", height: float) -> "Figure":
-    """A figure of `show` at the width of the page: without its title, the legend below."""
+    """Fit a figure of `show` to the width of the page: without its title, the legend below."""
     figure.set_size_inches(WIDTH, height)
     for axis in figure.axes:
         axis.set_title("", loc="left")
@@ -41,7 +41,7 @@ def compact(figure: "Figure", height: float) -> "Figure":
 
 
 def confirmation_figure(found: Confirmation) -> "Figure":
-    """Each arm's seeds, mean and 95 % interval on the test split, the best on top; filled where tied with it."""
+    """Draw each arm's seeds, mean and 95 % interval on the test split, the best on top; filled where tied with it."""
     arms = sorted(found.arms, key=lambda arm: arm.test.mean.value)
     names = [wrapped(" = ".join(arm.names), 24) for arm in arms]
     lines = sum(name.count("\n") + 1 for name in names)
@@ -64,7 +64,7 @@ def confirmation_figure(found: Confirmation) -> "Figure":
 
 
 def contrasts_figure(found: Confirmation) -> "Figure | None":
-    """What each part adds on the test split, with intervals that hold for all at once; None where nothing is known."""
+    """Draw what each part adds on the test split, with intervals that hold for all at once; None if none is known."""
     known = [answer for answer in found.answers if answer.contrast is not None]
     if not known:
         return None
@@ -87,7 +87,7 @@ def contrasts_figure(found: Confirmation) -> "Figure | None":
 
 
 def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
-    """The accuracy of every trial in the order of their numbers, and the best so far; None before the first."""
+    """Draw the accuracy of every trial in the order of their numbers, and the best so far; None before the first."""
     ended = [trial for trial in trials if trial.value is not None]  # one beyond a limit has none
     if not ended:
         return None
@@ -122,7 +122,7 @@ def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
 
 
 def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure | None":
-    """Accuracy over each searched hyperparameter: completed trials as points, pruned ones as crosses at the bottom."""
+    """Draw accuracy over each searched hyperparameter: completed trials as points, pruned ones as crosses below."""
     searched = study.config.hyperparameters.searched()
     known = [t for t in trials if "hyperparameters" in t.user_attrs and t.value is not None]
     completed = thinned([t for t in known if t.state is TrialState.COMPLETE], MOST_POINTS_IN_A_SLICE // 2)
@@ -152,7 +152,7 @@ def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure 
 
 
 def left_out(count: int, most: int) -> str:
-    """A sentence on what is not drawn, or nothing where all is."""
+    """Say in a sentence what is not drawn, or nothing where all is."""
     return f" Of {count:,} trials, at most {most:,} are drawn, evenly chosen." if count > most else ""
 
 
@@ -190,6 +190,6 @@ def _scale(axis: "Axes", setting: Range) -> None:
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name on three lines at most of that many letters."""
+    """Break a name into three lines at most of that many letters."""
     lines = textwrap.wrap(name, width) or [name]
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 1] + "…"])

@@ -18,7 +18,7 @@ Facts = list[tuple[str, str]]
 def provenance_facts(
     study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, confirmation: Confirmation | None
 ) -> Facts:
-    """Names and values, as text, in the order in which they are read."""
+    """Collect names and values, as text, in the order in which they are read."""
     config, pins, attributes = study.config, study.pins, study.attributes()
     root = f" from {config.dataset.root}" if config.dataset.root else ""
     teacher = ", ".join(config.teacher.checkpoints) or f"trained here for {config.teacher.epochs} epochs"
