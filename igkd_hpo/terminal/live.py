@@ -147,7 +147,7 @@ class LiveView:
         self._say(describe_end(event, row, self._board.study.epochs))
 
     def _left(self) -> float | None:
-        """Estimate the seconds left: trials to come at the mean duration of those that ended here, shared by those that run.
+        """Estimate the seconds left: trials to come, at the mean duration of those that ended here, over those running.
 
         Before the first has ended, the newest epochs of the running ones stand for all: too long where trials are
         pruned, and right within one trial's time. In the end, when none is left to begin, the slowest one counts.
