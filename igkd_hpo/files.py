@@ -1,5 +1,6 @@
-"""Files that are written in one step: a reader sees the old content or the new one, at every moment."""
+"""Files: written in one step, so that a reader sees the old content or the new one, and known by their hash."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,3 +31,9 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step by a text in UTF-8. Raises OSError."""
     write_bytes(path, text.encode())
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

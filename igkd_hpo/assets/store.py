@@ -25,7 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 import igkd_hpo
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.errors import AssetError, AssetMissing
-from igkd_hpo.files import replacing
+from igkd_hpo.files import replacing, sha256_of
 
 Json = Mapping[str, Any]
 """Plain JSON values by name."""
@@ -62,11 +62,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -230,7 +225,7 @@ class Draft:
                 if path.name in (_ROWS, _MANIFEST, *drop) or path.name.startswith("."):
                     path.unlink()
         files = {
-            path.name: {"sha256": _file_hash(path), "bytes": path.stat().st_size}
+            path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in sorted(self.folder.iterdir())
         }
         manifest = {
@@ -353,7 +348,7 @@ def _load(folder: Path, *, verify: bool) -> Asset:
         if seal != content_hash(manifest):
             raise damaged(f"{_MANIFEST} was changed")
         for name, entry in files.items() if verify else ():
-            if (folder / name).stat().st_size != entry["bytes"] or _file_hash(folder / name) != entry["sha256"]:
+            if (folder / name).stat().st_size != entry["bytes"] or sha256_of(folder / name) != entry["sha256"]:
                 raise damaged(f"{name} was changed")
     except FileNotFoundError as error:
         raise damaged(f"{Path(str(error.filename)).name} is missing") from None
