@@ -11,7 +11,7 @@ from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.best import best_of, caution, student_in_words
-from igkd_hpo.search.linked_study import open_linked
+from igkd_hpo.search.linked_study import begun_in_words, open_linked
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import Counts, SearchStudy, count, ended_trials
@@ -49,12 +49,11 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     linked = open_linked(study.storage, study.name)
     confirmed = () if linked is None else _confirmed(linked)
     if linked is None:
-        told.append(caution(best).partition("\n")[0])
+        told.append(caution(best))
     elif confirmed:
         told.append("**Confirmed with fresh seeds, on the test split:** " + " ".join(confirmed))
     else:
-        done = f"{linked.counts().finished} of {linked.n_trials} trainings of {linked.name} are done"
-        told.append(f"{caution(best).partition(chr(10))[0]} A confirmation has begun: {done}.")
+        told.append(f"{caution(best)} {begun_in_words(linked)}")
     return "\n\n".join(told)
 
 

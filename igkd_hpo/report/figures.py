@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
 from igkd_hpo.confirm.confirmation import Confirmation
+from igkd_hpo.confirm.statistics import Estimate
 from igkd_hpo.report.palette import BLUE, GREY, INK, PAPER, control_look
 from igkd_hpo.report.pictures import in_percent, new_figure, plain_axes
 from igkd_hpo.report.selection import by_kind, lowest_shown, thinned
@@ -48,18 +49,11 @@ def confirmation_figure(found: Confirmation) -> "Figure":
     figure = new_figure(width=WIDTH, height=0.9 + 0.3 * len(arms) + 0.13 * lines)
     axis = figure.subplots()
     for y, arm in enumerate(arms):
-        mean = arm.test.mean
         colour = BLUE if arm.tied else GREY
         axis.plot(arm.test.accuracies, [y] * len(arm.test.accuracies), "|", color=colour, markersize=5, alpha=0.8)
-        axis.plot([mean.low, mean.high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
-        face = colour if arm.tied else PAPER
-        axis.plot([mean.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
-    axis.set_yticks(range(len(arms)), names, fontsize=9)
-    axis.set_ylim(-0.6, len(arms) - 0.4)
-    axis.set_xlabel("accuracy on the test split")
+        _draw_interval(axis, y, arm.test.mean, filled=arm.tied)
     in_percent(axis.xaxis)
-    plain_axes(axis, grid="x")
-    axis.tick_params(axis="y", length=0)
+    _label_rows(axis, names, "accuracy on the test split")
     return figure
 
 
@@ -73,17 +67,25 @@ def contrasts_figure(found: Confirmation) -> "Figure | None":
     axis.axvline(0, color=INK, linewidth=1)
     for y, answer in enumerate(reversed(known)):
         assert answer.contrast is not None
-        difference = answer.contrast.difference
-        colour = BLUE if answer.contrast.significant else GREY
-        face = BLUE if answer.contrast.significant else PAPER
-        axis.plot([100 * difference.low, 100 * difference.high], [y, y], color=colour, linewidth=1.8)
-        axis.plot([100 * difference.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
-    axis.set_yticks(range(len(known)), [PARTS[answer.question] for answer in reversed(known)])
-    axis.set_ylim(-0.6, len(known) - 0.4)
-    axis.set_xlabel("points that it costs (left) or adds (right)")
+        _draw_interval(axis, y, answer.contrast.difference, filled=answer.contrast.significant, scale=100)
+    names = [PARTS[answer.question] for answer in reversed(known)]
+    _label_rows(axis, names, "points that it costs (left) or adds (right)")
+    return figure
+
+
+def _draw_interval(axis: "Axes", y: int, estimate: Estimate, *, filled: bool, scale: int = 1) -> None:
+    colour = BLUE if filled else GREY
+    axis.plot([scale * estimate.low, scale * estimate.high], [y, y], color=colour, linewidth=1.7, solid_capstyle="butt")
+    face = colour if filled else PAPER
+    axis.plot([scale * estimate.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
+
+
+def _label_rows(axis: "Axes", names: Sequence[str], x_label: str) -> None:
+    axis.set_yticks(range(len(names)), names, fontsize=9)
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.set_xlabel(x_label)
     plain_axes(axis, grid="x")
     axis.tick_params(axis="y", length=0)
-    return figure
 
 
 def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":

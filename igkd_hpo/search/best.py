@@ -144,7 +144,8 @@ def summary(study: SearchStudy) -> str:
         NoCompletedTrial: there is nothing to sum up.
     """
     best = best_trial(study)
-    return f"{result(study, best)}\n{caution(best)}"
+    todo = f"To see: `igkd-hpo confirm {study.name}` trains the best few with fresh seeds, and tests them once."
+    return f"{result(study, best)}\n{caution(best)}\n{todo}"
 
 
 def result(study: SearchStudy, best: BestTrial) -> str:
@@ -184,12 +185,10 @@ def student_in_words(best: BestTrial) -> str:
 
 
 def caution(best: BestTrial) -> str:
-    """Say how far a result of one seed can be trusted, and what to do about it."""
+    """Say how far a result of one seed can be trusted."""
     if best.completed == 1:
-        luck = "This is one trial with one seed, so nothing can be said yet about how much of it is luck."
-    else:
-        luck = (
-            f"The highest of {best.completed} completed trials with one seed each is partly luck: "
-            "one seed each cannot tell a real gain from it."
-        )
-    return f"{luck}\nTo see: `igkd-hpo confirm {best.study}` trains the best few with fresh seeds, and tests them once."
+        return "This is one trial with one seed, so nothing can be said yet about how much of it is luck."
+    return (
+        f"The highest of {best.completed} completed trials with one seed each is partly luck: "
+        "one seed each cannot tell a real gain from it."
+    )
