@@ -233,7 +233,7 @@ class Study:
 
 
 def open_study(study: StudyLike | None = None, *, storage: str | None = None) -> Study:
-    """An existing study.
+    """Open an existing study.
 
     Args:
         study: its name or its study file; None means the latest.
@@ -260,7 +260,7 @@ def status(*, storage: str | None = None) -> list[StudyStatus]:
 
 
 def _write(path: Path, text: str) -> bool:
-    """Whether a file was there before. Raises UsageError."""
+    """Write a file; tell whether one was there before. Raises UsageError."""
     replaced = path.exists()
     try:
         write_text(path, text)
@@ -270,7 +270,7 @@ def _write(path: Path, text: str) -> bool:
 
 
 def _wait_for_all(leases: Leases) -> bool:
-    """Until nobody holds a trial any more; False when that took too long."""
+    """Wait until nobody holds a trial any more; False when that took too long."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while leases.held():
         if time.monotonic() > deadline:

@@ -1,10 +1,10 @@
 """The model card: what a person who gets the folder, and nothing else, has to know."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from igkd_hpo.bundle import contents
-from igkd_hpo.bundle.contents import Expected, Figures
+from igkd_hpo.bundle.contents import Figures, Record
 from igkd_hpo.config.study import Study, TeacherConfig
 from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.search.best import BestTrial
@@ -14,45 +14,36 @@ if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import AssetSummary
 
 
-@dataclass(frozen=True, kw_only=True)
-class CardFacts:
-    """All that the card says.
+def model_card(
+    record: Record,
+    exported: Study,
+    best: BestTrial,
+    made: "AssetSummary",
+    *,
+    class_names: Sequence[str],
+    weights: str,
+    validation_accuracy: float,
+) -> str:
+    """Write the card as Markdown.
 
     Args:
         exported: the study file in the bundle.
-        validation_accuracy: of the network in PyTorch, a fraction.
         weights: where they come from, in words.
+        validation_accuracy: of the network in PyTorch, a fraction.
     """
-
-    exported: Study
-    best: BestTrial
-    assets: "AssetSummary"
-    class_names: tuple[str, ...]
-    weights: str
-    validation_accuracy: float
-    expected: Expected
-    onnx: Figures
-    int8: Figures
-    opset: int
-    versions: dict[str, str | None]
-
-
-def model_card(facts: CardFacts) -> str:
-    """The card as Markdown."""
-    study, best, made = facts.exported, facts.best, facts.assets
     height, width = made.image_size
-    dataset, teacher = study.dataset, study.teacher
+    dataset, teacher = exported.dataset, exported.teacher
     root = f" from `{dataset.root}`" if dataset.root else ""
     if teacher.checkpoints:
         origin = ", ".join(f"`{path}`" for path in teacher.checkpoints)
     else:
         origin = f"trained for {teacher.epochs} epochs" if teacher.architecture == "mobilenet_v2" else "its own weights"
     settings = "\n".join(f"| {name} | {value} |" for name, value in best.hyperparameters.items())
-    versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in facts.versions.items())
-    names = ", ".join(facts.class_names)
+    versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in record.versions.items())
+    names = ", ".join(class_names)
     macs, factor = best.cost["macs"], best.cost["compression_factor"]
     computed = f", {macs:,} multiply-adds for one image" if macs else ""
-    execution = study.provenance.execution if study.provenance else None
+    execution = exported.provenance.execution if exported.provenance else None
     where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
     its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
     compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
@@ -63,33 +54,33 @@ A small image classifier: {ARCHITECTURES[study.student.architecture].called}, tr
 
 ## Use
 
-`{contents.ONNX}` (float32) and `{contents.INT8}` (int8), ONNX opset {facts.opset}:
+`{contents.ONNX}` (float32) and `{contents.INT8}` (int8), ONNX opset {record.opset}:
 
 - input `images`: uint8, (N, 3, {height}, {width}), RGB, 0 to 255, any N. Scaling and normalisation are inside.
-- output `logits`: float32, (N, {len(facts.class_names)}); softmax makes probabilities of them. In this order: {names}.
+- output `logits`: float32, (N, {len(class_names)}); softmax makes probabilities of them. In this order: {names}.
 
 `{contents.WEIGHTS}` holds the same weights for PyTorch. `igkd-hpo predict` shows an image to the float file.
 
 ## How good it is
 
-{percent(facts.validation_accuracy)} on {made.n_validation} validation images. {_trust(best)}
+{percent(validation_accuracy)} on {made.n_validation} validation images. {_trust(best)}
 
-One more training: {percent(facts.expected.low)} to {percent(facts.expected.high)} is expected on validation: \
-{facts.expected.basis}.
+One more training: {percent(record.expected.low)} to {percent(record.expected.high)} is expected on validation: \
+{record.expected.basis}.
 
 | | validation | like PyTorch | logits differ by at most | latency | size |
 | --- | --- | --- | --- | --- | --- |
-| `{contents.ONNX}` | {_figures(facts.onnx)} |
-| `{contents.INT8}` | {_figures(facts.int8)} |
+| `{contents.ONNX}` | {_figures(record.onnx)} |
+| `{contents.INT8}` | {_figures(record.int8)} |
 
-Like PyTorch: the share of {facts.onnx.test_images} test images with the same answer; their labels were not read.
+Like PyTorch: the share of {record.onnx.test_images} test images with the same answer; their labels were not read.
 Latency: median and 95th percentile for one image, onnxruntime, one thread of the CPU that made this file, warmed up;
 the device has its own. int8: static quantisation, weights per channel, calibrated on training images.
 
 ## Data and teacher
 
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
-({dataset.validation_fraction:g} of training), {facts.onnx.test_images} for test; split seed {dataset.split_seed}
+({dataset.validation_fraction:g} of training), {record.onnx.test_images} for test; split seed {dataset.split_seed}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
 - teacher: {teacher.architecture}, {origin}; {made.teacher_parameters:,} parameters\
 {"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}
@@ -97,7 +88,7 @@ the device has its own. int8: static quantisation, weights per channel, calibrat
 
 ## Training
 
-{study.training.epochs} epochs, {study.training.optimizer}, seed {best.seed}{where}. Weights: {facts.weights}.
+{exported.training.epochs} epochs, {exported.training.optimizer}, seed {best.seed}{where}. Weights: {weights}.
 `igkd-hpo train {contents.STUDY}` does it again, `igkd-hpo verify` compares.
 
 | hyperparameter | value |

@@ -1,6 +1,5 @@
 """What a bundle holds, and the record in it that says what its files must be and what they were measured to do."""
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +7,7 @@ from pydantic import ValidationError
 
 from igkd_hpo.config.space import Frozen
 from igkd_hpo.errors import DataError, UsageError
+from igkd_hpo.files import sha256_of
 
 STUDY = "best.yaml"
 WEIGHTS = "model.safetensors"
@@ -68,12 +68,6 @@ class Record(Frozen):
     versions: dict[str, str | None]
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 in hexadecimal. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_record(bundle: Path) -> Record:
     """The record of a bundle.
 
@@ -100,7 +94,7 @@ def check_files(bundle: Path, record: Record, names: list[str] | None = None) ->
     """Raise DataError where a file of the bundle (of these names, if given) is gone or is not what was written."""
     for name in names or record.files:
         try:
-            changed = record.files.get(name) != hash_file(bundle / name)
+            changed = record.files.get(name) != sha256_of(bundle / name)
         except OSError as error:
             raise DataError(f"{bundle / name} cannot be read: {error.strerror}; export the bundle again") from error
         if changed:

@@ -14,7 +14,7 @@ import igkd_hpo
 from igkd_hpo.assets.pins import AssetPins, check_pins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.bundle import contents
-from igkd_hpo.bundle.card import CardFacts, model_card
+from igkd_hpo.bundle.card import model_card
 from igkd_hpo.bundle.contents import Record
 from igkd_hpo.bundle.expectation import expected_of
 from igkd_hpo.bundle.measuring import calibration_images, measure_files
@@ -25,7 +25,7 @@ from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import described
 from igkd_hpo.errors import UsageError
-from igkd_hpo.files import write_bytes, write_text
+from igkd_hpo.files import sha256_of, write_bytes, write_text
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.study import SearchStudy
@@ -79,31 +79,28 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
             write_int8(float_file, int8_file, calibration_images(assets))
             advance(1)
             onnx, int8 = measure_files(network, [float_file, int8_file], assets, settings)
-        facts = CardFacts(
-            exported=exported,
-            best=best,
-            assets=made,
-            class_names=dataset.class_names,
-            weights=weights,
-            validation_accuracy=validation_accuracy,
-            expected=expected_of(best, validation_accuracy, images=made.n_validation),
-            onnx=onnx,
-            int8=int8,
-            opset=OPSET,
-            versions=_versions(),
-        )
-        write_text(draft / contents.CARD, model_card(facts))
         record = Record(
             study=study.name,
             trial=best.number,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            files={path.name: contents.hash_file(path) for path in sorted(draft.iterdir())},
-            expected=facts.expected,
+            files={},
+            expected=expected_of(best, validation_accuracy, images=made.n_validation),
             opset=OPSET,
             onnx=onnx,
             int8=int8,
-            versions=facts.versions,
+            versions=_versions(),
         )
+        card = model_card(
+            record,
+            exported,
+            best,
+            made,
+            class_names=dataset.class_names,
+            weights=weights,
+            validation_accuracy=validation_accuracy,
+        )
+        write_text(draft / contents.CARD, card)
+        record = record.model_copy(update={"files": {path.name: sha256_of(path) for path in sorted(draft.iterdir())}})
         write_text(draft / contents.RECORD, record.model_dump_json(indent=2))
     return Bundle(
         folder=folder,

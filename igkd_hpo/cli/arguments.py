@@ -61,7 +61,7 @@ def study_argument(text: str | None) -> "Study | str":
 
 
 def count_of_workers(text: str) -> int | Literal["auto"]:
-    """What `--workers` says. Raises UsageError."""
+    """Read what `--workers` says. Raises UsageError."""
     if text == "auto":
         return "auto"
     try:
@@ -71,7 +71,7 @@ def count_of_workers(text: str) -> int | Literal["auto"]:
 
 
 def print_text(text: str) -> None:
-    """Lines for people on standard output; a terminal gets them no wider than it is, broken between words."""
+    """Print lines for people; a terminal gets them no wider than it is, broken between words."""
     import shutil
     import textwrap
 
@@ -85,7 +85,7 @@ def print_text(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document."""
     import json
 
     typer.echo(json.dumps(value, indent=2))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_argument
+from igkd_hpo.words import percent
 
 if TYPE_CHECKING:
     from igkd_hpo.config.study import Study
@@ -34,7 +35,9 @@ def prepare(
     if as_json:
         print_json(asdict(summary))
     else:
-        typer.echo(f"{config.name}: ready; {_teachers(config)} right on {summary.teacher_accuracy:.2%} of validation")
+        typer.echo(
+            f"{config.name}: ready; {_teachers(config)} right on {percent(summary.teacher_accuracy)} of validation"
+        )
 
 
 def _teachers(config: "Study") -> str:

@@ -201,7 +201,7 @@ WordSetting = Annotated[
 
 
 def shown(value: Value) -> str:
-    """A plain value as people read it: 0.0005, 64, kd."""
+    """Write a plain value as people read it: 0.0005, 64, kd."""
     return value if isinstance(value, str) else f"{value:.4g}"
 
 

@@ -9,7 +9,7 @@ from igkd_hpo.config.study import Study
 
 
 def to_yaml(study: Study) -> str:
-    """The whole study as YAML, defaults written out, keys in the order of the file format."""
+    """Write the whole study as YAML, with its defaults, keys in the order of the file format."""
     document: dict[str, Any] = study.model_dump(mode="json", exclude_none=False)
     if study.provenance is None:
         del document["provenance"]

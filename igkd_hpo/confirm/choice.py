@@ -10,13 +10,13 @@ from igkd_hpo.words import percent
 
 
 def best_or_confirmed(study: SearchStudy) -> tuple[SearchStudy, BestTrial]:
-    """The trial that export takes, and the study that trained it. Raises NoCompletedTrial."""
+    """Return the trial that export takes, and the study that trained it. Raises NoCompletedTrial."""
     found = confirmation_of(study)
     return (study, best_trial(study)) if found is None else confirmed_trial(study, found)
 
 
 def confirmed_trial(study: SearchStudy, found: Confirmation) -> tuple[SearchStudy, BestTrial]:
-    """The first seed of the arm that a study's confirmation chose, and the linked study, which trained it.
+    """Return the first seed of the arm that a confirmation chose, and the linked study, which trained it.
 
     Its `confirmed` holds what is known of all seeds.
     """
@@ -26,7 +26,7 @@ def confirmed_trial(study: SearchStudy, found: Confirmation) -> tuple[SearchStud
 
 
 def provenance(found: Confirmation) -> dict[str, object]:
-    """The confirmation of the chosen arm, as the provenance of an exported file holds it; fractions."""
+    """Return the confirmation of the chosen arm as the provenance of an exported file holds it; fractions."""
     arm = found.arm(found.chosen)
     return {
         "study": found.study,
@@ -45,7 +45,7 @@ def provenance(found: Confirmation) -> dict[str, object]:
 
 
 def described(study: SearchStudy, best: BestTrial) -> str:
-    """Which trial it is, in words, and whether it was confirmed."""
+    """Say which trial it is, and whether it was confirmed."""
     if best.confirmed is None:
         return (
             f"trial {best.number} of {study.name}, {percent(best.validation_accuracy)} on validation, best so far "

@@ -146,22 +146,22 @@ class Confirmation:
     opened: tuple[str, ...]
 
     def arm(self, number: int) -> ConfirmedArm:
-        """The arm of this number."""
+        """Return the arm of this number."""
         return next(arm for arm in self.arms if arm.number == number)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values; accuracies are fractions."""
+        """Return plain JSON values; accuracies are fractions."""
         return asdict(self)
 
 
 def confirmation_of(study: SearchStudy) -> Confirmation | None:
-    """What is known of a study, given it or its confirmation; None before the test split was read."""
+    """Read the confirmation of a study, given it or its confirmation; None before the test split was read."""
     linked = study if study.confirms is not None else open_linked(study.storage, study.name)
     return None if linked is None else read_confirmation(linked)
 
 
 def read_confirmation(linked: SearchStudy) -> Confirmation | None:
-    """What a linked study says; None before two seeds of an arm were tested."""
+    """Read what a linked study says; None before two seeds of an arm were tested."""
     record, trials = read_record(linked), arm_trials(linked.trials())
     named_arms, subject = arms_of(linked), int(linked.read().attributes["subject"])
     measured = [_measured(number, arm, trials, record.accuracies) for number, arm in enumerate(named_arms)]

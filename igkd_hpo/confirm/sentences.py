@@ -17,12 +17,12 @@ _USES = {"ig": "IG", "kd": "distillation", "both": "IG and distillation"}
 
 
 def confirmation_json(found: Confirmation) -> dict[str, Any]:
-    """The confirmation as plain JSON values, what it says in words included; accuracies are fractions."""
+    """Return the confirmation as plain JSON values, what it says in words included; accuracies are fractions."""
     return found.as_json() | {"sentences": list(sentences(found))}
 
 
 def sentences(found: Confirmation) -> Iterator[str]:
-    """The answer first, then what helps, then how far to trust it."""
+    """Say the answer first, then what helps, then how far to trust it."""
     yield _which_is_best(found)
     for answer in found.answers:
         yield _does_it_help(found, answer)
@@ -106,7 +106,7 @@ def confirmation_table(found: Confirmation) -> "RenderableType":
 
 
 def p_value(p: float) -> str:
-    """For people: 0.03, < 0.001."""
+    """Write a p-value for people: 0.03, < 0.001."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 

@@ -39,7 +39,7 @@ _STATES = {
 
 
 def study_graphs(study: SearchStudy, trials: Sequence[FrozenTrial], *, now: datetime, curves: bool) -> dict[str, Graph]:
-    """The graphs that this study has something to show in, by id, in the order of the page.
+    """Make the graphs that this study has something to show in, by id, in the order of the page.
 
     Args:
         now: where the bars of running trials end; naive local time, as Optuna's times are.
@@ -55,7 +55,7 @@ def study_graphs(study: SearchStudy, trials: Sequence[FrozenTrial], *, now: date
 
 
 def _overlay(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
-    """Accuracy as colour over overlay strength and alpha; as height where only one of them is searched."""
+    """Draw accuracy as colour over overlay strength and alpha; as height where only one of them is searched."""
     searched = study.config.hyperparameters.searched()
     axes = [name for name in ("overlay_strength", "alpha") if isinstance(searched.get(name), FloatRange | IntRange)]
     known = [t for t in trials if t.value is not None and "hyperparameters" in t.user_attrs]
@@ -79,7 +79,7 @@ def _overlay(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
 
 
 def _size(trials: Sequence[FrozenTrial]) -> Graph | None:
-    """Accuracy over the student's parameters, where trials have different ones."""
+    """Draw accuracy over the student's parameters, where trials have different ones."""
     known = [t for t in trials if t.value is not None and "parameters" in t.user_attrs]
     sizes = [trial.user_attrs["parameters"] for trial in known]
     complete, pruned, controls = by_kind(known)
@@ -165,7 +165,7 @@ def _marker(trials: Sequence[FrozenTrial], colour: Mapping[str, Any], look: Mapp
 
 
 def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
-    """The last attempt of each trial as a bar in its worker's row; the newest ones, where there are many."""
+    """Draw the last attempt of each trial as a bar in its worker's row; the newest ones, where there are many."""
     begun = [trial for trial in trials if trial.datetime_start and trial.state is not TrialState.WAITING]
     if not begun:
         return None
@@ -208,7 +208,7 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
 
 
 def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
-    """The validation accuracy by epoch: the best trials, and others evenly chosen, each kind one line with gaps."""
+    """Draw validation accuracy by epoch: the best trials, and others evenly chosen, each kind one line with gaps."""
     with_curve = [trial for trial in trials if trial.intermediate_values]
     complete = [trial for trial in with_curve if trial.state is TrialState.COMPLETE]
     if not complete:
@@ -258,7 +258,7 @@ def _layout(title: str, x_title: str, y_title: str) -> dict[str, Any]:
 
 
 def _with_best(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
-    """At most that many: the better half of them the best of all, the others evenly chosen."""
+    """Choose at most that many: the better half of them the best of all, the others evenly chosen."""
     if len(trials) <= most:
         return list(trials)
     ordered = sorted(trials, key=lambda trial: -accuracy(trial))

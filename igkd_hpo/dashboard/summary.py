@@ -11,7 +11,7 @@ from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.best import best_of, caution, student_in_words
-from igkd_hpo.search.linked_study import open_linked
+from igkd_hpo.search.linked_study import begun_in_words, open_linked
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import Counts, SearchStudy, StudyRecord, count, ended_trials
@@ -19,7 +19,7 @@ from igkd_hpo.words import duration, percent, points_between
 
 
 def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
-    """Markdown that goes above the study's own note; of a study and its confirmation alike."""
+    """Write the Markdown that goes above a study's own note; of a study and its confirmation alike."""
     if study.confirms is not None:
         return _of_confirmation(study, trials)
     counts, record = count(list(trials)), study.read()
@@ -50,12 +50,11 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     linked = open_linked(study.storage, study.name)
     confirmed = () if linked is None else _confirmed(linked)
     if linked is None:
-        told.append(caution(best).partition("\n")[0])
+        told.append(caution(best))
     elif confirmed:
         told.append("**Confirmed with fresh seeds, on the test split:** " + " ".join(confirmed))
     else:
-        done = f"{linked.counts().finished} of {linked.read().n_trials} trainings of {linked.name} are done"
-        told.append(f"{caution(best).partition(chr(10))[0]} A confirmation has begun: {done}.")
+        told.append(f"{caution(best)} {begun_in_words(linked)}")
     return "\n\n".join(told)
 
 
@@ -115,13 +114,13 @@ def _of_confirmation(linked: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
 
 
 def _confirmed(linked: SearchStudy) -> tuple[str, ...]:
-    """What the confirmation says; empty before the test split was read."""
+    """Return what the confirmation says; nothing before the test split was read."""
     recorded = json.dumps(dict(linked.read().attributes), sort_keys=True)
     return _said(linked.storage, linked.name, f"{linked.counts().finished} {recorded}")
 
 
 @lru_cache(maxsize=32)
 def _said(storage: SharedStorage, name: str, version: str) -> tuple[str, ...]:
-    """By what is recorded: its tests and intervals take long for a page that asks every few seconds."""
+    """Cache by what is recorded: tests and intervals take long for a page that asks every few seconds."""
     found = read_confirmation(SearchStudy(storage, name))
     return () if found is None else tuple(sentences(found))

@@ -25,7 +25,7 @@ _TRIAL_BYTES = 1 << 17  # log, pictures and rows of one trial
 def check_assets(
     study: Study, dataset: "Dataset | None", teacher_sha256: str | None, settings: Settings, *, workers: int
 ) -> list[Check]:
-    """Logits and maps, whether `storage/` can be written, and the disk space for what is still to be made."""
+    """Check logits and maps, whether `storage/` can be written, and the disk space for what is still to be made."""
     writable = _check_writable(settings)
     if dataset is None:
         names = ("logits", "maps", "disk space")
@@ -40,7 +40,7 @@ def check_assets(
 def _check_table(
     name: str, study: Study, dataset: "Dataset", teacher_sha256: str | None, settings: Settings, *, size: int
 ) -> tuple[Check, bool]:
-    """The check, and whether nothing is left to be made."""
+    """Return the check, and whether nothing is left to be made."""
     from igkd_hpo.assets.attribution_maps import open_maps
     from igkd_hpo.assets.logits import open_logits
 
@@ -71,7 +71,7 @@ def _check_writable(settings: Settings) -> Check:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The path, or the nearest one above it that is there."""
+    """Return the path, or the nearest one above it that is there."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 

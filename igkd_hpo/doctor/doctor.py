@@ -25,7 +25,7 @@ _STYLES = {CheckVerdict.OK: "green", CheckVerdict.WARNING: "yellow", CheckVerdic
 def examine(
     study: Study | StudyFileError, settings: Settings, *, workers: int, device: str, progress: Progress
 ) -> list[Check]:
-    """Every check, in the order in which faults lead to others.
+    """Make every check, in the order in which faults lead to others.
 
     The data set may be made for it; nothing else is, and no teacher is trained. The test split is opened to look for
     copies of its images in the other splits, which is logged.
@@ -64,7 +64,7 @@ def examine(
 
 
 def checks_table(checks: list[Check]) -> "RenderableType":
-    """The same for people: a row for each check, what to do about it below what was found."""
+    """Lay out checks for people: a row for each, what to do about it below what was found."""
     from rich.table import Table
     from rich.text import Text
 

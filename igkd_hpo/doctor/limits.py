@@ -8,7 +8,7 @@ _GROUP = "limits"
 
 
 def check_limits(study: Study, num_classes: int, image_size: tuple[int, int]) -> list[Check]:
-    """Nothing where nothing is limited. The smallest students are built and timed here, which imports torch."""
+    """Check whether any student keeps the limits: builds and times the smallest; nothing where nothing is limited."""
     if not study.limits.any:
         return []
     from igkd_hpo.trial.student import check_fit

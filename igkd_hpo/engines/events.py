@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from igkd_hpo.words import percent
+
 Kind = Literal[
     "alive", "waiting", "claimed", "epoch", "complete", "pruned", "fail", "released", "lost", "storage", "reaped"
 ]
@@ -56,7 +58,7 @@ class Event:
 
     def for_people(self) -> str:
         """The event as a line of a log."""
-        accuracy = "" if self.accuracy is None else f" {self.accuracy:.2%}"
+        accuracy = "" if self.accuracy is None else f" {percent(self.accuracy)}"
         epoch = "" if self.epoch is None else f" after epoch {self.epoch}"
         why = f": {self.reason}" if self.reason else ""
         if self.trial is None:

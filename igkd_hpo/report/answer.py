@@ -10,7 +10,7 @@ from igkd_hpo.confirm.sentences import ArmRow, arm_rows, sentences
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.report.figures import PARTS
 from igkd_hpo.search.best import BestTrial, best_trial, caution, student_in_words
-from igkd_hpo.search.linked_study import open_linked
+from igkd_hpo.search.linked_study import begun_in_words, open_linked
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import percent, points_between
 
@@ -61,7 +61,7 @@ class ReportAnswer:
 
 
 def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> ReportAnswer:
-    """The answer as it stands now."""
+    """Answer for a study as it stands now."""
     try:
         best = best_trial(study)
     except NoCompletedTrial:
@@ -79,14 +79,10 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
 
 
 def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
-    luck = caution(best).partition("\n")[0]  # the rest names a command, which follows
-    lines = [luck, "Whether IG and KD help on this data is not known yet."]
+    lines = [caution(best), "Whether IG and KD help on this data is not known yet."]
     linked = open_linked(study.storage, study.name)
     if linked is not None:
-        lines.append(
-            f"A confirmation has begun: {linked.counts().finished} of {linked.read().n_trials} trainings of "
-            f"{linked.name} are done, and the test split was not opened."
-        )
+        lines.append(f"{begun_in_words(linked)} The test split was not opened.")
     return ReportAnswer(
         headline=f"Best so far: {best.title}. Nothing is confirmed yet.",
         figure=(percent(best.validation_accuracy), "on the validation split, one seed"),

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
 from igkd_hpo.confirm.confirmation import Confirmation
+from igkd_hpo.confirm.statistics import Estimate
 from igkd_hpo.report.palette import BLUE, GREY, INK, PAPER, control_look
 from igkd_hpo.report.pictures import in_percent, new_figure, plain_axes
 from igkd_hpo.report.selection import by_kind, lowest_shown, thinned
@@ -27,7 +28,7 @@ PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD"}
 
 
 def compact(figure: "Figure", height: float) -> "Figure":
-    """A figure of `show` at the width of the page: without its title, the legend below."""
+    """Fit a figure of `show` to the width of the page: without its title, the legend below."""
     figure.set_size_inches(WIDTH, height)
     for axis in figure.axes:
         axis.set_title("", loc="left")
@@ -41,30 +42,23 @@ def compact(figure: "Figure", height: float) -> "Figure":
 
 
 def confirmation_figure(found: Confirmation) -> "Figure":
-    """Each arm's seeds, mean and 95 % interval on the test split, the best on top; filled where tied with it."""
+    """Draw each arm's seeds, mean and 95 % interval on the test split, the best on top; filled where tied with it."""
     arms = sorted(found.arms, key=lambda arm: arm.test.mean.value)
     names = [wrapped(" = ".join(arm.names), 24) for arm in arms]
     lines = sum(name.count("\n") + 1 for name in names)
     figure = new_figure(width=WIDTH, height=0.9 + 0.3 * len(arms) + 0.13 * lines)
     axis = figure.subplots()
     for y, arm in enumerate(arms):
-        mean = arm.test.mean
         colour = BLUE if arm.tied else GREY
         axis.plot(arm.test.accuracies, [y] * len(arm.test.accuracies), "|", color=colour, markersize=5, alpha=0.8)
-        axis.plot([mean.low, mean.high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
-        face = colour if arm.tied else PAPER
-        axis.plot([mean.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
-    axis.set_yticks(range(len(arms)), names, fontsize=9)
-    axis.set_ylim(-0.6, len(arms) - 0.4)
-    axis.set_xlabel("accuracy on the test split")
+        _draw_interval(axis, y, arm.test.mean, filled=arm.tied)
     in_percent(axis.xaxis)
-    plain_axes(axis, grid="x")
-    axis.tick_params(axis="y", length=0)
+    _label_rows(axis, names, "accuracy on the test split")
     return figure
 
 
 def contrasts_figure(found: Confirmation) -> "Figure | None":
-    """What each part adds on the test split, with intervals that hold for all at once; None where nothing is known."""
+    """Draw what each part adds on the test split, with intervals that hold for all at once; None if none is known."""
     known = [answer for answer in found.answers if answer.contrast is not None]
     if not known:
         return None
@@ -73,21 +67,29 @@ def contrasts_figure(found: Confirmation) -> "Figure | None":
     axis.axvline(0, color=INK, linewidth=1)
     for y, answer in enumerate(reversed(known)):
         assert answer.contrast is not None
-        difference = answer.contrast.difference
-        colour = BLUE if answer.contrast.significant else GREY
-        face = BLUE if answer.contrast.significant else PAPER
-        axis.plot([100 * difference.low, 100 * difference.high], [y, y], color=colour, linewidth=1.8)
-        axis.plot([100 * difference.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
-    axis.set_yticks(range(len(known)), [PARTS[answer.question] for answer in reversed(known)])
-    axis.set_ylim(-0.6, len(known) - 0.4)
-    axis.set_xlabel("points that it costs (left) or adds (right)")
-    plain_axes(axis, grid="x")
-    axis.tick_params(axis="y", length=0)
+        _draw_interval(axis, y, answer.contrast.difference, filled=answer.contrast.significant, scale=100)
+    names = [PARTS[answer.question] for answer in reversed(known)]
+    _label_rows(axis, names, "points that it costs (left) or adds (right)")
     return figure
 
 
+def _draw_interval(axis: "Axes", y: int, estimate: Estimate, *, filled: bool, scale: int = 1) -> None:
+    colour = BLUE if filled else GREY
+    axis.plot([scale * estimate.low, scale * estimate.high], [y, y], color=colour, linewidth=1.7, solid_capstyle="butt")
+    face = colour if filled else PAPER
+    axis.plot([scale * estimate.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
+
+
+def _label_rows(axis: "Axes", names: Sequence[str], x_label: str) -> None:
+    axis.set_yticks(range(len(names)), names, fontsize=9)
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.set_xlabel(x_label)
+    plain_axes(axis, grid="x")
+    axis.tick_params(axis="y", length=0)
+
+
 def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
-    """The accuracy of every trial in the order of their numbers, and the best so far; None before the first."""
+    """Draw the accuracy of every trial in the order of their numbers, and the best so far; None before the first."""
     ended = [trial for trial in trials if trial.value is not None]  # one beyond a limit has none
     if not ended:
         return None
@@ -122,7 +124,7 @@ def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
 
 
 def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure | None":
-    """Accuracy over each searched hyperparameter: completed trials as points, pruned ones as crosses at the bottom."""
+    """Draw accuracy over each searched hyperparameter: completed trials as points, pruned ones as crosses below."""
     searched = study.config.hyperparameters.searched()
     known = [t for t in trials if "hyperparameters" in t.user_attrs and t.value is not None]
     completed = thinned([t for t in known if t.state is TrialState.COMPLETE], MOST_POINTS_IN_A_SLICE // 2)
@@ -152,7 +154,7 @@ def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure 
 
 
 def left_out(count: int, most: int) -> str:
-    """A sentence on what is not drawn, or nothing where all is."""
+    """Say in a sentence what is not drawn, or nothing where all is."""
     return f" Of {count:,} trials, at most {most:,} are drawn, evenly chosen." if count > most else ""
 
 
@@ -190,6 +192,6 @@ def _scale(axis: "Axes", setting: Range) -> None:
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name on three lines at most of that many letters."""
+    """Break a name into three lines at most of that many letters."""
     lines = textwrap.wrap(name, width) or [name]
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 1] + "…"])

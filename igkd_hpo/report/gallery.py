@@ -53,7 +53,7 @@ class Gallery:
 
 
 def gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, settings: Settings) -> Gallery:
-    """Images of the training split, one class after the other; the test split is not opened.
+    """Show images of the training split, one class after the other; the test split is not opened.
 
     Args:
         study: whose images and teacher.
@@ -114,7 +114,7 @@ def _trained_on(source: SearchStudy, best: BestTrial) -> str:
 
 
 def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Assets") -> npt.NDArray[Any]:
-    """Maps of the student, made and stretched as the teacher's are; (N, H, W) in [0, 1]."""
+    """Make maps of the student as the teacher's are made and stretched; (N, H, W) in [0, 1]."""
     import torch
 
     from igkd_hpo.distillation.attribution import integrated_gradients
@@ -150,7 +150,7 @@ def _map(values: npt.NDArray[Any]) -> str:
 
 
 def _picture(pixels: npt.NDArray[Any]) -> str:
-    """(3, H, W), uint8 or floats in [0, 1], as a data URI."""
+    """Encode an image (3, H, W), uint8 or floats in [0, 1], as a data URI."""
     image = to_image(pixels)
     image.thumbnail((_SIDE, _SIDE))
     buffer = BytesIO()

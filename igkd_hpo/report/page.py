@@ -49,7 +49,7 @@ class Report:
 
 
 def write_report(study: SearchStudy, settings: Settings) -> Report:
-    """The page of a study as it is now.
+    """Write the page of a study as it is now.
 
     Raises:
         StorageError: the database is away.

@@ -30,7 +30,7 @@ _MANY = 20  # completed trials, below which importances change a lot with each f
 def maps_figure(
     images: npt.NDArray[Any], maps: npt.NDArray[Any], overlays: npt.NDArray[Any], names: Sequence[str]
 ) -> "Figure":
-    """Training images, their attribution maps and the overlays, in threes of rows, at most eight columns wide.
+    """Draw training images, their attribution maps and overlays, in threes of rows, at most eight columns wide.
 
     Args:
         images: (N, 3, H, W), uint8 or floats in [0, 1]; N of at least 1.
@@ -61,7 +61,7 @@ def maps_figure(
 
 
 def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
-    """Validation accuracy by epoch of every trial: the best and the controls in colour, pruned trials thin.
+    """Draw every trial's validation accuracy by epoch: the best and the controls in colour, pruned trials thin.
 
     Args:
         most: lines of other trials than the best and the controls; of more, an even choice is drawn. None draws all.
@@ -114,7 +114,7 @@ def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
 
 
 def importance_figure(study: SearchStudy) -> "Figure":
-    """How much each searched hyperparameter decided whether a COMPLETE trial was among the better ones (PED-ANOVA).
+    """Draw how much each searched hyperparameter decided whether a COMPLETE trial was among the better (PED-ANOVA).
 
     Raises:
         UsageError: nothing is searched, fewer than 4 trials completed, or all of them are equally accurate.
@@ -164,7 +164,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
 
 def new_figure(*, width: float, height: float) -> "Figure":
-    """An empty figure, sizes in inches, that no pyplot state knows of."""
+    """Make an empty figure, sizes in inches, that no pyplot state knows of."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

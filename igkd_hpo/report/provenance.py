@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import igkd_hpo
 from igkd_hpo.config.commit import code_commit
@@ -18,7 +18,7 @@ Facts = list[tuple[str, str]]
 def provenance_facts(
     study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, confirmation: Confirmation | None
 ) -> Facts:
-    """Names and values, as text, in the order in which they are read."""
+    """Collect names and values, as text, in the order in which they are read."""
     config, record = study.config, study.read()
     pins, attributes = record.pins, record.attributes
     root = f" from {config.dataset.root}" if config.dataset.root else ""
@@ -54,7 +54,7 @@ def provenance_facts(
             facts.append(("how its latency was measured", str(best.cost["latency_of"])))
     facts.append(("hosts and devices", _machines(study)))
     commit = code_commit() or "not known, because it was installed"
-    here = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    here = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     facts += [
         ("this page was written by", f"igkd-hpo {igkd_hpo.__version__}, commit {commit}"),
         ("with", f"Python {platform.python_version()}, {here}"),
@@ -70,10 +70,3 @@ def _machines(study: SearchStudy) -> str:
     )
     named = [f"{machine}: {count} trials" for machine, count in used.most_common(20)]
     return "; ".join([*named, *([f"{len(used) - 20} more"] if len(used) > 20 else [])]) or "none yet"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

@@ -36,7 +36,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Figures that are drawn in here can become part of a page."""
+    """Set the style with which figures can become part of a page."""
     from matplotlib import rc_context
 
     with rc_context(_STYLE), warnings.catch_warnings():
@@ -46,7 +46,7 @@ def drawing() -> Iterator[None]:
 
 
 def inline_svg(figure: "Figure", *, name: str, description: str) -> Markup:
-    """The figure as an <svg> element.
+    """Turn a figure into an <svg> element.
 
     Args:
         figure: drawn, and saved now, inside `drawing`.

@@ -34,11 +34,11 @@ class Stretches:
 
     @property
     def length(self) -> float:
-        """Of the axis, in seconds."""
+        """Return the length of the axis in seconds."""
         return sum(end - begin for begin, end in self.spans) + self.idle_width * (len(self.spans) - 1)
 
     def place(self, time: float) -> float:
-        """Where a time of one of the spans is, from 0."""
+        """Return where on the axis a time of one of the spans is, from 0."""
         place = 0.0
         for begin, end in self.spans:
             if time <= end:
@@ -48,14 +48,14 @@ class Stretches:
 
 
 def stretches(intervals: Sequence[tuple[float, float]]) -> Stretches:
-    """The stretches that intervals make up together, apart where nothing ran for long."""
+    """Join intervals to stretches, apart where nothing ran for long."""
     joined = _joined(intervals, 0.0)
     busy = sum(end - begin for begin, end in joined) or 1.0
     return Stretches(tuple(_joined(joined, _LONG_IDLE * busy)), _IDLE_WIDTH * busy)
 
 
 def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure | None":
-    """The last attempt of each trial; None before the first trial.
+    """Draw the last attempt of each trial; None before the first trial.
 
     Args:
         now: where the bars of running trials end; naive local time, as Optuna's times are.
@@ -103,7 +103,7 @@ def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure 
 
 
 def worker_of(trial: FrozenTrial) -> str:
-    """The name of the worker that ran the trial's last attempt."""
+    """Return the name of the worker that ran the trial's last attempt."""
     return str(trial.user_attrs.get("worker", "another tool"))
 
 

@@ -57,16 +57,16 @@ class BestTrial:
 
     @property
     def accuracy(self) -> float:
-        """The validation accuracy, by the name that it has in every trial."""
+        """Return the validation accuracy, by the name that it has in every trial."""
         return self.validation_accuracy
 
     @property
     def title(self) -> str:
-        """The number, and the control's name if it is one: trial 9, or the control kd, trial 1."""
+        """Name the trial, and the control if it is one: trial 9, or the control kd, trial 1."""
         return f"the control {self.control}, trial {self.number}" if self.control else f"trial {self.number}"
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values; accuracies are fractions."""
+        """Return plain JSON values; accuracies are fractions."""
         return {
             **{name: value for name, value in vars(self).items() if name != "cost"},
             **self.cost,
@@ -77,12 +77,12 @@ class BestTrial:
 
 
 def best_trial(study: SearchStudy) -> BestTrial:
-    """The best COMPLETE trial so far. Raises NoCompletedTrial."""
+    """Return the best COMPLETE trial so far. Raises NoCompletedTrial."""
     return best_of(study, study.trials())
 
 
 def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
-    """The best COMPLETE one of a study's trials. Raises NoCompletedTrial."""
+    """Return the best COMPLETE one of a study's trials. Raises NoCompletedTrial."""
     # A trial that another tool added has no record of what it trained with; nothing could be exported from it.
     completed = [
         trial
@@ -99,7 +99,7 @@ def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
 
 
 def trained_trial(study: SearchStudy, number: int) -> BestTrial:
-    """A COMPLETE trial of this project in the form of the best, against no controls."""
+    """Return a COMPLETE trial of this project in the form of the best, against no controls."""
     return _described(study, study.trials()[number], [])
 
 
@@ -138,17 +138,18 @@ def accuracy(trial: FrozenTrial) -> float:
 
 
 def summary(study: SearchStudy) -> str:
-    """What a search ends with: its result, and how far to trust the difference.
+    """Sum up a search: its result, and how far to trust the difference.
 
     Raises:
         NoCompletedTrial: there is nothing to sum up.
     """
     best = best_trial(study)
-    return f"{result(study, best)}\n{caution(best)}"
+    todo = f"To see: `igkd-hpo confirm {study.name}` trains the best few with fresh seeds, and tests them once."
+    return f"{result(study, best)}\n{caution(best)}\n{todo}"
 
 
 def result(study: SearchStudy, best: BestTrial) -> str:
-    """Counts, the best trial, and the controls beside it."""
+    """Format counts, the best trial, and the controls beside it."""
     counts, values = study.counts(), study.config.hyperparameters.telling(best.hyperparameters)
     telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
     lines = [
@@ -169,7 +170,7 @@ def result(study: SearchStudy, best: BestTrial) -> str:
 
 
 def student_in_words(best: BestTrial) -> str:
-    """What the student costs to store and to run, as far as it was recorded, and its seed."""
+    """Say what the student costs to store and to run, as far as it was recorded, and its seed."""
     cost = best.cost
     if cost["parameters"] is None:
         return f"seed {best.seed}"
@@ -184,12 +185,10 @@ def student_in_words(best: BestTrial) -> str:
 
 
 def caution(best: BestTrial) -> str:
-    """How far a result of one seed can be trusted, and what to do about it."""
+    """Say how far a result of one seed can be trusted."""
     if best.completed == 1:
-        luck = "This is one trial with one seed, so nothing can be said yet about how much of it is luck."
-    else:
-        luck = (
-            f"The highest of {best.completed} completed trials with one seed each is partly luck: "
-            "one seed each cannot tell a real gain from it."
-        )
-    return f"{luck}\nTo see: `igkd-hpo confirm {best.study}` trains the best few with fresh seeds, and tests them once."
+        return "This is one trial with one seed, so nothing can be said yet about how much of it is luck."
+    return (
+        f"The highest of {best.completed} completed trials with one seed each is partly luck: "
+        "one seed each cannot tell a real gain from it."
+    )

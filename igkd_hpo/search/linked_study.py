@@ -90,6 +90,12 @@ def open_linked(storage: SharedStorage, name: str) -> SearchStudy | None:
     return study if study.confirms == name else None
 
 
+def begun_in_words(linked: SearchStudy) -> str:
+    """Say how far a confirmation is."""
+    done = f"{linked.counts().finished} of {linked.read().n_trials} trainings of {linked.name} are done"
+    return f"A confirmation has begun: {done}."
+
+
 def parent_of(study: SearchStudy) -> SearchStudy:
     """The study that a confirmation confirms; the study itself where it confirms none, or one that is not there."""
     name = study.confirms

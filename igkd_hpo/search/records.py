@@ -47,7 +47,7 @@ class TrialRecord:
 
 
 def study_trials(study: SearchStudy) -> list[TrialRecord]:
-    """All trials, by number. Raises StorageError."""
+    """Return all trials, by number. Raises StorageError."""
     return [_trial(trial) for trial in study.trials()]
 
 

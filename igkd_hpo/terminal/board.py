@@ -107,7 +107,7 @@ def render(board: Board, width: int, height: int | None = None) -> RenderableTyp
 
 
 def cut(line: Text, width: int) -> Text:
-    """The line in `width` columns, with an ellipsis where it was longer."""
+    """Cut a line to `width` columns, with an ellipsis where it was longer."""
     line.no_wrap = True
     line.rstrip()
     line.truncate(width, overflow="ellipsis")
@@ -136,7 +136,7 @@ def summary_line(board: Board) -> str:
 
 
 def name_trial(number: int | None, control: str | None) -> str:
-    """#9, or #9 kd_ig."""
+    """Name a trial: #9, or #9 kd_ig."""
     return f"#{number} {control}" if control else f"#{number}"
 
 
@@ -208,7 +208,7 @@ def _against(study: StudyStatus, best: float, *, full: bool) -> str:
 
 
 def _table(board: Board, width: int) -> list[Text]:
-    """Headings and a line for each row; empty without rows."""
+    """Lay out headings and a line for each row; return nothing without rows."""
     if not board.rows:
         return []
     before, after = _launch_columns(board, width) if board.kind == "launch" else _status_columns(board, width)
@@ -299,7 +299,7 @@ def _curve_column(board: Board, room: int) -> _Column:
 
 
 def _rise(accuracy: float) -> float:
-    """Equal steps for equal shares of the error: from 95 to 97.5 % is as much as from 10 to 55 %."""
+    """Map equal shares of the error to equal steps: from 95 to 97.5 % is as much as from 10 to 55 %."""
     return -math.log(max(1 - accuracy, _LEAST_ERROR))
 
 
@@ -329,5 +329,5 @@ def _device_memory(row: WorkerRow) -> Text:
 
 
 def _end_of(name: str, most: int) -> str:
-    """The end of a long name, which tells workers of one host apart."""
+    """Keep the end of a long name, which tells workers of one host apart."""
     return name if len(name) <= most else "…" + name[-(most - 1) :]

@@ -36,7 +36,7 @@ class _Run:
 
     @property
     def epoch_seconds(self) -> float | None:
-        """Of its newest epochs; before the second, the start of the process is part of it."""
+        """Return the median of its newest epochs; before the second, the start of the process is part of it."""
         gaps = [later - earlier for earlier, later in pairwise([self.claimed, *self.trained])]
         return statistics.median(gaps[1:][-5:] or gaps) if gaps else None
 
@@ -147,7 +147,7 @@ class LiveView:
         self._say(describe_end(event, row, self._board.study.epochs))
 
     def _left(self) -> float | None:
-        """Seconds: the trials to come, at the mean duration of those that ended here, over what runs side by side.
+        """Estimate the seconds left: trials to come, at the mean duration of those that ended here, over those running.
 
         Before the first has ended, the newest epochs of the running ones stand for all: too long where trials are
         pruned, and right within one trial's time. In the end, when none is left to begin, the slowest one counts.
@@ -192,12 +192,12 @@ class LiveView:
 
 
 def _known(device: str | None) -> str | None:
-    """Which one it is, a trial process says when it is up."""
+    """Return the device unless it is auto: which one that is, a trial process says when it is up."""
     return None if device == "auto" else device
 
 
 def describe_end(event: Event, row: WorkerRow, epochs: int) -> str:
-    """How an attempt ended, in one line for people, aligned with those of other trials."""
+    """Say how an attempt ended, in one line that is aligned with those of other trials."""
     trial = name_trial(event.trial, event.control)
     again = f"attempt {event.attempt}" if event.attempt and event.attempt > 1 else ""
     epoch = event.epoch or row.epoch

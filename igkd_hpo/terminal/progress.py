@@ -23,18 +23,18 @@ _LINE_SECONDS = 15.0
 
 
 def make_console(shown: bool) -> Console:
-    """Where talk goes: standard error, or nowhere."""
+    """Make the console of messages: standard error, or nowhere."""
     return Console(stderr=True) if shown else Console(quiet=True, force_terminal=False)
 
 
 def tell(console: Console, text: str) -> None:
-    """One line for people, as it is."""
+    """Print one line for people, as it is."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def make_progress(shown: bool = True) -> Iterator[AnyProgress]:
-    """The progress that fits where standard error goes."""
+    """Yield the progress that fits where standard error goes."""
     if not shown:
         yield SilentProgress()
         return

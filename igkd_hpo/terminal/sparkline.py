@@ -7,7 +7,7 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], *, total: int, width: int, low: float, high: float) -> str:
-    """The values so far of `total` to come, in blocks from `low` to `high`; all `total` fill `width` cells.
+    """Draw the values so far of `total` to come, in blocks from `low` to `high`; all `total` fill `width` cells.
 
     A cell that stands for several values shows the last of them that is there. The line is as long as the values reach.
 

@@ -14,7 +14,7 @@ Silences = Mapping[tuple[str, int], float]
 
 
 def study_board(study: StudyStatus, silences: Silences | None = None) -> Board:
-    """The board of a study, from the database alone."""
+    """Make the board of a study from the database alone."""
     return Board(
         kind="status",
         study=study,
@@ -26,7 +26,7 @@ def study_board(study: StudyStatus, silences: Silences | None = None) -> Board:
 def status_board(
     studies: Sequence[StudyStatus], width: int, height: int | None = None, *, silences: Silences | None = None
 ) -> RenderableType:
-    """All studies: what runs, then the others; with a height, every line is cut, else reasons are shown whole."""
+    """Draw all studies: what runs, then the others; with a height, cut every line, else show reasons whole."""
     running = [study for study in studies if study.running]
     others = [study for study in studies if not study.running]
     room = None if height is None else max(8, height // max(1, len(running)) - 1)

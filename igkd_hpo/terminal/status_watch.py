@@ -49,7 +49,7 @@ class StatusWatch:
         self._since = {key: self._since.get(key, self._read_at) for key in keys}
 
     def draw(self, width: int, height: int) -> RenderableType:
-        """All of it on a terminal of that size."""
+        """Draw all studies on a terminal of that size."""
         silences = {
             (study, trial): silence
             for (study, trial, _, _), since in self._since.items()
@@ -60,7 +60,7 @@ class StatusWatch:
         return Group(*lines, status_board(self._studies, width, height - len(lines), silences=silences))
 
     def lines(self) -> list[str]:
-        """For a log: a line for each study that runs when something ended or began, and every half minute."""
+        """Return lines for a log: one for each study that runs when something ended or began, and every half minute."""
         told = {study.name: (summary_line(study_board(study)), _gist(study)) for study in self._studies}
         if (trouble := self._trouble()) is not None:
             told = {"": (trouble, "")}

@@ -28,7 +28,7 @@ _LABEL_WIDTH = 62
 
 
 def draw_strip(images: npt.NDArray[Any], maps: npt.NDArray[Any], overlays: npt.NDArray[Any]) -> bytes:
-    """A PNG with one column per image (the first five) and three rows: image, attribution map, overlay.
+    """Draw a PNG with one column per image (the first five) and three rows: image, attribution map, overlay.
 
     Args:
         images: (N, 3, H, W), uint8, or floats in [0, 1]; N of at least 1.
@@ -51,7 +51,7 @@ def draw_strip(images: npt.NDArray[Any], maps: npt.NDArray[Any], overlays: npt.N
 
 
 def draw_curve(metrics: Curve, title: str, *, epochs: int) -> bytes:
-    """A PNG of a trial's validation accuracy by epoch.
+    """Draw a PNG of a trial's validation accuracy by epoch.
 
     Args:
         metrics: (epoch, accuracy) pairs in order, epochs from 1, accuracies in [0, 1]; may be empty.
@@ -95,7 +95,7 @@ def draw_curve(metrics: Curve, title: str, *, epochs: int) -> bytes:
 
 
 def _tile(pixels: npt.NDArray[Any], side: int) -> "Image":
-    """One image (3, H, W) or map (H, W) as a square of `side` pixels; small ones keep their pixels visible."""
+    """Fit an image (3, H, W) or map (H, W) into a square of `side` pixels; small ones keep their pixels visible."""
     from PIL import Image
 
     image = to_image(pixels)
@@ -115,7 +115,7 @@ def to_image(pixels: npt.NDArray[Any]) -> "Image":
 
 
 def _percent_axis(accuracies: Sequence[float]) -> tuple[float, float, list[float]]:
-    """Low end, high end and ticks of an axis that holds all values, on whole steps of 1, 2, 5, 10 or 20 points."""
+    """Choose low end, high end and ticks of an axis that holds all values, in steps of 1, 2, 5, 10 or 20 points."""
     least, most = (min(accuracies), max(accuracies)) if accuracies else (0.0, 1.0)
     points = next(step for step in (1, 2, 5, 10, 20) if (most - least) * 100 <= 5 * step or step == 20)
     first = math.floor(least * 100 / points + 1e-9)

@@ -116,7 +116,7 @@ def test_an_unconfirmed_one_says_so_and_how_to(study: SearchStudy, run, settings
     assert "Trial 4 is at epoch 1 of 3" in page.text
     assert "Not ranked: study digits has 3 completed trials" in page.text
     linked = confirm(study)
-    said = f"0 of {linked.read().n_trials} trainings of digits-confirm are done, and the test split was not opened"
+    said = f"0 of {linked.read().n_trials} trainings of digits-confirm are done. The test split was not opened"
     assert said in write_report(study, settings).html
 
 
