@@ -49,7 +49,7 @@ def model_card(
     compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
     return f"""# {best.study}, trial {best.number}
 
-A small image classifier: {ARCHITECTURES[study.student.architecture].called}, trained by igkd-hpo {_method(best)}.
+A small image classifier: {ARCHITECTURES[exported.student.architecture].called}, trained by igkd-hpo {_method(best)}.
 {best.cost["parameters"] or 0:,} parameters{computed}{compared}.
 
 ## Use
