@@ -10,7 +10,7 @@ from igkd_hpo.engines.engine import Host, prepare_existing
 from igkd_hpo.engines.events import Event
 from igkd_hpo.engines.local.engine import LocalEngine
 from igkd_hpo.engines.local.fork_server import ForkServer
-from igkd_hpo.engines.local.trial_process import TrialProcess
+from igkd_hpo.engines.local.trial_process import start_trial
 from igkd_hpo.engines.open_studies import OpenStudies
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.engines.signals import StopSignal
@@ -76,7 +76,7 @@ def run_worker(
             source,
             settings,
             slot,
-            start=partial(TrialProcess, server),
+            start=partial(start_trial, server),
             stop=stop,
             on_event=on_event if found is None else lambda _, event: on_event("", event),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Protocol
 
@@ -95,29 +96,15 @@ def work(
         elif isinstance(job, Idle):
             return job
         else:
-            run_job(job, settings, slot, start=start, stop=stop, on_event=on_event)
+            AttemptRunner(
+                job.claim,
+                job.leases,
+                job.study,
+                settings,
+                slot,
+                start=start,
+                emit=partial(on_event, job.study.name),
+                stop=stop,
+                costs=job.costs,
+            ).run()
     return None
-
-
-def run_job(
-    job: Job,
-    settings: Settings,
-    slot: Slot,
-    *,
-    start: Start,
-    stop: StopSignal,
-    on_event: Callable[[str, Event], None],
-) -> None:
-    """Run one attempt at a claimed trial. Raises IgkdError as `work`."""
-    name = job.study.name
-    AttemptRunner(
-        job.claim,
-        job.leases,
-        job.study,
-        settings,
-        slot,
-        start=start,
-        emit=lambda event: on_event(name, event),
-        stop=stop,
-        costs=job.costs,
-    ).run()

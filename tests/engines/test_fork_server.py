@@ -1,6 +1,5 @@
 """Processes forked from a server: what they get, how their ends are told, and who outlives whom."""
 
-import multiprocessing
 import os
 import select
 import signal
@@ -13,13 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
-from igkd_hpo.engines.local.fork_server import Forked, ForkServer
+from igkd_hpo.engines.local.child import Child
+from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import IgkdError
 from tests.engines.forked import answer, leave, wait_for_end
 
 PATIENCE = 60.0
 
-Fork = Callable[[ForkServer, Callable[[Any, Connection], None], Any], tuple[Forked, Connection]]
+Fork = Callable[[ForkServer, Callable[[Any, Connection], None], Any], Child]
 
 
 @pytest.fixture(scope="module")
@@ -35,51 +35,47 @@ def server(repository: Path) -> Iterator[ForkServer]:
 
 @pytest.fixture
 def fork() -> Iterator[Fork]:
-    """Asks a server for a process, and gives our end of its pipe beside it."""
-    made: list[Forked] = []
-    pipes: list[Connection] = []
+    """Asks a server for a process; what is left of it is ended."""
+    made: list[Child] = []
 
-    def ask(
-        server: ForkServer, function: Callable[[Any, Connection], None], argument: Any
-    ) -> tuple[Forked, Connection]:
-        ours, theirs = multiprocessing.Pipe()
-        made.append(server.fork(function, argument, theirs))
-        pipes.append(ours)
-        theirs.close()
-        return made[-1], ours
+    def ask(server: ForkServer, function: Callable[[Any, Connection], None], argument: Any) -> Child:
+        made.append(Child(server, function, argument))
+        return made[-1]
 
     yield ask
-    for forked, pipe in zip(made, pipes, strict=True):
-        forked.close(PATIENCE)
-        pipe.close()
+    for child in made:
+        child.close()
 
 
-def take_in_until(forked: Forked, condition: Callable[[], bool]) -> None:
+def take_in_until(child: Child, condition: Callable[[], bool]) -> list[Any]:
+    """Everything that it says until then."""
+    said = list(child.messages())
     while not condition():
-        assert wait(forked.waitables(), PATIENCE) or forked.pid is None, "heard nothing"
-        forked.take_in()
+        assert wait(child.waitables(), PATIENCE) or child.identity is None, "heard nothing"
+        said += child.messages()
+    return said
 
 
-def begin(forked: Forked) -> int:
-    take_in_until(forked, lambda: forked.pid is not None)
-    assert forked.pid is not None
-    return forked.pid
+def begin(child: Child) -> int:
+    take_in_until(child, lambda: child.identity is not None)
+    assert child.identity is not None
+    return child.identity.pid
 
 
-def end(forked: Forked) -> int | None:
-    take_in_until(forked, lambda: forked.ended)
-    return forked.exit_code
+def end(child: Child) -> int | None:
+    take_in_until(child, lambda: child.ended)
+    return child.exit_code
 
 
 def test_a_process_has_its_argument_and_its_exit_code(server: ForkServer, fork: Fork) -> None:
-    forked, pipe = fork(server, answer, {"a": 1})
-    assert pipe.recv() == ({"a": 1}, "1")
-    assert end(forked) == 0
-    assert end(fork(server, leave, 3)[0]) == 3
+    child = fork(server, answer, {"a": 1})
+    assert take_in_until(child, lambda: child.ended) == [({"a": 1}, "1")]
+    assert child.exit_code == 0
+    assert end(fork(server, leave, 3)) == 3
 
 
 def test_the_signal_that_ended_it_is_told(server: ForkServer, fork: Fork) -> None:
-    forked, _ = fork(server, wait_for_end, None)
+    forked = fork(server, wait_for_end, None)
     begin(forked)
     assert not forked.ended
     forked.send_signal(signal.SIGKILL)
@@ -87,18 +83,18 @@ def test_the_signal_that_ended_it_is_told(server: ForkServer, fork: Fork) -> Non
 
 
 def test_close_leaves_nothing_behind(server: ForkServer, fork: Fork) -> None:
-    forked, _ = fork(server, wait_for_end, None)
+    forked = fork(server, wait_for_end, None)
     handle = os.pidfd_open(begin(forked))
-    forked.close(PATIENCE)
+    forked.close()
     assert select.select([handle], [], [], PATIENCE)[0]
     os.close(handle)
 
 
 def test_an_inherited_server_is_asked_and_left_alone(server: ForkServer, fork: Fork) -> None:
     inherited = ForkServer(os.dup(server.descriptor))
-    assert end(fork(inherited, leave, 0)[0]) == 0
+    assert end(fork(inherited, leave, 0)) == 0
     inherited.close()
-    assert end(fork(server, leave, 0)[0]) == 0
+    assert end(fork(server, leave, 0)) == 0
 
 
 def test_a_file_beside_the_user_is_not_imported(server: ForkServer, fork: Fork) -> None:
@@ -106,7 +102,7 @@ def test_a_file_beside_the_user_is_not_imported(server: ForkServer, fork: Fork) 
     Path("optuna.py").write_text("raise SystemExit(99)")
     own = ForkServer()
     try:
-        assert end(fork(own, leave, 0)[0]) == 0
+        assert end(fork(own, leave, 0)) == 0
     finally:
         own.close()
 
@@ -114,15 +110,15 @@ def test_a_file_beside_the_user_is_not_imported(server: ForkServer, fork: Fork) 
 def test_a_killed_server_takes_nobody_along_and_every_request_is_served_by_the_next(
     server: ForkServer, fork: Fork
 ) -> None:
-    forked, _ = fork(server, wait_for_end, None)
+    forked = fork(server, wait_for_end, None)
     pid = begin(forked)
     assert server._process is not None
     server._process.kill()
     server._process.wait()
     # More than a socket lets wait while the next server imports torch.
-    waiting = [fork(server, leave, 0)[0] for _ in range(15)]
+    waiting = [fork(server, leave, 0) for _ in range(15)]
     assert [end(each) for each in waiting] == [0] * 15
-    forked.take_in()
+    list(forked.messages())
     assert not forked.ended
     assert psutil.pid_exists(pid)
     forked.send_signal(signal.SIGTERM)
@@ -130,7 +126,7 @@ def test_a_killed_server_takes_nobody_along_and_every_request_is_served_by_the_n
 
 
 def test_a_server_without_owner_leaves_and_ends_its_children(server: ForkServer, fork: Fork) -> None:
-    handle = os.pidfd_open(begin(fork(server, wait_for_end, None)[0]))
+    handle = os.pidfd_open(begin(fork(server, wait_for_end, None)))
     assert server._process is not None
     assert server._answers is not None
     server._requests.close()  # what the owner's end does, whatever ended it

@@ -79,7 +79,7 @@ from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import open_study
 from igkd_hpo.engines.local import child
 from igkd_hpo.engines.local.fork_server import ForkServer
-from igkd_hpo.engines.local.trial_process import TrialProcess
+from igkd_hpo.engines.local.trial_process import start_trial
 from igkd_hpo.trial.device_share import hold_device
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.engines.running_trial import Slot
@@ -101,7 +101,7 @@ with StopSignal() as stop:
     source = OneStudy(study=study, settings=settings, worker=Worker(name="here", process=this_process()))
     work(
         source, settings, Slot(number=0, device="cpu", threads=1),
-        start=partial(TrialProcess, ForkServer()), stop=stop, on_event=emit,
+        start=partial(start_trial, ForkServer()), stop=stop, on_event=emit,
     )
 """
 

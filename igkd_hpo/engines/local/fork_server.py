@@ -6,26 +6,16 @@ has no name, and is passed on to children alone. A request waits in it while the
 
 import atexit
 import os
-import pickle
-import select
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 from igkd_hpo.errors import IgkdError
 
 _SHORT_LIFE_SECONDS = 60.0
 _MOST_SHORT_LIVES = 5  # in a row: torch cannot be imported, or something kills the server again and again
-_MOST_REPLY_BYTES = 64
-
-_Argument = TypeVar("_Argument")
-
 
 AS_MODULE = ("-P", "-m")
 """Flags to start a module of ours with: `-P` keeps the working directory off the path, where somebody's own optuna.py,
@@ -89,125 +79,21 @@ class ForkServer:
             start_new_session=True,  # a terminal's Ctrl-C is not for it
         )
 
-    def fork(
-        self, function: Callable[[_Argument, Connection], None], argument: _Argument, connection: Connection
-    ) -> "Forked":
-        """Ask for a process that calls the function, and return it before it begins.
+    def send(self, request: bytes, descriptors: Sequence[int]) -> bool:
+        """Hand a request to the server, with copies of the descriptors; False while too many wait already."""
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(fd.to_bytes(4, sys.byteorder) for fd in descriptors))
+        try:  # a server that still starts lets ten requests wait
+            self._requests.sendmsg([request], [rights], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        return True
 
-        Args:
-            function: of a module, which the process imports.
-            argument: that pickles.
-            connection: the function's end of a pipe; the caller's own copy may be closed.
-
-        Raises:
-            IgkdError: as `keep_running`.
-        """
-        self.keep_running()
-        return Forked(self, self._requests, pickle.dumps((function, argument)), [connection.fileno()])
-
-    def stop(self) -> None:
-        """End our own server until it is asked again; what it forked goes on."""
+    def close(self) -> None:
+        """End our own server, or let go of an inherited one; what it forked goes on."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-    def close(self) -> None:
-        """End our own server for good, or let go of an inherited one."""
-        self.stop()
         self._requests.close()
         if self._answers is not None:
             self._answers.close()
-
-
-class Forked:
-    """A process that the server was asked for. It begins when the server gets to it.
-
-    Args:
-        server: that is asked.
-        requests: its socket.
-        request: pickled.
-        descriptors: for the process; the caller's own may be closed.
-    """
-
-    def __init__(self, server: ForkServer, requests: socket.socket, request: bytes, descriptors: Sequence[int]) -> None:
-        self._server = server
-        self._requests = requests
-        self._reply, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._reply.setblocking(False)
-        self._unsent: tuple[bytes, list[int]] | None = (request, [theirs.detach(), *map(os.dup, descriptors)])
-        self._handle: int | None = None  # the server opened it before it could reap the process
-        self.pid: int | None = None
-        self.exit_code: int | None = None  # below 0: the signal; None also when the server died before it knew
-        self._ask()
-
-    def waitables(self) -> list[Any]:
-        """What becomes readable when there is something to take in."""
-        if self._reply.fileno() >= 0:
-            return [self._reply]
-        return [self._handle] if self._handle is not None and not self.ended else []
-
-    def take_in(self) -> None:
-        """Read what the server says, and see to it that it can. Raises IgkdError as `ForkServer.keep_running`."""
-        self._ask()
-        if self.pid is None:
-            self._server.keep_running()
-        self._hear()
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has gone, or will never be, because its server died with the request."""
-        if self._reply.fileno() >= 0:
-            return False  # the server will say how it ended
-        return self._handle is None or bool(select.select([self._handle], [], [], 0)[0])
-
-    def send_signal(self, number: signal.Signals) -> None:
-        """To it alone, never to a later process with its id; nothing where there is none yet or any more."""
-        if self._handle is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._handle, number)
-
-    def close(self, patience: float) -> None:
-        """End it at once, whatever it does, and let go of it; also of a request that is still waiting.
-
-        Args:
-            patience: seconds to wait for its end.
-        """
-        self._hear()
-        self.send_signal(signal.SIGKILL)
-        if self._handle is not None:
-            select.select([self._handle], [], [], patience)
-            os.close(self._handle)
-            self._handle = None
-        self._reply.close()  # the server ends what it forks from now on for nobody
-        if self._unsent is not None:
-            self._let_go(self._unsent[1])
-
-    def _ask(self) -> None:
-        if self._unsent is None:
-            return
-        request, descriptors = self._unsent
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(fd.to_bytes(4, sys.byteorder) for fd in descriptors))
-        with suppress(BlockingIOError):  # a server that still starts lets ten requests wait; later, then
-            self._requests.sendmsg([request], [rights], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            self._let_go(descriptors)
-
-    def _hear(self) -> None:
-        while self._reply.fileno() >= 0:
-            try:
-                said, handles, *_ = socket.recv_fds(self._reply, _MOST_REPLY_BYTES, 1)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                said, handles = b"", []
-            if handles:
-                self._handle, self.pid = handles[0], int(said)
-            elif said:
-                self.exit_code = int(said)
-            else:
-                self._reply.close()
-
-    def _let_go(self, descriptors: list[int]) -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self._unsent = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from typing import NamedTuple
 
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
@@ -29,26 +30,22 @@ class PrepareTask:
     device: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Began:
+class _Began(NamedTuple):
     task: int
     description: str
     total: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Advanced:
+class _Advanced(NamedTuple):
     task: int
-    count: int
+    units: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ended:
+class _Ended(NamedTuple):
     task: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Said:
+class _Said(NamedTuple):
     text: str
     warning: bool
 
@@ -96,7 +93,7 @@ def _follow(child: Child, host: Host, relay: "_Relay") -> AssetPins | IgkdError 
         elif child.identity is None:
             return None
         else:
-            child.terminate()
+            child.send_signal(signal.SIGTERM)
             wait(child.waitables(), _LOOK_SECONDS)
         for message in child.messages():
             if isinstance(message, AssetPins | IgkdError):
@@ -106,7 +103,7 @@ def _follow(child: Child, host: Host, relay: "_Relay") -> AssetPins | IgkdError 
 
 
 class _Relay:
-    """Shows a child's progress as ours; `tasks` holds what has not ended."""
+    """Shows a child's progress as ours; `tasks` is left with what has not ended."""
 
     def __init__(self, progress: Progress, tasks: ExitStack) -> None:
         self._progress = progress
@@ -116,17 +113,15 @@ class _Relay:
 
     def take(self, message: object) -> None:
         match message:
-            case _Began(task=task, description=description, total=total):
+            case _Began(task, description, total):
                 self._open[task] = self._tasks.enter_context(ExitStack())
                 self._advance[task] = self._open[task].enter_context(self._progress.task(description, total))
-            case _Advanced(task=task, count=count):
-                self._advance[task](count)
-            case _Ended(task=task):
+            case _Advanced(task, units):
+                self._advance[task](units)
+            case _Ended(task):
                 self._open.pop(task).close()
-            case _Said(text=text, warning=True):
-                self._progress.warn(text)
-            case _Said(text=text):
-                self._progress.note(text)
+            case _Said(text, warning):
+                (self._progress.warn if warning else self._progress.note)(text)
 
 
 def run_preparation(task: PrepareTask, pipe: Connection) -> None:
@@ -166,7 +161,7 @@ class _PipeProgress:
         task = self._tasks
         self._tasks += 1
         self.send(_Began(task=task, description=description, total=total))
-        yield lambda count: self.send(_Advanced(task=task, count=count))
+        yield lambda count: self.send(_Advanced(task=task, units=count))
         self.send(_Ended(task=task))
 
     def note(self, text: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
@@ -40,15 +40,13 @@ class ProbeTask:
     threads: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Devices:
+class Devices(NamedTuple):
     """The devices that workers are spread over."""
 
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Running:
+class Running(NamedTuple):
     """The training runs steadily: a step's time, and bytes of memory that it takes, and that were free before."""
 
     step_seconds: float
@@ -56,15 +54,13 @@ class Running:
     free: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rate:
+class Rate(NamedTuple):
     """The speed between "from" and "until"."""
 
     images_per_second: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoMemory:
+class NoMemory(NamedTuple):
     """The training does not fit into what is left."""
 
 

@@ -6,12 +6,6 @@ from igkd_hpo.engines.local.trial_main import run_trial
 from igkd_hpo.trial.task import AttemptTask
 
 
-class TrialProcess(Child):
-    """A forked process that trains. Raises IgkdError: no process can be forked."""
-
-    def __init__(self, server: ForkServer, task: AttemptTask) -> None:
-        super().__init__(server, run_trial, task)
-
-    def describe_end(self, what: str = "the trial process") -> str:
-        """Return in words how it ended."""
-        return super().describe_end(what)
+def start_trial(server: ForkServer, task: AttemptTask) -> Child:
+    """Start a process that trains. Raises IgkdError: none can be forked."""
+    return Child(server, run_trial, task)

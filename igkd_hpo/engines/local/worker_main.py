@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _work(task: WorkerTask, stop: StopSignal) -> None:
-    from igkd_hpo.engines.local.trial_process import TrialProcess
+    from igkd_hpo.engines.local.trial_process import start_trial
     from igkd_hpo.engines.worker import OneStudy, work
     from igkd_hpo.search.identity import this_process
     from igkd_hpo.search.lease import Worker
@@ -65,7 +65,7 @@ def _work(task: WorkerTask, stop: StopSignal) -> None:
         OneStudy(study=study, settings=task.settings, worker=worker),
         task.settings,
         task.slot,
-        start=partial(TrialProcess, ForkServer(task.fork_server)),
+        start=partial(start_trial, ForkServer(task.fork_server)),
         stop=stop,
         on_event=lambda _, event: _tell(event),
     )
