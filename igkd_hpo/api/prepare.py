@@ -33,10 +33,8 @@ def prepare(
 
     from igkd_hpo.assets.study_assets import prepare_assets
     from igkd_hpo.distillation.device import choose_device
-    from igkd_hpo.distillation.memory import keep_freed_memory
     from igkd_hpo.doctor.limits import refuse_unfit
 
-    keep_freed_memory()
     with make_progress(progress) as shown:
         refuse_unfit(config, settings, shown)
         chosen = choose_device(device)

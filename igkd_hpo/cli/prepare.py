@@ -31,7 +31,9 @@ def prepare(
     """
     from igkd_hpo.api.prepare import prepare as run
     from igkd_hpo.api.source import settings_here, study_to_run
+    from igkd_hpo.distillation.heap import keep_freed_memory
 
+    keep_freed_memory()
     try:
         config = study_to_run(study_argument(study), settings_here(storage, allow_import or ()))
         summary = run(config, storage=storage, device=device, allow_import=allow_import or ())

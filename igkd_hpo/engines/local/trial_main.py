@@ -27,7 +27,8 @@ from igkd_hpo.config.cost import excess, why_infeasible
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import choose_device, lasting_name
-from igkd_hpo.distillation.memory import exhausted_memory, keep_freed_memory, memory_in_use, shares_memory
+from igkd_hpo.distillation.heap import keep_freed_memory
+from igkd_hpo.distillation.memory import exhausted_memory, memory_in_use, shares_memory
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.settings import host_name
