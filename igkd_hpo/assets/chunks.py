@@ -23,7 +23,7 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore, Table
 from igkd_hpo.assets.teachers import Teachers, open_teachers
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.memory import keep_freed_memory
+from igkd_hpo.distillation.heap import keep_freed_memory
 from igkd_hpo.errors import AssetError
 from igkd_hpo.settings import Settings
 

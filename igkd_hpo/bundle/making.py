@@ -59,9 +59,7 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
     require(NEEDED_TO_MAKE)
     with _all_or_nothing(folder) as draft:
         from igkd_hpo.assets.study_assets import open_assets, prepare_assets
-        from igkd_hpo.distillation.memory import keep_freed_memory
 
-        keep_freed_memory()
         made = prepare_assets(study.config, settings, device="cpu", progress=progress)
         if (pins := study.read().pins) is not None:
             here = AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)

@@ -32,9 +32,11 @@ def export(
         igkd-hpo export digits --bundle digits-bundle
     """
     from igkd_hpo.api.study import open_study
+    from igkd_hpo.distillation.heap import keep_freed_memory
 
     found = open_study(study, storage=storage)
     if bundle is not None:
+        keep_freed_memory()
         made = found.export_bundle(bundle, allow_import=allow_import or ())
         typer.echo(f"{bundle}: {made.about}", err=True)
         typer.echo(_measured(made))

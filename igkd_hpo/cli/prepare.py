@@ -27,7 +27,7 @@ def prepare(
     """
     from igkd_hpo.api.prepare import prepare as run
     from igkd_hpo.api.source import settings_here, study_to_run
-    from igkd_hpo.distillation.memory import keep_freed_memory
+    from igkd_hpo.distillation.heap import keep_freed_memory
 
     keep_freed_memory()
     config = study_to_run(study_argument(study), settings_here(storage, allow_import or ()))

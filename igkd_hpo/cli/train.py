@@ -32,7 +32,9 @@ def train(
         igkd-hpo train best.yaml --test -o student
     """
     from igkd_hpo.api.train import train as run
+    from igkd_hpo.distillation.heap import keep_freed_memory
 
+    keep_freed_memory()
     trained = run(study, seed=seed, device=device, allow_import=allow_import or (), test=test, output=output)
     if as_json:
         print_json(asdict(trained))

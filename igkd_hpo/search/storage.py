@@ -3,7 +3,7 @@
 import copy
 import logging
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
@@ -109,6 +110,15 @@ class SharedStorage(CachedStorage):
         with storage_errors(self.url), self.engine.connect() as connection:
             yield connection
 
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        """As Optuna's, which says on standard error that it did."""
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            return super().create_new_study(directions, study_name)
+        finally:
+            optuna.logging.set_verbosity(verbosity)
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
@@ -193,7 +203,6 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
         UsageError: the URL is wrong, or without `create` the database holds no tables of ours.
         StorageError: the database is out of reach or cannot be used.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     checked = check_url(url)
     if checked.get_backend_name() == "sqlite":
         _check_sqlite_file(checked, create=create)

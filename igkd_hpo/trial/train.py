@@ -80,12 +80,10 @@ def train_student(
 
     from igkd_hpo.assets.study_assets import open_assets, prepare_assets
     from igkd_hpo.distillation.device import choose_device
-    from igkd_hpo.distillation.memory import keep_freed_memory
     from igkd_hpo.distillation.training import NonFiniteLoss
     from igkd_hpo.trial.attempt import run_attempt
     from igkd_hpo.trial.student import measure_student
 
-    keep_freed_memory()
     chosen = choose_device(device)
     summary = prepare_assets(study, settings, device=str(chosen), progress=progress)
     notes = edited(study) + _differences(

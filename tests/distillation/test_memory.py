@@ -14,7 +14,7 @@ from igkd_hpo.distillation.step_graph import NotCaptured
 PROGRAM = """
 import resource, sys
 import torch
-from igkd_hpo.distillation.memory import keep_freed_memory
+from igkd_hpo.distillation.heap import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

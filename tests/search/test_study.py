@@ -181,3 +181,18 @@ def test_a_snapshot_within_a_transaction_sees_what_that_one_wrote(storage: Share
             assert study.read().stopped == "here"
         storage.set_study_user_attr(study.study_id, "stopped", "there")
     assert study.read().stopped == "there"
+
+
+def test_opening_and_making_leave_optunas_verbosity_to_the_caller(
+    database_url: str, study_file: Study, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    try:
+        opened = open_storage(database_url, create=True)
+        create_or_open(opened, study_file, n_trials=None, pins=PINS)
+        opened.engine.dispose()
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    finally:
+        optuna.logging.set_verbosity(before)
+    assert capfd.readouterr() == ("", "")

@@ -126,7 +126,7 @@ class _Relay:
 
 def run_preparation(task: PrepareTask, pipe: Connection) -> None:
     """Make the assets in this process; send the progress, then what they are or why they cannot be made."""
-    from igkd_hpo.distillation.memory import keep_freed_memory
+    from igkd_hpo.distillation.heap import keep_freed_memory
     from igkd_hpo.trial.preparation import prepare_study
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle

@@ -113,7 +113,7 @@ def _train(task: ProbeTask, pipe: Connection) -> None:
 
     from igkd_hpo.assets.host_memory import free_memory
     from igkd_hpo.assets.study_assets import open_assets
-    from igkd_hpo.distillation.memory import keep_freed_memory
+    from igkd_hpo.distillation.heap import keep_freed_memory
     from igkd_hpo.trial.attempt import run_attempt
 
     torch.set_num_threads(task.threads)

@@ -19,7 +19,7 @@ def run_trial(task: AttemptTask, pipe: Connection) -> None:
     """Run an attempt at a trial in this process; what it prints goes into its log."""
     import torch
 
-    from igkd_hpo.distillation.memory import keep_freed_memory
+    from igkd_hpo.distillation.heap import keep_freed_memory
     from igkd_hpo.trial.attempt import attempt
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
