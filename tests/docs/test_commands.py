@@ -28,7 +28,7 @@ from tests.fixtures.documents import Line, blocks, command_lines, commands_in_se
 CPU = torch.device("cpu")
 NOT_RUN = {
     r"python3 -m venv|\.venv/bin/|pip install|source \.venv": "sets up an environment, as CI does",
-    r"mkdocs serve": "serves until Ctrl-C; test_site.py builds what it serves",
+    r"mkdocs serve": "serves until Ctrl-C; tests/check.py builds what it serves",
     r"igkd-hpo status --watch": "watches until Ctrl-C; tests/cli/test_status.py watches it",
     r"igkd-hpo dashboard": "serves until Ctrl-C; tests/dashboard/test_dashboard.py asks it",
     r"docker |kubectl |\(umask|echo ": "needs a container engine or a cluster; tests/test_compose.py reads the files",
