@@ -18,7 +18,7 @@ def limited(limit: str) -> str:
 def test_only_what_fits_is_trained(workspace: Workspace) -> None:
     # The controls remove 10 of the blocks, which leaves 11,930 parameters.
     workspace.write(limited("parameters: 6000"))
-    launched = workspace.run("launch", "study.yaml", "--trials", "2")
+    launched = workspace.here("launch", "study.yaml", "--trials", "2")
     assert launched.stderr.count("the controls will not be trained") == 1
     trials = workspace.trials()
     beyond = [trial for trial in trials if trial.state is TrialState.PRUNED and "parameters" in trial.constraints]
