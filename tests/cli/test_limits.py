@@ -6,7 +6,7 @@ from igkd_hpo.search.status import status as study_statuses
 from igkd_hpo.search.storage import open_storage
 from tests.cli.conftest import STUDY, Workspace
 
-SIZES = STUDY.replace("layers_removed: 9", "layers_removed: {type: int, low: 3, high: 17}").replace(
+SIZES = STUDY.replace("layers_removed: 17 ", "layers_removed: {type: int, low: 3, high: 17} ").replace(
     "epochs: 4}", "epochs: 2}"
 )
 

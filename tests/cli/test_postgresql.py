@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.cli.conftest import Workspace, wait_until
-from tests.cli.test_search import first_epochs, longer
+from tests.cli.test_search import LONG, first_epochs, longer
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def on_postgresql(workspace: Workspace, postgresql_url: str) -> Workspace:
 
 
 def test_two_launches_and_a_killed_worker_end_at_exactly_n(on_postgresql: Workspace) -> None:
-    on_postgresql.write(longer(12))
+    on_postgresql.write(longer())
     launch = ("launch", "study.yaml", "--workers", "1", "--trials", "4")
     other = on_postgresql.start(*launch)
     wait_until(lambda: first_epochs(on_postgresql), "a trial with an epoch")
@@ -28,7 +28,7 @@ def test_two_launches_and_a_killed_worker_end_at_exactly_n(on_postgresql: Worksp
     assert other.returncode == 0, output
     trials = on_postgresql.checked_to_end(4)
     assert max(trial.user_attrs["attempts"] for trial in trials) == 2
-    assert all(len(trial.intermediate_values) == 12 for trial in trials)
+    assert all(len(trial.intermediate_values) == LONG for trial in trials)
     assert not (on_postgresql.folder / "storage" / "igkd_hpo.db").exists()
 
 

@@ -14,9 +14,12 @@ from ruamel.yaml import YAML
 from tests.cli.conftest import STUDY, Workspace, is_running, json_of, signal_group, wait_until
 
 
-def longer(epochs: int = 14) -> str:
+LONG = 30  # epochs
+
+
+def longer() -> str:
     """The tiny study with trials long enough to be disturbed."""
-    return STUDY.replace("training: {epochs: 4}", f"training: {{epochs: {epochs}}}").replace(
+    return STUDY.replace("training: {epochs: 4}", f"training: {{epochs: {LONG}}}").replace(
         "pruner: {name: median, grace_period: 1}", "pruner: {name: none}"
     )
 
@@ -117,7 +120,7 @@ def test_ctrl_c_gives_everything_back_and_launch_goes_on(workspace: Workspace) -
     for number, values in before.items():
         assert trials[number].user_attrs["attempts"] == 2
         assert values.items() <= trials[number].intermediate_values.items()
-        assert len(trials[number].intermediate_values) == 14
+        assert len(trials[number].intermediate_values) == LONG
         log = workspace.folder / "storage" / "logs" / "tiny" / f"trial-{number:05d}-attempt-002.log"
         assert f"going on after epoch {max(values)}" in log.read_text() or "going on after epoch" in log.read_text()
 
@@ -139,7 +142,7 @@ def fork_server_of(launched: subprocess.Popen[str]) -> int:
 
 
 def test_no_killed_process_loses_a_trial(workspace: Workspace) -> None:
-    workspace.write(longer(20))
+    workspace.write(longer())
     launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "4")
     wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
     os.kill(fork_server_of(launched), signal.SIGKILL)  # what trains goes on, and what comes next has another server
@@ -152,7 +155,7 @@ def test_no_killed_process_loses_a_trial(workspace: Workspace) -> None:
     assert launched.returncode == 0, output
     trials = workspace.checked_to_end(4)
     assert [trial.user_attrs["attempts"] for trial in trials] == [1, 1, 2, 2]
-    assert all(len(trial.intermediate_values) == 20 for trial in trials)
+    assert all(len(trial.intermediate_values) == LONG for trial in trials)
 
 
 def test_a_killed_launch_leaves_nothing_running_and_the_next_one_goes_on(workspace: Workspace) -> None:

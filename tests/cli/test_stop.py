@@ -10,7 +10,7 @@ from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace, is_running, wait_until
 
-LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 20}").replace(
+LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 30}").replace(
     "pruner: {name: median, grace_period: 1}", "pruner: {name: none}"
 )
 
