@@ -30,7 +30,7 @@ class ToldProgress(SilentProgress):
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        yield lambda count: self._connection.send((description.split()[0], count))
+        yield lambda count: self._connection.send((description.split(maxsplit=1)[0], count))
 
 
 def start(work: Work, study: Study, folder: Path) -> tuple[ForkServerProcess, Connection]:

@@ -1,9 +1,10 @@
 """The teacher: trained, taken in, found again, refused when it learned nothing."""
 
+import os
 import signal
 import sys
+import textwrap
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch

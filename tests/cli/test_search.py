@@ -13,7 +13,6 @@ from ruamel.yaml import YAML
 
 from tests.cli.conftest import STUDY, Workspace, is_running, json_of, signal_group, wait_until
 
-
 LONG = 30  # epochs
 
 
