@@ -1,11 +1,7 @@
 """Logits and maps: row i is training image i, online and cached agree, and nothing is made twice or needlessly."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,6 +20,7 @@ from igkd_hpo.errors import AssetError, AssetMissing, UsageError
 from igkd_hpo.settings import Settings
 
 from .conftest import RecordingProgress, make_study
+from .processes import heard, prepare_in_single_images, start
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("own_teacher", "images")
@@ -214,62 +211,17 @@ def test_the_teachers_input_is_part_of_what_its_answers_depend_on(settings, prog
     assert len([folder for folder in folders if Path(folder).name.startswith("maps")]) == 3
 
 
-PREPARE = """
-    import sys
-    from pathlib import Path
-    import torch
-    from igkd_hpo.assets import attribution_maps, logits, study_assets
-    from igkd_hpo.assets.progress import SilentProgress
-    from igkd_hpo.config.reading import study_from_json
-    from igkd_hpo.settings import Paths, Settings
-
-    logits._PIXEL_BYTES = {"cpu": 1}  # an image at a time
-    attribution_maps._CHUNK = {"cpu": 1}
-    torch.set_num_threads(1)
-    root = Path(sys.argv[1])
-    settings = Settings(
-        paths=Paths(root=root / "storage"), storage_url="", data_root=root, allow_import=frozenset({"own_teacher"})
-    )
-
-    class Spoken(SilentProgress):
-        def task(self, description, total):
-            from contextlib import contextmanager
-
-            @contextmanager
-            def told():
-                yield lambda count: print(description.split()[0], count, flush=True)
-
-            return told()
-
-    study = study_from_json(sys.stdin.read(), source="test")
-    study_assets.prepare_assets(study, settings, device="cpu", progress=Spoken())
-"""
-
-
-def start_preparing(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(PREPARE), str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-    )
-    process.stdin.write(make_study().model_dump_json())
-    process.stdin.close()
-    return process
-
-
 def test_kill_9_while_logits_and_then_maps_are_made_loses_no_finished_chunk(settings, progress, tmp_path, store):
     for word, kind in (("teacher", "logits"), ("attribution", "maps")):
-        with start_preparing(tmp_path) as process:
-            for line in process.stdout:
-                if line.split()[0] == word and len(list(store.root.glob(f"{kind}-*.partial/rows.json"))) == 1:
-                    (state,) = store.root.glob(f"{kind}-*.partial/rows.json")
-                    if json.loads(state.read_bytes())["done"] >= 5:
-                        process.send_signal(signal.SIGKILL)
-                        break
-        assert process.returncode == -signal.SIGKILL
+        process, told = start(prepare_in_single_images, make_study(), tmp_path)
+        for description, _ in heard(told):
+            if description == word and len(list(store.root.glob(f"{kind}-*.partial/rows.json"))) == 1:
+                (state,) = store.root.glob(f"{kind}-*.partial/rows.json")
+                if json.loads(state.read_bytes())["done"] >= 5:
+                    process.kill()
+                    break
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not [path for path in store.root.glob(f"{kind}-*") if path.suffix != ".partial"]
     study = make_study()
     done = []
@@ -296,12 +248,13 @@ def test_kill_9_while_logits_and_then_maps_are_made_loses_no_finished_chunk(sett
 
 
 def test_two_that_prepare_at_once_make_everything_once(tmp_path, settings, store):
-    with start_preparing(tmp_path) as first, start_preparing(tmp_path) as second:
-        told = [process.stdout.read().splitlines() for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0)
+    both = [start(prepare_in_single_images, make_study(), tmp_path) for _ in range(2)]
+    counts = [count for _, told in both for description, count in heard(told) if description == "teacher"]
+    for process, _ in both:
+        process.join()
+        assert process.exitcode == 0
     # Each image's logits were told by one of the two; a maker also tells 0 for what it found done.
-    counted = [line for lines in told for line in lines if line.startswith("teacher ") and line != "teacher 0"]
-    assert len(counted) == 45
+    assert len([count for count in counts if count]) == 45
     assert len(list(store.root.glob("logits-*"))) == 1
     assert not list(store.root.glob("*.partial"))
 

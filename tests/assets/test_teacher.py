@@ -2,11 +2,9 @@
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +18,7 @@ from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.errors import AssetError, AssetMissing, DataError, TeacherError, UsageError
 
 from .conftest import coded_image, make_study, write_png
+from .processes import heard, start, train_teacher
 
 CPU = torch.device("cpu")
 TRAINED = {"architecture": "mobilenet_v2", "width": 0.1, "epochs": 20, "normalize": "dataset"}
@@ -77,56 +76,17 @@ def test_what_does_not_decide_the_teacher_keeps_it(prepare):
     assert prepare(study).folder == prepare(other).folder
 
 
-TRAIN = """
-    import sys
-    from pathlib import Path
-    import torch
-    from igkd_hpo.assets import teacher
-    from igkd_hpo.assets.dataset import prepare_dataset
-    from igkd_hpo.assets.progress import SilentProgress
-    from igkd_hpo.assets.store import AssetStore
-    from igkd_hpo.config.reading import study_from_json
-    from igkd_hpo.settings import Paths, Settings
-
-    root = Path(sys.argv[1])
-    settings = Settings(paths=Paths(root=root / "storage"), storage_url="", data_root=root, allow_import=frozenset())
-    study = study_from_json(sys.stdin.read(), source="test")
-    store = AssetStore(settings.paths.assets)
-    dataset = prepare_dataset(study.dataset, settings, store, SilentProgress())
-
-    class Spoken(SilentProgress):
-        def task(self, description, total):
-            from contextlib import contextmanager
-
-            @contextmanager
-            def told():
-                yield lambda count: print("epoch", count, flush=True)
-
-            return told()
-
-    teacher.prepare_teacher(study, dataset, settings, store, device=torch.device("cpu"), progress=Spoken())
-"""
-
-
 def test_kill_9_in_training_loses_at_most_an_epoch_and_changes_nothing(prepare, dataset, tmp_path, progress):
     study = make_study(teacher=TRAINED, augmentation=UNFLIPPED)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(TRAIN), str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        process.stdin.write(study.model_dump_json())
-        process.stdin.close()
-        told = 0
-        for line in process.stdout:
-            told += int(line.split()[1])
-            if told == 3:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
+    process, told = start(train_teacher, study, tmp_path)
+    done = 0
+    for _, count in heard(told):
+        done += count
+        if done == 3:
+            process.kill()
+            break
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     epochs = []
     task = progress.task
     progress.task = lambda text, total: _counting(task(text, total), epochs)

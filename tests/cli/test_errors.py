@@ -99,7 +99,7 @@ def test_a_corrupt_asset_is_named_with_the_folder_to_delete(workspace: Workspace
     content = bytearray(table.read_bytes())
     content[-1] ^= 1
     table.write_bytes(content)
-    line = workspace.refused("launch", "study.yaml", code=1)
+    line = workspace.refused_here("launch", "study.yaml", code=1)
     assert "damaged" in line
     assert table.parent.name in line
     assert workspace.trials() == []

@@ -6,7 +6,7 @@ from igkd_hpo.search.status import status as study_statuses
 from igkd_hpo.search.storage import open_storage
 from tests.cli.conftest import STUDY, Workspace
 
-SIZES = STUDY.replace("layers_removed: 9", "layers_removed: {type: int, low: 3, high: 17}").replace(
+SIZES = STUDY.replace("layers_removed: 17 ", "layers_removed: {type: int, low: 3, high: 17} ").replace(
     "epochs: 4}", "epochs: 2}"
 )
 
@@ -18,7 +18,7 @@ def limited(limit: str) -> str:
 def test_only_what_fits_is_trained(workspace: Workspace) -> None:
     # The controls remove 10 of the blocks, which leaves 11,930 parameters.
     workspace.write(limited("parameters: 6000"))
-    launched = workspace.run("launch", "study.yaml", "--trials", "2")
+    launched = workspace.here("launch", "study.yaml", "--trials", "2")
     assert launched.stderr.count("the controls will not be trained") == 1
     trials = workspace.trials()
     beyond = [trial for trial in trials if trial.state is TrialState.PRUNED and "parameters" in trial.constraints]

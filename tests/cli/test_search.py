@@ -13,10 +13,12 @@ from ruamel.yaml import YAML
 
 from tests.cli.conftest import STUDY, Workspace, is_running, json_of, signal_group, wait_until
 
+LONG = 30  # epochs
 
-def longer(epochs: int = 14) -> str:
+
+def longer() -> str:
     """The tiny study with trials long enough to be disturbed."""
-    return STUDY.replace("training: {epochs: 4}", f"training: {{epochs: {epochs}}}").replace(
+    return STUDY.replace("training: {epochs: 4}", f"training: {{epochs: {LONG}}}").replace(
         "pruner: {name: median, grace_period: 1}", "pruner: {name: none}"
     )
 
@@ -34,7 +36,7 @@ def running(workspace: Workspace, number: int) -> bool:
 
 
 def test_from_launch_to_train(workspace: Workspace) -> None:
-    launched = workspace.run("launch", "study.yaml", "--workers", "2")
+    launched = workspace.here("launch", "study.yaml", "--workers", "2")
     trials = workspace.checked_to_end(8)
     assert "8 of 8 trials finished" in launched.stdout
 
@@ -57,7 +59,7 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
     exported = YAML(typ="safe").load(workspace.folder / "best.yaml")
     assert not any(isinstance(value, dict) for value in exported["hyperparameters"].values())
     workspace.here("validate", "best.yaml")
-    trained = json_of(workspace.run("train", "best.yaml", "--json"))
+    trained = json_of(workspace.here("train", "best.yaml", "--json"))
     assert trained["validation_accuracy"] == best["validation_accuracy"]
     weights = torch.load(Path(trained["folder"], "student.pt"), weights_only=True)
     checkpoints = workspace.folder / "storage" / "checkpoints" / "tiny" / f"trial-{best['number']:05d}"
@@ -112,20 +114,22 @@ def test_ctrl_c_gives_everything_back_and_launch_goes_on(workspace: Workspace) -
     assert interrupted
 
     before = {trial.number: dict(trial.intermediate_values) for trial in interrupted}
-    workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "2")
+    workspace.here("launch", "study.yaml", "--workers", "2", "--trials", "2")
     trials = {trial.number: trial for trial in workspace.checked_to_end(2)}
     for number, values in before.items():
         assert trials[number].user_attrs["attempts"] == 2
         assert values.items() <= trials[number].intermediate_values.items()
-        assert len(trials[number].intermediate_values) == 14
+        assert len(trials[number].intermediate_values) == LONG
         log = workspace.folder / "storage" / "logs" / "tiny" / f"trial-{number:05d}-attempt-002.log"
         assert f"going on after epoch {max(values)}" in log.read_text() or "going on after epoch" in log.read_text()
 
 
 def test_two_launches_at_once_end_at_exactly_n(workspace: Workspace) -> None:
-    launches = [workspace.start("launch", "study.yaml", "--workers", "2") for _ in range(2)]
-    outputs = [launched.communicate(timeout=240)[0] for launched in launches]
-    assert [launched.returncode for launched in launches] == [0, 0], outputs
+    other = workspace.start("launch", "study.yaml", "--workers", "2")
+    wait_until(lambda: first_epochs(workspace), "a trial of the first")
+    workspace.here("launch", "study.yaml", "--workers", "2")
+    output, _ = other.communicate(timeout=240)
+    assert other.returncode == 0, output
     workspace.checked_to_end(8)
 
 
@@ -137,7 +141,7 @@ def fork_server_of(launched: subprocess.Popen[str]) -> int:
 
 
 def test_no_killed_process_loses_a_trial(workspace: Workspace) -> None:
-    workspace.write(longer(20))
+    workspace.write(longer())
     launched = workspace.start("launch", "study.yaml", "--workers", "2", "--trials", "4")
     wait_until(lambda: first_epochs(workspace, 2), "two trials with an epoch each")
     os.kill(fork_server_of(launched), signal.SIGKILL)  # what trains goes on, and what comes next has another server
@@ -150,7 +154,7 @@ def test_no_killed_process_loses_a_trial(workspace: Workspace) -> None:
     assert launched.returncode == 0, output
     trials = workspace.checked_to_end(4)
     assert [trial.user_attrs["attempts"] for trial in trials] == [1, 1, 2, 2]
-    assert all(len(trial.intermediate_values) == 20 for trial in trials)
+    assert all(len(trial.intermediate_values) == LONG for trial in trials)
 
 
 def test_a_killed_launch_leaves_nothing_running_and_the_next_one_goes_on(workspace: Workspace) -> None:
@@ -163,7 +167,7 @@ def test_a_killed_launch_leaves_nothing_running_and_the_next_one_goes_on(workspa
     os.kill(launched.pid, signal.SIGKILL)
     for pid in left:
         wait_until(lambda pid=pid: not is_running(pid), f"process {pid} to leave")
-    workspace.run("launch", "study.yaml", "--workers", "2", "--trials", "2")
+    workspace.here("launch", "study.yaml", "--workers", "2", "--trials", "2")
     workspace.checked_to_end(2)
 
 
@@ -183,7 +187,7 @@ def test_a_loss_that_is_not_finite_is_pruned_with_the_reason(workspace: Workspac
         "batch_size: 128", "batch_size: 128\n  weight_decay: 1.0"
     )
     workspace.write(hot.replace("controls: [student, kd_ig]", "controls: []"))
-    workspace.run("launch", "study.yaml", "--trials", "2", code=3)
+    workspace.here("launch", "study.yaml", "--trials", "2", code=3)
     trials = workspace.checked_to_end(2)
     assert all(trial.state == TrialState.PRUNED for trial in trials)
     assert all("not finite" in trial.user_attrs["reason"] for trial in trials)
@@ -194,7 +198,7 @@ def test_trials_that_always_fail_stop_the_study_with_the_reason(workspace: Works
     # No checkpoint can be written: each trial ends with the exception, no worker does.
     workspace.write(STUDY + "max_failures: 2\n")
     (workspace.folder / "storage" / "checkpoints").write_text("a file where a folder must be")
-    done = workspace.run("launch", "study.yaml", code=3)
+    done = workspace.here("launch", "study.yaml", code=3)
     states = workspace.states()
     assert states[TrialState.FAIL] == 2
     assert states[TrialState.RUNNING] == 0

@@ -10,7 +10,7 @@ from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace, is_running, wait_until
 
-LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 20}").replace(
+LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 30}").replace(
     "pruner: {name: median, grace_period: 1}", "pruner: {name: none}"
 )
 
@@ -22,7 +22,7 @@ def test_stop_now_ends_what_runs_and_launch_goes_on(workspace: Workspace) -> Non
         lambda: [t for t in workspace.trials() if t.state == TrialState.RUNNING and t.intermediate_values], "an epoch"
     )
     (lease,) = workspace.leases()
-    said = workspace.run("stop", "tiny", "--now").stderr
+    said = workspace.here("stop", "tiny", "--now").stderr
     assert said.strip() == "study tiny: stopped with 0 of 2 trials finished; 1 trial went back to the queue"
     assert workspace.leases() == []
     assert not is_running(lease["trial_pid"])
@@ -35,7 +35,7 @@ def test_stop_now_ends_what_runs_and_launch_goes_on(workspace: Workspace) -> Non
 
     again = workspace.start("launch", "study.yaml", "--trials", "2")
     wait_until(lambda: workspace.trials()[waiting.number].user_attrs["attempts"] == 2, "the trial to go on")
-    assert "stopped with 0 of 2" in workspace.run("stop", "tiny").stderr
+    assert "stopped with 0 of 2" in workspace.here("stop", "tiny").stderr
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=60)
 
@@ -76,5 +76,5 @@ def test_a_worker_without_a_study_serves_every_open_one_that_can_be_prepared(wor
 
 @pytest.mark.parametrize("arguments", [("stop",), ("stop", "nothing")])
 def test_stop_names_what_is_wrong(workspace: Workspace, arguments: tuple[str, ...]) -> None:
-    line = workspace.refused(*arguments, code=2)
+    line = workspace.refused_here(*arguments, code=2)
     assert "STUDY" in line or "no database" in line

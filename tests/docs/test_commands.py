@@ -28,7 +28,7 @@ from tests.fixtures.documents import Line, blocks, command_lines, commands_in_se
 CPU = torch.device("cpu")
 NOT_RUN = {
     r"python3 -m venv|\.venv/bin/|pip install|source \.venv": "sets up an environment, as CI does",
-    r"mkdocs serve": "serves until Ctrl-C; test_site.py builds what it serves",
+    r"mkdocs serve": "serves until Ctrl-C; tests/check.py builds what it serves",
     r"igkd-hpo status --watch": "watches until Ctrl-C; tests/cli/test_status.py watches it",
     r"igkd-hpo dashboard": "serves until Ctrl-C; tests/dashboard/test_dashboard.py asks it",
     r"docker |kubectl |\(umask|echo ": "needs a container engine or a cluster; tests/test_compose.py reads the files",
@@ -43,10 +43,14 @@ SMALLER = {
     r"(igkd-hpo confirm).*": r"\1 digits --top 1 --seeds 2 --workers 1",
 }
 SMALLER_IN_PYTHON = {
+    "workers=2": "workers=1",
     "trials=8": "trials=3",
     '"n_trials": 6': '"n_trials": 4',
-    '"width": 0.5, "epochs": 15': '"width": 0.25, "epochs": 6',
+    '"dataset": {"name": "digits"}': '"dataset": {"name": "digits", "validation_fraction": 0.2}',
+    '"width": 0.5, "epochs": 15}': '"width": 0.25, "epochs": 6}, "attribution": {"n_steps": 2}',
+    '"crop_padding": 1': '"crop_padding": 0',  # the teacher and its answers are those of the study above
     '"epochs": 4': '"epochs": 1',
+    '"width": 0.25,': '"width": 0.25, "layers_removed": 17,',
 }
 TINY = """\
 dataset: {name: digits, validation_fraction: 0.2}
@@ -60,7 +64,7 @@ hyperparameters:
   overlay_probability: 0.1
   overlay_strength: 0.5
   learning_rate: {type: float, low: 1.0e-2, high: 0.1, log: true}
-  layers_removed: 13
+  layers_removed: 17
   width: 0.25
 pruner: {name: none}
 n_trials: 4
@@ -135,7 +139,7 @@ def folder(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         r"epochs: \d+": "epochs: 1",
         r"(teacher:.*)width: [\d.]+, epochs: \d+": r"\1width: 0.1, epochs: 6",
         r"crop_padding: \d+": "crop_padding: 0",
-        r"layers_removed: 5": "layers_removed: 13\n  batch_size: 16",
+        r"layers_removed: 5": "layers_removed: 17\n  batch_size: 16",
         r"n_trials: \d+": "n_trials: 3",
     }.items():
         flowers, n = re.subn(pattern, small, flowers)
