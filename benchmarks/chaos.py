@@ -1,12 +1,17 @@
 """Kill what runs, every few seconds and for minutes, and read from the database what became of the trials.
 
     python benchmarks/chaos.py --storage postgresql --events 100 --check
+    python benchmarks/chaos.py --plain --check
+    python benchmarks/chaos.py --dead-host --check
 
 Two groups of workers act as two hosts on one machine and share its folder. Trial processes, workers, their fork
 servers and supervisors get SIGKILL, SIGTERM, or SIGSTOP for longer than the lease time and then SIGCONT; on PostgreSQL
 the server crashes and starts again as well. The verdict does not come from the program's own counters: triggers in the
 database note every write with the attempt that holds the lease at that moment, and the logs of the trial processes say
 what each attempt sent, and when.
+
+With --plain the groups are plain workers, without a supervisor. With --dead-host one of two such groups is killed whole
+while all train, and it is measured when its trials are free, and when they run again.
 """
 
 import argparse
@@ -57,17 +62,21 @@ hyperparameters:
   batch_size: 128
   layers_removed: 14
   width: 0.1
-pruner: {{name: percentile, keep: 80, grace_period: 3}}
+pruner: {pruner}
 n_trials: {trials}
 controls: [student, kd]
 max_retries: 1000   # how often a trial is killed here says nothing about the trial
 """
+PRUNER = "{name: percentile, keep: 80, grace_period: 3}"
 HOSTS = ("east", "west")
+WORKERS = 2  # of each host
 LEASE_SECONDS = 8.0
 STOPPED_SECONDS = 1.5 * LEASE_SECONDS
 VICTIMS = {"trial process": 5, "worker": 3, "fork server": 1, "supervisor": 1}  # how often each is chosen
 CHILDREN = {"worker": "worker", "fork server": "igkd_hpo.engines.local.fork_server_main"}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
+DEAD_HOST_LEASE_SECONDS = 20.0
+DEAD_HOST_LEASES = 2  # after which the trials of a dead host must run again
 GRACE_SECONDS = 900  # for the rest of the study, once nothing is killed any more
 MORE_TRIALS = 20  # added when the study is about to end before the events do
 AUDIT_SQLITE = """\
@@ -128,39 +137,73 @@ class Verdict:
 
 
 class Host:
-    """One of the two groups: a supervisor with two workers, started again whenever it ends before the study does."""
+    """One group: a supervisor with its workers, or plain workers; each is started again if it ends before the study."""
 
-    def __init__(self, name: str, folder: Path, url: str) -> None:
+    def __init__(
+        self, name: str, folder: Path, url: str, *, plain: bool = False, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
         self.name = name
         self._folder = folder
         self._environment = os.environ | {
             "IGKD_HPO_STORAGE": url,
             "IGKD_HPO_HOST": name,
-            "IGKD_HPO_LEASE_SECONDS": str(LEASE_SECONDS),
+            "IGKD_HPO_LEASE_SECONDS": str(lease_seconds),
         }
-        self.process: subprocess.Popen[bytes] | None = None
-        self.done = False
+        self._plain = plain
+        command = ["worker", "chaos"] if plain else ["launch", "chaos.yaml", "--workers", str(WORKERS)]
+        self._command = [sys.executable, "-m", "igkd_hpo", *command, "--device", "cpu"]
+        self._left = WORKERS if plain else 1  # processes to keep alive
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it ended because the study had."""
+        return self._left == 0
 
     def step(self) -> None:
-        """Start what has ended; note when it ended because all was done."""
-        if self.process is not None and self.process.poll() is not None:
-            self.done = self.process.returncode == 0
-            self.process = None
-        if self.process is None and not self.done:
-            with (self._folder / f"{self.name}.log").open("ab") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "igkd_hpo", "launch", "chaos.yaml", "--workers", "2", "--device", "cpu"],
-                    cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        """Start what has ended; note what ended because all was done."""
+        ended = [process for process in self.processes if process.poll() is not None]
+        self._left -= sum(process.returncode == 0 for process in ended)
+        self.processes = [process for process in self.processes if process not in ended]
+        with (self._folder / f"{self.name}.log").open("ab") as log:
+            while len(self.processes) < self._left:
+                process = subprocess.Popen(
+                    self._command, cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log,
+                    stderr=log,
                 )  # fmt: skip
+                self.processes.append(process)
 
-    def children(self, word: str) -> list[psutil.Process]:
-        """The supervisor's children with this word on their command line."""
-        try:
-            assert self.process is not None
-            children = psutil.Process(self.process.pid).children()
-            return [child for child in children if word in child.cmdline()]
-        except (AssertionError, psutil.Error):
-            return []
+    def find(self, kind: str) -> list[psutil.Process]:
+        """Its processes of this kind, one of VICTIMS but the trial processes."""
+        own, children = [], []
+        for process in self.processes:
+            try:
+                own.append(psutil.Process(process.pid))
+                children += [child for child in own[-1].children() if CHILDREN.get(kind, kind) in child.cmdline()]
+            except psutil.Error:
+                continue
+        if kind == ("worker" if self._plain else "supervisor"):
+            return own
+        return children
+
+    def end(self) -> None:
+        """Ask its processes to end, and wait."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(30)
+
+    def die(self) -> None:
+        """SIGKILL to all of it at once, what trains included; nothing is started again."""
+        whole = [psutil.Process(process.pid) for process in self.processes]
+        whole += [child for process in whole for child in process.children(recursive=True)]
+        for process in whole:
+            process.suspend()  # so that nobody sees another one end
+        for process in whole:
+            process.kill()
+        for started in self.processes:
+            started.wait(30)
+        self.processes, self._left = [], 0
 
 
 class Chaos:
@@ -202,16 +245,12 @@ class Chaos:
                     continue
 
     def _candidates(self, kind: str) -> list[psutil.Process]:
-        pids: list[int] = []
-        if kind == "supervisor":
-            pids = [host.process.pid for host in self._hosts if host.process is not None]
-        elif kind in CHILDREN:
-            return [child for host in self._hosts for child in host.children(CHILDREN[kind])]
-        else:
-            try:
-                pids = [lease.trial_process.pid for lease in self._leases.held() if lease.trial_process is not None]
-            except StorageError:
-                return []
+        if kind != "trial process":
+            return [process for host in self._hosts for process in host.find(kind)]
+        try:
+            pids = [lease.trial_process.pid for lease in self._leases.held() if lease.trial_process is not None]
+        except StorageError:
+            return []
         found = []
         for pid in pids:
             try:
@@ -246,22 +285,16 @@ def database(kind: str, folder: Path) -> Iterator[tuple[str, Callable[[], None] 
 
 def run(
     kind: str, *, events: int, minutes: float, every: float, trials: int, epochs: int, seed: int,
-    added: int = MORE_TRIALS,
+    added: int = MORE_TRIALS, plain: bool = False,
 ) -> Verdict:  # fmt: skip
     """A study under chaos from its launch to its end; `added` trials whenever it would end before the events do."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, database(kind, Path(name)) as (url, restart):
         folder = Path(name)
-        (folder / "chaos.yaml").write_text(STUDY.format(trials=trials, epochs=epochs))
-        submit = [sys.executable, "-m", "igkd_hpo", "launch", "chaos.yaml", "--workers", "0"]
-        subprocess.run(
-            submit, cwd=folder, env=os.environ | {"IGKD_HPO_STORAGE": url}, check=True, stderr=subprocess.DEVNULL
-        )
-        config = read_study(folder / "chaos.yaml")
-        storage = open_storage(url, create=False)
-        study = SearchStudy(storage, config.name)
+        study = submit(folder, url, trials=trials, epochs=epochs)
+        config, storage = study.config, study.storage
         install_audit(storage)
         begun = time.monotonic()
-        hosts = [Host(host, folder, url) for host in HOSTS]
+        hosts = [Host(host, folder, url, plain=plain) for host in HOSTS]
         chaos = Chaos(hosts, study, seed)
         restarts = 0
         try:
@@ -294,14 +327,84 @@ def run(
         finally:
             chaos.let_go_on(everybody=True)
             for host in hosts:
-                if host.process is not None:
-                    host.process.terminate()
-                    host.process.wait(30)
+                host.end()
         verdict = Verdict(storage=kind, seconds=round(time.monotonic() - begun, 1), restarts=restarts)
         verdict.events, verdict.by_kind = sum(chaos.hits.values()), dict(sorted(chaos.hits.items()))
         judge(verdict, study, Paths(root=folder / "storage"))
         storage.engine.dispose()
         return verdict
+
+
+def submit(folder: Path, url: str, *, trials: int, epochs: int, pruner: str = PRUNER) -> SearchStudy:
+    """Make the study and its assets, for workers to come."""
+    file = folder / "chaos.yaml"
+    file.write_text(STUDY.format(trials=trials, epochs=epochs, pruner=pruner))
+    command = [sys.executable, "-m", "igkd_hpo", "launch", "chaos.yaml", "--workers", "0"]
+    environment = os.environ | {"IGKD_HPO_STORAGE": url}
+    subprocess.run(command, cwd=folder, env=environment, check=True, stderr=subprocess.DEVNULL)
+    return SearchStudy(open_storage(url, create=False), read_study(file).name)
+
+
+@dataclass(kw_only=True)
+class DeadHost:
+    """How long the trials of a host that died stood still, in lease times.
+
+    Args:
+        trials: how many it held.
+        freed: until nobody held them any more.
+        again: until others held all of them, workers that were started when they were free.
+        busy: whether the workers that lived trained the same trials all the time until then.
+    """
+
+    storage: str
+    lease_seconds: float
+    trials: int
+    freed: float
+    again: float
+    busy: bool
+
+
+def kill_a_host(kind: str, *, epochs: int, lease_seconds: float = DEAD_HOST_LEASE_SECONDS) -> DeadHost:
+    """Let two groups of plain workers train long trials, and kill one group whole."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name, database(kind, Path(name)) as (url, _):
+        folder = Path(name)
+        study = submit(folder, url, trials=2 * WORKERS, epochs=epochs, pruner="{name: none}")
+        leases = Leases(study)  # never looks for the silent: only the workers do
+        east, west, north = (
+            Host(host, folder, url, plain=True, lease_seconds=lease_seconds) for host in (*HOSTS, "north")
+        )
+
+        def held_by(host: Host, *, begun: bool = True) -> set[tuple[int, int]]:
+            held = [lease for lease in leases.held() if lease.process.host == host.name]
+            return {(lease.trial_id, lease.attempt) for lease in held if lease.last_epoch > 0 or not begun}
+
+        def wait_until(reached: Callable[[], bool], hosts: list[Host]) -> float:
+            begun = time.monotonic()
+            while not reached():
+                if time.monotonic() > begun + GRACE_SECONDS:
+                    raise SystemExit(f"not within {GRACE_SECONDS} s; see the logs of the workers")
+                for host in hosts:
+                    host.step()
+                time.sleep(0.1)
+            return time.monotonic()
+
+        try:
+            wait_until(lambda: len(held_by(east)) == len(held_by(west)) == WORKERS, [east, west])
+            time.sleep(lease_seconds)  # all have seen each other
+            living, dead = held_by(east), {trial for trial, _ in held_by(west)}
+            west.die()
+            died = time.monotonic()
+            freed = wait_until(lambda: not dead & {lease.trial_id for lease in leases.held()}, [east])
+            busy = held_by(east) == living
+            again = wait_until(lambda: dead <= {trial for trial, _ in held_by(north, begun=False)}, [east, north])
+        finally:
+            for host in (east, west, north):
+                host.end()
+            study.storage.engine.dispose()
+        return DeadHost(
+            storage=kind, lease_seconds=lease_seconds, trials=len(dead), freed=round((freed - died) / lease_seconds, 2),
+            again=round((again - died) / lease_seconds, 2), busy=busy,
+        )  # fmt: skip
 
 
 def install_audit(storage: SharedStorage) -> None:
@@ -433,14 +536,26 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="of the choice of victims")
+    parser.add_argument("--plain", action="store_true", help="plain workers, without a supervisor")
+    parser.add_argument(
+        "--dead-host", action="store_true", help="kill one of two groups of plain workers whole; give --epochs for 90 s"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a goal is missed")
     options = parser.parse_args()
-    verdict = run(
-        options.storage, events=options.events, minutes=options.minutes, every=options.every, trials=options.trials,
-        epochs=options.epochs, seed=options.seed,
-    )  # fmt: skip
-    reached = goals(verdict, options.events, 10 if options.storage == "postgresql" else 0)
+    verdict: Verdict | DeadHost
+    if options.dead_host:
+        verdict = kill_a_host(options.storage, epochs=options.epochs)
+        reached = {
+            "the living trained all the time": verdict.busy,
+            f"run again within {DEAD_HOST_LEASES} lease times": verdict.again <= DEAD_HOST_LEASES,
+        }
+    else:
+        verdict = run(
+            options.storage, events=options.events, minutes=options.minutes, every=options.every,
+            trials=options.trials, epochs=options.epochs, seed=options.seed, plain=options.plain,
+        )  # fmt: skip
+        reached = goals(verdict, options.events, 10 if options.storage == "postgresql" else 0)
     if options.json:
         print(json.dumps(asdict(verdict) | {"goals": reached}, indent=2))
     else:

@@ -14,7 +14,8 @@ class Silence:
     Args:
         clock: seconds, monotonic.
         longest_gap: seconds between two looks. After a longer one all silence starts again: whatever kept the watcher
-            from looking (a suspended container, a debugger) may have kept the others from beating.
+            from looking (a suspended container, a debugger) may have kept the others from beating. At half of the
+            silence that counts, one such gap alone ends nobody.
     """
 
     def __init__(self, clock: Callable[[], float], *, longest_gap: float) -> None:

@@ -107,7 +107,7 @@ class Leases:
         self._storage = study.storage
         self._study_id = study.study_id
         self._lease_seconds = lease_seconds
-        self._silence = Silence(clock, longest_gap=lease_seconds)
+        self._silence = Silence(clock, longest_gap=lease_seconds / 2)
         self._reaped: list[Reaped] = []
 
     def claim(self, worker: Worker) -> Claim | Idle:

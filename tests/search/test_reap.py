@@ -89,13 +89,12 @@ def test_a_trial_that_gained_epochs_may_be_tried_for_ever(
     first = claimed(leases, elsewhere("a"))
     assert leases.report(first, epoch=1, accuracy=0.5) is Verdict.GO_ON
     leases.reap()
-    clock.now += 60  # type: ignore[attr-defined]
+    clock.wait(60, leases.reap)  # type: ignore[attr-defined]
     assert [reaped.state for reaped in leases.reap()] == [TrialState.WAITING]
     second = claimed(leases, elsewhere("b"))
     assert second.attempt == 2
-    clock.now += 60  # type: ignore[attr-defined]
     leases.reap()
-    clock.now += 60  # type: ignore[attr-defined]
+    clock.wait(60, leases.reap)  # type: ignore[attr-defined]
     assert [reaped.state for reaped in leases.reap()] == [TrialState.FAIL]
     assert "gave no sign of life for 60 s" in study.trials()[0].user_attrs["reason"]
 
@@ -109,11 +108,11 @@ def test_elsewhere_only_an_unchanged_beat_counts(
     claim = claimed(holder, elsewhere("a"))
     assert watcher.reap() == []
     for _ in range(3):
-        clock.now += 59.9  # type: ignore[attr-defined]
+        clock.wait(59.9, watcher.reap)  # type: ignore[attr-defined]
         assert watcher.reap() == []
         assert holder.beat(claim, last_epoch=0) is Verdict.GO_ON
         assert watcher.reap() == []
-    clock.now += 60  # type: ignore[attr-defined]
+    clock.wait(60, watcher.reap)  # type: ignore[attr-defined]
     assert len(watcher.reap()) == 1
     assert holder.beat(claim, last_epoch=0) is Verdict.LOST
 
@@ -143,7 +142,7 @@ def test_an_outage_makes_nobody_stale(
     watcher = Leases(study, lease_seconds=60, clock=clock)
     claimed(Leases(study), elsewhere("a"))
     assert watcher.reap() == []
-    clock.now += 59  # type: ignore[attr-defined]
+    clock.wait(59, watcher.reap)  # type: ignore[attr-defined]
 
     def away(*_: object) -> None:
         raise OperationalError("SELECT", {}, ConnectionError("the server is gone"))
@@ -152,9 +151,9 @@ def test_an_outage_makes_nobody_stale(
         patched.setattr(lease_module, "read_leases", away)
         with pytest.raises(StorageError, match="the server is gone"):
             watcher.reap()
-    clock.now += 59  # type: ignore[attr-defined]
+    clock.now += 29  # type: ignore[attr-defined]
     assert watcher.reap() == []
-    clock.now += 59  # type: ignore[attr-defined]
+    clock.wait(59, watcher.reap)  # type: ignore[attr-defined]
     assert watcher.reap() == []
     clock.now += 1  # type: ignore[attr-defined]
     assert len(watcher.reap()) == 1
@@ -213,9 +212,9 @@ def test_a_worker_on_this_host_that_is_stopped_loses_its_trial_and_what_trains_i
         assert trial_process is not None
         assert holder.started(claim, trial_process, "cpu")
         assert watcher.reap() == []
-        clock.now += 59.9  # type: ignore[attr-defined]
+        clock.wait(59, watcher.reap)  # type: ignore[attr-defined]
         assert watcher.reap() == []
-        clock.now += 0.1  # type: ignore[attr-defined]
+        clock.now += 1  # type: ignore[attr-defined]
         assert [reaped.state for reaped in watcher.reap()] == [TrialState.WAITING]
         assert trial.wait(10) == -9
     assert holder.report(claim, epoch=1, accuracy=0.5) is Verdict.LOST
@@ -229,7 +228,8 @@ def test_a_watcher_that_did_not_look_has_seen_no_silence(
     watcher = Leases(study, lease_seconds=60, clock=clock)
     claimed(Leases(study), elsewhere("a"))
     assert watcher.reap() == []
-    clock.now += 3600  # type: ignore[attr-defined]
-    assert watcher.reap() == []  # both may have been suspended
-    clock.now += 60  # type: ignore[attr-defined]
+    for _ in range(4):
+        clock.now += 31  # type: ignore[attr-defined]
+        assert watcher.reap() == []  # both may have been suspended
+    clock.wait(60, watcher.reap)  # type: ignore[attr-defined]
     assert len(watcher.reap()) == 1
