@@ -3,7 +3,7 @@
 An objective, a term and an architecture declare theirs in their own file, as `HYPERPARAMETERS` or `knobs`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, get_type_hints
@@ -12,8 +12,6 @@ from igkd_hpo.distillation.architectures import ARCHITECTURES, INIT
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role, Value, declared_in
 from igkd_hpo.distillation.objectives import OBJECTIVES
 from igkd_hpo.distillation.terms import TERMS
-
-_TEACHER = (Role.LOGITS, Role.MAPS, Role.FEATURES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,112 +28,45 @@ class Recipe:
     channels_last: bool
     compile: str  # none, cuda_graph, or auto: a CUDA graph where it can be had, is right and is faster
     settings: Mapping[str, Value]  # the hyperparameters that have no field here: of objectives, terms, other files
-    temperature: Annotated[
-        float,
-        Hyperparameter(
-            "Softens both softmaxes of the distillation term.", Role.LOGITS, high=100, above=True, needs=(Role.LOGITS,)
-        ),
-    ]
-    alpha: Annotated[
-        float,
-        Hyperparameter("Weight of the distillation term; 1 - alpha weights cross-entropy.", Role.LOGITS, off=0.0),
-    ]
-    overlay_probability: Annotated[
-        float,
-        Hyperparameter(
-            "Share of the training samples that get an overlay.", Role.MAPS, off=0.0, needs=("overlay_strength",)
-        ),
-    ]
-    overlay_strength: Annotated[
-        float,
-        Hyperparameter(
-            "0 leaves the image alone, 1 shows nothing but the map.", Role.MAPS, needs=("overlay_probability",)
-        ),
-    ]
+    # fmt: off
+    temperature: Annotated[float, Hyperparameter(
+        "Softens both softmaxes of the distillation term.", Role.LOGITS, high=100, above=True, needs=(Role.LOGITS,))]
+    alpha: Annotated[float, Hyperparameter(
+        "Weight of the distillation term; 1 - alpha weights cross-entropy.", Role.LOGITS, off=0.0)]
+    overlay_probability: Annotated[float, Hyperparameter(
+        "Share of the training samples that get an overlay.", Role.MAPS, off=0.0, needs=("overlay_strength",))]
+    overlay_strength: Annotated[float, Hyperparameter(
+        "0 leaves the image alone, 1 shows nothing but the map.", Role.MAPS, needs=("overlay_probability",))]
     learning_rate: Annotated[float, Hyperparameter("Peak learning rate.", Role.TRAINING, high=100, above=True)]
-    weight_decay: Annotated[
-        float,
-        Hyperparameter("L2 penalty (sgd, adam) or decoupled decay (adamw).", Role.TRAINING, default=5.0e-4),
-    ]
-    batch_size: Annotated[
-        int,
-        Hyperparameter("Images in a step.", Role.TRAINING, whole=True, low=2, high=65536, default=128),
-    ]
-    objective: Annotated[
-        str,
-        Hyperparameter(
-            f"The distillation term: {', '.join(OBJECTIVES)}.",
-            Role.LOGITS,
-            words=tuple(OBJECTIVES),
-            default="kd",
-            off="kd",
-            needs=("alpha",),
-        ),
-    ]
-    overlay_mode: Annotated[
-        str,
-        Hyperparameter(
-            "blend: image and map mixed; multiply: dark where the map is low; background: there faded to the "
-            "mean colour.",
-            Role.MAPS,
-            words=("blend", "multiply", "background"),
-            default="blend",
-            needs=("overlay_probability",),
-        ),
-    ]
-    alignment: Annotated[
-        str,
-        Hyperparameter(
-            "Whose map and logits an image gets; anything but aligned is a negative control.",
-            Role.TRAINING,
-            words=("aligned", "reference_shuffled", "permuted_maps", "smooth_noise", "mean_map"),
-            default="aligned",
-            needs=_TEACHER,
-        ),
-    ]
-    ema_decay: Annotated[
-        float,
-        Hyperparameter(
-            "Per step; the student is the running average of the weights; 0: it is the last weights.",
-            Role.TRAINING,
-            high=0.99999,
-            default=0.0,
-        ),
-    ]
-    label_smoothing: Annotated[
-        float,
-        Hyperparameter(
-            "Share of a label that is spread over all classes, in the cross-entropy term.", Role.TRAINING, default=0.0
-        ),
-    ]
-    cutout: Annotated[
-        int,
-        Hyperparameter(
-            "Side, in pixels, of a square that is cut out of the student's view; 0 cuts out nothing.",
-            Role.TRAINING,
-            whole=True,
-            high=1024,
-            default=0,
-        ),
-    ]
-    flip: Annotated[
-        str,
-        Hyperparameter(
-            "With horizontal_flip: by chance, or each image in every second epoch.",
-            Role.TRAINING,
-            words=("random", "alternating"),
-            default="random",
-        ),
-    ]
-    decay: Annotated[
-        str,
-        Hyperparameter(
-            "What weight_decay acts on; weights leaves out batch normalisation and biases.",
-            Role.TRAINING,
-            words=("all", "weights"),
-            default="all",
-        ),
-    ]
+    weight_decay: Annotated[float, Hyperparameter(
+        "L2 penalty (sgd, adam) or decoupled decay (adamw).", Role.TRAINING, default=5.0e-4)]
+    batch_size: Annotated[int, Hyperparameter(
+        "Images in a step.", Role.TRAINING, whole=True, low=2, high=65536, default=128)]
+    objective: Annotated[str, Hyperparameter(
+        f"The distillation term: {', '.join(OBJECTIVES)}.", Role.LOGITS,
+        words=tuple(OBJECTIVES), default="kd", off="kd", needs=("alpha",))]
+    overlay_mode: Annotated[str, Hyperparameter(
+        "blend: image and map mixed; multiply: dark where the map is low; background: there faded to the mean colour.",
+        Role.MAPS, words=("blend", "multiply", "background"), default="blend", needs=("overlay_probability",))]
+    alignment: Annotated[str, Hyperparameter(
+        "Whose map and logits an image gets; anything but aligned is a negative control.", Role.TRAINING,
+        words=("aligned", "reference_shuffled", "permuted_maps", "smooth_noise", "mean_map"), default="aligned",
+        needs=(Role.LOGITS, Role.MAPS, Role.FEATURES))]
+    ema_decay: Annotated[float, Hyperparameter(
+        "Per step; the student is the running average of the weights; 0: it is the last weights.",
+        Role.TRAINING, high=0.99999, default=0.0)]
+    label_smoothing: Annotated[float, Hyperparameter(
+        "Share of a label that is spread over all classes, in the cross-entropy term.", Role.TRAINING, default=0.0)]
+    cutout: Annotated[int, Hyperparameter(
+        "Side, in pixels, of a square that is cut out of the student's view; 0 cuts out nothing.",
+        Role.TRAINING, whole=True, high=1024, default=0)]
+    flip: Annotated[str, Hyperparameter(
+        "With horizontal_flip: by chance, or each image in every second epoch.",
+        Role.TRAINING, words=("random", "alternating"), default="random")]
+    decay: Annotated[str, Hyperparameter(
+        "What weight_decay acts on; weights leaves out batch normalisation and biases.",
+        Role.TRAINING, words=("all", "weights"), default="all")]
+    # fmt: on
 
     def value(self, name: str) -> Value:
         """Return the hyperparameter of this name. Raises KeyError where there is none."""
@@ -201,17 +132,16 @@ _ORDER = (
     "teacher_tail_weight", "attribution_weight", "init", "overlay_mode", "alignment", "ema_decay", "label_smoothing",
     "cutout", "flip", "decay",
 )  # fmt: skip
-KNOB_OF: dict[str, tuple[str, ...]] = {
-    knob: tuple(name for name, architecture in ARCHITECTURES.items() if knob in architecture.knobs)
-    for owner in ARCHITECTURES.values()
-    for knob in owner.knobs
-}
+
+
+def _owners(declared: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+    own = {name for names in declared.values() for name in names}
+    return {name: tuple(owner for owner, names in declared.items() if name in names) for name in sorted(own)}
+
+
+KNOB_OF = _owners({name: architecture.knobs for name, architecture in ARCHITECTURES.items()})
 """The architectures that a knob belongs to."""
-SETTING_OF: dict[str, tuple[str, ...]] = {
-    setting: tuple(name for name, file in OBJECTIVES.items() if setting in declared_in(file))
-    for owner in OBJECTIVES.values()
-    for setting in declared_in(owner)
-}
+SETTING_OF = _owners({name: declared_in(file) for name, file in OBJECTIVES.items()})
 """The objectives that a hyperparameter of an objective belongs to: with others it has no effect."""
 HYPERPARAMETERS = _declared()
 """All of them by name, in the order in which they are suggested."""

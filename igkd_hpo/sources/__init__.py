@@ -16,25 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Table(Protocol):
-    """Arrays with one first axis that are filled from row 0 on, in chunks; what a killed process wrote is there."""
-
-    rows_done: int
-
-    def append(self, **chunks: "NDArray[Any]") -> None:
-        """Write the next rows of every column."""
-        ...
-
-    def column(self, name: str) -> "NDArray[Any]":
-        """Return the array as it is on the disk, for reading."""
-        ...
-
-
 class Workplace(Protocol):
     """What a source may use while it reads."""
 
-    def table(self, **columns: tuple[Any, tuple[int, ...]]) -> Table:
-        """Return arrays to fill, by name: (type, shape)."""
+    def table(self, **columns: tuple[Any, tuple[int, ...]]) -> Any:
+        """Return arrays to fill in chunks, by name: (type, shape); a killed process's rows are there. See `Table`."""
         ...
 
     def lock(self, name: str, *, waiting_for: str) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teachers import open_teachers, prepare_teachers
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
 from igkd_hpo.errors import AssetError, AssetMissing, UsageError
 from igkd_hpo.settings import Settings
@@ -140,7 +141,7 @@ NO_TEACHING = {"alpha": 0.0}
 def test_only_what_a_trial_can_use_is_wanted(settings, store, progress, hyperparameters, controls, maps, table):
     study = make_study(hyperparameters=hyperparameters, controls=controls)
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    assert attribution_maps.uses_maps(study) == maps
+    assert study.uses(Role.MAPS) == maps
     assert logits.wants_table(study, dataset) == table
 
 
