@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 
 class _GoOn:
-    """What a message leads to that is not the last."""
+    """The answer to a message that is not the last."""
 
 
 class AttemptRunner:
@@ -241,7 +241,7 @@ class AttemptRunner:
         return _GoOn()
 
     def _handle_out_of_memory(self, reason: str, *, too_large: bool) -> Outcome:
-        """The first time, the trial waits to be alone on a device. There, without an epoch, it is beyond a limit."""
+        """Let the trial wait to be alone on a device; one that was, and gained no epoch, is beyond a limit."""
         self._leases.annotate(self._claim, {"out_of_memory": self._claim.out_of_memory + 1})
         if too_large and not self._epochs_gained:
             why = f"too large: out of memory with the device to itself: {reason}"

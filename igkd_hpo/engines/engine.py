@@ -1,4 +1,4 @@
-"""What an engine is: it makes assets, and starts, watches and stops the slots of a study.
+"""The interface of an engine, which makes assets, and starts, watches and stops the slots of a study.
 
 Who works on which trial the database says, under leases; an engine only places workers and restarts them.
 """
@@ -24,7 +24,7 @@ REFRESH_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """Where an engine works for its caller.
+    """The surroundings in which an engine works for its caller.
 
     Args:
         device: auto, cpu, cuda or cuda:N.
@@ -38,7 +38,7 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Watcher:
-    """Who is told what happens.
+    """Callbacks for whoever watches a study run.
 
     Args:
         on_event: of everything that a worker says, with its slot.
@@ -53,7 +53,7 @@ class Watcher:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotState:
-    """A slot now.
+    """The state of a slot.
 
     Args:
         phase: running; restarting, after a pause; done: nothing is left for it; down: it could not be kept alive.

@@ -1,7 +1,6 @@
-"""What a worker tells whoever watches it: one JSON object a line."""
+"""Events: what a worker tells whoever watches it."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from igkd_hpo.words import percent
@@ -44,20 +43,8 @@ class Event:
     device: str | None = None
     reason: str | None = None
 
-    def to_line(self) -> str:
-        """One line of JSON, without a line break."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
-
-    @classmethod
-    def from_line(cls, line: str) -> "Event":
-        """The event in a line. Raises ValueError when it holds none."""
-        try:
-            return cls(**json.loads(line))
-        except TypeError as error:
-            raise ValueError(f"not an event: {line!r}") from error
-
     def for_people(self) -> str:
-        """The event as a line of a log."""
+        """Return the event as a line of a log."""
         accuracy = "" if self.accuracy is None else f" {percent(self.accuracy)}"
         epoch = "" if self.epoch is None else f" after epoch {self.epoch}"
         why = f": {self.reason}" if self.reason else ""

@@ -59,7 +59,7 @@ class InProcessEngine:
         self._leases = Leases(study, lease_seconds=host.settings.lease_seconds)
 
     def poll(self) -> Sequence[SlotState]:
-        """Run trials until none is left, or a signal came; the slot's state after that."""
+        """Run trials until none is left, or a signal came; return the slot's state after that."""
         assert self._source is not None, "poll comes after start"
         host = self._host
         work(

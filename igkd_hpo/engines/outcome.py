@@ -1,4 +1,4 @@
-"""What became of an attempt, and the one place that writes it into the database."""
+"""Outcomes of an attempt, and the one function that writes them into the database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from igkd_hpo.search.lease import Claim, Leases
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """The trial trained to its last epoch; `accuracy` is its validation accuracy, a fraction."""
+    """A trial that trained to its last epoch; `accuracy` is its validation accuracy, a fraction."""
 
     accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """The trial ends early.
+    """A trial that ends early.
 
     Args:
         reason: in words; None asks the pruner, whose bar it missed.
@@ -32,7 +32,7 @@ class Pruned:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """The trial cannot be trained, and would not be the next time."""
+    """A trial that cannot be trained, and could not the next time."""
 
     reason: str
     traceback: str
@@ -40,7 +40,7 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """The trial waits for another attempt; a `counted` one in a row without progress too many ends it."""
+    """A trial that waits for another attempt; too many `counted` ones in a row without progress end it."""
 
     reason: str
     counted: bool
@@ -48,7 +48,7 @@ class Released:
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """The lease is another worker's, or nobody's: nothing was written."""
+    """A trial whose lease is another worker's, or nobody's: nothing was written."""
 
     reason: str = "the lease is gone: another worker has or had the trial"
 

@@ -1,4 +1,4 @@
-"""What a trial says, sent through a pipe to its worker."""
+"""A reporter that sends what a trial says through a pipe to its worker."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""How many trials side by side pay on each device, for `--workers auto`: found by running them.
+"""The search for how many trials side by side pay on a device, for `--workers auto`.
 
 The middle configuration is trained on the study's own images by 1, 2, 4, ... processes at once, each as a trial process
 is one, until twice as many are not worth it, or memory, cores or time end it.
@@ -28,7 +28,7 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What was found.
+    """The number of trials that pay, and what it was measured by.
 
     Args:
         devices: to spread workers over; the first one was measured.
@@ -48,17 +48,17 @@ class Probe:
 
     @property
     def workers(self) -> int:
-        """On all devices."""
+        """How many workers pay on all devices together."""
         return self.per_device * len(self.devices)
 
     @property
     def gain(self) -> float:
-        """How many times the images per second of one trial they reach together on one device."""
+        """Images per second of all trials on one device, over those of one trial alone."""
         chosen = next(level for level in self.levels if level.trials == self.per_device)
         return chosen.images_per_second / self.levels[0].images_per_second
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         measured = ", ".join(f"{level.trials} trained {level.images_per_second:,.0f} images/s" for level in self.levels)
         each = f"{self.per_device} on each of {len(self.devices)} GPUs" if len(self.devices) > 1 else self.devices[0]
         return (
@@ -74,7 +74,7 @@ class Trainings(Protocol):
     free_bytes: int
 
     def measure(self, trials: int) -> float | None:
-        """Images per second of so many together; None when their memory ran out."""
+        """Return the images per second of so many together; None when their memory ran out."""
         ...
 
 

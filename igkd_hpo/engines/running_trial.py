@@ -11,7 +11,7 @@ from igkd_hpo.trial.task import AttemptTask
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Where a worker trains.
+    """The place where a worker trains.
 
     Args:
         number: from 0 on this host; spreads workers over GPUs.

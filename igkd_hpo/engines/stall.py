@@ -1,4 +1,4 @@
-"""Hung or slow? A training that does no step for far longer than a step usually takes is given up."""
+"""Stall detection: a training that does no step for far longer than a step usually takes is given up."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class StepWatch:
         self._seconds = 0.0  # from the first steps told to the newest
 
     def steps(self, done: int) -> None:
-        """This many steps are done by now, validation batches included."""
+        """Take in how many steps are done by now, validation batches included."""
         self._look()
         if self._first is None:
             self._first = self._done = done
@@ -45,7 +45,7 @@ class StepWatch:
         self._silence = 0.0
 
     def hung(self) -> str | None:
-        """Why the training is taken for hung, in words; None while it may be slow."""
+        """Return in words why the training is taken for hung; None while it may be slow."""
         self._look()
         if self._first is None:
             if self._silence < SLOWEST_START_SECONDS:

@@ -34,7 +34,7 @@ class Job:
 
 
 class Source(Protocol):
-    """Where a worker gets its trials from; `pause` is how many seconds to wait while there is none."""
+    """A supply of trials for a worker; `pause` is how many seconds to wait while there is none."""
 
     pause: float
 

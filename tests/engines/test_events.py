@@ -1,19 +1,8 @@
-"""What workers say, as lines for programs and for people."""
+"""What workers say, as people read it."""
 
 import pytest
 
 from igkd_hpo.engines.events import Event
-
-
-def test_a_line_gives_the_same_event() -> None:
-    event = Event(kind="epoch", trial=3, attempt=2, epoch=4, accuracy=0.5, images_per_second=10.0)
-    assert Event.from_line(event.to_line()) == event
-    assert "\n" not in event.to_line()
-
-
-def test_a_line_that_holds_no_event_is_refused() -> None:
-    with pytest.raises(ValueError, match="not an event"):
-        Event.from_line('{"colour": "red"}')
 
 
 @pytest.mark.parametrize(

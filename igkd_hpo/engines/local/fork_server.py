@@ -48,11 +48,11 @@ class ForkServer:
 
     @property
     def descriptor(self) -> int:
-        """What a child needs to inherit."""
+        """The descriptor that a child must inherit to ask this server."""
         return self._requests.fileno()
 
     def keep_running(self) -> None:
-        """Begin to import torch, without waiting for it; the same again when the server has ended.
+        """Start the server, which imports torch, without waiting for it; start it again when it has ended.
 
         Raises:
             IgkdError: it ended too often.

@@ -34,7 +34,7 @@ class _Child:
 
 
 def main() -> None:
-    """The process: `python -m igkd_hpo.engines.local.fork_server_main DESCRIPTOR`."""
+    """Run the server: `python -m igkd_hpo.engines.local.fork_server_main DESCRIPTOR`."""
     gc.disable()  # a sixth of the time: what is imported stays, and is looked through again and again
     import igkd_hpo.trial.attempt
     import igkd_hpo.trial.preparation  # noqa: F401 - with torch, and all that its children need

@@ -23,7 +23,7 @@ _LOOK_SECONDS = 1.0  # how often to see that the server still runs
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareTask:
-    """What is to be made, and on which device: auto, cpu, cuda or cuda:N."""
+    """A study whose assets are to be made on a device: auto, cpu, cuda or cuda:N."""
 
     study: Study
     settings: Settings

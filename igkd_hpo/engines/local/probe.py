@@ -1,4 +1,4 @@
-"""Measuring how many trials side by side pay on this host, in processes forked as trial processes are."""
+"""Measure how many trials side by side pay on this host, in processes forked as trial processes are."""
 
 import math
 import os

@@ -195,7 +195,7 @@ class _Pace:
         return self._training
 
     def steps_per_second(self) -> float:
-        """Between the first and the last step that were seen to end; waits for a second one."""
+        """Return the pace between the first and the last step seen to end; wait for a second one."""
         while len(self._ends) < 2:
             self.look()
         (first, from_step), (last, to_step) = self._ends[0], self._ends[-1]

@@ -20,7 +20,7 @@ from igkd_hpo.engines.local.fork_server import AS_MODULE, ForkServer
 from igkd_hpo.engines.local.worker_main import WorkerTask
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.errors import ExitCode, StorageError
-from igkd_hpo.search.identity import ProcessIdentity, identify, this_process
+from igkd_hpo.search.identity import identify, this_process
 from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
 
@@ -40,8 +40,7 @@ class SupervisedWorker:
     slot: Slot
     name: str
     process: subprocess.Popen[bytes] | None = None
-    identity: ProcessIdentity | None = None
-    unread: bytes = b""
+    events: Connection | None = None
     restarts: int = 0
     restart_at: float = 0.0
     silence: float = 0.0
@@ -122,7 +121,7 @@ class Supervisor:
         return [worker.state for worker in self._workers]
 
     def stop(self) -> None:
-        """Ask every worker to end, wait, kill; then give back what a killed one still held."""
+        """Ask every worker to end, wait, kill; then release what a killed one still held."""
         if self._old_pause is not None:
             signal.signal(signal.SIGTSTP, self._old_pause)
         running = [worker for worker in self._workers if worker.process is not None]
@@ -135,10 +134,11 @@ class Supervisor:
             try:
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
+                identity = identify(worker.process.pid)
                 _signal_group(worker.process.pid, signal.SIGKILL)
                 worker.process.wait()
-                if worker.identity is not None:
-                    self._drop(Worker(name=worker.name, process=worker.identity))
+                if identity is not None:
+                    self._drop(Worker(name=worker.name, process=identity))
             self._read(worker)
             worker.exit_code = worker.process.returncode
             self._let_go(worker)
@@ -165,34 +165,32 @@ class Supervisor:
         )
         assert worker.process.stdin is not None
         assert worker.process.stdout is not None
+        worker.events = Connection(os.dup(worker.process.stdout.fileno()), writable=False)
+        worker.process.stdout.close()
         try:
             with Connection(os.dup(worker.process.stdin.fileno()), readable=False) as given:
                 given.send(task)
         except BrokenPipeError:  # it has ended already; the next look says how
             pass
-        worker.identity = identify(worker.process.pid)
         worker.exit_code = None
         worker.silence = 0.0
-        os.set_blocking(worker.process.stdout.fileno(), False)
-        self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        self._selector.register(worker.events, selectors.EVENT_READ, worker)
 
     def _read(self, worker: SupervisedWorker) -> None:
-        assert worker.process is not None
-        assert worker.process.stdout is not None
-        while chunk := worker.process.stdout.read(65536):
-            worker.unread += chunk
-        *lines, worker.unread = worker.unread.split(b"\n")
-        for line in lines:
+        while worker.events is not None and worker.events.poll():
+            try:
+                event: Event = worker.events.recv()
+            except (EOFError, OSError):  # it has ended
+                self._selector.unregister(worker.events)
+                worker.events.close()
+                worker.events = None
+                return
             worker.silence = 0.0
-            event = Event.from_line(line.decode())
-            if event.kind == "alive":
-                continue
             if event.kind == "reaped":
                 self._watcher.on_message(str(event.reason))
-                continue
-            if event.kind in {"complete", "pruned"}:
-                worker.restarts = 0
-            self._watcher.on_event(worker.slot.number, event)
+            elif event.kind != "alive":
+                worker.restarts = 0 if event.kind in {"complete", "pruned"} else worker.restarts
+                self._watcher.on_event(worker.slot.number, event)
 
     def _take_leave(self, worker: SupervisedWorker) -> None:
         """Note how a worker ended, and when it starts again."""
@@ -215,15 +213,14 @@ class Supervisor:
         self._watcher.on_message(text)
 
     def _let_go(self, worker: SupervisedWorker) -> None:
-        if worker.process is None:
-            return
+        assert worker.process is not None
         assert worker.process.stdin is not None
-        assert worker.process.stdout is not None
-        self._selector.unregister(worker.process.stdout)
         worker.process.stdin.close()
-        worker.process.stdout.close()
         worker.process = None
-        worker.unread = b""
+        if worker.events is not None:
+            self._selector.unregister(worker.events)
+            worker.events.close()
+            worker.events = None
         if worker.log is not None:
             worker.log.close()
             worker.log = None

@@ -1,4 +1,4 @@
-"""What a trial process does: it trains, and tells its worker through a pipe; it talks to no database.
+"""The main function of a trial process, which trains and tells its worker through a pipe; it talks to no database.
 
 It is forked from a server that has imported torch and nothing more: no connection, no thread, no CUDA call. When the
 worker's end of the pipe closes, it leaves. This module itself imports no torch: the worker names its function.

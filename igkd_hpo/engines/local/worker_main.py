@@ -1,7 +1,7 @@
 """A supervised worker's process: `python -m igkd_hpo.engines.local.worker_main`, with its task on standard input.
 
-What happens goes to standard output, an event a line. Standard input ends when the supervisor does, however it ends;
-the worker then hands its trial back.
+What happens goes to standard output, as events. Standard input ends when the supervisor does, however it ends;
+the worker then releases its trial.
 """
 
 import os
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 
-from igkd_hpo.engines.events import Event
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.engines.signals import StopSignal
@@ -22,7 +21,7 @@ from igkd_hpo.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerTask:
-    """What a worker is started with.
+    """The argument of a supervised worker.
 
     Args:
         study: its name in the database.
@@ -59,6 +58,7 @@ def _work(task: WorkerTask, stop: StopSignal) -> None:
     from igkd_hpo.search.storage import open_storage
     from igkd_hpo.search.study import open_study
 
+    events = Connection(os.dup(sys.stdout.fileno()), readable=False)
     study = open_study(open_storage(task.settings.storage_url, create=False), task.study)
     worker = Worker(name=task.name, process=this_process())
     work(
@@ -67,13 +67,8 @@ def _work(task: WorkerTask, stop: StopSignal) -> None:
         task.slot,
         start=partial(start_trial, ForkServer(task.fork_server)),
         stop=stop,
-        on_event=lambda _, event: _tell(event),
+        on_event=lambda _, event: events.send(event),
     )
-
-
-def _tell(event: Event) -> None:
-    sys.stdout.write(event.to_line() + "\n")
-    sys.stdout.flush()
 
 
 def _stop_with_supervisor(stop: StopSignal) -> None:
