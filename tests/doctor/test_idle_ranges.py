@@ -41,6 +41,9 @@ def found(alpha: float, *keys: str) -> tuple[CheckVerdict, str]:
         (0.5, ["objective: {type: categorical, choices: [dist]}"], "objective is searched in a range of one value"),
         (0.5, ["overlay_strength: {type: float, low: 0.1, high: 0.9}"],
          "overlay_strength is searched while overlay_probability is always 0"),
+        (0.0, ["alignment: mean_map"],
+         ("alignment has nothing to act on: alpha, overlay_probability, attention_weight, hint_weight, "
+          "teacher_tail_weight, attribution_weight are 0")),
     ],
 )  # fmt: skip
 def test_a_range_without_effect_is_named(alpha: float, keys: list[str], message: str) -> None:
