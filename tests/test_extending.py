@@ -122,7 +122,7 @@ SCRIPT = f"""
 import json, os
 import igkd_hpo
 
-study = igkd_hpo.launch({STUDY!r}, workers=1, progress=False)
+study = igkd_hpo.launch({STUDY!r}, engine="in_process", progress=False)
 study.export("best.yaml")
 trained = igkd_hpo.train("best.yaml", output="trained", progress=False)
 told = dict(

@@ -94,13 +94,13 @@ class Child:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, number)
 
-    def describe_end(self, what: str = "the trial process") -> str:
-        """Return in words how it ended, as a sentence about `what`."""
+    def describe_end(self) -> str:
+        """Return in words how a trial ended in it."""
         if self.exit_code is None:
-            return f"{what} is gone, and so is the server that it was forked from"
+            return "the trial process is gone, and so is the server that it was forked from"
         if self.exit_code < 0:
-            return f"{what} was ended by {signal.Signals(-self.exit_code).name}"
-        return f"{what} left with exit code {self.exit_code}"
+            return f"the trial process was ended by {signal.Signals(-self.exit_code).name}"
+        return f"the trial process left with exit code {self.exit_code}"
 
     def close(self) -> None:
         """End it at once, whatever it does, and let go of it; also of a request that is still waiting."""

@@ -77,12 +77,14 @@ def _pins(child: Child, answer: AssetPins | IgkdError | None, study: Study, host
         raise answer
     if answer is not None:
         return answer
-    how = child.describe_end("preparing the assets")
-    if child.exit_code is None or child.exit_code < 0:
+    code = child.exit_code
+    if code is None or code < 0:
+        how = "the end of the server that it was forked from" if code is None else signal.Signals(-code).name
         raise AssetError(
-            f"{how}; if memory ran out, free some or use smaller images, then run again: work already done is kept"
+            f"preparing the assets was ended by {how}; if memory ran out, free some "
+            "or use smaller images, then run again: work already done is kept"
         )
-    raise AssetError(f"{how}: see above")
+    raise AssetError(f"preparing the assets ended with exit code {code}: see above")
 
 
 def _follow(child: Child, host: Host, relay: "_Relay") -> AssetPins | IgkdError | None:
