@@ -99,7 +99,8 @@ def test_an_inherited_server_is_asked_and_left_alone(server: ForkServer, fork: F
 
 def test_a_file_beside_the_user_is_not_imported(server: ForkServer, fork: Fork) -> None:
     assert "" not in os.environ["PYTHONPATH"].split(os.pathsep)
-    Path("optuna.py").write_text("raise SystemExit(99)")
+    for name in ("optuna", "select", "torchvision"):
+        Path(f"{name}.py").write_text("raise SystemExit(99)")
     own = ForkServer()
     try:
         assert end(fork(own, leave, 0)) == 0
