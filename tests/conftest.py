@@ -8,6 +8,7 @@ from hypothesis import settings
 
 # Before torch reads it: pytest-xdist fills the cores already. Subprocesses inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # where a test asks for two threads, they shall sleep while they wait
 
 # Processes that tests start elsewhere, and the trial processes forked by those, must write beside the others' data.
 os.environ["COVERAGE_FILE"] = str(Path(__file__).resolve().parent.parent / ".coverage")

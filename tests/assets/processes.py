@@ -36,7 +36,7 @@ class ToldProgress(SilentProgress):
 def start(work: Work, study: Study, folder: Path) -> tuple[ForkServerProcess, Connection]:
     """Begin the work on a folder's data in the working directory; the process, and where it tells its progress."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.search.processes", __name__])  # the server is one for all tests
+    context.set_forkserver_preload(["tests.search.processes", __name__])  # one server for the tests of both
     told, telling = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(work, study.model_dump_json(), folder, telling))
     process.start()

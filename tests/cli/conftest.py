@@ -56,7 +56,7 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.02)
+        time.sleep(0.1)  # each look opens the database, and costs as much as two epochs
     pytest.fail(f"waited {PATIENCE:.0f} s in vain for {what}")
 
 

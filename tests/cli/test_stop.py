@@ -10,7 +10,8 @@ from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace, is_running, wait_until
 
-LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 30}").replace(
+# No trial of it ends by itself here.
+LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 1000}").replace(
     "pruner: {name: median, grace_period: 1}", "pruner: {name: none}"
 )
 

@@ -120,6 +120,7 @@ def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     for user in ("api.supervise", "api.worker", "engines.local.engine"):
         monkeypatch.setattr(f"igkd_hpo.{user}.LocalEngine", lambda server=None: InProcessEngine())
     monkeypatch.setattr(ForkServer, "keep_running", lambda server: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # a second thread has nothing to do on such images
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from igkd_hpo.search.study import create_or_open, open_study
 
 def fork_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "tests.assets.processes"])  # the server is one for all tests
+    context.set_forkserver_preload([__name__])
     return context
 
 

@@ -134,7 +134,7 @@ def test_a_study_that_only_has_the_name_is_left_alone(
     taken = parent.config.model_copy(update={"name": linked_name(parent.name)})
     create_or_open(storage, taken, n_trials=None, pins=PINS)
     assert open_linked(storage, parent.name) is None
-    with pytest.raises(UsageError, match="is not the confirmation of 'digits'"):
+    with pytest.raises(UsageError, match="'digits'"):
         create_linked(storage, parent.config, pins=PINS)
 
 

@@ -80,9 +80,9 @@ def test_the_total_follows_the_flag_then_a_changed_file(storage: SharedStorage, 
     assert total(changed(study_file, n_trials=20)) == 20
     assert total(changed(study_file, n_trials=20), 30) == 30
     assert total(changed(study_file, n_trials=20)) == 30
-    with pytest.raises(UsageError, match="0 trials cannot be run"):
+    with pytest.raises(UsageError, match="0 trials"):
         total(study_file, 0)
-    with pytest.raises(UsageError, match="no room for 2 controls"):
+    with pytest.raises(UsageError, match="2 controls"):
         total(changed(study_file, name="other", controls=("student", "kd")), 1)
     assert study_names(storage) == [study_file.name]
 
@@ -112,9 +112,9 @@ def test_another_hosts_content_is_refused(storage: SharedStorage, study_file: St
     assert create_or_open(storage, study_file, n_trials=None, pins=PINS).read().pins == PINS
     data = AssetPins(dataset_sha256="c" * 64, teacher_sha256="b" * 64)
     teacher = AssetPins(dataset_sha256="a" * 64, teacher_sha256="c" * 64)
-    with pytest.raises(DataError, match=r"the images here .sha256 cccccccccccc. are not those of study 'digits'"):
+    with pytest.raises(DataError, match=r"images .*cccccccccccc.*'digits'"):
         create_or_open(storage, study_file, n_trials=None, pins=data)
-    with pytest.raises(TeacherError, match=r"the teacher here .sha256 cccccccccccc. is not that of study 'digits'"):
+    with pytest.raises(TeacherError, match=r"teacher .*cccccccccccc.*'digits'"):
         create_or_open(storage, study_file, n_trials=None, pins=teacher)
 
 
@@ -150,7 +150,7 @@ def test_names(storage: SharedStorage, study_file: Study) -> None:
     assert next_version(storage, "digits") == "digits-v3"
     assert next_version(storage, "digits-v2") == "digits-v3"
     assert next_version(storage, "cifar10") == "cifar10-v2"
-    with pytest.raises(UsageError, match=r"no study 'digts' in .* \(did you mean digits\?\)"):
+    with pytest.raises(UsageError, match=r"'digts' .*digits\?"):
         open_study(storage, "digts")
     with pytest.raises(UsageError, match="there are: cifar10, digits-v2, digits"):
         open_study(storage, "zzz")
