@@ -10,7 +10,7 @@
     │   └── AssetMissing     1  an asset was never made here
     ├── TeacherError         1  the teacher is not fit to teach
     └── StudyStopped         1  the study stopped early: too many failures in a row
-    Interrupted         130, 143  a signal ended the work in order; a KeyboardInterrupt, for nothing failed
+    Interrupted    129, 130, 143  a signal ended the work in order; a KeyboardInterrupt, for nothing failed
 
 A message is one line (a study file's faults: one line each), names the value at fault, and says what to do about it.
 """
@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     NO_COMPLETED_TRIAL = 3
     STORAGE = 4
     DOCTOR = 5
+    HANGUP = 129  # 128 + SIGHUP
     INTERRUPTED = 130  # 128 + SIGINT
     TERMINATED = 143  # 128 + SIGTERM
 

@@ -15,7 +15,8 @@ WITH_TORCH = {
     "igkd_hpo.trial.checkpoint",
     "igkd_hpo.trial.student",
     "igkd_hpo.trial.build",
-    "igkd_hpo.engines.local.trial_main",
+    "igkd_hpo.trial.attempt",
+    "igkd_hpo.trial.preparation",
 }
 LIGHT_IN_ASSETS = ["igkd_hpo.assets.store", "igkd_hpo.assets.progress"]
 

@@ -6,7 +6,6 @@ import pytest
 from typer.testing import CliRunner
 
 import igkd_hpo
-from igkd_hpo.assets import study_assets
 from igkd_hpo.cli.app import app
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.distillation import heap
@@ -21,7 +20,8 @@ def test_only_a_command_changes_how_freed_memory_is_kept(command: str, tmp_path,
         raise AssetError("the disk is full")
 
     monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: kept.append("library") or object())
-    monkeypatch.setattr(study_assets, "prepare_assets", refuse)
+    for module in ("igkd_hpo.trial.preparation", "igkd_hpo.assets.study_assets"):  # imported before they are patched
+        monkeypatch.setattr(f"{module}.prepare_assets", refuse)
     file = tmp_path / "fixed.yaml"
     low = {"alpha": "0.5", "temperature": "4.0", "learning_rate": "0.1"}
     text = builtin_studies()["digits"].read_text()
