@@ -1,4 +1,4 @@
-"""How steps run on a device: in which precision, and whether as a graph."""
+"""Execution of steps on a device: in which precision, and whether as a graph."""
 
 import torch
 
@@ -17,8 +17,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if name == "auto":
         return "bfloat16" if has_bfloat16 else "float32"
-    lacking = name == "float16" if device.type == "cpu" else name == "bfloat16" and not has_bfloat16
-    if lacking:
+    if name == "float16" if device.type == "cpu" else name == "bfloat16" and not has_bfloat16:
         raise UsageError(f"precision {name} is not to be had on the device {device}; use auto or float32")
     return name
 
@@ -35,7 +34,5 @@ def resolve_compile(name: str, device: torch.device, precision: str) -> str:
     """
     possible = device.type == "cuda" and precision != "float16"
     if name == "cuda_graph" and not possible:
-        raise UsageError(
-            f"compile cuda_graph is not to be had on the device {device} with {precision}; use auto or none"
-        )
+        raise UsageError(f"compile {name} is not to be had on the device {device} with {precision}; use auto or none")
     return name if possible else "none"

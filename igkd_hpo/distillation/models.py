@@ -1,4 +1,4 @@
-"""A network that owns its normalisation, and what is done alike with every one."""
+"""A network that owns its normalisation, and the helpers that serve every one."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class Network(nn.Module):
     """A classifier of pixels: the normalisation it was made for, then the body.
 
-    What people keep is `network.body.state_dict()`; mean and standard deviation are buffers of shape (1, 3, 1, 1) that
+    People keep `network.body.state_dict()`; mean and standard deviation are buffers of shape (1, 3, 1, 1) that
     are not part of any state dict, so that state dicts from elsewhere load with `strict=True`.
     """
 

@@ -8,10 +8,10 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 
-_FUSED = ("cpu", "cuda")  # where torch has one kernel for a whole optimizer step
+Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
-def decay_groups(network: nn.Module, decay: str) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
+def decay_groups(network: nn.Module, decay: str) -> Parameters:
     """Return what `make_optimizer` takes: "all" decays every parameter, "weights" none of one dimension or less.
 
     Those are the scales and shifts of batch normalisation, and the biases.
@@ -30,28 +30,21 @@ def decay_groups(network: nn.Module, decay: str) -> Iterable[nn.Parameter] | lis
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
-    name: str,
-    learning_rate: float,
-    weight_decay: float,
-    device: torch.device,
+    parameters: Parameters, name: str, learning_rate: float, weight_decay: float, device: torch.device
 ) -> Optimizer:
     """Return the optimizer `name`: "sgd" (Nesterov momentum 0.9), "adam" or "adamw".
 
     Raises:
         ValueError: another name.
     """
-    fused = device.type in _FUSED
+    fused = device.type in ("cpu", "cuda")  # where torch has one kernel for a whole optimizer step
     capturable = device.type == "cuda"  # Adam's count of steps lives on the device, where a CUDA graph can raise it
     match name:
         case "sgd":
-            return SGD(
-                parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=fused
-            )
-        case "adam":
-            return Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, capturable=capturable)
-        case "adamw":
-            return AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, capturable=capturable)
+            return SGD(parameters, learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=fused)
+        case "adam" | "adamw":
+            kind = Adam if name == "adam" else AdamW
+            return kind(parameters, learning_rate, weight_decay=weight_decay, fused=fused, capturable=capturable)
     raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw")
 
 
