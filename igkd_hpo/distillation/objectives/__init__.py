@@ -1,8 +1,7 @@
-"""The distillation terms that a study file's `objective` names: a file each.
+"""The distillation terms that a study file's `objective` names: a file each, importable without torch.
 
 A file has a function of its own name and of the form of `Objective`, and may declare hyperparameters of its own in
-`HYPERPARAMETERS`; the function takes those by their names. It is importable without torch, since the study file knows
-the names from here.
+`HYPERPARAMETERS`; the function takes those by their names.
 """
 
 from collections.abc import Mapping
@@ -30,11 +29,7 @@ class Objective(Protocol):
 
 
 def make_objective(name: str, settings: Mapping[str, Value]) -> Objective:
-    """Return the term of this name; `settings` hold, among others, the hyperparameters that it declares.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """Return the term of this name, or raise ValueError; `settings` hold, among others, its own hyperparameters."""
     if name not in OBJECTIVES:
         raise ValueError(f"objective is {name!r}; it must be one of {', '.join(OBJECTIVES)}")
     file = OBJECTIVES[name]

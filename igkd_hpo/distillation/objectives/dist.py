@@ -25,8 +25,7 @@ def dist(
 
     Source: Huang et al. 2022, arXiv 2205.10536, equations 8 to 10.
     """
-    student = (student_logits / temperature).softmax(dim=1)
-    teacher = (teacher_logits / temperature).softmax(dim=1)
+    student, teacher = ((logits / temperature).softmax(dim=1) for logits in (student_logits, teacher_logits))
     rows = correlation_distance(student, teacher, dim=1)
     columns = correlation_distance(student, teacher, dim=0)
     return temperature**2 * (_BETWEEN_CLASSES * rows + _WITHIN_CLASSES * columns)

@@ -7,11 +7,8 @@ from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
 if TYPE_CHECKING:
     from torch import Tensor
 
-HYPERPARAMETERS = {
-    "dkd_beta": Hyperparameter(
-        "dkd alone: weight of the order among the wrong classes.", Role.LOGITS, high=100, default=2.0
-    )
-}
+DKD_BETA = Hyperparameter("dkd alone: weight of the order among the wrong classes.", Role.LOGITS, high=100, default=2.0)
+HYPERPARAMETERS = {"dkd_beta": DKD_BETA}
 
 
 def dkd(
@@ -42,14 +39,13 @@ def dkd(
     student = _decoupled(student_logits / temperature, targets)
     teacher = _decoupled(teacher_logits / temperature, targets)
     target_class, other_classes = (
-        F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True)
-        for of_student, of_teacher in zip(student, teacher, strict=True)
+        F.kl_div(*pair, reduction="batchmean", log_target=True) for pair in zip(student, teacher, strict=True)
     )
     return temperature**2 * (target_class + dkd_beta * other_classes)
 
 
 def _decoupled(logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
-    """Log-probabilities of (target, any other class), (B, 2), and of the other classes among themselves, (B, K - 1)."""
+    """Return log-probabilities: (B, 2) of (target, any other class), (B, K - 1) of the others among themselves."""
     import torch
 
     # Counting past the target, not masking it: a mask's shape depends on its content, for which a GPU would wait.

@@ -22,10 +22,5 @@ def kd(
     """
     import torch.nn.functional as F
 
-    divergence = F.kl_div(
-        F.log_softmax(student_logits / temperature, dim=1),
-        F.log_softmax(teacher_logits / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return temperature**2 * divergence
+    student, teacher = (F.log_softmax(logits / temperature, dim=1) for logits in (student_logits, teacher_logits))
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
