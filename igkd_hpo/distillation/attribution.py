@@ -30,7 +30,8 @@ def integrated_gradients(
     `points`, time with B * n_steps.
 
     Args:
-        network: in evaluation mode, on the device of `pixels`. Of several, the mean of their logits is explained: the
+        network: in evaluation mode (else ValueError, since images of a batch would influence each other), on the
+            device of `pixels`. Of several, the mean of their logits is explained: the
             attributions, with their signs, are linear in the logit, and are averaged one network at a time.
         pixels: float32 (B, 3, H, W) in [0, 1].
         targets: int64 (B,), the class whose logit is explained.
@@ -42,9 +43,6 @@ def integrated_gradients(
     Returns:
         The maps, float32 (B, H, W), 0 or above, not normalised; and the completeness error (B,): |sum of attributions -
         (F(x) - F(x'))| / |F(x) - F(x')|, 0 where the quadrature is exact.
-
-    Raises:
-        ValueError: the network is in training mode, where images of a batch influence each other.
 
     Source: Sundararajan et al. 2017, arXiv 1703.01365, equation 1 and proposition 1.
     """

@@ -55,8 +55,7 @@ def logits_from(network: Network, feature: Tensor, block: int) -> Tensor:
 def copy_prefix(student: Network, teacher: Network) -> None:
     """Let the student begin as the teacher's first blocks, batch statistics included; its last layer stays as it is.
 
-    Raises:
-        ValueError: blocks of different widths.
+    Blocks of different widths raise ValueError.
 
     Source: Spirit Distillation, arXiv 2103.13733.
     """

@@ -30,8 +30,7 @@ def lasting_name(device: "torch.device") -> str:
 def choose_device(name: str, slot: int = 0) -> "torch.device":
     """Return one worker's device: `auto` and `cuda` spread workers over the visible GPUs by their slot.
 
-    Raises:
-        UsageError: the device does not exist on this machine.
+    Raises UsageError where the device does not exist on this machine.
     """
     import torch
 

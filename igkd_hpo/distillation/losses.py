@@ -23,13 +23,10 @@ def distillation_loss(
     Computed in float32, or in float64 where the student's logits are. Logits are (B, K), targets int64 (B,).
 
     Args:
-        teacher_logits: may be None where `alpha` is the float 0.
+        teacher_logits: may be None where `alpha` is the float 0; elsewhere ValueError is raised.
         temperature: above 0; the objective's.
         alpha: share of the objective, in [0, 1].
         label_smoothing: share of the target that cross-entropy spreads over all classes, in [0, 1].
-
-    Raises:
-        ValueError: no teacher logits although alpha is not 0.
     """
     student = student_logits.to(torch.promote_types(student_logits.dtype, torch.float32))
     cross_entropy = F.cross_entropy(student, targets, label_smoothing=label_smoothing)

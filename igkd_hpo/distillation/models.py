@@ -17,11 +17,7 @@ class Network(nn.Module):
     std: Tensor
 
     def __init__(self, body: nn.Module, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
-        """Wrap `body`; `mean` and `std` are three numbers each, in [0, 1] pixels, `std` above 0.
-
-        Raises:
-            ValueError: not three numbers, or a standard deviation that is not above 0.
-        """
+        """Wrap `body`; `mean` and `std` are three numbers each, in [0, 1] pixels, `std` above 0, else ValueError."""
         super().__init__()
         self.body = body
         for name, values in (("mean", mean), ("std", std)):

@@ -28,15 +28,12 @@ def overlay(pixels: Tensor, maps: Tensor, strengths: Tensor, mode: str = "blend"
 
     With strength s and map M: `blend` is (1 - s) x + s M, the paper's; `multiply` is x (1 - s + s M), which darkens
     where the map is low and adds nothing; `background` moves x by s (1 - M) of the way to the view's own mean colour,
-    so that what the map leaves out loses its contrast.
+    so that the parts that the map leaves out lose their contrast. Another mode raises ValueError.
 
     Args:
         pixels: float32 (B, 3, H, W) in [0, 1].
         maps: float32 (B, H, W) in [0, 1], already in the view of the pixels.
         strengths: float32 (B,) in [0, 1].
-
-    Raises:
-        ValueError: another mode.
     """
     strength, weight = strengths[:, None, None, None], maps[:, None]
     match mode:

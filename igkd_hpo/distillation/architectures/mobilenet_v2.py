@@ -18,15 +18,13 @@ def mobilenet_v2(*, num_classes: int, width: float = 1.0, layers_removed: int = 
     """Return a MobileNet-V2 for small images, without its last `layers_removed` blocks, freshly initialised.
 
     Takes float32 (B, 3, H, W) of any H and W from 1 up, gives logits (B, num_classes). State-dict keys are
-    `features.<block>.*` and `classifier.1.*`. Weights are drawn from torch's global generator.
+    `features.<block>.*` and `classifier.1.*`. Weights are drawn from torch's global generator. Arguments outside their
+    ranges raise ValueError.
 
     Args:
         width: above 0; multiplies every channel count, which is then rounded to a multiple of 8.
         layers_removed: 0 to 17; 5 of the full-width network leaves 543,498 parameters for 10 classes.
         dropout: probability before the last layer, in [0, 1).
-
-    Raises:
-        ValueError: an argument outside its range.
 
     Source: Sandler et al. 2018, arXiv 1801.04381; shortened as in arXiv 2503.13008.
     """

@@ -28,10 +28,7 @@ def attention_blocks(depths: str, last: int) -> tuple[int, ...]:
     """Return the blocks that are compared, of a student and a teacher that share the blocks 0 to `last`, 1 or more.
 
     "middle" is the one that the paper takes for each length of the student: block 9 of the 4.1x one. "last" is the
-    deepest, "stages" the last of each resolution.
-
-    Raises:
-        ValueError: another word.
+    deepest, "stages" the last of each resolution. Another word raises ValueError.
     """
     match depths:
         case "middle":
