@@ -30,9 +30,9 @@ def integrated_gradients(
     `points`, time with B * n_steps.
 
     Args:
-        network: in evaluation mode (else ValueError, since images of a batch would influence each other), on the
-            device of `pixels`. Of several, the mean of their logits is explained: the
-            attributions, with their signs, are linear in the logit, and are averaged one network at a time.
+        network: in evaluation mode (else ValueError, since images of a batch would influence each other), on the device
+            of `pixels`. Of several, the mean of their logits is explained: the attributions, with their signs, are
+            linear in the logit, and are averaged one network at a time.
         pixels: float32 (B, 3, H, W) in [0, 1].
         targets: int64 (B,), the class whose logit is explained.
         baseline: (3,), a colour in [0, 1], such as the mean colour of the training images.
@@ -51,7 +51,8 @@ def integrated_gradients(
         raise ValueError("the network is in training mode; call network.eval() before attributing")
     colour = baseline.to(pixels)[None, :, None, None].expand(1, *pixels.shape[1:])
     pixels = pixels.detach().contiguous(memory_format=torch.channels_last)
-    parts = [_attribute(one, pixels, targets, colour, n_steps, points, precision) for one in networks]
+    half = precision == torch.bfloat16
+    parts = [_attribute(one, pixels, targets, colour, n_steps, points, half) for one in networks]
     attributions, difference = (reduce(torch.add, each) / len(parts) for each in zip(*parts, strict=True))
     residual = attributions.sum(dim=(1, 2, 3)) - difference
     completeness = residual.abs() / difference.abs().clamp_min(torch.finfo(torch.float32).eps)
@@ -73,20 +74,14 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
 
 
 def _attribute(
-    network: Network,
-    pixels: Tensor,
-    targets: Tensor,
-    colour: Tensor,
-    n_steps: int,
-    points: int | None,
-    precision: torch.dtype,
+    network: Network, pixels: Tensor, targets: Tensor, colour: Tensor, n_steps: int, points: int | None, half: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the attributions (B, 3, H, W), with their signs, and the sum that they should have (B,)."""
     frozen = {name: parameter.detach() for name, parameter in network.named_parameters()}
     forward = partial(functional_call, network, frozen)
 
     def along_the_line(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
             return cast(Tensor, forward(x).float())
 
     quadrature = {"n_steps": n_steps, "method": "gausslegendre", "internal_batch_size": points}

@@ -86,10 +86,7 @@ _FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "setting
 
 
 def make_recipe(values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of all fields but `settings`, and all hyperparameters, by name; more values do no harm.
-
-    Raises KeyError where one is missing.
-    """
+    """Return the recipe of all its fields but `settings`, and all hyperparameters; KeyError where one is missing."""
     given = {**values, **{name: one.cast(values[name]) for name, one in HYPERPARAMETERS.items() if name in values}}
     others = HYPERPARAMETERS.keys() - KNOB_OF.keys() - set(_FIELDS)
     settings = {name: given[name] for name in HYPERPARAMETERS if name in others}

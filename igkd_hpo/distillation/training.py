@@ -105,7 +105,7 @@ class Training:
         self.device = device
         self._stand_ins: StandIns | None = None
         if recipe.alignment == "reference_shuffled":
-            self._stand_ins = StandIns(data.images.to(device), **self._drawn_once(LOGITS))
+            self._stand_ins = StandIns(data.images.to(device), **self._alignment_options(LOGITS))
         self.teaching = self._asked = teaching if recipe.uses(Role.LOGITS) else None
         if self.teaching is not None and self._stand_ins is not None:
             self.teaching = ShuffledLogits(self.teaching, self._stand_ins)
@@ -156,8 +156,8 @@ class Training:
                 raise
             _log.info("steps run one kernel at a time: %s", reason)
 
-    def _drawn_once(self, purpose: int) -> dict[str, Any]:
-        """Return the keywords of whatever is drawn once for a training, from its seed and among its views."""
+    def _alignment_options(self, purpose: int) -> dict[str, Any]:
+        """Return the keywords with which alignment draws, once for a training, from its seed and among its views."""
         generator = torch.Generator().manual_seed(fixed_seed(self.recipe.seed, purpose))
         flip = self.recipe.horizontal_flip
         return {"generator": generator, "padding": self.recipe.crop_padding, "horizontal_flip": flip}
@@ -165,11 +165,11 @@ class Training:
     def _on_device(self, data: TrainingData) -> TrainingData:
         data = data if self.recipe.uses(Role.MAPS) else replace(data, maps=None)
         moved: dict[str, Any] = {
-            name: part.to(self.device) for name, part in vars(data).items() if isinstance(part, Tensor)
+            key: part.to(self.device) for key, part in vars(data).items() if isinstance(part, Tensor)
         }
         if data.maps is None:
             return replace(data, **moved)
-        maps, follow = align_maps(moved.pop("maps"), self.recipe.alignment, **self._drawn_once(MAPS))
+        maps, follow = align_maps(moved.pop("maps"), self.recipe.alignment, **self._alignment_options(MAPS))
         return replace(data, maps=maps, maps_follow_views=follow, **moved)
 
     @staticmethod

@@ -24,7 +24,7 @@ class Objective(Protocol):
     def __call__(
         self, student_logits: "Tensor", teacher_logits: "Tensor", targets: "Tensor", *, temperature: "float | Tensor"
     ) -> "Tensor":
-        """Return the term of logits (B, K), both of one float dtype, and int64 targets (B,)."""
+        """Return the term of logits (B, K), both of one float dtype, int64 targets (B,) and a temperature above 0."""
         ...
 
 

@@ -24,13 +24,8 @@ def dkd(
     TCKD is KL(teacher || student) of (target, any other class); NCKD that of the softmax over the other classes alone.
     `kd` weights NCKD by the teacher's probability of the other classes, which is next to nothing where the teacher is
     sure; here the weight is `dkd_beta` for every sample. The first term's weight is 1, as published; its warm-up over
-    20 epochs is left out. With two classes NCKD is 0.
-
-    Args:
-        student_logits: (B, K), of the same dtype as `teacher_logits`.
-        targets: int64 (B,), each in [0, K).
-        temperature: above 0.
-        dkd_beta: 0 or above; published for 100 classes: 6 for MobileNet-V2, 8 for residual networks.
+    20 epochs is left out. With two classes NCKD is 0. Published for 100 classes is a `dkd_beta` of 6 for MobileNet-V2,
+    8 for residual networks.
 
     Source: Zhao et al. 2022, arXiv 2203.08679, equations 5 to 7.
     """

@@ -14,10 +14,6 @@ def kd(
     The factor `temperature**2` keeps the gradients at the same size for every temperature. At a high one the gradient
     is that of matching logits. The targets are not used.
 
-    Args:
-        student_logits: (B, K), of the same dtype as `teacher_logits`.
-        temperature: above 0.
-
     Source: Hinton et al. 2015, arXiv 1503.02531, section 2.
     """
     import torch.nn.functional as F
