@@ -78,7 +78,7 @@ class ShuffledLogits:
         self.stand_ins = stand_ins
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask the true teaching about the images that stand in for `rows`."""
+        """Return the true teaching's logits of the images that stand in for `rows`."""
         return self.teaching.logits(*self.stand_ins.of(rows))
 
 

@@ -86,7 +86,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def fixed_seed(seed: int, purpose: int) -> int:
-    """Return the seed of a purpose, counted from 1, for which is drawn once in a training."""
+    """Return the seed of a purpose that draws once for a training; purposes count from 1."""
     return int(np.random.SeedSequence((seed, 0, purpose)).generate_state(1, np.uint64)[0])
 
 

@@ -28,10 +28,7 @@ def lasting_name(device: "torch.device") -> str:
 
 
 def choose_device(name: str, slot: int = 0) -> "torch.device":
-    """Return one worker's device: `auto` and `cuda` spread workers over the visible GPUs by their slot.
-
-    Raises UsageError where the device does not exist on this machine.
-    """
+    """Return one worker's device; `auto` and `cuda` go round the GPUs by slot. UsageError where there is none such."""
     import torch
 
     check_device_name(name)

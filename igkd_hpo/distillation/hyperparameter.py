@@ -23,7 +23,7 @@ class Hyperparameter:
     """The declaration of one hyperparameter of a study file.
 
     Args:
-        help: what it means, in its unit, for the reference of the study file.
+        help: its meaning, in its unit, for the reference of the study file.
         also: what else of the teacher it asks for.
         low: the least value of a number, which itself is not allowed where `above`; `high` is the greatest.
         words: all values that it can take, where it is no number.

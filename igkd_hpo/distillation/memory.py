@@ -25,12 +25,12 @@ def exhausted_memory(error: BaseException | None) -> str | None:
     """Return whose memory an error, or one that it comes from, says has run out: "device", "host", or None."""
     if error is None:
         return None
-    said = str(error) if isinstance(error, RuntimeError) else ""
-    if isinstance(error, torch.OutOfMemoryError) or any(words in said for words in _DEVICE_WORDS):
+    message = str(error) if isinstance(error, RuntimeError) else ""
+    if isinstance(error, torch.OutOfMemoryError) or any(words in message for words in _DEVICE_WORDS):
         return "device"
-    if any(words in said for words in _PERHAPS_DEVICE_WORDS) and _device_is_full():
+    if any(words in message for words in _PERHAPS_DEVICE_WORDS) and _device_is_full():
         return "device"
-    if isinstance(error, MemoryError) or _HOST_WORDS in said:
+    if isinstance(error, MemoryError) or _HOST_WORDS in message:
         return "host"
     return exhausted_memory(error.__cause__)
 

@@ -19,7 +19,7 @@ Update = Callable[[EpochPlan, int], Tensor]
 
 
 class NotCaptured(IgkdError):
-    """The step cannot be had as a graph here, or the graph does something else, or is no faster."""
+    """The error of a step that cannot be had as a graph, or whose graph does something else or is no faster."""
 
 
 @contextmanager

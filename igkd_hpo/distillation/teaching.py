@@ -37,7 +37,7 @@ class CachedLogits:
         self.horizontal_flip = horizontal_flip
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Look the logits up; the pixels are not needed."""
+        """Return the logits from the table; the pixels are not needed."""
         return self.table[rows, index_of(views, self.padding, self.horizontal_flip)].float()
 
 
@@ -48,7 +48,7 @@ class OnlineLogits:
         self.network = network
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask the teacher about the pixels."""
+        """Return the teacher's logits of the pixels."""
         return forward_in_batches(self.network, pixels, batch_size=TEACHER_BATCH).half().float()
 
 
@@ -60,7 +60,7 @@ class MemberLogits:
         self.members = [OnlineLogits(network) for network in networks]
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask all of them about the pixels: (B, M, K)."""
+        """Return all teachers' logits of the pixels, (B, M, K)."""
         return torch.stack([member.logits(rows, views, pixels) for member in self.members], dim=1)
 
 
@@ -73,7 +73,7 @@ class OutOfFoldLogits:
         self.folds = folds
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask each of them about the pixels of its images. On a GPU the host waits for which those are."""
+        """Return the logits of each image by its own teacher. On a GPU the host waits to see which those are."""
         asked = self.folds[rows]
         places, answers = [], []
         for number, member in enumerate(self.members):

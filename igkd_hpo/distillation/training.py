@@ -50,7 +50,7 @@ _VALIDATION_PIXELS = _VALIDATION_BATCH * 32 * 32
 
 
 class NonFiniteLoss(ArithmeticError):
-    """An epoch's training or validation loss is infinite or not a number; `epoch` counts from 1."""
+    """The error of an epoch whose training or validation loss is infinite or no number; `epoch` counts from 1."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss of epoch {epoch} is not finite; a lower learning rate may help")
