@@ -1,4 +1,4 @@
-"""Whose knowledge an image gets: its own, or, as a control, another image's, noise, or the mean of all.
+"""Alignment of the teacher's knowledge with the images: its own, or, as a control, another image's, noise, or a mean.
 
 If a study is as good with a control as with `aligned`, what helped was not the teacher's word on that image.
 
@@ -32,13 +32,9 @@ def align_maps(
 
     Args:
         maps: (N, H, W), 0 or above, of any float dtype; row i is the map of image i.
-        mode: one of this module's; `aligned` returns `maps` itself.
+        mode: one of this module's, else a ValueError is raised; `aligned` returns `maps` itself.
         generator: on the CPU.
-        padding: of the views, in pixels.
-        horizontal_flip: whether views are mirrored.
-
-    Raises:
-        ValueError: another mode.
+        padding: of the views, in pixels; `horizontal_flip`: whether they are mirrored.
     """
     match mode:
         case "aligned":
@@ -53,13 +49,12 @@ def align_maps(
             views = _random_views(maps, generator, padding, horizontal_flip)
             stored = apply_views(maps[:, None], views, padding)[:, 0]
             return stored[_permutation(maps, generator)], False
-    raise ValueError(
-        f"alignment is {mode!r}; it must be aligned, reference_shuffled, permuted_maps, smooth_noise or mean_map"
-    )
+    modes = "aligned, reference_shuffled, permuted_maps, smooth_noise or mean_map"
+    raise ValueError(f"alignment is {mode!r}; it must be {modes}")
 
 
 class StandIns:
-    """For each image another one, in one view of its own that never changes: what the teacher answers to instead."""
+    """The images that the teacher answers to instead: for each another one, in one view that never changes."""
 
     def __init__(self, images: Tensor, *, generator: torch.Generator, padding: int, horizontal_flip: bool) -> None:
         """Take the images uint8 (N, 3, H, W); the generator is on the CPU."""
@@ -71,8 +66,8 @@ class StandIns:
     def of(self, rows: Tensor) -> tuple[Tensor, Views, Tensor]:
         """Return the images that stand in for `rows`, their views, and their pixels (B, 3, H, W) in them."""
         others = self.others[rows]
-        theirs = Views(*(part[others] for part in self.views))
-        return others, theirs, to_pixels(apply_views(self.images[others], theirs, self.padding))
+        views = Views(*(part[others] for part in self.views))
+        return others, views, to_pixels(apply_views(self.images[others], views, self.padding))
 
 
 class ShuffledLogits:
@@ -83,7 +78,7 @@ class ShuffledLogits:
         self.stand_ins = stand_ins
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask the true teaching about the images that stand in for `rows`."""
+        """Return the true teaching's logits of the images that stand in for `rows`."""
         return self.teaching.logits(*self.stand_ins.of(rows))
 
 
@@ -97,7 +92,7 @@ def _random_views(rows: Tensor, generator: torch.Generator, padding: int, horizo
 
 
 def _smooth_noise(maps: Tensor, generator: torch.Generator) -> Tensor:
-    """Each map's own values, laid out in the order of a Gaussian field with the maps' mean power spectrum.
+    """Return each map's own values, laid out in the order of a Gaussian field with the maps' mean power spectrum.
 
     So a noise map is as bright, as sparse and nearly as smooth as the image's own map, and knows nothing of the image.
     """

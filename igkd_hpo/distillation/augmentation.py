@@ -23,17 +23,11 @@ def n_views(padding: int, horizontal_flip: bool) -> int:
     return (2 * padding + 1) ** 2 * (2 if horizontal_flip else 1)
 
 
-def identity_index(padding: int, horizontal_flip: bool) -> int:
-    """Return the index of the view that is the image itself; the same with and without flips."""
-    return padding * (2 * padding + 1) + padding
-
-
 def views_from_index(index: Tensor, padding: int, horizontal_flip: bool) -> Views:
     """Return the views that int64 indices in [0, n_views) name, in the indices' own shape."""
     side = 2 * padding + 1
-    flip = index >= side * side
     within = index % (side * side)
-    return Views(dy=within // side, dx=within % side, flip=flip)
+    return Views(dy=within // side, dx=within % side, flip=index >= side * side)
 
 
 def index_of(views: Views, padding: int, horizontal_flip: bool) -> Tensor:
@@ -46,18 +40,13 @@ def apply_views(x: Tensor, views: Views, padding: int) -> Tensor:
     """Return the views of a batch: padded with 0 on every side, cropped back to its size, then mirrored.
 
     Images and attribution maps go through here alike, which keeps them on top of each other. One gather for the whole
-    batch; the result lies in memory with the channels last, since that is the order in which it is gathered.
-
-    Args:
-        x: (B, C, H, W) of any dtype.
-        views: one for each sample, (B,).
-        padding: 0 or more, in pixels.
+    batch; the result lies in memory with the channels last, since that is the order in which it is gathered. `x` is
+    (B, C, H, W) of any dtype, with a view (B,) for each sample.
     """
     batch, _, height, width = x.shape
-    rows = views.dy[:, None] + torch.arange(height, device=x.device)
-    from_left = torch.arange(width, device=x.device)
+    samples, from_top, from_left = (torch.arange(length, device=x.device) for length in (batch, height, width))
+    rows = views.dy[:, None] + from_top
     columns = views.dx[:, None] + torch.where(views.flip[:, None], width - 1 - from_left, from_left)
-    samples = torch.arange(batch, device=x.device)
     padded = F.pad(x, (padding,) * 4)
     return padded[samples[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

@@ -8,21 +8,16 @@ from torch import Tensor, nn
 
 
 class RunningAverage:
-    """After each step `decay` of the average and the rest of the new: of weights, batch statistics and other buffers.
+    """The exponential running average of a network's weights, batch statistics and other float buffers.
 
-    The first step is taken as it is, and so are counters. torch's own `AveragedModel` computes the same, but keeps or
-    reads its count of steps on the host, for which a GPU is waited for twice a step.
+    The first step is taken as it is, and counters always are. torch's own `AveragedModel` computes the same, but keeps
+    or reads its count of steps on the host, for which a GPU is waited for twice a step.
 
     Source: Polyak and Juditsky 1992, in the exponential form.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        """Begin with a copy of the network, on its device.
-
-        Args:
-            network: that is averaged; its tensors are read after each step.
-            decay: in [0, 1).
-        """
+        """Begin with a copy of the network, whose tensors are read after each step; `decay` is in [0, 1)."""
         self.network = copy.deepcopy(network)
         self._decay = decay
         self._begun = False
@@ -33,17 +28,14 @@ class RunningAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Take in the network as it is after a step."""
-        copied = self._counters
-        if self._begun:
-            torch._foreach_lerp_([mine for mine, _ in self._floats], [new for _, new in self._floats], 1 - self._decay)
-        else:
-            copied = copied + self._floats
-        for mine, new in copied:
+        weight = 1 - self._decay if self._begun else 1.0
+        torch._foreach_lerp_([mine for mine, _ in self._floats], [new for _, new in self._floats], weight)
+        for mine, new in self._counters:
             mine.copy_(new)
         self._begun = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What going on needs; its tensors are the average's own."""
+        """Return what going on needs; its tensors are the average's own."""
         return {"network": self.network.state_dict(), "begun": self._begun}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a training sees: the data, one epoch's plan of it, and the batches that the plan makes of the data."""
+"""The samples of a training: the data, one epoch's plan of it, and the batches that the plan makes of the data."""
 
 import math
 from collections.abc import Callable
@@ -77,7 +77,7 @@ class Batch(NamedTuple):
     labels: Tensor  # int64 (B,)
     pixels: Tensor  # float32 (B, 3, H, W): the clean view, which the teacher sees
     maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view
-    overlaid: Tensor  # float32 (B, 3, H, W): what the student sees, squares cut out of it too
+    overlaid: Tensor  # float32 (B, 3, H, W): the student's view, squares cut out of it too
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -86,7 +86,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def fixed_seed(seed: int, purpose: int) -> int:
-    """Return the seed of what is drawn once for a training; purposes count from 1."""
+    """Return the seed of a purpose that draws once for a training; purposes count from 1."""
     return int(np.random.SeedSequence((seed, 0, purpose)).generate_state(1, np.uint64)[0])
 
 
@@ -104,15 +104,17 @@ def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
     order = torch.randperm(n_images, generator=generator)
     rows = torch.cat([order, order])[: steps * batch].reshape(steps, batch)
     count = n_views(recipe.crop_padding, recipe.horizontal_flip)
-    views = torch.randint(count, (steps, batch), generator=generator)
+    index = torch.randint(count, (steps, batch), generator=generator)
     chosen = torch.rand(steps, batch, generator=generator) < recipe.overlay_probability
     exponents = 2 ** torch.rand(steps, batch, generator=generator)
-    named = views_from_index(views, recipe.crop_padding, recipe.horizontal_flip)
+    views = views_from_index(index, recipe.crop_padding, recipe.horizontal_flip)
     if recipe.flip == "alternating" and recipe.horizontal_flip:
-        named = named._replace(flip=(_parities(recipe.seed, n_images)[rows] + epoch) % 2 == 1)
+        once = torch.Generator().manual_seed(fixed_seed(recipe.seed, _PARITIES))
+        parities = torch.randint(2, (n_images,), generator=once)
+        views = views._replace(flip=(parities[rows] + epoch) % 2 == 1)
     return EpochPlan(
         rows=rows,
-        views=named,
+        views=views,
         strengths=chosen * recipe.overlay_strength,
         exponents=exponents,
         padding=recipe.crop_padding,
@@ -120,10 +122,6 @@ def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
         cutout=recipe.cutout,
         holes=torch.rand(steps, batch, 2, generator=generator) if recipe.cutout > 0 else None,
     )
-
-
-def _parities(seed: int, n_images: int) -> Tensor:
-    return torch.randint(2, (n_images,), generator=torch.Generator().manual_seed(fixed_seed(seed, _PARITIES)))
 
 
 def raw_maps(data: TrainingData, batch: Batch, padding: int) -> Tensor:

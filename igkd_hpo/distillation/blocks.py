@@ -1,4 +1,4 @@
-"""A network taken apart at its block boundaries: what a block gives, and the logits from there on.
+"""A network taken apart at its block boundaries: the features that a block gives, and the logits from there on.
 
 Blocks of the same number have the same resolution in a teacher and its student, since a student is cut from the end.
 """
@@ -14,11 +14,12 @@ Features = dict[int, Tensor]  # by block number, from 0: float (B, C, H, W)
 
 
 def _taps(network: Network) -> Taps:
-    known = {name: each.taps for name, each in ARCHITECTURES.items() if each.taps is not None}
-    for take_apart in known.values():
+    functions = {name: each.taps for name, each in ARCHITECTURES.items() if each.taps is not None}
+    for take_apart in functions.values():
         if (taps := take_apart(network.body)) is not None:
             return taps
-    raise ValueError(f"the blocks of {type(network.body).__name__} are not known; only those of {', '.join(known)} are")
+    kind, names = type(network.body).__name__, ", ".join(functions)
+    raise ValueError(f"the blocks of {kind} are not known; only those of {names} are")
 
 
 def last_common_block(student: Network, teacher: Network) -> int:
@@ -32,7 +33,7 @@ def channels(network: Network, block: int) -> int:
 
 
 def forward_to(network: Network, pixels: Tensor, blocks: Sequence[int]) -> Features:
-    """Return what the blocks give for pixels (B, 3, H, W) in [0, 1]; runs no further than the deepest of them."""
+    """Return the blocks' features of pixels (B, 3, H, W) in [0, 1]; runs no further than the deepest of them."""
     x = (pixels - network.mean) / network.std
     features = {}
     for number, block in enumerate(_taps(network).blocks[: max(blocks) + 1]):
@@ -43,7 +44,7 @@ def forward_to(network: Network, pixels: Tensor, blocks: Sequence[int]) -> Featu
 
 
 def logits_from(network: Network, feature: Tensor, block: int) -> Tensor:
-    """Return the logits (B, K) that follow from what `block` gives: the blocks after it, the pooling, the last layer.
+    """Return the logits (B, K) that follow from the features of `block`: the later blocks, the pooling, the last layer.
 
     After `forward_to` this is the network itself, bit for bit.
     """
@@ -54,8 +55,7 @@ def logits_from(network: Network, feature: Tensor, block: int) -> Tensor:
 def copy_prefix(student: Network, teacher: Network) -> None:
     """Let the student begin as the teacher's first blocks, batch statistics included; its last layer stays as it is.
 
-    Raises:
-        ValueError: blocks of different widths.
+    Blocks of different widths raise ValueError.
 
     Source: Spirit Distillation, arXiv 2103.13733.
     """

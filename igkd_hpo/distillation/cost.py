@@ -1,7 +1,4 @@
-"""What a network costs to run, before anybody has trained it."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Costs of running a network, measured before anybody has trained it."""
 
 import torch
 from torch import nn
@@ -27,15 +24,10 @@ def time_forward(module: nn.Module, image_size: tuple[int, int]) -> Latency:
     """Return the latency of one image (1, 3, H, W) in float32, channels last, on one thread of the CPU."""
     pixels = torch.rand(1, 3, *image_size).to(memory_format=torch.channels_last)
     module.to(memory_format=torch.channels_last)
-    with evaluating(module), _one_thread():
-        return measure_latency(lambda: module(pixels))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with evaluating(module):
+            return measure_latency(lambda: module(pixels))
     finally:
         torch.set_num_threads(threads)

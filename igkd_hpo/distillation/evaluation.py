@@ -1,4 +1,4 @@
-"""What a network answers, and how often it is right."""
+"""Evaluation of a network: its logits, and how often they are right."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,27 +34,19 @@ def padded_batches(x: Tensor, batch_size: int) -> Iterator[tuple[Tensor, int]]:
 
 
 def forward_in_batches(
-    network: Network, x: Tensor, *, batch_size: int, on_batch: Callable[[], None] | None = None
+    network: Network, x: Tensor, *, batch_size: int, on_batch: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Return the float32 logits (N, K), on the network's device, in batches of exactly `batch_size`.
+    """Return the float32 logits (N, K), on the network's device, of uint8 images or float32 pixels (N, 3, H, W).
 
-    A row's numbers do not depend on N, see `padded_batches`.
-
-    Args:
-        network: in whatever mode; it is evaluated in evaluation mode.
-        x: uint8 images or float32 pixels (N, 3, H, W), N 1 or more, on any device.
-        batch_size: 1 or more.
-        on_batch: called after each batch.
+    The network is put into evaluation mode meanwhile, N is 1 or more, and `on_batch` is called after each batch. A
+    row's numbers do not depend on N, see `padded_batches`.
     """
-    device = network.mean.device
     logits = []
     with evaluating(network):
         for chunk, count in padded_batches(x, batch_size):
-            moved = chunk.to(device)
-            pixels = to_pixels(moved) if moved.dtype == torch.uint8 else moved
-            logits.append(network(pixels)[:count].float())
-            if on_batch is not None:
-                on_batch()
+            moved = chunk.to(network.mean.device)
+            logits.append(network(to_pixels(moved) if moved.dtype == torch.uint8 else moved)[:count].float())
+            on_batch()
     return torch.cat(logits)
 
 

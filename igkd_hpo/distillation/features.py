@@ -1,4 +1,4 @@
-"""The terms that compare a student's features with its teacher's, and what they learn beside the student."""
+"""The terms that compare a student's features with its teacher's, and the adapter that is learned beside it."""
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,13 @@ class FeatureTerms:
     """
 
     def __init__(self, student: Network, teacher: Network, recipe: Recipe) -> None:
-        """Take a teacher that is frozen and in evaluation mode, on the student's device.
-
-        Raises:
-            ValueError: networks whose blocks are not known.
-        """
+        """Take a frozen teacher in evaluation mode, on the student's device; ValueError where blocks are not known."""
         self._student = student
         self._teacher = teacher
         self._recipe = recipe
         self._cut = last_common_block(student, teacher)
-        self._attention, self._hint, self._tail = map(
-            recipe.number, ("attention_weight", "hint_weight", "teacher_tail_weight")
-        )
+        self._attention = recipe.number("attention_weight")
+        self._hint, self._tail = recipe.number("hint_weight"), recipe.number("teacher_tail_weight")
         depths = str(recipe.value("attention_depths"))
         self._attended = attention_blocks(depths, self._cut) if self._attention > 0 else ()
         self._at_cut = self._hint > 0 or self._tail > 0
@@ -52,15 +47,16 @@ class FeatureTerms:
 
         The logits are those that `OnlineLogits` gives, bit for bit.
         """
-        features: list[Features] = []
+        parts: list[Features] = []
         answers = []
+        deepest = self.blocks[-1]
         with evaluating(self._teacher):
             for chunk, count in padded_batches(pixels, TEACHER_BATCH):
-                found = forward_to(self._teacher, chunk, self.blocks)
-                features.append({block: feature[:count] for block, feature in found.items()})
+                features = forward_to(self._teacher, chunk, self.blocks)
+                parts.append({block: feature[:count] for block, feature in features.items()})
                 if logits:
-                    answers.append(logits_from(self._teacher, found[self.blocks[-1]], self.blocks[-1])[:count])
-        joined = {block: torch.cat([part[block] for part in features]) for block in self.blocks}
+                    answers.append(logits_from(self._teacher, features[deepest], deepest)[:count])
+        joined = {block: torch.cat([part[block] for part in parts]) for block in self.blocks}
         return joined, torch.cat(answers).half().float() if logits else None
 
     def ask_student(self, pixels: Tensor) -> tuple[Features, Tensor]:

@@ -1,4 +1,4 @@
-"""How the C library treats what training frees; for processes of our own, as it changes everything that runs in one."""
+"""The C library's heap, kept between steps; for processes of our own, as it changes everything that runs in one."""
 
 import ctypes
 
@@ -15,8 +15,7 @@ def keep_freed_memory() -> bool:
     again: a step of a student with 77,194 parameters on 64 images of 32x32 pixels took 1.95 and 2.47 s on a busy core,
     1.0 s without (two runs each; system time 3.2 to 4.1 s against 0.8 to 1.3 s for 6 steps). The peak grew by 5 %.
 
-    Returns:
-        False where the C library has no mallopt; nothing is changed then.
+    Returns False where the C library has no mallopt, and changes nothing then.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

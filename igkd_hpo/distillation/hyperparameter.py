@@ -1,4 +1,4 @@
-"""What a hyperparameter says of itself, in one place; everything else about it is derived from that."""
+"""The declaration of a hyperparameter, in one place; everything else about it is derived from that."""
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -9,7 +9,7 @@ Value = int | float | str
 
 
 class Role(StrEnum):
-    """What a hyperparameter acts on; the first three are what a teacher gives."""
+    """The part of a training that a hyperparameter acts on; the first three are what a teacher gives."""
 
     LOGITS = "logits"
     MAPS = "maps"
@@ -20,14 +20,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One hyperparameter of a study file.
+    """The declaration of one hyperparameter of a study file.
 
     Args:
-        help: what it means, in its unit, for the reference of the study file.
-        role: what it acts on.
+        help: its meaning, in its unit, for the reference of the study file.
         also: what else of the teacher it asks for.
         low: the least value of a number, which itself is not allowed where `above`; `high` is the greatest.
-        whole: whether it is a whole number.
         words: all values that it can take, where it is no number.
         default: of the study file; None where every file must say it.
         off: the value that takes it out of a training: a control or an ablation without its role has it. A number
@@ -50,7 +48,7 @@ class Hyperparameter:
 
     @property
     def is_weight(self) -> bool:
-        """Whether 0 turns it off."""
+        """Return whether 0 turns it off."""
         return self.off == 0
 
     def cast(self, value: Value) -> Value:
@@ -60,5 +58,5 @@ class Hyperparameter:
 
 def declared_in(file: ModuleType) -> Mapping[str, Hyperparameter]:
     """Return the hyperparameters that a file declares as its own, by name."""
-    found: Mapping[str, Hyperparameter] = getattr(file, "HYPERPARAMETERS", {})
-    return found
+    declared: Mapping[str, Hyperparameter] = getattr(file, "HYPERPARAMETERS", {})
+    return declared

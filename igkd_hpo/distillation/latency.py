@@ -1,9 +1,10 @@
-"""How long one call takes on one thread, told in a way that other work on the machine does not change much."""
+"""Latency of one call on one thread, which other work on the machine does not change much."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 _WARM_UP = 5  # calls: the first ones choose kernels and allocate memory
 _FEWEST, _MOST = 5, 100  # timed calls
@@ -12,13 +13,7 @@ _SECONDS = 0.25  # of timing, after which no further call begins
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Milliseconds of one call.
-
-    Args:
-        median: half of the timed calls were at least this fast.
-        p95: 95 of 100 were.
-        calls: that were timed, after `warm_up` that were not.
-    """
+    """Milliseconds of one call: the median and the 95th percentile of `calls`, after `warm_up` that were not timed."""
 
     median: float
     p95: float
@@ -29,7 +24,7 @@ class Latency:
 def measure_latency(call: Callable[[], object]) -> Latency:
     """Time a call that does all its work in this thread, for a quarter of a second or so.
 
-    What is counted is the thread's CPU time: on one thread it is the time that the call takes on a free core, and
+    Counted is the thread's CPU time: on one thread it is the time that the call takes on a free core, and
     trials that train beside it do not make it longer by having their turn.
     """
     begun = time.perf_counter()
@@ -47,10 +42,6 @@ def measure_latency(call: Callable[[], object]) -> Latency:
 
 
 def summarize(milliseconds: list[float], *, warm_up: int) -> Latency:
-    """Median and 95th percentile (nearest rank) of one time or more."""
-    ordered = sorted(milliseconds)
-
-    def rank(share: float) -> float:
-        return ordered[math.ceil(share * len(ordered)) - 1]
-
-    return Latency(median=rank(0.5), p95=rank(0.95), calls=len(ordered), warm_up=warm_up)
+    """Return the median and the 95th percentile (nearest rank) of one time or more."""
+    median, p95 = np.quantile(milliseconds, [0.5, 0.95], method="inverted_cdf").tolist()
+    return Latency(median=median, p95=p95, calls=len(milliseconds), warm_up=warm_up)

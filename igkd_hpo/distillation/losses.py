@@ -1,4 +1,4 @@
-"""What a student minimises: a distillation term and cross-entropy."""
+"""The loss that a student minimises: a distillation term and cross-entropy."""
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +20,13 @@ def distillation_loss(
 ) -> Tensor:
     """Return `alpha * objective + (1 - alpha) * cross_entropy`, a mean over the batch.
 
-    Computed in float32, or in float64 where the student's logits are.
+    Computed in float32, or in float64 where the student's logits are. Logits are (B, K), targets int64 (B,).
 
     Args:
-        student_logits: (B, K).
-        teacher_logits: (B, K); may be None where `alpha` is the float 0.
-        targets: int64 (B,), each in [0, K).
+        teacher_logits: may be None where `alpha` is the float 0; elsewhere ValueError is raised.
         temperature: above 0; the objective's.
         alpha: share of the objective, in [0, 1].
-        objective: the distillation term, see `objectives`.
         label_smoothing: share of the target that cross-entropy spreads over all classes, in [0, 1].
-
-    Raises:
-        ValueError: no teacher logits although alpha is not 0.
     """
     student = student_logits.to(torch.promote_types(student_logits.dtype, torch.float32))
     cross_entropy = F.cross_entropy(student, targets, label_smoothing=label_smoothing)

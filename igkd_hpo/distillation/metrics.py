@@ -1,4 +1,4 @@
-"""What a training measures, as plain values that a process without torch can read."""
+"""Measurements of a training, as plain values that a process without torch can read."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """What one finished epoch gave."""
+    """The results of one finished epoch."""
 
     epoch: int  # how many are finished, this one included
     train_loss: float  # mean over the epoch's steps

@@ -1,4 +1,4 @@
-"""A network that owns its normalisation, and what is done alike with every one."""
+"""A network that owns its normalisation, and the helpers that serve every one."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class Network(nn.Module):
     """A classifier of pixels: the normalisation it was made for, then the body.
 
-    What people keep is `network.body.state_dict()`; mean and standard deviation are buffers of shape (1, 3, 1, 1) that
+    People keep `network.body.state_dict()`; mean and standard deviation are buffers of shape (1, 3, 1, 1) that
     are not part of any state dict, so that state dicts from elsewhere load with `strict=True`.
     """
 
@@ -17,11 +17,7 @@ class Network(nn.Module):
     std: Tensor
 
     def __init__(self, body: nn.Module, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
-        """Wrap `body`; `mean` and `std` are three numbers each, in [0, 1] pixels, `std` above 0.
-
-        Raises:
-            ValueError: not three numbers, or a standard deviation that is not above 0.
-        """
+        """Wrap `body`; `mean` and `std` are three numbers each, in [0, 1] pixels, `std` above 0, else ValueError."""
         super().__init__()
         self.body = body
         for name, values in (("mean", mean), ("std", std)):

@@ -8,16 +8,13 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 
-_FUSED = ("cpu", "cuda")  # where torch has one kernel for a whole optimizer step
+Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
-def decay_groups(network: nn.Module, decay: str) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
-    """Return what `make_optimizer` takes: "all" decays every parameter, "weights" none of one dimension or less.
+def decay_groups(network: nn.Module, decay: str) -> Parameters:
+    """Return the parameters for `make_optimizer`: "all" decays every one, "weights" none of one dimension or less.
 
-    Those are the scales and shifts of batch normalisation, and the biases.
-
-    Raises:
-        ValueError: another word.
+    Those are the scales and shifts of batch normalisation, and the biases. Another word raises ValueError.
     """
     match decay:
         case "all":
@@ -30,28 +27,17 @@ def decay_groups(network: nn.Module, decay: str) -> Iterable[nn.Parameter] | lis
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
-    name: str,
-    learning_rate: float,
-    weight_decay: float,
-    device: torch.device,
+    parameters: Parameters, name: str, learning_rate: float, weight_decay: float, device: torch.device
 ) -> Optimizer:
-    """Return the optimizer `name`: "sgd" (Nesterov momentum 0.9), "adam" or "adamw".
-
-    Raises:
-        ValueError: another name.
-    """
-    fused = device.type in _FUSED
+    """Return the optimizer `name`: "sgd" (Nesterov momentum 0.9), "adam" or "adamw"; ValueError for another."""
+    fused = device.type in ("cpu", "cuda")  # where torch has one kernel for a whole optimizer step
     capturable = device.type == "cuda"  # Adam's count of steps lives on the device, where a CUDA graph can raise it
     match name:
         case "sgd":
-            return SGD(
-                parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=fused
-            )
-        case "adam":
-            return Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, capturable=capturable)
-        case "adamw":
-            return AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused, capturable=capturable)
+            return SGD(parameters, learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=fused)
+        case "adam" | "adamw":
+            kind = Adam if name == "adam" else AdamW
+            return kind(parameters, learning_rate, weight_decay=weight_decay, fused=fused, capturable=capturable)
     raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw")
 
 
@@ -59,10 +45,7 @@ def make_schedule(optimizer: Optimizer, name: str, learning_rate: float, total_s
     """Return the schedule `name`, to be stepped after every batch, for `total_steps` batches.
 
     "constant"; "cosine" from `learning_rate` to 0; "one_cycle" up to `learning_rate` over the first 30 %, then down to
-    nearly 0, leaving the momentum as it is.
-
-    Raises:
-        ValueError: another name.
+    nearly 0, leaving the momentum as it is. Another name raises ValueError.
     """
     match name:
         case "constant":

@@ -1,4 +1,4 @@
-"""The overlay: blending an image's attribution map onto the image."""
+"""The overlay of an image's attribution map on the image."""
 
 import torch
 from torch import Tensor
@@ -10,15 +10,12 @@ def normalize_maps(maps: Tensor, exponents: Tensor) -> Tensor:
     The largest value is divided out first. That leaves the result as it is, and keeps small maps from vanishing.
 
     Args:
-        maps: (B, H, W), 0 or above, of any float dtype.
+        maps: (B, H, W), 0 or above, of any float dtype; the result is float32.
         exponents: float (B,), above 0; the paper draws 2**U(0, 1).
-
-    Returns:
-        float32 (B, H, W).
 
     Source: arXiv 2503.13008.
     """
-    raw = maps.to(torch.float32)
+    raw = maps.float()
     peak = raw.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     powered = (raw / peak) ** exponents[:, None, None]
     low = powered.amin(dim=(1, 2), keepdim=True)
@@ -31,16 +28,12 @@ def overlay(pixels: Tensor, maps: Tensor, strengths: Tensor, mode: str = "blend"
 
     With strength s and map M: `blend` is (1 - s) x + s M, the paper's; `multiply` is x (1 - s + s M), which darkens
     where the map is low and adds nothing; `background` moves x by s (1 - M) of the way to the view's own mean colour,
-    so that what the map leaves out loses its contrast.
+    so that the parts that the map leaves out lose their contrast. Another mode raises ValueError.
 
     Args:
         pixels: float32 (B, 3, H, W) in [0, 1].
         maps: float32 (B, H, W) in [0, 1], already in the view of the pixels.
         strengths: float32 (B,) in [0, 1].
-        mode: blend, multiply or background.
-
-    Raises:
-        ValueError: another mode.
     """
     strength, weight = strengths[:, None, None, None], maps[:, None]
     match mode:

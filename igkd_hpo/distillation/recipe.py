@@ -1,4 +1,4 @@
-"""The settings of one training, and all hyperparameters by name: those declared here, and those of other files.
+"""The settings of one training, and all hyperparameters by name: this file's own, and those of other files.
 
 An objective, a term and an architecture declare theirs in their own file, as `HYPERPARAMETERS` or `knobs`.
 """
@@ -16,7 +16,7 @@ from igkd_hpo.distillation.terms import TERMS
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides what a training gives, beside the data, the networks and the machine."""
+    """All settings that decide the result of a training, beside the data, the networks and the machine."""
 
     epochs: int
     optimizer: str  # sgd, adam or adamw
@@ -27,7 +27,7 @@ class Recipe:
     precision: str  # float32, bfloat16 or float16
     channels_last: bool
     compile: str  # none, cuda_graph, or auto: a CUDA graph where it can be had, is right and is faster
-    settings: Mapping[str, Value]  # the hyperparameters that have no field here: of objectives, terms, other files
+    settings: Mapping[str, Value]  # the hyperparameters without a field of their own: of objectives and terms, and init
     # fmt: off
     temperature: Annotated[float, Hyperparameter(
         "Softens both softmaxes of the distillation term.", Role.LOGITS, high=100, above=True, needs=(Role.LOGITS,))]
@@ -70,8 +70,8 @@ class Recipe:
 
     def value(self, name: str) -> Value:
         """Return the hyperparameter of this name. Raises KeyError where there is none."""
-        found: Value = getattr(self, name) if name in _FIELDS else self.settings[name]
-        return found
+        value: Value = getattr(self, name) if name in _FIELDS else self.settings[name]
+        return value
 
     def number(self, name: str) -> float:
         """Return the hyperparameter of this name, which is a number."""
@@ -86,44 +86,30 @@ _FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "setting
 
 
 def make_recipe(values: Mapping[str, Any]) -> Recipe:
-    """Copy every field, and every other hyperparameter, by its name.
-
-    Args:
-        values: all fields but `settings`, and all hyperparameters; more does no harm.
-
-    Raises:
-        KeyError: one is missing.
-    """
-    cast = {name: known.cast(values[name]) for name, known in HYPERPARAMETERS.items() if name in values}
-    others = [name for name in HYPERPARAMETERS if name not in _FIELDS and name not in KNOB_OF]
-    given = {**values, **cast}
-    return Recipe(settings={name: given[name] for name in others}, **{name: given[name] for name in _FIELDS})
+    """Return the recipe of all its fields but `settings`, and all hyperparameters; KeyError where one is missing."""
+    given = {**values, **{name: one.cast(values[name]) for name, one in HYPERPARAMETERS.items() if name in values}}
+    others = HYPERPARAMETERS.keys() - KNOB_OF.keys() - set(_FIELDS)
+    settings = {name: given[name] for name in HYPERPARAMETERS if name in others}
+    return Recipe(settings=settings, **{name: given[name] for name in _FIELDS})
 
 
 def plain_values() -> dict[str, Value]:
     """Return what turns each hyperparameter off, or else its default; those that have neither are not in it."""
-    found = {name: known.default if known.off is None else known.off for name, known in HYPERPARAMETERS.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    values = {name: one.default if one.off is None else one.off for name, one in HYPERPARAMETERS.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _declared() -> dict[str, Hyperparameter]:
-    hints = get_type_hints(Recipe, include_extras=True)
-    found = {
-        name: known
-        for name, hint in hints.items()
-        for known in getattr(hint, "__metadata__", ())
-        if isinstance(known, Hyperparameter)
-    } | {"init": INIT}
-    of_files = [
-        *(declared_in(file) for file in (*OBJECTIVES.values(), *TERMS.values())),
-        *({name: knob.declared for name, knob in known.knobs.items()} for known in ARCHITECTURES.values()),
-    ]
-    for name, known in (item for declared in of_files for item in declared.items()):
-        if found.setdefault(name, known) != known:
+    hints = get_type_hints(Recipe, include_extras=True).items()
+    declared = {name: hint.__metadata__[0] for name, hint in hints if hasattr(hint, "__metadata__")} | {"init": INIT}
+    knobs = [(name, knob.declared) for kind in ARCHITECTURES.values() for name, knob in kind.knobs.items()]
+    files = (*OBJECTIVES.values(), *TERMS.values())
+    for name, one in [*(item for file in files for item in declared_in(file).items()), *knobs]:
+        if declared.setdefault(name, one) != one:
             raise ValueError(f"the hyperparameter {name} is declared twice, and not alike; rename one of them")
     # Samplers draw in this order, so that of two hyperparameters must never change: later ones follow, by name.
-    first = [name for name in _ORDER if name in found]
-    return {name: found[name] for name in [*first, *sorted(found.keys() - set(first))]}
+    first = [name for name in _ORDER if name in declared]
+    return {name: declared[name] for name in [*first, *sorted(declared.keys() - set(first))]}
 
 
 _ORDER = (
@@ -142,7 +128,7 @@ def _owners(declared: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...
 KNOB_OF = _owners({name: architecture.knobs for name, architecture in ARCHITECTURES.items()})
 """The architectures that a knob belongs to."""
 SETTING_OF = _owners({name: declared_in(file) for name, file in OBJECTIVES.items()})
-"""The objectives that a hyperparameter of an objective belongs to: with others it has no effect."""
+"""The objectives that a hyperparameter of theirs belongs to: with others it has no effect."""
 HYPERPARAMETERS = _declared()
 """All of them by name, in the order in which they are suggested."""
 
@@ -150,9 +136,7 @@ HYPERPARAMETERS = _declared()
 @cache
 def weights(role: Role) -> tuple[str, ...]:
     """Return the weights that ask for this where they are above 0."""
-    return tuple(
-        name for name, known in HYPERPARAMETERS.items() if known.is_weight and role in (known.role, *known.also)
-    )
+    return tuple(name for name, one in HYPERPARAMETERS.items() if one.is_weight and role in (one.role, *one.also))
 
 
 @cache
@@ -163,4 +147,4 @@ def needs(name: str) -> tuple[str, ...]:
     """
     wanted = HYPERPARAMETERS["objective" if name in SETTING_OF else name].needs
     asked = {weight for need in wanted for weight in (weights(need) if isinstance(need, Role) else (need,))}
-    return tuple(known for known in HYPERPARAMETERS if known in asked)
+    return tuple(weight for weight in HYPERPARAMETERS if weight in asked)

@@ -35,6 +35,5 @@ def cosine_distance(student: "Tensor", teacher: "Tensor", dim: int) -> "Tensor":
 
 def correlation_distance(student: "Tensor", teacher: "Tensor", dim: int) -> "Tensor":
     """Return the mean of 1 - Pearson's correlation along `dim`, in [0, 2]; 0 where the teacher's are constant."""
-    return cosine_distance(
-        student - student.mean(dim=dim, keepdim=True), teacher - teacher.mean(dim=dim, keepdim=True), dim
-    )
+    centred_student, centred_teacher = (x - x.mean(dim=dim, keepdim=True) for x in (student, teacher))
+    return cosine_distance(centred_student, centred_teacher, dim)

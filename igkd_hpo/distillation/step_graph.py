@@ -19,27 +19,26 @@ Update = Callable[[EpochPlan, int], Tensor]
 
 
 class NotCaptured(IgkdError):
-    """The step cannot be had as a graph here, or the graph does something else, or is no faster."""
+    """The error of a step that cannot be had as a graph, or whose graph does something else or is no faster."""
 
 
 @contextmanager
 def undone(modules: Iterable[nn.Module], optimizer: Optimizer) -> Iterator[None]:
-    """Undo, afterwards and in place, whatever steps did to the modules' tensors and to the optimizer's state.
+    """Undo, afterwards and in place, all that steps did to the modules' tensors and to the optimizer's state.
 
     State that the optimizer had not made yet is zero afterwards, which for SGD's momentum and for Adam is the same.
     """
-    held = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    held = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())] + _state(optimizer)
     copies = [tensor.detach().clone() for tensor in held]
-    states = [(tensor, tensor.clone()) for tensor in _state(optimizer)]
-    known = {id(tensor) for tensor, _ in states}
+    copied = {id(tensor) for tensor in held}
     try:
         yield
     finally:
         with torch.no_grad():
-            for tensor, copy in (*zip(held, copies, strict=True), *states):
+            for tensor, copy in zip(held, copies, strict=True):
                 tensor.copy_(copy)
             for tensor in _state(optimizer):
-                if id(tensor) not in known:
+                if id(tensor) not in copied:
                     tensor.zero_()
         optimizer.zero_grad(set_to_none=True)
 
@@ -87,7 +86,6 @@ class StepGraph:
         self._number = float(optimizer.param_groups[0]["lr"])
         self._rate = torch.tensor(self._number, device=device)
         self._graph = torch.cuda.CUDAGraph()
-        last = len(plan.rows) - 1
         self._set_rate(self._rate)
         try:
             with self.stream(), undone(modules, optimizer):
@@ -95,7 +93,7 @@ class StepGraph:
                     update(self._plan, 0)
                 self._capture(update)
             with self.stream():
-                self._compare(update, plan, last, modules, only_if_faster=only_if_faster)
+                self._compare(update, plan, modules, only_if_faster)
         except Exception:
             self._set_rate(self._number)
             raise
@@ -103,7 +101,7 @@ class StepGraph:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """What is launched inside waits for what was launched before, and what comes after waits for it."""
+        """Launch kernels on the graph's stream inside; they wait for those before, and those after wait for them."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         try:
@@ -113,14 +111,14 @@ class StepGraph:
             current.wait_stream(self._stream)
 
     def replay(self, plan: EpochPlan, step: int) -> Tensor:
-        """Train on one step of the plan; returns the loss, which the next replay overwrites. Call it in `stream`."""
+        """Return the loss of one step of the plan, which the next replay overwrites. Call it in `stream`."""
         self._plan.copy_step(plan, step)
         self._graph.replay()
         return self._loss
 
     @contextmanager
     def rate_as_number(self) -> Iterator[None]:
-        """Inside, the optimizer's learning rate is a plain number, which schedules and state dicts are made for."""
+        """Make the optimizer's learning rate a plain number inside, which schedules and state dicts are made for."""
         self._set_rate(self._number)
         try:
             yield
@@ -146,9 +144,8 @@ class StepGraph:
         except RuntimeError as error:
             raise NotCaptured(f"the step cannot be captured: {error}") from error
 
-    def _compare(
-        self, update: Update, plan: EpochPlan, step: int, modules: list[nn.Module], *, only_if_faster: bool
-    ) -> None:
+    def _compare(self, update: Update, plan: EpochPlan, modules: list[nn.Module], only_if_faster: bool) -> None:
+        step = len(plan.rows) - 1
         eager_update, eager = self._try(lambda: update(plan, step), modules)
         graph_update, graph = self._try(lambda: self.replay(plan, step), modules)
         difference = (graph_update - eager_update).norm() / eager_update.norm()
@@ -158,12 +155,16 @@ class StepGraph:
             raise NotCaptured(f"the replayed step is no faster: {graph * 1e3:.1f} ms, {eager * 1e3:.1f} ms without")
 
     def _try(self, step: Callable[[], Tensor], modules: list[nn.Module]) -> tuple[Tensor, float]:
-        """What one step adds to the weights, as one vector, and the seconds that each of several takes."""
+        """Return the change of the weights by one step, as one vector, and the seconds that each of several takes."""
+
+        def weights() -> Tensor:
+            return torch.cat([weight.detach().flatten() for module in modules for weight in module.parameters()])
+
         with undone(modules, self._optimizer):
-            before = self._weights(modules)
+            before = weights()
             torch.manual_seed(0)  # dropout, in anyone's network; the caller puts the generators back
             step()
-            change = self._weights(modules) - before
+            change = weights() - before
         with undone(modules, self._optimizer):
             torch.cuda.synchronize(self._stream.device)
             begun = time.perf_counter()
@@ -171,7 +172,3 @@ class StepGraph:
                 step()
             torch.cuda.synchronize(self._stream.device)
             return change, (time.perf_counter() - begun) / _TIMED_STEPS
-
-    @staticmethod
-    def _weights(modules: list[nn.Module]) -> Tensor:
-        return torch.cat([weight.detach().flatten() for module in modules for weight in module.parameters()])

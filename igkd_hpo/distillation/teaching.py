@@ -1,4 +1,4 @@
-"""Where the teacher's logits come from: a table of every view, or the teacher itself, which may be several networks."""
+"""Sources of the teacher's logits: a table of every view, or the teacher itself, which may be several networks."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ TEACHER_BATCH = 64  # the one batch size of every teacher logit, cached or onlin
 
 
 class Teaching(Protocol):
-    """Where the teacher's logits come from."""
+    """A source of the teacher's logits."""
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
         """Return the float32 logits (B, K) for the clean views `pixels` (B, 3, H, W) of the images `rows` (B,).
@@ -28,22 +28,16 @@ class CachedLogits:
     """Teacher logits made once for every view of every image: float16 (N, n_views, K) or (N, n_views, M, K)."""
 
     def __init__(self, table: Tensor, padding: int, horizontal_flip: bool) -> None:
-        """Take a table, on the device, whose rows are images and whose columns are views, in the order of `index_of`.
-
-        Raises:
-            ValueError: the table has another number of views.
-        """
+        """Take a table, on the device, by image and view, as `index_of` counts them; ValueError where it has others."""
         if table.shape[1] != n_views(padding, horizontal_flip):
-            raise ValueError(
-                f"the table of logits holds {table.shape[1]} views; "
-                f"padding {padding} and flip {horizontal_flip} make {n_views(padding, horizontal_flip)}"
-            )
+            made = f"padding {padding} and flip {horizontal_flip} make {n_views(padding, horizontal_flip)}"
+            raise ValueError(f"the table of logits holds {table.shape[1]} views; {made}")
         self.table = table
         self.padding = padding
         self.horizontal_flip = horizontal_flip
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Look the logits up; the pixels are not needed."""
+        """Return the logits from the table; the pixels are not needed."""
         return self.table[rows, index_of(views, self.padding, self.horizontal_flip)].float()
 
 
@@ -54,7 +48,7 @@ class OnlineLogits:
         self.network = network
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask the teacher about the pixels."""
+        """Return the teacher's logits of the pixels."""
         return forward_in_batches(self.network, pixels, batch_size=TEACHER_BATCH).half().float()
 
 
@@ -66,7 +60,7 @@ class MemberLogits:
         self.members = [OnlineLogits(network) for network in networks]
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask all of them about the pixels: (B, M, K)."""
+        """Return all teachers' logits of the pixels, (B, M, K)."""
         return torch.stack([member.logits(rows, views, pixels) for member in self.members], dim=1)
 
 
@@ -79,7 +73,7 @@ class OutOfFoldLogits:
         self.folds = folds
 
     def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Ask each of them about the pixels of its images. On a GPU the host waits for which those are."""
+        """Return the logits of each image by its own teacher. On a GPU the host waits to see which those are."""
         asked = self.folds[rows]
         places, answers = [], []
         for number, member in enumerate(self.members):

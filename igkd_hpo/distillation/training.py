@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -49,7 +50,7 @@ _VALIDATION_PIXELS = _VALIDATION_BATCH * 32 * 32
 
 
 class NonFiniteLoss(ArithmeticError):
-    """An epoch's training or validation loss is infinite or not a number; `epoch` counts from 1."""
+    """The error of an epoch whose training or validation loss is infinite or no number; `epoch` counts from 1."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss of epoch {epoch} is not finite; a lower learning rate may help")
@@ -76,8 +77,8 @@ class Training:
     A step is batched tensor operations alone, and the host reads a number back once an epoch, so that a CUDA device
     never waits for it. Losses are computed in float32 whatever the precision; validation runs in float32.
 
-    `network` is what the training gives: the network that is trained or, with `ema_decay`, the running average of its
-    weights and buffers, which is what validation measures too.
+    `network` is the result, which validation measures too: the network that is trained or, with `ema_decay`, the
+    running average of its weights and buffers.
     """
 
     def __init__(
@@ -90,22 +91,21 @@ class Training:
         teaching: Teaching | None,
         teacher: Network | None = None,
     ) -> None:
-        """Move the network and the data to the device, where they are not there yet.
+        """Move the network and the data to the device. Raises ValueError where these do not fit each other.
 
         Args:
             network: initialised by the caller; trained in place; with `ema_decay`, a copy of it holds the average.
             data: needs maps where `recipe.uses(Role.MAPS)`; they are not touched elsewhere.
             teaching: may be None where not `recipe.uses(Role.LOGITS)`, or where `teacher` is there to give logits too.
             teacher: needed where `recipe.uses(Role.FEATURES)`: frozen, in evaluation mode, built as the student is.
-
-        Raises:
-            ValueError: data that do not fit each other or the recipe.
         """
         self._check(data, recipe, teaching, teacher)
         self._trained = network.to(device)
         self.recipe = recipe
         self.device = device
-        self._stand_ins = self._make_stand_ins(data)
+        self._stand_ins: StandIns | None = None
+        if recipe.alignment == "reference_shuffled":
+            self._stand_ins = StandIns(data.images.to(device), **self._alignment_options(LOGITS))
         self.teaching = self._asked = teaching if recipe.uses(Role.LOGITS) else None
         if self.teaching is not None and self._stand_ins is not None:
             self.teaching = ShuffledLogits(self.teaching, self._stand_ins)
@@ -116,14 +116,13 @@ class Training:
         self._trained.to(memory_format=self._memory_format)
         self._objective = make_objective(recipe.objective, recipe.settings)
         self._terms = added_terms(recipe)
-        learned = nn.ModuleList([self._trained])
+        self._learned = nn.ModuleList([self._trained])
         self.features: FeatureTerms | None = None
         if recipe.uses(Role.FEATURES) and teacher is not None:
             self.features = FeatureTerms(self._trained, teacher.to(device), recipe)
-            learned.append(self.features.adapter)
-        self.optimizer = make_optimizer(
-            decay_groups(learned, recipe.decay), recipe.optimizer, recipe.learning_rate, recipe.weight_decay, device
-        )
+            self._learned.append(self.features.adapter)
+        groups = decay_groups(self._learned, recipe.decay)
+        self.optimizer = make_optimizer(groups, recipe.optimizer, recipe.learning_rate, recipe.weight_decay, device)
         steps = math.ceil(len(data.images) / recipe.batch_size)
         _forget_within(steps, self._trained)
         self._averaged = RunningAverage(self._trained, recipe.ema_decay) if recipe.ema_decay > 0 else None
@@ -135,7 +134,7 @@ class Training:
 
     @property
     def compile(self) -> str:
-        """How its steps run: "none", or "cuda_graph" where one was wanted and could be had."""
+        """Return how its steps run: "none", or "cuda_graph" where one was wanted and could be had."""
         return "none" if self._graph is None else "cuda_graph"
 
     def _capture(self) -> None:
@@ -148,47 +147,30 @@ class Training:
                 raise NotCaptured("a step that asks each fold's teacher waits for the device; use compile auto or none")
             return
         plan = draw_plan(self.recipe, len(self.data.images), 1).to(self.device)
-        learned = [self._trained] if self.features is None else [self._trained, self.features.adapter]
         try:
             with torch.random.fork_rng([self.device]):
                 self._trained.train()
-                self._graph = StepGraph(self._update, plan, learned, self.optimizer, only_if_faster=not wanted)
+                self._graph = StepGraph(self._update, plan, self._learned, self.optimizer, only_if_faster=not wanted)
         except NotCaptured as reason:
             if wanted:
                 raise
             _log.info("steps run one kernel at a time: %s", reason)
 
-    def _generator(self, purpose: int) -> torch.Generator:
-        return torch.Generator().manual_seed(fixed_seed(self.recipe.seed, purpose))
-
-    def _make_stand_ins(self, data: TrainingData) -> StandIns | None:
-        if self.recipe.alignment != "reference_shuffled":
-            return None
-        return StandIns(
-            data.images.to(self.device),
-            generator=self._generator(LOGITS),
-            padding=self.recipe.crop_padding,
-            horizontal_flip=self.recipe.horizontal_flip,
-        )
+    def _alignment_options(self, purpose: int) -> dict[str, Any]:
+        """Return the keywords with which alignment draws, once for a training, from its seed and among its views."""
+        generator = torch.Generator().manual_seed(fixed_seed(self.recipe.seed, purpose))
+        flip = self.recipe.horizontal_flip
+        return {"generator": generator, "padding": self.recipe.crop_padding, "horizontal_flip": flip}
 
     def _on_device(self, data: TrainingData) -> TrainingData:
-        maps, follow = None, True
-        if data.maps is not None and self.recipe.uses(Role.MAPS):
-            maps, follow = align_maps(
-                data.maps.to(self.device),
-                self.recipe.alignment,
-                generator=self._generator(MAPS),
-                padding=self.recipe.crop_padding,
-                horizontal_flip=self.recipe.horizontal_flip,
-            )
-        return TrainingData(
-            images=data.images.to(self.device),
-            labels=data.labels.to(self.device),
-            maps=maps,
-            maps_follow_views=follow,
-            validation_images=data.validation_images.to(self.device),
-            validation_labels=data.validation_labels.to(self.device),
-        )
+        data = data if self.recipe.uses(Role.MAPS) else replace(data, maps=None)
+        moved: dict[str, Any] = {
+            key: part.to(self.device) for key, part in vars(data).items() if isinstance(part, Tensor)
+        }
+        if data.maps is None:
+            return replace(data, **moved)
+        maps, follow = align_maps(moved.pop("maps"), self.recipe.alignment, **self._alignment_options(MAPS))
+        return replace(data, maps=maps, maps_follow_views=follow, **moved)
 
     @staticmethod
     def _check(data: TrainingData, recipe: Recipe, teaching: Teaching | None, teacher: Network | None) -> None:
@@ -204,19 +186,14 @@ class Training:
             raise ValueError(f"epochs is {recipe.epochs}; it must be 1 or more")
         if recipe.uses(Role.FEATURES) and teacher is None:
             raise ValueError("a term on features has a weight above 0, which needs the teacher; give it, or weight 0")
-        if (
-            recipe.uses(Role.LOGITS)
-            and teaching is None
-            and not (recipe.uses(Role.FEATURES) and recipe.alignment == "aligned")
-        ):
+        has_logits = teaching is not None or (recipe.uses(Role.FEATURES) and recipe.alignment == "aligned")
+        if recipe.uses(Role.LOGITS) and not has_logits:
             raise ValueError(f"alpha is {recipe.alpha}, which needs a teacher's logits; give them, or alpha 0")
         if recipe.uses(Role.MAPS) and data.maps is None:
-            said = ", ".join(f"{name} is {recipe.number(name)}" for name in weights(Role.MAPS))
-            raise ValueError(f"{said}, which needs attribution maps; give them, or 0 for each")
-        if recipe.cutout > min(data.images.shape[2:]):
-            raise ValueError(
-                f"cutout is {recipe.cutout} pixels, more than the images have ({min(data.images.shape[2:])}); lower it"
-            )
+            values = ", ".join(f"{name} is {recipe.number(name)}" for name in weights(Role.MAPS))
+            raise ValueError(f"{values}, which needs attribution maps; give them, or 0 for each")
+        if recipe.cutout > (side := min(data.images.shape[2:])):
+            raise ValueError(f"cutout is {recipe.cutout} pixels, more than the images have ({side}); lower it")
         for name, rows in (("labels", data.labels), ("maps", data.maps)):
             if rows is not None and len(rows) != n_images:
                 raise ValueError(f"there are {len(rows)} {name} for {n_images} training images; row i must be image i")
@@ -224,8 +201,7 @@ class Training:
     def epochs(self) -> Iterator[EpochMetrics]:
         """Train from `completed_epochs` to the recipe's last epoch, yielding after each one.
 
-        Raises:
-            NonFiniteLoss: the epoch's training or validation loss is not finite; the epoch does not count as completed.
+        Raises NonFiniteLoss where an epoch's training or validation loss is not finite; it does not count as completed.
         """
         while self.completed_epochs < self.recipe.epochs:
             metrics = self._train_epoch(self.completed_epochs + 1)
@@ -248,15 +224,15 @@ class Training:
                 total_loss += self._train_step(plan, step)
                 self._count_step()
         validation_loss, validation_accuracy = self._validate()
-        results = torch.stack([total_loss / steps, validation_loss, validation_accuracy]).tolist()  # the one read
+        results = torch.stack([total_loss / steps, validation_accuracy, validation_loss]).tolist()  # the one read
         if not all(map(math.isfinite, results)):
             raise NonFiniteLoss(epoch)
         seconds = time.perf_counter() - start
         return EpochMetrics(
             epoch=epoch,
             train_loss=results[0],
-            validation_accuracy=results[2],
-            validation_loss=results[1],
+            validation_accuracy=results[1],
+            validation_loss=results[2],
             learning_rate=learning_rate,
             images_per_second=steps * batch / seconds,
             seconds=seconds,
@@ -333,8 +309,7 @@ class Training:
         self.steps_done += 1
 
     def _validate(self) -> tuple[Tensor, Tensor]:
-        images = self.data.validation_images
-        labels = self.data.validation_labels
+        images, labels = self.data.validation_images, self.data.validation_labels
         fitting = max(self.recipe.batch_size, _VALIDATION_PIXELS // (images.shape[2] * images.shape[3]))
         batch_size = min(_VALIDATION_BATCH, fitting, len(images))
         logits = forward_in_batches(self.network, images, batch_size=batch_size, on_batch=self._count_step)
@@ -343,30 +318,26 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """Return all that going on needs, as tensors and plain containers that share memory with the training."""
         with self._graph.rate_as_number() if self._graph is not None else nullcontext():
-            state = {
-                "completed_epochs": self.completed_epochs,
-                "body": self._trained.body.state_dict(),
-                "adapter": self.features.adapter.state_dict() if self.features is not None else {},
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "scaler": self.scaler.state_dict(),
-            }
-        if self._averaged is not None:
-            state["averaged"] = self._averaged.state_dict()
-        return state
+            parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"completed_epochs": self.completed_epochs, **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of a training with the same network, data and recipe."""
         if self._graph is not None:
             self._graph.release()  # the optimizer's state will lie in other memory
             self._graph = None
-        self._trained.body.load_state_dict(state["body"])
-        if self.features is not None:
-            self.features.adapter.load_state_dict(state["adapter"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self._averaged is not None:
-            self._averaged.load_state_dict(state["averaged"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.completed_epochs = state["completed_epochs"]
         self._capture()
+
+    def _parts(self) -> dict[str, Any]:
+        """Return everything that has a state of its own, in the order in which states are loaded."""
+        parts: dict[str, Any] = {
+            "body": self._trained.body,
+            "adapter": nn.Identity() if self.features is None else self.features.adapter,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "scaler": self.scaler,
+        }
+        return parts if self._averaged is None else {**parts, "averaged": self._averaged}

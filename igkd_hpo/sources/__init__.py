@@ -1,6 +1,6 @@
-"""Where images come from, by the name that a study file's `dataset.name` has: a file each, with a `SOURCE`.
+"""Sources of images, by the name that a study file's `dataset.name` has: a file each, with a `SOURCE`.
 
-A file is importable without anything heavy, since the study file knows names and rules from it.
+A file is importable without anything heavy, since the study file has names and rules from it.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Workplace(Protocol):
-    """What a source may use while it reads."""
+    """The services that a source may use while it reads."""
 
     def table(self, **columns: tuple[Any, tuple[int, ...]]) -> Any:
         """Return arrays to fill in chunks, by name: (type, shape); a killed process's rows are there. See `Table`."""
@@ -38,37 +38,23 @@ class Workplace(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """All images of a source, in a fixed order.
+    """All images of a source, in a fixed order."""
 
-    Args:
-        images: uint8 (N, 3, H, W), maybe memory-mapped.
-        labels: int64 (N,), indices into class_names.
-        n_train: images from here on are the source's own test split; N where it brings none.
-        rows: those that could be read, ascending; None for all.
-        warnings: what people should know.
-    """
-
-    images: "NDArray[np.uint8]"
-    labels: "NDArray[np.int64]"
-    n_train: int
+    images: "NDArray[np.uint8]"  # (N, 3, H, W), maybe memory-mapped
+    labels: "NDArray[np.int64]"  # (N,), indices into class_names
+    n_train: int  # images from this one on are the source's own test split; N where it brings none
     class_names: tuple[str, ...]
-    rows: "NDArray[np.int64] | None" = None
-    warnings: tuple[str, ...] = ()
+    rows: "NDArray[np.int64] | None" = None  # those that could be read, ascending; None for all
+    warnings: tuple[str, ...] = ()  # for people
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What is known of a source before an image is read.
+    """The content of a source, before an image is read."""
 
-    Args:
-        own_test: whether it brings a test split of its own.
-        read: returns the images; raises DataError where they cannot be used.
-        facts: JSON values that change when the images do; None where the name says all.
-    """
-
-    own_test: bool
-    read: Callable[[Workplace], Images]
-    facts: Any = None
+    own_test: bool  # whether it brings a test split of its own
+    read: Callable[[Workplace], Images]  # raises DataError where they cannot be used
+    facts: Any = None  # JSON values that change when the images do; None where the name says all
 
 
 class Published(NamedTuple):
@@ -81,7 +67,7 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One kind of data set.
+    """A kind of data set.
 
     Args:
         help: what it is, in a few words, for the reference of the study file.

@@ -21,8 +21,7 @@ def cifar_source(name: str, *, classes: int) -> Source:
 def _read(name: str, root: Path, place: Workplace) -> Images:
     """Return all images, downloaded to `root` where they are not there yet.
 
-    Raises:
-        DataError: they are not there, or damaged, and cannot be downloaded; the message says where to put them by hand.
+    Raises DataError where they are missing or damaged and cannot be downloaded, and says where to put them by hand.
     """
     import numpy as np
     from torchvision.datasets import CIFAR10, CIFAR100

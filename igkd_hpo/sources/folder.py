@@ -1,8 +1,8 @@
-"""People's own images: `train/<class>/*` and, if there is one, `test/<class>/*`, found and decoded on all cores."""
+"""People's own images, in `train/<class>/` and maybe `test/<class>/`, which are decoded on all cores."""
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,34 +25,27 @@ _NAMED = 3  # how many files a message names
 class Listing:
     """The image files of a folder, in the order that their rows will have: train before test, class by class, by name.
 
-    Args:
-        root: the folder that holds train/.
-        files: paths relative to root.
-        labels: of the files, indices into class_names.
-        n_train: how many files are below train/.
-        has_test: whether there is a test/.
-        class_names: the folders below train/, sorted.
-        skipped: paths, relative to root, of files that are no images by their name, hidden ones included.
-        facts: every file's name, size and time of change.
+    Paths are relative to `root`.
     """
 
-    root: Path
+    root: Path  # holds train/
     files: tuple[str, ...]
-    labels: tuple[int, ...]
-    n_train: int
+    labels: tuple[int, ...]  # of the files, indices into class_names
+    n_train: int  # how many files are below train/
     has_test: bool
-    class_names: tuple[str, ...]
-    skipped: tuple[str, ...]
-    facts: tuple[tuple[str | int, ...], ...]
+    class_names: tuple[str, ...]  # the folders below train/, sorted
+    skipped: tuple[str, ...]  # files that are no images by their name, hidden ones included
+    facts: tuple[tuple[str | int, ...], ...]  # every file's name, size and time of change
 
 
 def list_folder(root: Path) -> Listing:
-    """Find the image files. Folders below a class folder count to the class, links are followed.
+    """Return the image files. Folders below a class folder count to the class, links are followed.
 
-    Raises:
-        DataError: no such folder, no train/, fewer than two classes, a class without images, or classes of train/ and
-            test/ that are not the same.
+    Raises DataError where there is no such folder, no train/, fewer than two classes, a class without images, or where
+    train/ and test/ do not have the same classes.
     """
+    from igkd_hpo.image_file import SUFFIXES
+
     if not root.is_dir():
         raise DataError(f"dataset.root {root} is no folder; name the one that holds train/<class>/*")
     train = root / "train"
@@ -60,76 +53,67 @@ def list_folder(root: Path) -> Listing:
         raise DataError(f"{root} has no folder train; put the images into {train}/<class>/")
     class_names = _class_folders(train)
     if len(class_names) < 2:
-        found = f"only the class {class_names[0]!r}" if class_names else "no class"
-        raise DataError(f"{train} holds {found}; a classifier needs 2 or more folders {train}/<class>/ with images")
+        classes = f"only the class {class_names[0]!r}" if class_names else "no class"
+        raise DataError(f"{train} holds {classes}; a classifier needs 2 or more folders {train}/<class>/ with images")
     test = root / "test"
-    if test.is_dir():
-        _same_classes(class_names, _class_folders(test), train, test)
-    skipped: list[Path] = []
-    files: list[str] = []
+    has_test = test.is_dir()
+    if has_test:
+        _require_same_classes(class_names, _class_folders(test), train, test)
+    paths: list[Path] = []
     labels: list[int] = []
-    facts: list[tuple[str | int, ...]] = []
+    skipped: list[Path] = []
     n_train = 0
-    for split in (train, test) if test.is_dir() else (train,):
+    for split in (train, test) if has_test else (train,):
         for label, name in enumerate(class_names):
-            paths, others = _walk(split / name)
+            images, others = _walk(split / name, SUFFIXES)
+            if not images:
+                suffixes = ", ".join(sorted(SUFFIXES))
+                raise DataError(f"{split / name} holds no images ({suffixes}); add some, or remove the folder")
+            paths += sorted(images, key=lambda path: path.parts)
+            labels += [label] * len(images)
             skipped += others
-            if not paths:
-                raise DataError(f"{split / name} holds no images ({_suffixes()}); add some, or remove the folder")
-            for path in sorted(paths, key=lambda path: path.parts):
-                relative = str(path.relative_to(root))
-                files.append(relative)
-                labels.append(label)
-                facts.append((relative, *_size_and_time(path)))
-        n_train = n_train or len(files)
+        n_train = n_train or len(paths)
+    files = tuple(str(path.relative_to(root)) for path in paths)
     return Listing(
         root=root,
-        files=tuple(files),
+        files=files,
         labels=tuple(labels),
         n_train=n_train,
-        has_test=test.is_dir(),
+        has_test=has_test,
         class_names=class_names,
         skipped=tuple(sorted(str(path.relative_to(root)) for path in skipped)),
-        facts=tuple(facts),
+        facts=tuple((name, *_size_and_time(path)) for name, path in zip(files, paths, strict=True)),
     )
-
-
-def _suffixes() -> str:
-    from igkd_hpo.image_file import SUFFIXES
-
-    return ", ".join(sorted(SUFFIXES))
 
 
 def _class_folders(split: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in split.iterdir() if path.is_dir() and not path.name.startswith(".")))
 
 
-def _same_classes(in_train: tuple[str, ...], in_test: tuple[str, ...], train: Path, test: Path) -> None:
-    for names, others, here, there in ((in_test, in_train, test, train), (in_train, in_test, train, test)):
+def _require_same_classes(in_train: tuple[str, ...], in_test: tuple[str, ...], train: Path, test: Path) -> None:
+    for names, others, one, other in ((in_test, in_train, test, train), (in_train, in_test, train, test)):
         if only := [name for name in names if name not in others]:
+            count = f" ({len(only)} differ)" if len(only) > 1 else ""
             raise DataError(
-                f"{here} has the class {only[0]!r}, which {there} lacks; both need the same class folders"
-                + (f" ({len(only)} differ)" if len(only) > 1 else "")
+                f"{one} has the class {only[0]!r}, which {other} lacks; both need the same class folders{count}"
             )
 
 
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Image files below a folder, at any depth, and the other files."""
-    from igkd_hpo.image_file import SUFFIXES
-
+def _walk(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], list[Path]]:
+    """Return the image files below a folder, at any depth, and the other files."""
     images: list[Path] = []
     skipped: list[Path] = []
     # Each folder comes with the real places of those above it: a link back to one of them would never end.
     pending = [(folder, frozenset({folder.resolve()}))]
     while pending:
-        here, above = pending.pop()
-        for entry in os.scandir(here):
+        current, above = pending.pop()
+        for entry in os.scandir(current):
             path = Path(entry.path)
             if entry.is_dir():
                 real = path.resolve()
                 if not entry.name.startswith(".") and real not in above:
                     pending.append((path, above | {real}))
-            elif path.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
+            elif path.suffix.lower() in suffixes and not entry.name.startswith("."):
                 images.append(path)
             else:
                 skipped.append(path)
@@ -146,7 +130,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _strict_about_bombs() -> Iterator[None]:
-    """Refuse what Pillow warns of, between one and two times its limit of pixels; its other warnings are silent."""
+    """Refuse images of one to two times Pillow's limit of pixels, of which it warns; its other warnings are silent."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -157,10 +141,9 @@ def _strict_about_bombs() -> Iterator[None]:
 
 @_strict_about_bombs()
 def _decode(listing: Listing, image_size: int | None, place: Workplace) -> Images:
-    """Decode all files into the arrays `decoded` and `readable`; goes on where a killed run stopped.
+    """Return all images, decoded into the arrays `decoded` and `readable`; goes on where a killed run stopped.
 
-    Raises:
-        DataError: sizes differ while image_size is None, a class lost all its images, or the folder changed meanwhile.
+    Raises DataError where sizes differ while image_size is None, a class lost all its images, or the folder changed.
     """
     import numpy as np
 
@@ -171,17 +154,15 @@ def _decode(listing: Listing, image_size: int | None, place: Workplace) -> Image
     # Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes. On 2 cores, 40 photographs
     # to 800x800 take 2.0 s with one thread, 1.0 with two, 1.2 with two processes; 3,000 JPEG files of 32x32 take 0.7,
     # 0.65 and 0.3.
-    with (
-        place.task("decoding images", n_files) as advance,
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-    ):
+    threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    with place.task("decoding images", n_files) as advance, threads as pool:
         advance(table.rows_done)
         while table.rows_done < n_files:
             rows = range(table.rows_done, min(table.rows_done + at_once, n_files))
             images = np.zeros((len(rows), *shape), dtype=np.uint8)
             readable = np.zeros(len(rows), dtype=np.bool_)
             paths = [listing.root / listing.files[row] for row in rows]
-            for number, image in enumerate(pool.map(lambda path: _read_or_none(path, image_size), paths)):
+            for number, (image, _) in enumerate(pool.map(lambda path: _read(path, image_size), paths)):
                 if image is None:
                     continue
                 if image.shape != shape:
@@ -206,24 +187,24 @@ def _decode(listing: Listing, image_size: int | None, place: Workplace) -> Image
     )
 
 
-def _read_or_none(path: Path, size: int | None) -> "NDArray[np.uint8] | None":
+def _read(path: Path, size: int | None) -> "tuple[NDArray[np.uint8] | None, str]":
+    """Return the image, or None, and in words whether it can be read."""
     from igkd_hpo.image_file import UnreadableImageError, read_image
 
     try:
-        return read_image(path, size)
-    except UnreadableImageError:
-        return None
+        return read_image(path, size), "it can be read now"
+    except UnreadableImageError as error:
+        return None, str(error).replace(str(path), path.name)
 
 
 def _first_readable(listing: Listing) -> tuple[str, tuple[int, ...]]:
     for name in listing.files:
-        image = _read_or_none(listing.root / name, None)
+        image, _ = _read(listing.root / name, None)
         if image is not None:
             return name, image.shape
-    raise DataError(
-        f"none of the {len(listing.files)} images in {listing.root} can be read ({listing.files[0]}: "
-        f"{_reason(listing.root / listing.files[0], None)})"
-    )
+    first = listing.files[0]
+    reason = _read(listing.root / first, None)[1]
+    raise DataError(f"none of the {len(listing.files)} images in {listing.root} can be read ({first}: {reason})")
 
 
 def _warnings(listing: Listing, readable: "NDArray[np.bool_]", image_size: int | None) -> Iterator[str]:
@@ -236,27 +217,16 @@ def _warnings(listing: Listing, readable: "NDArray[np.bool_]", image_size: int |
     unreadable = [name for name, was_read in zip(listing.files, readable, strict=True) if not was_read]
     if not unreadable:
         return
-    named = ", ".join(f"{name} ({_reason(listing.root / name, image_size)})" for name in unreadable[:_NAMED])
+    named = ", ".join(f"{name} ({_read(listing.root / name, image_size)[1]})" for name in unreadable[:_NAMED])
     more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
     message = f"{len(unreadable)} of {len(listing.files)} images cannot be read: {named}{more}"
     for split, rows in (("train", slice(0, listing.n_train)), ("test", slice(listing.n_train, None))):
         labels = listing.labels[rows]
         left = {label for label, was_read in zip(labels, readable[rows], strict=True) if was_read}
-        for label in sorted(set(labels)):
-            if label not in left:
-                where = f"{split}/{listing.class_names[label]}"
-                raise DataError(f"{message}; that leaves no image in {where}: mend the files or remove the class")
+        if lost := sorted(set(labels) - left):
+            folder = f"{split}/{listing.class_names[lost[0]]}"
+            raise DataError(f"{message}; that leaves no image in {folder}: mend the files or remove the class")
     yield f"{message}; they were left out"
-
-
-def _reason(path: Path, size: int | None) -> str:
-    from igkd_hpo.image_file import UnreadableImageError, read_image
-
-    try:
-        read_image(path, size)
-    except UnreadableImageError as error:
-        return str(error).replace(str(path), path.name)
-    return "it can be read now"
 
 
 def find_folder(root: Path, image_size: int | None) -> Found:

@@ -1,7 +1,4 @@
-"""The networks that a study file's `student.architecture` names: a file each, which says what it is in `ARCHITECTURE`.
-
-A file is importable without torch, since the study file knows its name and its hyperparameters from it.
-"""
+"""The networks that a study file's `student.architecture` names: a file each, importable without torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +12,11 @@ if TYPE_CHECKING:
 
 INIT = Hyperparameter(
     "Weights that a student begins with: random, or those of the teacher's first blocks.",
-    Role.FEATURES,
-    words=("random", "teacher_prefix"),
-    default="random",
-    off="random",
-)
+    Role.FEATURES, words=("random", "teacher_prefix"), default="random", off="random")  # fmt: skip
 
 
 class Taps(NamedTuple):
-    """A network taken apart: its blocks, the channels that each gives, and what makes logits of the last one's."""
+    """A network taken apart: its blocks, the channels that each gives, and the head: logits of the last one's."""
 
     blocks: "nn.Sequential"
     channels: Sequence[int]
@@ -38,16 +31,16 @@ class Knob(NamedTuple):
 
     @property
     def to_shrink(self) -> str:
-        """What makes a student smaller, in a word: higher or lower."""
+        """Return the word for a value that makes a student smaller: higher or lower."""
         return f"{self.smallest}er"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One kind of student.
+    """A kind of student.
 
     Args:
-        called: what it is, in the words of a model card.
+        called: its name in a model card.
         build: returns the body, float32 (B, 3, H, W) -> logits (B, num_classes), its weights drawn from torch's global
             generator; takes `num_classes` and the knobs by their names.
         knobs: its hyperparameters, whose role is `Role.ARCHITECTURE`, by name.

@@ -1,6 +1,6 @@
 """MobileNet-V2 for small images, shortened from its end."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from igkd_hpo.distillation.architectures import Architecture, Knob, Taps
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
@@ -18,16 +18,13 @@ def mobilenet_v2(*, num_classes: int, width: float = 1.0, layers_removed: int = 
     """Return a MobileNet-V2 for small images, without its last `layers_removed` blocks, freshly initialised.
 
     Takes float32 (B, 3, H, W) of any H and W from 1 up, gives logits (B, num_classes). State-dict keys are
-    `features.<block>.*` and `classifier.1.*`. Weights are drawn from torch's global generator.
+    `features.<block>.*` and `classifier.1.*`. Weights are drawn from torch's global generator. Arguments outside their
+    ranges raise ValueError.
 
     Args:
-        num_classes: 2 or more.
         width: above 0; multiplies every channel count, which is then rounded to a multiple of 8.
         layers_removed: 0 to 17; 5 of the full-width network leaves 543,498 parameters for 10 classes.
         dropout: probability before the last layer, in [0, 1).
-
-    Raises:
-        ValueError: an argument outside its range.
 
     Source: Sandler et al. 2018, arXiv 1801.04381; shortened as in arXiv 2503.13008.
     """
@@ -47,8 +44,7 @@ def mobilenet_v2(*, num_classes: int, width: float = 1.0, layers_removed: int = 
     nn.init.normal_(head.weight, std=0.01)  # torchvision's own initialisation of the layer that this one replaces
     nn.init.zeros_(head.bias)
     network.classifier = nn.Sequential(nn.Dropout(dropout), head)
-    body: nn.Module = network
-    return body
+    return cast("nn.Module", network)
 
 
 def take_apart(body: "nn.Module") -> Taps | None:
@@ -60,27 +56,18 @@ def take_apart(body: "nn.Module") -> Taps | None:
         return None
 
     def head(feature: "Tensor") -> "Tensor":
-        logits: Tensor = body.classifier(F.adaptive_avg_pool2d(feature, (1, 1)).flatten(1))
-        return logits
+        return cast("Tensor", body.classifier(F.adaptive_avg_pool2d(feature, (1, 1)).flatten(1)))
 
     return Taps(body.features, [block.out_channels for block in body.features], head)
 
 
+_LAYERS_REMOVED = Hyperparameter(
+    "Blocks cut from the end of MobileNet-V2; 5 of the full-width one is the paper's 4.1x student.",
+    Role.ARCHITECTURE, whole=True, high=_BLOCKS - 2, default=5)  # fmt: skip
+_WIDTH = Hyperparameter("Channel multiplier.", Role.ARCHITECTURE, low=0.1, high=4, default=1.0)
 ARCHITECTURE = Architecture(
     called="MobileNet-V2, cut and scaled",
     build=mobilenet_v2,
     taps=take_apart,
-    knobs={
-        "layers_removed": Knob(
-            Hyperparameter(
-                "Blocks cut from the end of MobileNet-V2; 5 of the full-width one is the paper's 4.1x student.",
-                Role.ARCHITECTURE,
-                whole=True,
-                high=_BLOCKS - 2,
-                default=5,
-            ),
-            "high",
-        ),
-        "width": Knob(Hyperparameter("Channel multiplier.", Role.ARCHITECTURE, low=0.1, high=4, default=1.0), "low"),
-    },
+    knobs={"layers_removed": Knob(_LAYERS_REMOVED, "high"), "width": Knob(_WIDTH, "low")},
 )

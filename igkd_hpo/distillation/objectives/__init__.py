@@ -1,8 +1,7 @@
-"""The distillation terms that a study file's `objective` names: a file each.
+"""The distillation terms that a study file's `objective` names: a file each, importable without torch.
 
 A file has a function of its own name and of the form of `Objective`, and may declare hyperparameters of its own in
-`HYPERPARAMETERS`; the function takes those by their names. It is importable without torch, since the study file knows
-the names from here.
+`HYPERPARAMETERS`; the function takes those by their names.
 """
 
 from collections.abc import Mapping
@@ -25,16 +24,12 @@ class Objective(Protocol):
     def __call__(
         self, student_logits: "Tensor", teacher_logits: "Tensor", targets: "Tensor", *, temperature: "float | Tensor"
     ) -> "Tensor":
-        """Return the term of logits (B, K), both of one float dtype, and int64 targets (B,)."""
+        """Return the term of logits (B, K), both of one float dtype, int64 targets (B,) and a temperature above 0."""
         ...
 
 
 def make_objective(name: str, settings: Mapping[str, Value]) -> Objective:
-    """Return the term of this name; `settings` hold, among others, the hyperparameters that it declares.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """Return the term of this name, or raise ValueError; `settings` hold, among others, its own hyperparameters."""
     if name not in OBJECTIVES:
         raise ValueError(f"objective is {name!r}; it must be one of {', '.join(OBJECTIVES)}")
     file = OBJECTIVES[name]

@@ -17,16 +17,11 @@ def dist(
 
     Correlated are the softmaxes of logits / temperature: over the classes of each sample (rows), and over the samples
     of each class (columns), so the batch size is part of the objective. Rows or columns in which the teacher does not
-    vary count 0. The targets are not used.
-
-    Args:
-        student_logits: (B, K), of the same dtype as `teacher_logits`.
-        temperature: above 0; published: 4 for CIFAR-100, 1 for ImageNet.
+    vary count 0. The published temperatures are 4 for CIFAR-100 and 1 for ImageNet. The targets are not used.
 
     Source: Huang et al. 2022, arXiv 2205.10536, equations 8 to 10.
     """
-    student = (student_logits / temperature).softmax(dim=1)
-    teacher = (teacher_logits / temperature).softmax(dim=1)
+    student, teacher = ((logits / temperature).softmax(dim=1) for logits in (student_logits, teacher_logits))
     rows = correlation_distance(student, teacher, dim=1)
     columns = correlation_distance(student, teacher, dim=0)
     return temperature**2 * (_BETWEEN_CLASSES * rows + _WITHIN_CLASSES * columns)

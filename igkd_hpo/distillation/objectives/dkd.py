@@ -7,11 +7,8 @@ from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
 if TYPE_CHECKING:
     from torch import Tensor
 
-HYPERPARAMETERS = {
-    "dkd_beta": Hyperparameter(
-        "dkd alone: weight of the order among the wrong classes.", Role.LOGITS, high=100, default=2.0
-    )
-}
+DKD_BETA = Hyperparameter("dkd alone: weight of the order among the wrong classes.", Role.LOGITS, high=100, default=2.0)
+HYPERPARAMETERS = {"dkd_beta": DKD_BETA}
 
 
 def dkd(
@@ -27,13 +24,8 @@ def dkd(
     TCKD is KL(teacher || student) of (target, any other class); NCKD that of the softmax over the other classes alone.
     `kd` weights NCKD by the teacher's probability of the other classes, which is next to nothing where the teacher is
     sure; here the weight is `dkd_beta` for every sample. The first term's weight is 1, as published; its warm-up over
-    20 epochs is left out. With two classes NCKD is 0.
-
-    Args:
-        student_logits: (B, K), of the same dtype as `teacher_logits`.
-        targets: int64 (B,), each in [0, K).
-        temperature: above 0.
-        dkd_beta: 0 or above; published for 100 classes: 6 for MobileNet-V2, 8 for residual networks.
+    20 epochs is left out. With two classes NCKD is 0. Published for 100 classes is a `dkd_beta` of 6 for MobileNet-V2,
+    8 for residual networks.
 
     Source: Zhao et al. 2022, arXiv 2203.08679, equations 5 to 7.
     """
@@ -42,14 +34,13 @@ def dkd(
     student = _decoupled(student_logits / temperature, targets)
     teacher = _decoupled(teacher_logits / temperature, targets)
     target_class, other_classes = (
-        F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True)
-        for of_student, of_teacher in zip(student, teacher, strict=True)
+        F.kl_div(*pair, reduction="batchmean", log_target=True) for pair in zip(student, teacher, strict=True)
     )
     return temperature**2 * (target_class + dkd_beta * other_classes)
 
 
 def _decoupled(logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
-    """Log-probabilities of (target, any other class), (B, 2), and of the other classes among themselves, (B, K - 1)."""
+    """Return log-probabilities: (B, 2) of (target, any other class), (B, K - 1) of the others among themselves."""
     import torch
 
     # Counting past the target, not masking it: a mask's shape depends on its content, for which a GPU would wait.

@@ -18,10 +18,6 @@ def logit_standardization(
     constant to a sample's logits, or scaling them by a number above 0, changes nothing. The deviation is taken over K,
     as in the paper; its code takes K - 1. The targets are not used.
 
-    Args:
-        student_logits: (B, K), of the same dtype as `teacher_logits`.
-        temperature: above 0.
-
     Source: Sun et al. 2024, arXiv 2403.01731, algorithm 1 and equation 10.
     """
     return kd(standardize(student_logits, dim=1), standardize(teacher_logits, dim=1), targets, temperature=temperature)

@@ -22,11 +22,7 @@ def r2kd(
     that term has no gradient and changes nothing. Here the rank of class i is the sum over j of
     sigmoid((z_i - z_j) / temperature), which tends to the true rank as the temperature falls, and is nearly linear in
     the logits where it is high. It takes memory for B * K * K numbers. The copies of the batch under stronger
-    augmentation that the paper adds are left out. The targets are not used.
-
-    Args:
-        student_logits: (B, K), of the same dtype as `teacher_logits`.
-        temperature: above 0; published: 4.
+    augmentation that the paper adds are left out. The published temperature is 4. The targets are not used.
 
     Source: Kim et al. 2023, arXiv 2311.13934; soft ranks as in Qin et al. 2010, doi 10.1007/s10791-009-9124-x.
     """

@@ -1,8 +1,7 @@
-"""Terms that a recipe can add to the loss, a file each; each is a pure function that gives a scalar of about 1.
+"""Terms that a recipe can add to the loss, a file each, importable without torch; a term is a scalar of about 1.
 
 A file declares its weight, and what else it takes, in `HYPERPARAMETERS`. Where it has a function `term`, the training
-adds that of each `Step`, by its weight; terms on features are added by `FeatureTerms`, which prepares those. A file is
-importable without torch, since the study file knows its hyperparameters from it.
+adds that of each `Step`, by its weight; terms on features are added by `FeatureTerms`, which prepares those.
 """
 
 from collections.abc import Callable
@@ -25,9 +24,8 @@ class Step:
 
     Args:
         network: the student.
-        pixels: float (B, 3, H, W) in [0, 1], what the student saw; they require a gradient.
-        student_logits: (B, K).
-        teacher_logits: (B, K); None where nothing in the recipe needs them.
+        pixels: float (B, 3, H, W) in [0, 1], which the student saw; they require a gradient.
+        student_logits: (B, K), as are `teacher_logits`, which are None where nothing in the recipe needs them.
         targets: int64 (B,).
         maps: returns the teacher's maps in the view of the pixels, float (B, H, W); to be called only by a term whose
             weight asks for maps.
@@ -48,11 +46,10 @@ TERMS = list_files("igkd_hpo.distillation.terms")
 
 def added_terms(recipe: "Recipe") -> "list[tuple[float, Callable[[Step], Tensor]]]":
     """Return the terms that are added to the loss of each step, each with its weight; not those on features."""
-    weighted = [
+    return [
         (recipe.number(name), file.term)
         for file in TERMS.values()
         if hasattr(file, "term")
-        for name, known in declared_in(file).items()
-        if known.is_weight
+        for name, declared in declared_in(file).items()
+        if declared.is_weight and recipe.number(name) > 0
     ]
-    return [(weight, term) for weight, term in weighted if weight > 0]

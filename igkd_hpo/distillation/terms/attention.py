@@ -13,17 +13,12 @@ if TYPE_CHECKING:
 
 HYPERPARAMETERS = {
     "attention_weight": Hyperparameter(
-        "Weight of attention transfer, which is added to the loss.", Role.FEATURES, high=1000, default=0.0, off=0.0
-    ),
+        "Weight of attention transfer, which is added to the loss.", Role.FEATURES, high=1000, default=0.0, off=0.0),
     "attention_depths": Hyperparameter(
         "Blocks whose attention is compared: middle (the paper's), last, or stages (the last of each resolution).",
-        Role.FEATURES,
-        words=("middle", "last", "stages"),
-        default="middle",
-        off="middle",
-        needs=("attention_weight",),
-    ),
-}
+        Role.FEATURES, words=("middle", "last", "stages"), default="middle", off="middle",
+        needs=("attention_weight",)),
+}  # fmt: skip
 
 _ENDS_OF_STAGES = (3, 6, 13)  # the last blocks of each resolution but the lowest
 _MIDDLES = (9, 4, 2, 0)  # the paper's blocks: 19 // 2, 19 // 4, 19 // 8, 19 // 20
@@ -33,10 +28,7 @@ def attention_blocks(depths: str, last: int) -> tuple[int, ...]:
     """Return the blocks that are compared, of a student and a teacher that share the blocks 0 to `last`, 1 or more.
 
     "middle" is the one that the paper takes for each length of the student: block 9 of the 4.1x one. "last" is the
-    deepest, "stages" the last of each resolution.
-
-    Raises:
-        ValueError: another word.
+    deepest, "stages" the last of each resolution. Another word raises ValueError.
     """
     match depths:
         case "middle":
@@ -56,20 +48,15 @@ def attention_transfer(student: "Features", teacher: "Features", blocks: Sequenc
     over H * W, and a weight of 1000: that is 1000 / (H * W) here, 16 at 8x8. The paper's 0.8 of the mean at 8x8 is
     0.0125 here, too little to matter.
 
-    Args:
-        student: and `teacher`: what the blocks give, (B, C, H, W), with any number of channels.
+    Features are (B, C, H, W), with any number of channels.
 
     Source: Zagoruyko and Komodakis 2017, arXiv 1612.03928, equation 2.
     """
     import torch
 
-    return torch.stack([_distance(student[block], teacher[block]) for block in blocks]).mean()
+    def attention(feature: "Tensor") -> "Tensor":
+        return feature.square().mean(dim=1).flatten(1)
 
-
-def _distance(student: "Tensor", teacher: "Tensor") -> "Tensor":
     # Of vectors of length 1, the squared distance is twice 1 - cosine.
-    return 2 * cosine_distance(_attention(student), _attention(teacher), dim=1)
-
-
-def _attention(feature: "Tensor") -> "Tensor":
-    return feature.square().mean(dim=1).flatten(1)
+    distances = [2 * cosine_distance(attention(student[block]), attention(teacher[block]), dim=1) for block in blocks]
+    return torch.stack(distances).mean()

@@ -11,15 +11,9 @@ if TYPE_CHECKING:
 
     from igkd_hpo.distillation.models import Network
 
-HYPERPARAMETERS = {
-    "attribution_weight": Hyperparameter(
-        "Weight of attribution matching: the student's own map against the teacher's; two to three times the work.",
-        Role.MAPS,
-        high=1000,
-        default=0.0,
-        off=0.0,
-    )
-}
+HYPERPARAMETERS = {"attribution_weight": Hyperparameter(
+    "Weight of attribution matching: the student's own map against the teacher's; two to three times the work.",
+    Role.MAPS, high=1000, default=0.0, off=0.0)}  # fmt: skip
 
 
 def term(step: Step) -> "Tensor":
@@ -32,8 +26,8 @@ def attribution_matching(
 ) -> "Tensor":
     """Return 1 - the cosine of the student's map and the teacher's, a mean over the batch, in [0, 1].
 
-    The student's map is |input * gradient| of the label's logit, summed over the colours, the input being what the body
-    gets: 0 is then the mean colour, from which the teacher's Integrated Gradients start too. Its gradient needs the
+    The student's map is |input * gradient| of the label's logit, summed over the colours, the input being the body's: 0
+    is then the mean colour, from which the teacher's Integrated Gradients start too. Its gradient needs the
     second derivative of the network, so a step costs two to three times as much. In training, batch normalisation
     lets the images of a batch influence each other a little, and the map is that of the batch.
 

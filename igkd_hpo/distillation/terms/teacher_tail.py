@@ -10,35 +10,19 @@ if TYPE_CHECKING:
 
     from igkd_hpo.distillation.models import Network
 
-HYPERPARAMETERS = {
-    "teacher_tail_weight": Hyperparameter(
-        "Weight of the distillation term on what the rest of the teacher makes of the student's last block.",
-        Role.FEATURES,
-        also=(Role.LOGITS,),
-        high=1000,
-        default=0.0,
-        off=0.0,
-    )
-}
+HYPERPARAMETERS = {"teacher_tail_weight": Hyperparameter(
+    "Weight of the distillation term on what the rest of the teacher makes of the student's last block.",
+    Role.FEATURES, also=(Role.LOGITS,), high=1000, default=0.0, off=0.0)}  # fmt: skip
 
 
 def teacher_tail(
-    feature: "Tensor",
-    block: int,
-    teacher: "Network",
-    teacher_logits: "Tensor",
-    targets: "Tensor",
-    *,
-    temperature: float,
+    feature: "Tensor", block: int, teacher: "Network", teacher_logits: "Tensor", targets: "Tensor", temperature: float
 ) -> "Tensor":
-    """Return `kd` between what the teacher's blocks after `block` make of the student's feature, and its own logits.
+    """Return `kd` of the logits that the teacher's blocks after `block` make of the student's feature, and its own.
 
     The teacher is frozen and in evaluation mode; gradients go through it to the student, which is thus asked for what
     the teacher needs at that place, not for the teacher's numbers. It costs a part of a teacher's forward and backward
-    in each step, and nothing in use.
-
-    Args:
-        feature: (B, C, H, W), what the student's block of that number gives, in the teacher's channels.
+    in each step, and nothing in use. The feature, (B, C, H, W), is in the teacher's channels.
 
     Source: Spirit Distillation, arXiv 2103.13733, where the teacher's head is put on the student's front.
     """
