@@ -33,7 +33,6 @@ from optuna.trial import TrialState
 from sqlalchemy import Table, delete, event, insert, select, text
 
 from igkd_hpo.config.builtin import builtin_studies
-from igkd_hpo.config.cost import StudentCost
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.search.identity import this_process
@@ -307,9 +306,11 @@ def emptied(storage: SharedStorage) -> Iterator[None]:
 
 def process_start(folder: Path) -> Iterator[Cost]:
     """From the start of a trial process to its word that it is ready to train `digits`."""
-    from igkd_hpo.engines.local.trial_process import Attempt
+    from igkd_hpo.engines.local.fork_server import ForkServer
+    from igkd_hpo.engines.local.trial_process import start_trial
     from igkd_hpo.settings import Settings
-    from igkd_hpo.trial.task import TrialTask
+    from igkd_hpo.trial.messages import Measured, Started
+    from igkd_hpo.trial.task import AttemptTask, TrialTask
 
     quick = {"teacher": {"width": 0.25, "epochs": 2}, "attribution": {"n_steps": 2}, "controls": ()}
     digits = read_study(builtin_studies()["digits"])
@@ -317,12 +318,9 @@ def process_start(folder: Path) -> Iterator[Cost]:
     prepare = [sys.executable, "-m", "igkd_hpo", "prepare", "-", "--json", "--device", "cpu"]
     subprocess.run(prepare, input=study.model_dump_json().encode(), cwd=folder, check=True, stdout=subprocess.DEVNULL)
     os.chdir(folder)
-    task = TrialTask(
-        study=study.model_dump_json(),
-        number=0,
-        attempt=1,
-        hyperparameters=middle(study),
-        seed=0,
+    server = ForkServer()
+    task = AttemptTask(
+        trial=TrialTask(study=study, hyperparameters=middle(study), seed=0),
         device="cpu",
         slot=0,
         threads=1,
@@ -330,29 +328,32 @@ def process_start(folder: Path) -> Iterator[Cost]:
         settings=Settings.resolve(),
         cost=None,
         pins=None,
+        checkpoint=folder / "attempt.pt",
+        log=folder / "trial.log",
     )
     kinds = ["forked", "first of its architecture", "ready to train"]
     samples: dict[str, list[tuple[float, float, int]]] = {kind: [] for kind in kinds}
     for again in range(2 * CYCLES + 1):
         wall = time.perf_counter()
-        attempt = Attempt(task)
-        messages: list[dict[str, Any]] = []
+        attempt = start_trial(server, task)
+        messages: list[Any] = []
         while attempt.identity is None:
             messages += attempt.messages()
         forked = time.perf_counter() - wall
-        while not messages:
+        while not any(isinstance(message, Started) for message in messages):
             wait(attempt.waitables(), 60)
             messages += attempt.messages()
         ready = time.perf_counter() - wall
-        assert messages[0]["kind"] == "ready", messages
-        used = psutil.Process(messages[0]["pid"]).cpu_times()
+        (started,) = (message for message in messages if isinstance(message, Started))
+        (measured,) = (message for message in messages if isinstance(message, Measured))
+        used = psutil.Process(started.pid).cpu_times()
         attempt.close()
         if again:  # the first waits for the fork server
             samples["forked"].append((forked, 0.0, 0))
             kind = "ready to train" if task.cost else "first of its architecture"
             samples[kind].append((ready, used.user + used.system, 0))
         if again == CYCLES:  # from then on it goes as in every later trial of a worker
-            task = replace(task, cost=StudentCost(**messages[0]["cost"]))
+            task = replace(task, cost=measured.cost)
     for call, taken in samples.items():
         yield costs(taken, call=call, storage="", earlier=0, workers=1)
 
