@@ -79,8 +79,7 @@ def prepare_logits(
             return check_rows(draft.finished, dataset)
         views, images = _views(study), len(dataset.train_images)
         table = draft.table(
-            logits=(np.float16, (images, views, *_answer(study, dataset))),
-            digests=(np.uint64, (images,)),
+            logits=(np.float16, (images, views, *_answer(study, dataset))), digests=(np.uint64, (images,))
         )
         size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.train_images[0].numel() * 4))
         with fastest_threads(dataset.image_size, devices[0]):

@@ -275,11 +275,7 @@ def _commit(draft: Draft, network: Network, dataset: Dataset, *, device: torch.d
     measured = check_teacher(network, dataset, device=device)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in unwrap(network).state_dict().items()}
     draft.write(_WEIGHTS, _to_bytes(state))
-    known = {
-        "sha256": weights_hash(state),
-        "validation_accuracy": measured,
-        "parameters": count_parameters(network),
-    }
+    known = {"sha256": weights_hash(state), "validation_accuracy": measured, "parameters": count_parameters(network)}
     return draft.commit({**facts, **known}, drop=(_CHECKPOINT,))
 
 

@@ -110,11 +110,7 @@ def validation_accuracy(
     own = [member.validation_accuracy for member in teachers.members]
     if teachers.folds is not None or len(own) == 1:
         return sum(own) / len(own)
-    inputs = {
-        "schema": _SCHEMA,
-        "dataset": dataset.sha256,
-        "teacher": teacher_identity(study, teachers.sha256),
-    }
+    inputs = {"schema": _SCHEMA, "dataset": dataset.sha256, "teacher": teacher_identity(study, teachers.sha256)}
     with store.build("teachers", inputs, progress) as draft:
         asset = draft.finished
         if asset is None:

@@ -195,8 +195,7 @@ IntSetting = Annotated[
     AfterValidator(_whole),
 ]
 WordSetting = Annotated[
-    Annotated[str, Tag("value")] | Annotated[WordChoices, Tag("categorical")],
-    _discriminator("categorical"),
+    Annotated[str, Tag("value")] | Annotated[WordChoices, Tag("categorical")], _discriminator("categorical")
 ]
 
 

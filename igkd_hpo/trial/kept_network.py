@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 def kept_network(
-    study: Study,
-    assets: "Assets",
-    settings: Settings,
-    *,
-    number: int,
-    hyperparameters: Mapping[str, Value],
-    seed: int,
+    study: Study, assets: "Assets", settings: Settings, *, number: int, hyperparameters: Mapping[str, Value], seed: int
 ) -> "tuple[Network, float] | None":
     """The network in evaluation mode on the CPU, and its validation accuracy (a fraction); None without a checkpoint.
 
