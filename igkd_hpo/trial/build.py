@@ -88,7 +88,8 @@ def make_trial(
     teacher = assets.teachers.members[0].network if recipe.uses(Role.FEATURES) else None
     # Where logits are not in a table, a teacher that runs for its features gives them in the same run.
     apart = recipe.uses(Role.LOGITS) and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
-    data, teaching = assets.training_data(device), assets.teaching(device) if apart else None
+    teaching = assets.teaching(device) if apart else None
+    data = assets.training_data(device)
     training = Training(student, data, recipe, device=device, teaching=teaching, teacher=teacher)
     # Whether a graph could be had is known now.
     return PreparedTrial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
@@ -111,7 +112,7 @@ def overlay_examples(assets: Assets, *, strength: float, mode: str, count: int) 
     # Round robin over the classes, so that a strip does not show five images of the first class.
     order = torch.argsort(_rank_within_class(data.labels), stable=True)[:count]
     images, maps = data.images[order], normalize_maps(data.maps[order], torch.ones(len(order)))
-    blended = overlay(images.float() / 255, maps, torch.full((len(order),), strength), mode)
+    blended = overlay(images.float() / 255, maps, torch.full((len(order),), float(strength)), mode)
     names = tuple(assets.dataset.class_names[label] for label in data.labels[order].tolist())
     return OverlayExamples(images.numpy(), maps.numpy(), blended.numpy(), names)
 
