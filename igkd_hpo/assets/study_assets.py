@@ -79,7 +79,8 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     if n_steps and completeness and (coarse := warn_coarse(completeness, n_steps=n_steps)) is not None:
         progress.warn(coarse)
         warnings.append(coarse)
-    made = [dataset, *teachers.members, *(asset for asset in (logits, maps) if asset is not None)]
+    folders = [dataset.folder, *(member.folder for member in teachers.members)]
+    folders += [asset.folder for asset in (logits, maps) if asset is not None]
     return AssetSummary(
         dataset_sha256=dataset.sha256,
         teacher_sha256=teachers.sha256,
@@ -95,7 +96,7 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
         completeness=completeness,
         warnings=warnings,
         seconds=time.perf_counter() - start,
-        folders=[str(asset.folder) for asset in made],
+        folders=[str(folder) for folder in folders],
     )
 
 
