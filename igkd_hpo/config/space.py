@@ -1,4 +1,4 @@
-"""What a hyperparameter can be in a study file: a plain value, which is fixed, or a mapping, which is searched."""
+"""Settings of a hyperparameter in a study file: a plain value, which is fixed, or a mapping, which is searched."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ Value = Number | str
 
 
 class Frozen(BaseModel):
-    """Immutable, and strict: an unknown key or a value of another type is a fault, never a guess."""
+    """An immutable, strict model: an unknown key or a value of another type is a fault, never a guess."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -28,9 +28,8 @@ def check_order(value: Any, info: ValidationInfo) -> Any:
         if info.data.get("log") and (value != 1 or isinstance(value, float)):
             raise ValueError("log: true and step exclude each other; remove one of them")
         if low is not None and high is not None and value > high - low > 0:
-            raise ValueError(
-                f"{value} steps over everything from {low} to {high}; lower step, or write the plain value"
-            )
+            advice = "lower step, or write the plain value"
+            raise ValueError(f"{value} steps over everything from {low} to {high}; {advice}")
     return value
 
 
