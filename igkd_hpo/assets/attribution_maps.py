@@ -45,11 +45,8 @@ def prepare_maps(
     `completeness.npy`: float32 (N,), the error of each map's sum, see `integrated_gradients`. Facts: the plan, see
     `MapPlan`, and the median and the 95th percentile of the completeness.
 
-    Args:
-        devices: of the processes that may share the work, see `fill`; of one kind, the first is this process's.
-
-    Raises:
-        AssetError: the asset is damaged or cannot be written.
+    Several processes may share the work, see `fill`; their `devices` are of one kind, the first is this process's.
+    Raises AssetError.
     """
     if not study.uses(Role.MAPS):
         return None
@@ -104,15 +101,14 @@ def _prepare_chunks(plan: MapPlan, study: Study, dataset: Dataset, teachers: Tea
 
     def compute(rows: slice) -> Columns:
         images, labels = dataset.train_images[rows], dataset.train_labels[rows]
+        make, numbers = partial(explain, study, dataset, plan=plan, device=device), torch.arange(rows.start, rows.stop)
         if teachers.folds is None:
-            maps, completeness = explain(study, dataset, networks, images, labels, plan=plan, device=device)
+            maps, completeness = make(networks, numbers)
         else:
             maps, completeness = torch.empty(len(images), *images.shape[2:]), torch.empty(len(images))
-            for number, network in enumerate(networks):
-                if len(mine := torch.nonzero(teachers.folds[rows] == number)[:, 0]):
-                    maps[mine], completeness[mine] = explain(
-                        study, dataset, [network], images[mine], labels[mine], plan=plan, device=device
-                    )
+            for member, network in enumerate(networks):
+                if len(unseen := torch.nonzero(teachers.folds[rows] == member)[:, 0]):
+                    maps[unseen], completeness[unseen] = make([network], numbers[unseen])
         scale = maps.amax(dim=(1, 2))
         relative = maps / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
         return {

@@ -76,21 +76,15 @@ def load_weights(body: nn.Module, state: Mapping[str, Tensor], *, path: Path, nu
         )
     differing = [key for key in expected if state[key].shape != expected[key].shape]
     if differing:
-        raise DataError(_explain_shapes(differing, expected, state, path, num_classes))
-    body.load_state_dict(state, strict=True)
-
-
-def _explain_shapes(
-    differing: list[str], expected: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path, num_classes: int
-) -> str:
-    first = differing[0]
-    have, want = tuple(state[first].shape), tuple(expected[first].shape)
-    if len(want) <= 2 and have[1:] == want[1:] and want[0] == num_classes:
-        return (
-            f"teacher.checkpoint {path} tells {have[0]} classes apart and the dataset has {num_classes}; "
-            "fine-tune it on these classes first"
+        first = differing[0]
+        have, want = tuple(state[first].shape), tuple(expected[first].shape)
+        if len(want) <= 2 and have[1:] == want[1:] and want[0] == num_classes:
+            raise DataError(
+                f"teacher.checkpoint {path} tells {have[0]} classes apart and the dataset has {num_classes}; "
+                "fine-tune it on these classes first"
+            )
+        raise DataError(
+            f"teacher.checkpoint {path} does not fit: {first} is {have} in the file and {want} in the network "
+            f"({len(differing)} such); check teacher.width and teacher.architecture"
         )
-    return (
-        f"teacher.checkpoint {path} does not fit: {first} is {have} in the file and {want} in the network "
-        f"({len(differing)} such); check teacher.width and teacher.architecture"
-    )
+    body.load_state_dict(state, strict=True)

@@ -64,11 +64,8 @@ def prepare_logits(
     with index v of `distillation.augmentation`; the numbers are those of online teachers, because `Teachers.teaching`
     makes both.
 
-    Args:
-        devices: of the processes that may share the work, see `fill`; of one kind, the first is this process's.
-
-    Raises:
-        AssetError: the asset is damaged or cannot be written.
+    Several processes may share the work, see `fill`; their `devices` are of one kind, the first is this process's.
+    Raises AssetError.
     """
     if not wants_table(study, dataset):
         return None

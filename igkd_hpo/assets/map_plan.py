@@ -58,8 +58,7 @@ def make_plan(study: Study, dataset: Dataset, network: Network, *, device: torch
 
     def maps(rows: Tensor, n_steps: int, points: int, precision: str = "float32") -> Tensor:
         plan = MapPlan(n_steps=n_steps, agreement=None, points=points, precision=precision)
-        images, labels = dataset.train_images[rows], dataset.train_labels[rows]
-        return explain(study, dataset, [network], images, labels, plan=plan, device=device)[0]
+        return explain(study, dataset, [network], rows, plan=plan, device=device)[0]
 
     points = points_at_once(study, dataset, device)
     steps, agreement = study.attribution.n_steps, None
@@ -90,18 +89,12 @@ def points_at_once(study: Study, dataset: Dataset, device: torch.device) -> int:
 
 
 def explain(
-    study: Study,
-    dataset: Dataset,
-    networks: Sequence[Network],
-    images: Tensor,
-    labels: Tensor,
-    *,
-    plan: MapPlan,
-    device: torch.device,
+    study: Study, dataset: Dataset, networks: Sequence[Network], rows: Tensor, *, plan: MapPlan, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return the maps of images and their completeness errors, both on the CPU; see `integrated_gradients`."""
+    """Make the maps of some training images, and their completeness errors, on the CPU; see `integrated_gradients`."""
     from igkd_hpo.distillation.attribution import integrated_gradients  # captum: only the making of maps needs it
 
+    images, labels = dataset.train_images[rows], dataset.train_labels[rows]
     if study.attribution.target == "prediction":
         labels = average_answers(networks, images, device=device).argmax(dim=1)
     maps, errors = integrated_gradients(

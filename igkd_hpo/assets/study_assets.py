@@ -160,13 +160,13 @@ def open_assets(study: Study, settings: Settings) -> Assets:
     """
     store = AssetStore(settings.paths.assets)
     dataset = open_dataset(study.dataset, store)
-    teachers = open_teacher_facts(study, dataset, store)
+    teacher_sha256, teacher_parameters = open_teacher_facts(study, dataset, store)
     return Assets(
         study=study,
         settings=settings,
         dataset=dataset,
-        teacher_sha256=teachers.sha256,
-        teacher_parameters=teachers.parameters,
-        logits=open_logits(study, dataset, teachers.sha256, store),
-        maps=open_maps(study, dataset, teachers.sha256, store),
+        teacher_sha256=teacher_sha256,
+        teacher_parameters=teacher_parameters,
+        logits=open_logits(study, dataset, teacher_sha256, store),
+        maps=open_maps(study, dataset, teacher_sha256, store),
     )

@@ -48,14 +48,6 @@ class Teachers:
         return OnlineLogits(networks[0]) if len(networks) == 1 else MemberLogits(networks)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TeacherFacts:
-    """Facts of a study's teachers that need no network: see `combined_hash`, and the first member's parameters."""
-
-    sha256: str
-    parameters: int
-
-
 def combined_hash(weights: Sequence[str], folds: Tensor | None) -> str:
     """Hash what a study pins: all members' weights in their order, and their folds; of one teacher, its weights."""
     if len(weights) == 1:
@@ -81,11 +73,14 @@ def open_teachers(study: Study, dataset: Dataset, settings: Settings, store: Ass
     return _combine(study, dataset, members)
 
 
-def open_teacher_facts(study: Study, dataset: Dataset, store: AssetStore) -> TeacherFacts:
-    """Open the facts of the teachers as last prepared. Raises AssetMissing, AssetError."""
+def open_teacher_facts(study: Study, dataset: Dataset, store: AssetStore) -> tuple[str, int]:
+    """Return `combined_hash` and the first member's parameters without building a network.
+
+    Raises AssetMissing, AssetError.
+    """
     assets = [teacher_asset(study, dataset, store, member=number) for number in range(study.teacher.n_networks)]
     sha256 = combined_hash([str(asset.facts["sha256"]) for asset in assets], _folds(study, dataset))
-    return TeacherFacts(sha256=sha256, parameters=int(assets[0].facts["parameters"]))
+    return sha256, int(assets[0].facts["parameters"])
 
 
 def validation_accuracy(

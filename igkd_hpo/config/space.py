@@ -57,7 +57,7 @@ class FloatRange(Frozen):
         return self.nearest((self.low + self.high) / 2)
 
     def nearest(self, value: float) -> float:
-        """The point of the range that lies closest to `value`."""
+        """Return the point of the range that lies closest to `value`."""
         inside = min(max(value, self.low), self.high)
         if self.step is None:
             return inside
@@ -94,12 +94,20 @@ class IntRange(Frozen):
         return self.nearest(math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2)
 
     def nearest(self, value: float) -> int:
-        """The point of the range that lies closest to `value`."""
+        """Return the point of the range that lies closest to `value`."""
         inside = min(max(value, self.low), self.high)
         return self.low + self.step * min(round((inside - self.low) / self.step), (self.high - self.low) // self.step)
 
     def corners(self) -> tuple[int, ...]:
         return (self.low, self.high)
+
+
+def check_distinct(choices: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Raise ValueError, which pydantic collects, where a value or a word is there twice."""
+    if len(set(choices)) < len(choices):
+        advice = "a word; write each once" if isinstance(choices[0], str) else "a value; write each value once"
+        raise ValueError(f"{', '.join(map(str, choices))} repeat {advice}")
+    return choices
 
 
 class Choices(Frozen):
@@ -110,12 +118,7 @@ class Choices(Frozen):
     choices: tuple[Number, ...] = Field(min_length=1)
     """The values."""
 
-    @field_validator("choices")
-    @classmethod
-    def _distinct(cls, choices: tuple[Number, ...]) -> tuple[Number, ...]:
-        if len(set(choices)) < len(choices):
-            raise ValueError(f"{', '.join(map(str, choices))} repeat a value; write each value once")
-        return choices
+    _distinct = field_validator("choices")(check_distinct)
 
     @property
     def middle(self) -> Number:
@@ -123,7 +126,7 @@ class Choices(Frozen):
         return sorted(self.choices)[(len(self.choices) - 1) // 2]
 
     def nearest(self, value: float) -> Number:
-        """The choice that lies closest to `value`."""
+        """Return the choice that lies closest to `value`."""
         return min(self.choices, key=lambda choice: abs(choice - value))
 
     def corners(self) -> tuple[Number, ...]:
@@ -138,20 +141,15 @@ class WordChoices(Frozen):
     choices: tuple[str, ...] = Field(min_length=1)
     """The words."""
 
-    @field_validator("choices")
-    @classmethod
-    def _distinct(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(choices)) < len(choices):
-            raise ValueError(f"{', '.join(choices)} repeat a word; write each once")
-        return choices
+    _distinct = field_validator("choices")(check_distinct)
 
     @property
     def middle(self) -> str:
-        """The first word: what a control takes, and a file's author thinks of first."""
+        """The first word, which a control takes, and a file's author thinks of first."""
         return self.choices[0]
 
     def nearest(self, value: str) -> str:
-        """The word itself, or the first one where the list does not have it."""
+        """Return the word itself, or the first one where the list does not have it."""
         return value if value in self.choices else self.choices[0]
 
     def corners(self) -> tuple[str, ...]:

@@ -279,7 +279,7 @@ class MedianPruner(Frozen):
 
 
 class SuccessiveHalvingPruner(Frozen):
-    """A pruner that keeps one in `reduction_factor` trials at epochs grace_period, times reduction_factor, and so on."""
+    """A pruner that keeps one trial in `reduction_factor` at epoch grace_period, then at that times the factor, …"""
 
     name: Literal["successive_halving"] = "successive_halving"
     """Names this pruner."""
@@ -301,7 +301,7 @@ class HyperbandPruner(Frozen):
 
 
 class NoPruner(Frozen):
-    """Every trial runs to its end."""
+    """No pruner: every trial runs to its end."""
 
     name: Literal["none"]
     """Names this pruner."""

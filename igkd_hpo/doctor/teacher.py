@@ -200,8 +200,7 @@ def _check_attribution(study: Study, network: "Network", dataset: "Dataset", dev
 
     def maps_of(n_steps: int) -> "tuple[Tensor, Tensor]":
         plan = MapPlan(n_steps=n_steps, agreement=None, points=points)
-        images, labels = dataset.train_images[rows], dataset.train_labels[rows]
-        return explain(study, dataset, [network], images, labels, plan=plan, device=device)
+        return explain(study, dataset, [network], rows, plan=plan, device=device)
 
     n_steps = study.attribution.n_steps
     try:
