@@ -43,7 +43,7 @@ from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.settings import Paths, Settings
 from igkd_hpo.terminal.progress import make_progress
-from igkd_hpo.trial.build import Trial, make_student, make_trial
+from igkd_hpo.trial.build import PreparedTrial, make_student, make_trial
 
 ROUNDING = 1e-6  # of the length of a step in float64; pixels and overlays are float32 in both paths
 
@@ -195,7 +195,7 @@ class Bench:
         """A teacher of one's own."""
         return copy.deepcopy(self.assets.teachers.members[0].network).eval()
 
-    def fast(self, seed: int) -> Trial:
+    def fast(self, seed: int) -> PreparedTrial:
         """A trial as a worker trains it."""
         return make_trial(self.study, self.values, self.assets, seed=seed, device=self.device)
 

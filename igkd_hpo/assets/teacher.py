@@ -179,10 +179,7 @@ def _train(
     training = Training(network, data, recipe, device=device, teaching=None)
     _resume(training, draft)
     name = _name_member(study, member)
-    with (
-        fastest_threads(dataset.image_size, device),
-        progress.task(f"training {name}", recipe.epochs) as advance,
-    ):
+    with fastest_threads(dataset.image_size, device), progress.task(f"training {name}", recipe.epochs) as advance:
         advance(training.completed_epochs)
         try:
             for _ in training.epochs():
