@@ -166,7 +166,7 @@ def _kind(value: Any) -> str:
 
 
 def _discriminator(kinds: str) -> Discriminator:
-    # `reading.py` makes the message from the context; a message here would not show the value at fault.
+    # `faults.py` makes the message from the context; a message here would not show the value at fault.
     return Discriminator(
         _kind, custom_error_type="range_type", custom_error_message=kinds, custom_error_context={"kinds": kinds}
     )
