@@ -1,4 +1,4 @@
-"""The Integrated-Gradients map of every training image under the teacher, made once."""
+"""Integrated-Gradients maps of all training images under the teacher, made once."""
 
 import json
 from dataclasses import asdict
@@ -12,7 +12,6 @@ from igkd_hpo.assets.chunks import Columns, Compute, fill
 from igkd_hpo.assets.dataset import Dataset, row_digests
 from igkd_hpo.assets.map_plan import MapPlan, explain, make_plan
 from igkd_hpo.assets.progress import Progress
-from igkd_hpo.assets.rows import check_rows
 from igkd_hpo.assets.store import Asset, AssetStore, Draft
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
@@ -38,25 +37,22 @@ def prepare_maps(
     devices: list[torch.device],
     progress: Progress,
 ) -> Asset | None:
-    """The maps, made if they are not there yet; None where no trial can use them.
+    """Return the maps, made if they are missing; None where no trial can use them.
 
     Of several members they explain the mean of the logits; of folds, the logits of the one that did not see the image.
 
     `maps.npy`: float16 (N, H, W), each map divided by its own maximum; `scale.npy`: float32 (N,), that maximum;
-    `completeness.npy`: float32 (N,), how far each is from adding up, see `integrated_gradients`. Facts: the plan, see
+    `completeness.npy`: float32 (N,), the error of each map's sum, see `integrated_gradients`. Facts: the plan, see
     `MapPlan`, and the median and the 95th percentile of the completeness.
 
-    Args:
-        devices: of the processes that may share the work, see `fill`; of one kind, the first is this process's.
-
-    Raises:
-        AssetError: the asset is damaged or cannot be written.
+    Several processes may share the work, see `fill`; their `devices` are of one kind, the first is this process's.
+    Raises AssetError.
     """
     if not study.uses(Role.MAPS):
         return None
     with store.build("maps", _inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
-            return check_rows(draft.finished, dataset)
+            return dataset.check_rows(draft.finished)
         images, (height, width) = len(dataset.train_images), dataset.image_size
         with fastest_threads(dataset.image_size, devices[0]):
             plan = _plan(draft, study, dataset, teachers, device=devices[0], progress=progress)
@@ -76,13 +72,13 @@ def prepare_maps(
             "target": study.attribution.target,
             "completeness": {"median": float(np.median(errors)), "p95": float(np.quantile(errors, 0.95))},
         }
-        return check_rows(draft.commit(facts, drop=(_PLAN,)), dataset)
+        return dataset.check_rows(draft.commit(facts, drop=(_PLAN,)))
 
 
 def _plan(
     draft: Draft, study: Study, dataset: Dataset, teachers: Teachers, *, device: torch.device, progress: Progress
 ) -> MapPlan:
-    """The plan; that of an interrupted maker, so that all rows are made alike."""
+    """Return the plan of an interrupted maker, so that all rows are made alike, or a new one."""
     kept = draft.read(_PLAN)
     if kept is not None:
         return MapPlan(**json.loads(kept))
@@ -105,15 +101,14 @@ def _prepare_chunks(plan: MapPlan, study: Study, dataset: Dataset, teachers: Tea
 
     def compute(rows: slice) -> Columns:
         images, labels = dataset.train_images[rows], dataset.train_labels[rows]
+        make, numbers = partial(explain, study, dataset, plan=plan, device=device), torch.arange(rows.start, rows.stop)
         if teachers.folds is None:
-            maps, completeness = explain(study, dataset, networks, images, labels, plan=plan, device=device)
+            maps, completeness = make(networks, numbers)
         else:
             maps, completeness = torch.empty(len(images), *images.shape[2:]), torch.empty(len(images))
-            for number, network in enumerate(networks):
-                if len(mine := torch.nonzero(teachers.folds[rows] == number)[:, 0]):
-                    maps[mine], completeness[mine] = explain(
-                        study, dataset, [network], images[mine], labels[mine], plan=plan, device=device
-                    )
+            for member, network in enumerate(networks):
+                if len(unseen := torch.nonzero(teachers.folds[rows] == member)[:, 0]):
+                    maps[unseen], completeness[unseen] = make([network], numbers[unseen])
         scale = maps.amax(dim=(1, 2))
         relative = maps / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
         return {
@@ -126,13 +121,8 @@ def _prepare_chunks(plan: MapPlan, study: Study, dataset: Dataset, teachers: Tea
     return compute
 
 
-def completeness_warning(asset: Asset) -> str | None:
-    """What to say when the maps are too coarse, see `coarse_maps`."""
-    return coarse_maps(float(asset.facts["completeness"]["median"]), n_steps=int(asset.facts["n_steps"]))
-
-
-def coarse_maps(median: float, *, n_steps: int) -> str | None:
-    """What to say when the median error of the maps' completeness, a fraction, is above 0.3."""
+def warn_coarse(median: float, *, n_steps: int) -> str | None:
+    """Return a warning when the median error of the maps' completeness, a fraction, is above 0.3."""
     if median <= _WORST_MEDIAN:
         return None
     return (
@@ -142,10 +132,10 @@ def coarse_maps(median: float, *, n_steps: int) -> str | None:
 
 
 def open_maps(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
-    """The maps that were made for these teachers; None where no trial can use them. Raises AssetMissing, AssetError."""
+    """Open the maps of these teachers; return None where no trial can use them. Raises AssetMissing, AssetError."""
     if not study.uses(Role.MAPS):
         return None
-    return check_rows(store.open("maps", _inputs(study, dataset, teacher_sha256)), dataset)
+    return dataset.check_rows(store.open("maps", _inputs(study, dataset, teacher_sha256)))
 
 
 def _inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, Any]:

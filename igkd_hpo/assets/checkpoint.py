@@ -1,4 +1,4 @@
-"""A teacher's weights from a file: tensors only, unwrapped from the usual wrappings, checked before they are loaded."""
+"""Loading of a teacher's weights from a file: tensors only, out of the usual wrappings, checked first."""
 
 import pickle
 import re
@@ -19,7 +19,7 @@ _BLOCK_KEY = re.compile(r"features\.(\d+)\.")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file that torch.save wrote, without its wrappings.
+    """Read the state dict from a file that torch.save wrote, without its wrappings.
 
     Raises:
         DataError: no such file, no file of torch.save, one that holds code and not only tensors, or no state dict.
@@ -49,8 +49,8 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     while isinstance(content, Mapping) and (inner := [k for k in _WRAPPERS if isinstance(content.get(k), Mapping)]):
         content = content[inner[0]]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        found = f"the keys {', '.join(map(str, list(content)[:4]))}" if isinstance(content, Mapping) else type(content)
-        raise DataError(f"teacher.checkpoint {path} holds {found} and no state dict; save model.state_dict()")
+        shown = f"the keys {', '.join(map(str, list(content)[:4]))}" if isinstance(content, Mapping) else type(content)
+        raise DataError(f"teacher.checkpoint {path} holds {shown} and no state dict; save model.state_dict()")
     state = {str(key): value for key, value in content.items()}
     while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
@@ -58,17 +58,13 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def layers_removed(state: Mapping[str, Tensor]) -> int:
-    """How many blocks a mobilenet_v2 state dict lacks at its end, from 0 to 17."""
+    """Return how many blocks a mobilenet_v2 state dict lacks at its end, from 0 to 17."""
     blocks = [int(match[1]) for key in state if (match := _BLOCK_KEY.match(key))]
     return min(max(_LAST_BLOCK - max(blocks, default=_LAST_BLOCK), 0), _LAST_BLOCK - 1)
 
 
 def load_weights(body: nn.Module, state: Mapping[str, Tensor], *, path: Path, num_classes: int) -> None:
-    """Load a state dict, every key of it and no other.
-
-    Raises:
-        DataError: keys or shapes do not fit; the message says what is likely wrong.
-    """
+    """Load a state dict whose keys are all those of the body. Raises DataError with the likely cause if it differs."""
     expected = body.state_dict()
     missing = [key for key in expected if key not in state]
     unknown = [key for key in state if key not in expected]
@@ -80,21 +76,15 @@ def load_weights(body: nn.Module, state: Mapping[str, Tensor], *, path: Path, nu
         )
     differing = [key for key in expected if state[key].shape != expected[key].shape]
     if differing:
-        raise DataError(_explain_shapes(differing, expected, state, path, num_classes))
-    body.load_state_dict(state, strict=True)
-
-
-def _explain_shapes(
-    differing: list[str], expected: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path, num_classes: int
-) -> str:
-    first = differing[0]
-    have, want = tuple(state[first].shape), tuple(expected[first].shape)
-    if len(want) <= 2 and have[1:] == want[1:] and want[0] == num_classes:
-        return (
-            f"teacher.checkpoint {path} tells {have[0]} classes apart and the dataset has {num_classes}; "
-            "fine-tune it on these classes first"
+        first = differing[0]
+        have, want = tuple(state[first].shape), tuple(expected[first].shape)
+        if len(want) <= 2 and have[1:] == want[1:] and want[0] == num_classes:
+            raise DataError(
+                f"teacher.checkpoint {path} tells {have[0]} classes apart and the dataset has {num_classes}; "
+                "fine-tune it on these classes first"
+            )
+        raise DataError(
+            f"teacher.checkpoint {path} does not fit: {first} is {have} in the file and {want} in the network "
+            f"({len(differing)} such); check teacher.width and teacher.architecture"
         )
-    return (
-        f"teacher.checkpoint {path} does not fit: {first} is {have} in the file and {want} in the network "
-        f"({len(differing)} such); check teacher.width and teacher.architecture"
-    )
+    body.load_state_dict(state, strict=True)

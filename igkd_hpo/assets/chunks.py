@@ -31,7 +31,7 @@ Columns = dict[str, NDArray[Any]]
 """The rows of a chunk, by the names of a table's columns."""
 Compute = Callable[[slice], Columns]
 Maker = Callable[[Study, Dataset, Teachers, torch.device], Compute]
-"""Something that pickles, and that prepares to compute chunks on a device."""
+"""Picklable factory of the function that computes one chunk on a device."""
 
 _LONG = 60.0  # seconds of work that is left; processes need 5 to start
 _PROCESS_BYTES = 2 << 30  # a process on a CPU, with 64 points of 32x32 at once: 2.0 to 2.2 GB at its peak
@@ -39,7 +39,7 @@ _AHEAD = 2  # chunks for each process that may be done before their turn
 
 
 def devices_for(device: torch.device) -> list[torch.device]:
-    """One device for each process that could share the work: all GPUs for `cuda`, as often as it has cores the CPU."""
+    """List a device for each process that could share the work: all GPUs for `cuda`, the CPU once per core."""
     if device.type == "cuda":
         return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if device.index is None else [device]
     return [device] * max(1, min(len(os.sched_getaffinity(0)), free_memory() // _PROCESS_BYTES))
@@ -58,10 +58,12 @@ def fill(
     devices: Sequence[torch.device],
     progress: Progress,
 ) -> None:
-    """Append the rows that the table lacks, for all training images, in chunks of `size`; see `computed`."""
+    """Append the rows that the table lacks, for all training images, in chunks of `size`; see `compute_chunks`."""
     images = len(dataset.train_images)
     chunks = [slice(start, min(start + size, images)) for start in range(table.rows_done, images, size)]
-    parts = computed(make, chunks, study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices)
+    parts = compute_chunks(
+        make, chunks, study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices
+    )
     with progress.task(title, images) as advance, closing(parts):
         advance(table.rows_done)
         for chunk, columns in zip(chunks, parts, strict=True):
@@ -69,7 +71,7 @@ def fill(
             advance(chunk.stop - chunk.start)
 
 
-def computed(
+def compute_chunks(
     make: Maker,
     chunks: Sequence[slice],
     *,
@@ -79,14 +81,14 @@ def computed(
     settings: Settings,
     devices: Sequence[torch.device],
 ) -> Generator[Columns, None, None]:
-    """The chunks' rows, in order; close the iterator, and the processes are gone.
+    """Yield the chunks' rows, in order; closing the generator ends its processes.
 
     This process computes the first chunk. Where the others would then take more than a minute, one process for each
     device computes them; each opens data set and teachers from the asset store. On a CPU each has one thread: two
     processes of one thread made 13 maps a second where one process of two made 7.
 
     Raises:
-        AssetError: a process was ended from outside.
+        AssetError: a process was killed.
     """
     compute = make(study, dataset, teachers, devices[0])
     begun = time.perf_counter()
@@ -95,12 +97,12 @@ def computed(
     left = chunks[1:]
     seconds = (time.perf_counter() - begun) * len(left)
     if len(devices) > 1 and len(left) > 1 and seconds > _LONG:
-        yield from _shared(make, left, study=study, settings=settings, devices=devices[: len(left)])
+        yield from _share(make, left, study=study, settings=settings, devices=devices[: len(left)])
     else:
         yield from map(compute, left)
 
 
-def _shared(
+def _share(
     make: Maker, chunks: Sequence[slice], *, study: Study, settings: Settings, devices: Sequence[torch.device]
 ) -> Generator[Columns, None, None]:
     # Not a ProcessPoolExecutor: it waits for ever for the rest of a result that a killed process was writing.
@@ -110,7 +112,7 @@ def _shared(
         for device in devices:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make, study, settings, str(device)), daemon=True)
-            with _starting():
+            with _shield_start():
                 process.start()
             theirs.close()
             processes[ours] = process
@@ -124,12 +126,12 @@ def _shared(
                     busy[pipe], handed_out = handed_out, handed_out + 1
                 for ready in connection.wait(list(busy)):
                     assert isinstance(ready, Connection)
-                    done[busy.pop(ready)] = _received(ready, processes[ready])
+                    done[busy.pop(ready)] = _receive(ready, processes[ready])
                     idle.append(ready)
             yield done.pop(number)
 
 
-def _received(pipe: Connection, process: BaseProcess) -> Columns:
+def _receive(pipe: Connection, process: BaseProcess) -> Columns:
     try:
         result = pipe.recv()
     except (EOFError, OSError):
@@ -145,14 +147,14 @@ def _received(pipe: Connection, process: BaseProcess) -> Columns:
 
 
 def _end(process: BaseProcess, pipe: Connection) -> None:
-    process.kill()  # what it computed is either here or will be computed again
+    process.kill()  # its chunk is either received or computed again by the next maker
     process.join()
     pipe.close()
 
 
 @contextmanager
-def _starting() -> Iterator[None]:
-    """A process started inside leaves signals to its parent, also while it imports, and never runs the main script.
+def _shield_start() -> Iterator[None]:
+    """Let a process started inside leave signals to its parent, also while it imports, and skip the main script.
 
     A script without a guard for `__main__` would prepare the same assets once more there, and wait for our lock.
     """
@@ -167,7 +169,7 @@ def _starting() -> Iterator[None]:
 
 
 def _serve(pipe: Connection, make: Maker, study: Study, settings: Settings, device: str) -> None:
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     os.dup2(2, 1)  # our parent's standard output may be a file of JSON
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -186,8 +188,8 @@ def _serve(pipe: Connection, make: Maker, study: Study, settings: Settings, devi
             pipe.send(error)
 
 
-def _leave_with_parent() -> None:
-    """A parent that was killed can end nobody."""
+def _exit_with_parent() -> None:
+    """End this process when its parent ends, which may have been killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

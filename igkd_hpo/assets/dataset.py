@@ -1,4 +1,4 @@
-"""The data set of a study: images in a fixed order, split once, with the hash that all that is made from them names."""
+"""The data set of a study: images in a fixed order, split once, with the hash that all assets made from it name."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from igkd_hpo.errors import AssetError, AssetMissing
 from igkd_hpo.settings import Settings
 from igkd_hpo.sources import SOURCES, Images
 
-_SCHEMA = 1  # of what is made from the same images and settings: raise it when the making changes
+_SCHEMA = 1  # raise it when the same images and settings would give another data set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,8 @@ class Dataset:
         std: likewise; 1 where a colour never varies.
         sha256: of the content: images, labels, order, split and class names; the test split's included.
         train_digests: uint64 (N,), see `row_digests`.
-        warnings: what the making of it found that people should know.
-        folder: where it is kept.
+        warnings: of the source that was read.
+        folder: of the asset.
     """
 
     train_images: Tensor
@@ -62,9 +62,18 @@ class Dataset:
         """Height and width, in pixels."""
         return int(self.train_images.shape[2]), int(self.train_images.shape[3])
 
+    def check_rows(self, asset: Asset) -> Asset:
+        """Return an asset whose `digests` are those of the training images, in their order. Raises AssetError."""
+        if not np.array_equal(asset.array("digests"), self.train_digests):
+            raise AssetError(
+                f"the rows of {asset.folder} do not belong to the training images of {self.folder}; "
+                "delete the first folder and run again"
+            )
+        return asset
+
 
 def row_digests(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """One 8-byte BLAKE2b digest for each image with its label, (N,): tells whether two arrays have the same order."""
+    """Hash each image with its label to 8 bytes (BLAKE2b), (N,): equal arrays have their rows in the same order."""
     digests = (
         hashlib.blake2b(image.tobytes() + label.tobytes(), digest_size=8).digest()
         for image, label in zip(images, labels, strict=True)
@@ -75,22 +84,22 @@ def row_digests(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray
 def prepare_dataset(
     dataset: config.DatasetConfig, settings: Settings, store: AssetStore, progress: Progress
 ) -> Dataset:
-    """The data set, made if it is not there yet; looks at the images, so that changed ones make a new data set.
+    """Return the data set, made if it is missing; looks at the images, so that changed ones make a new data set.
 
     Raises:
         DataError: the images cannot be used; the message says which and what to do.
         AssetError: the asset is damaged or cannot be written.
     """
     root = settings.data_path(dataset.root if dataset.root is not None else "data")  # downloads go there
-    found = SOURCES[dataset.name].find(root, dataset.image_size)
+    listing = SOURCES[dataset.name].find(root, dataset.image_size)
     inputs: dict[str, Any] = {"schema": _SCHEMA, **dataset.model_dump(mode="json", exclude={"root"})}
-    if found.facts is not None:
-        inputs["listing"] = content_hash(found.facts)
-    if found.own_test:
+    if listing.facts is not None:
+        inputs["listing"] = content_hash(listing.facts)
+    if listing.own_test:
         del inputs["test_fraction"]
     with store.build("dataset", inputs, progress) as draft:
         if draft.finished is None:
-            source = found.read(_Workplace(store, draft, progress))
+            source = listing.read(_Workplace(store, draft, progress))
             asset, test = _make(source, dataset, inputs, store=store, draft=draft, progress=progress)
         else:
             asset = draft.finished
@@ -107,19 +116,14 @@ def prepare_dataset(
 
 
 def open_dataset(dataset: config.DatasetConfig, store: AssetStore) -> Dataset:
-    """The data set as it was last prepared; looks at nothing but the asset. Raises AssetMissing, AssetError."""
+    """Open the data set as it was last prepared, without its source. Raises AssetMissing, AssetError."""
     return _from_asset(store.recall("dataset", dataset.model_dump(mode="json")))
 
 
 def _from_asset(asset: Asset) -> Dataset:
-    def tensor(name: str) -> Tensor:
-        return torch.from_numpy(asset.array(name))
-
+    arrays = ("train_images", "train_labels", "validation_images", "validation_labels")
     return Dataset(
-        train_images=tensor("train_images"),
-        train_labels=tensor("train_labels"),
-        validation_images=tensor("validation_images"),
-        validation_labels=tensor("validation_labels"),
+        **{name: torch.from_numpy(asset.array(name)) for name in arrays},
         class_names=tuple(json.loads(asset.read("classes.json"))),
         mean=tuple(asset.facts["mean"]),
         std=tuple(asset.facts["std"]),
@@ -131,7 +135,7 @@ def _from_asset(asset: Asset) -> Dataset:
 
 
 class _Workplace:
-    """What a source may use of the draft that its images go to; see `Workplace`."""
+    """The `Workplace` of a source: the draft that its images go to, a lock, and progress."""
 
     def __init__(self, store: AssetStore, draft: Draft, progress: Progress) -> None:
         self.table = draft.table
@@ -143,15 +147,7 @@ class _Workplace:
 def _make(
     source: Images, dataset: config.DatasetConfig, inputs: Json, *, store: AssetStore, draft: Draft, progress: Progress
 ) -> tuple[Asset, Asset]:
-    split = split_rows(
-        source.labels,
-        np.arange(len(source.labels)) if source.rows is None else source.rows,
-        n_train=source.n_train,
-        class_names=source.class_names,
-        validation_fraction=dataset.validation_fraction,
-        test_fraction=dataset.test_fraction,
-        seed=dataset.split_seed,
-    )
+    split = split_rows(source, dataset)
     # The test split is finished first: whoever finds the data set finds it too, killed makers included.
     with store.build("test-split", inputs, progress) as test_draft:
         test = test_draft.finished
@@ -179,7 +175,7 @@ def _make(
 
 
 def _mean_and_std(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Of each colour, in [0, 1] pixels; from counts of the 256 values, hence exact and without a float copy."""
+    """Measure each colour, in [0, 1] pixels; from counts of the 256 values, hence exact and without a float copy."""
     means, deviations = [], []
     values = np.arange(256) / 255
     for channel in range(3):
@@ -189,6 +185,5 @@ def _mean_and_std(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
         mean = float((counts * values).sum() / counts.sum())
         variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
         means.append(mean)
-        # A colour that never varies has nothing to scale.
-        deviations.append(variance**0.5 or 1.0)
+        deviations.append(variance**0.5 or 1.0)  # a colour that never varies has nothing to scale
     return means, deviations

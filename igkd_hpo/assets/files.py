@@ -1,4 +1,4 @@
-"""What the operating system says of an asset's files."""
+"""Writing of an asset's files, with the operating system's refusals as AssetError."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which teacher did not see which training image."""
+"""Assignment of the training images to folds: to the one teacher that does not see them."""
 
 import hashlib
 
@@ -13,13 +13,10 @@ _SEED = 0
 
 
 def assign_folds(dataset: Dataset, n_folds: int) -> Tensor:
-    """The fold of every training image, int64 (N,), in [0, n_folds): fold m is what teacher m does not see.
+    """Assign every training image its fold, int64 (N,), in [0, n_folds); teacher m does not see fold m.
 
     Shuffled, then dealt out class by class: the sizes of two folds differ by one image at most, in each class and
-    altogether.
-
-    Raises:
-        DataError: a class has fewer images than there are folds.
+    altogether. Raises DataError where a class has fewer images than there are folds.
     """
     labels = dataset.train_labels.numpy()
     counts = np.bincount(labels, minlength=dataset.num_classes)
@@ -37,5 +34,5 @@ def assign_folds(dataset: Dataset, n_folds: int) -> Tensor:
 
 
 def folds_hash(folds: Tensor) -> str:
-    """SHA-256 of an assignment, in hexadecimal."""
+    """Return the SHA-256 of an assignment, in hexadecimal."""
     return hashlib.sha256(folds.numpy().astype("<i8").tobytes()).hexdigest()

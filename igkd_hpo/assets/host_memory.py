@@ -1,4 +1,4 @@
-"""The memory of this host: what is free, and whether the kernel has ended somebody for want of it."""
+"""Memory of this host: what is free, and how often the kernel killed a process for want of it."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _VMSTAT = Path("/proc/vmstat")
 
 
 def free_memory() -> int:
-    """Bytes that new processes can have here: what is free, within the limits of this container's control groups."""
+    """Return the free memory in bytes, within the limits of this container's control groups."""
     free = [psutil.virtual_memory().available]
     for limit, used in (
         ("memory.max", "memory.current"),
@@ -23,7 +23,7 @@ def free_memory() -> int:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed since it started because memory ran out, of containers too."""
+    """Return how many processes the kernel has killed since it started because memory ran out, of containers too."""
     try:
         lines = _VMSTAT.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The teacher's logits for every view of every training image, made once where a study earns that back."""
+"""Table of the teacher's logits for every view of every training image, made once where that saves time."""
 
 import math
 from typing import Any
@@ -9,7 +9,6 @@ import torch
 from igkd_hpo.assets.chunks import Columns, Compute, fill
 from igkd_hpo.assets.dataset import Dataset, row_digests
 from igkd_hpo.assets.progress import Progress
-from igkd_hpo.assets.rows import check_rows
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
@@ -30,7 +29,7 @@ _PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two m
 
 
 def wants_table(study: Study, dataset: Dataset) -> bool:
-    """Whether the logits are to be made beforehand: as the study says, or, for `auto`, where it costs less."""
+    """Return whether the logits are made beforehand: as the study says, or, for `auto`, where it costs less."""
     if study.teacher.logits != "auto":
         return study.teacher.logits == "cached"
     views = _views(study)
@@ -39,15 +38,14 @@ def wants_table(study: Study, dataset: Dataset) -> bool:
 
 
 def table_bytes(study: Study, dataset: Dataset) -> int:
-    """How large the table is, or would be."""
-    views = _views(study)
-    return len(dataset.train_images) * views * math.prod(_answer(study, dataset)) * np.dtype(np.float16).itemsize
+    """Return how large the table is, or would be, in bytes."""
+    return math.prod(_shape(study, dataset)) * np.dtype(np.float16).itemsize
 
 
-def _answer(study: Study, dataset: Dataset) -> tuple[int, ...]:
-    """The shape of all that the teachers say about one image in one view: (K,), or (M, K) of members."""
-    asked = study.teacher.n_answers
-    return (dataset.num_classes,) if asked == 1 else (asked, dataset.num_classes)
+def _shape(study: Study, dataset: Dataset) -> tuple[int, ...]:
+    members = study.teacher.n_answers
+    answer = (dataset.num_classes,) if members == 1 else (members, dataset.num_classes)
+    return (len(dataset.train_images), _views(study), *answer)
 
 
 def prepare_logits(
@@ -60,35 +58,29 @@ def prepare_logits(
     devices: list[torch.device],
     progress: Progress,
 ) -> Asset | None:
-    """The table `logits.npy`, float16 (N, n_views, K), made if it is not there yet; None where they are made online.
+    """Return the table `logits.npy`, float16 (N, n_views, K), made if it is missing; None where logits are online.
 
-    Of several members it is (N, n_views, M, K): which average they make depends on a trial's temperature. Column v is
-    the view with index v of `distillation.augmentation`; the numbers are those that teachers give who are asked in
-    each step, because `Teachers.teaching` makes them.
+    Of M members it is (N, n_views, M, K), because their average depends on a trial's temperature. Column v is the view
+    with index v of `distillation.augmentation`; the numbers are those of online teachers, because `Teachers.teaching`
+    makes both.
 
-    Args:
-        devices: of the processes that may share the work, see `fill`; of one kind, the first is this process's.
-
-    Raises:
-        AssetError: the asset is damaged or cannot be written.
+    Several processes may share the work, see `fill`; their `devices` are of one kind, the first is this process's.
+    Raises AssetError.
     """
     if not wants_table(study, dataset):
         return None
     with store.build("logits", _inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
-            return check_rows(draft.finished, dataset)
-        views, images = _views(study), len(dataset.train_images)
-        table = draft.table(
-            logits=(np.float16, (images, views, *_answer(study, dataset))),
-            digests=(np.uint64, (images,)),
-        )
+            return dataset.check_rows(draft.finished)
+        shape, views = _shape(study, dataset), _views(study)
+        table = draft.table(logits=(np.float16, shape), digests=(np.uint64, shape[:1]))
         size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.train_images[0].numel() * 4))
         with fastest_threads(dataset.image_size, devices[0]):
             fill(
                 table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
                 study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
             )  # fmt: skip
-        return check_rows(draft.commit({"views": views, "device": devices[0].type}), dataset)
+        return dataset.check_rows(draft.commit({"views": views, "device": devices[0].type}))
 
 
 def _views(study: Study) -> int:
@@ -106,7 +98,7 @@ def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: 
         pixels = to_pixels(apply_views(clean.to(device).repeat_interleave(views, dim=0), every, padding))
         logits = online.logits(numbers.repeat_interleave(views), every, pixels).half().cpu()
         return {
-            "logits": logits.reshape(len(clean), views, *_answer(study, dataset)).numpy(),
+            "logits": logits.reshape(len(clean), *_shape(study, dataset)[1:]).numpy(),
             "digests": row_digests(clean.numpy(), labels.numpy()),
         }
 
@@ -114,14 +106,14 @@ def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: 
 
 
 def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
-    """The table that was made for these teachers and these views; None where the logits are made online.
+    """Open the table of these teachers and views; return None where the logits are made online.
 
-    `auto` takes a table wherever one is there, since both give the same numbers. Raises AssetMissing, AssetError.
+    `auto` takes a table wherever there is one, since both give the same numbers. Raises AssetMissing, AssetError.
     """
     if study.teacher.logits == "online":
         return None
     try:
-        return check_rows(store.open("logits", _inputs(study, dataset, teacher_sha256)), dataset)
+        return dataset.check_rows(store.open("logits", _inputs(study, dataset, teacher_sha256)))
     except AssetMissing:
         if study.teacher.logits == "cached":
             raise

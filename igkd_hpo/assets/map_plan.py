@@ -1,4 +1,4 @@
-"""How the attribution maps of a study are made here: steps, points at once and precision, found on a few images."""
+"""Plan of a study's attribution maps on this machine: steps, points at once and precision, measured on a few images."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -33,12 +33,12 @@ _GAIN = 1.05  # what is worth more memory
 
 @dataclass(frozen=True, kw_only=True)
 class MapPlan:
-    """How maps are made.
+    """Settings with which maps are made.
 
     Args:
         n_steps: points on each line.
         agreement: mean rank correlation of the probe's maps with those of 64 steps, where that chose n_steps.
-        points: how many go through the network at once.
+        points: number that goes through the network at once.
         precision: float32 or bfloat16.
     """
 
@@ -49,7 +49,7 @@ class MapPlan:
 
 
 def make_plan(study: Study, dataset: Dataset, network: Network, *, device: torch.device) -> MapPlan:
-    """The fewest steps whose maps have converged, where the study says `auto`, and the fastest way to make them here.
+    """Choose the fewest steps whose maps have converged, if the study says `auto`, and the fastest way to make them.
 
     Args:
         network: the first of the study's teachers, on the device.
@@ -58,8 +58,7 @@ def make_plan(study: Study, dataset: Dataset, network: Network, *, device: torch
 
     def maps(rows: Tensor, n_steps: int, points: int, precision: str = "float32") -> Tensor:
         plan = MapPlan(n_steps=n_steps, agreement=None, points=points, precision=precision)
-        images, labels = dataset.train_images[rows], dataset.train_labels[rows]
-        return explain(study, dataset, [network], images, labels, plan=plan, device=device)[0]
+        return explain(study, dataset, [network], rows, plan=plan, device=device)[0]
 
     points = points_at_once(study, dataset, device)
     steps, agreement = study.attribution.n_steps, None
@@ -73,36 +72,29 @@ def make_plan(study: Study, dataset: Dataset, network: Network, *, device: torch
             return len(some) / min(_seconds(lambda: maps(some, steps, points)) for _ in range(_TIMES))
 
         points = choose_points(rate, tried)
-    precision = "float32"
-    if device.type == "cuda":
-        precision = choose_precision(lambda some: maps(rows, steps, points, some))
+    on_gpu = device.type == "cuda"
+    precision = choose_precision(lambda some: maps(rows, steps, points, some)) if on_gpu else "float32"
     return MapPlan(n_steps=steps, agreement=agreement, points=points, precision=precision)
 
 
 def probe_rows(labels: Tensor) -> Tensor:
-    """32 training images, or all of fewer, spread over the classes in proportion to their sizes."""
+    """Choose 32 training images, or all of fewer, spread over the classes in proportion to their sizes."""
     order = labels.argsort(stable=True)
     return order[torch.linspace(0, len(labels) - 1, min(_PROBED, len(labels))).long()]
 
 
 def points_at_once(study: Study, dataset: Dataset, device: torch.device) -> int:
-    """How many images of the size that the teacher sees go through it at once, with gradients, if nothing is tried."""
+    """Return how many images, as the teacher sees them, go through it at once, with gradients, if nothing is tried."""
     return max(1, _PIXELS_AT_ONCE[device.type] // _pixels(study, dataset))
 
 
 def explain(
-    study: Study,
-    dataset: Dataset,
-    networks: Sequence[Network],
-    images: Tensor,
-    labels: Tensor,
-    *,
-    plan: MapPlan,
-    device: torch.device,
+    study: Study, dataset: Dataset, networks: Sequence[Network], rows: Tensor, *, plan: MapPlan, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The maps of images and their completeness errors, both on the CPU; see `integrated_gradients`."""
+    """Make the maps of some training images, and their completeness errors, on the CPU; see `integrated_gradients`."""
     from igkd_hpo.distillation.attribution import integrated_gradients  # captum: only the making of maps needs it
 
+    images, labels = dataset.train_images[rows], dataset.train_labels[rows]
     if study.attribution.target == "prediction":
         labels = average_answers(networks, images, device=device).argmax(dim=1)
     maps, errors = integrated_gradients(
@@ -118,13 +110,10 @@ def explain(
 
 
 def choose_steps(maps: Callable[[int], Tensor]) -> tuple[int, float]:
-    """The fewest steps whose maps order the pixels as those of 64 do, and their mean rank correlation with these.
+    """Choose the fewest steps whose maps (B, H, W) order the pixels as those of 64 steps do.
 
     Completeness of 5 % asked for 12, 20 and 50 steps in three measurements, and says little of that order: the sum is a
-    small difference of large attributions with different signs.
-
-    Args:
-        maps: gives the maps (B, H, W) of the probe for a number of steps.
+    small difference of large attributions with different signs. Returns the mean rank correlation with the steps.
     """
     from igkd_hpo.distillation.attribution import rank_correlation
 
@@ -137,25 +126,25 @@ def choose_steps(maps: Callable[[int], Tensor]) -> tuple[int, float]:
 
 
 def choose_points(rate: Callable[[int], float], tried: Sequence[int]) -> int:
-    """The number of points with the highest rate; more memory must gain 5 %.
+    """Choose the number of points with the highest rate; more memory must gain 5 %.
 
     Args:
-        rate: images a second with so many points at once.
+        rate: measures images a second with so many points at once.
         tried: from few to many; no more are tried after two that gained nothing, or one that memory was too small for.
     """
-    best, fastest, in_vain = tried[0], 0.0, 0
+    best, fastest, without_gain = tried[0], 0.0, 0
     for points in tried:
         try:
-            found = rate(points)
+            speed = rate(points)
         except Exception as error:
             if exhausted_memory(error) is None or fastest == 0:
                 raise
             break
-        if found > fastest * _GAIN:
-            best, fastest, in_vain = points, found, 0
+        if speed > fastest * _GAIN:
+            best, fastest, without_gain = points, speed, 0
         else:
-            in_vain += 1
-        if in_vain == 2:
+            without_gain += 1
+        if without_gain == 2:
             break
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what the largest number took would stay
@@ -163,11 +152,7 @@ def choose_points(rate: Callable[[int], float], tried: Sequence[int]) -> int:
 
 
 def choose_precision(maps: Callable[[str], Tensor]) -> str:
-    """bfloat16 where its maps of the probe are those of float32, nearly, and sooner there; else float32.
-
-    Args:
-        maps: gives the maps (B, H, W) of the probe with a precision.
-    """
+    """Choose bfloat16 where the probe's maps with it are nearly those with float32, and made sooner; else float32."""
     from igkd_hpo.distillation.attribution import rank_correlation
 
     reduced = rank_correlation(maps("bfloat16"), maps("float32")).mean()
@@ -178,7 +163,7 @@ def choose_precision(maps: Callable[[str], Tensor]) -> str:
 
 
 def _affordable(study: Study, dataset: Dataset, device: torch.device, *, n_steps: int) -> list[int]:
-    """The numbers of points that can be tried for a fiftieth of the work."""
+    """List the numbers of points that can be tried for a fiftieth of the work."""
     sizes = sorted({max(1, (1 << power) // _pixels(study, dataset)) for power in _PIXELS_TRIED[device.type]})
     work = len(dataset.train_images) * n_steps
     return [points for points, all_so_far in zip(sizes, accumulate(sizes), strict=True)
@@ -186,7 +171,7 @@ def _affordable(study: Study, dataset: Dataset, device: torch.device, *, n_steps
 
 
 def _pixels(study: Study, dataset: Dataset) -> int:
-    """Of an image as the teacher sees it."""
+    """Return the number of pixels of an image as the teacher sees it."""
     height, width = dataset.image_size
     return max(height * width, (study.teacher.input_size or 0) ** 2)
 

@@ -1,4 +1,4 @@
-"""How long work tells how far it is; the commands show it as bars or lines, a library call may keep it silent."""
+"""Progress of long work; the commands show it as bars or lines, a library call may keep it silent."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -6,23 +6,23 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Where the makers of assets report to."""
+    """Receiver of the progress of long work."""
 
     def task(self, description: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """A piece of work of `total` units; the callable advances it by a number of units."""
+        """Begin a piece of work of `total` units; the callable advances it by a number of units."""
         ...
 
     def note(self, text: str) -> None:
-        """One line that is good to know."""
+        """Tell one line that is good to know."""
         ...
 
     def warn(self, text: str) -> None:
-        """One line that asks for attention."""
+        """Tell one line that asks for attention."""
         ...
 
 
 class SilentProgress:
-    """Says nothing."""
+    """Progress that is not shown."""
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:

@@ -1,4 +1,4 @@
-"""Which images train, which validate, which test: stratified by class, seeded, rows in their own order."""
+"""Splits of the images for training, validation and test: stratified by class, seeded, rows in their own order."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from igkd_hpo.config.study import DatasetConfig
 from igkd_hpo.errors import DataError
+from igkd_hpo.sources import Images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,58 +20,40 @@ class Split:
     test: NDArray[np.int64]
 
 
-def split_rows(
-    labels: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    *,
-    n_train: int,
-    class_names: tuple[str, ...],
-    validation_fraction: float,
-    test_fraction: float,
-    seed: int,
-) -> Split:
+def split_rows(source: Images, dataset: DatasetConfig) -> Split:
     """Split the rows so that every class is in every split, in its share.
 
-    Args:
-        labels: (N,), the class of every row.
-        rows: the rows that may be used, ascending.
-        n_train: rows from here on are the data set's own test split; N where it brings none, and then
-            `test_fraction` of the rows are held out first.
-        class_names: for messages.
-        validation_fraction: of what is left for training.
+    Where the source brings no test split of its own, `test_fraction` of the rows are held out first.
 
     Raises:
         DataError: a class has fewer images than the splits need.
     """
-    own_test = rows[rows >= n_train]
-    train = rows[rows < n_train]
-    first = 0.0 if len(own_test) or n_train < len(labels) else test_fraction
-    needed = _needed(first, validation_fraction)
-    counts = np.bincount(labels[train], minlength=len(class_names))
+    labels = source.labels
+    rows = np.arange(len(labels)) if source.rows is None else source.rows
+    train, test = rows[rows < source.n_train], rows[rows >= source.n_train]
+    test_fraction = 0.0 if source.n_train < len(labels) else dataset.test_fraction
+    needed = _fewest_images(test_fraction, dataset.validation_fraction)
+    counts = np.bincount(labels[train], minlength=len(source.class_names))
     if counts.min() < needed:
-        least = int(counts.argmin())
-        which = "dataset.validation_fraction" + (" or dataset.test_fraction" if first else "")
+        rarest = int(counts.argmin())
+        fractions = "dataset.validation_fraction" + (" or dataset.test_fraction" if test_fraction else "")
         raise DataError(
-            f"class {class_names[least]!r} has {counts[least]} images to train on, and the splits need {needed} of "
-            f"every class; add images, or change {which}"
+            f"class {source.class_names[rarest]!r} has {counts[rarest]} images to train on, and the splits need "
+            f"{needed} of every class; add images, or change {fractions}"
         )
-    test = own_test
-    if first:
-        train, test = _stratified(train, labels, first, seed)
-    train, validation = _stratified(train, labels, validation_fraction, seed)
+    if test_fraction:
+        train, test = _stratify(train, labels, test_fraction, dataset.split_seed)
+    train, validation = _stratify(train, labels, dataset.validation_fraction, dataset.split_seed)
     return Split(train=train, validation=validation, test=test)
 
 
-def _needed(test_fraction: float, validation_fraction: float) -> int:
-    """The fewest images of a class that leave one in every split, whichever way shares are rounded."""
+def _fewest_images(test_fraction: float, validation_fraction: float) -> int:
+    """Return the fewest images of a class that leave one in every split, whichever way shares are rounded."""
     for count in range(2, 10**6):
         left = count - math.ceil(count * test_fraction)
-        held_out = math.floor(count * test_fraction) >= 1 or not test_fraction
-        if (
-            held_out
-            and math.floor(left * validation_fraction) >= 1
-            and left - math.ceil(left * validation_fraction) >= 1
-        ):
+        for_test = math.floor(count * test_fraction) or not test_fraction
+        for_validation = math.floor(left * validation_fraction)
+        if for_test and for_validation and left > math.ceil(left * validation_fraction):
             return count
     raise DataError(
         f"dataset.validation_fraction {validation_fraction} with test_fraction {test_fraction} leaves a split empty; "
@@ -77,7 +61,7 @@ def _needed(test_fraction: float, validation_fraction: float) -> int:
     )
 
 
-def _stratified(
+def _stratify(
     rows: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     from sklearn.model_selection import train_test_split

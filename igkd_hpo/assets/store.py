@@ -1,15 +1,16 @@
-"""Assets on disk: a folder named by the hash of all that it depends on, made once, checked whenever it is opened.
+"""Store of assets on disk: each a folder named by the hash of all that it depends on, made once, checked when opened.
 
 assets/
   <kind>-<key>/            a finished asset: arrays, files and manifest.json
   <kind>-<key>.partial/    one being made, or left by a killed maker: the next maker goes on from it
-  verified/                which files were read in full, and on which host
-  references/              which asset an earlier run found for a request, so that readers need not look at the data
+  verified/                notes of the files that were read in full, by host
+  references/              the asset of each request, so that readers need not look at the data
   locks/                   one file lock for each name
 """
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -43,20 +44,13 @@ def _canonical(value: object) -> bytes:
 
 
 def content_hash(value: object) -> str:
-    """SHA-256 of a JSON value, in hexadecimal; the order of keys does not count."""
+    """Return the SHA-256 of a JSON value, in hexadecimal; the order of keys does not count."""
     return hashlib.sha256(_canonical(value)).hexdigest()
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A finished asset.
-
-    Args:
-        folder: where its files are.
-        inputs: what it was made from.
-        facts: what its maker measured.
-        hashes: SHA-256 of each of its files.
-    """
+    """A finished asset: its folder, inputs, facts that its maker measured, and the SHA-256 of each file."""
 
     folder: Path
     inputs: Json
@@ -65,44 +59,43 @@ class Asset:
 
     @property
     def sha256(self) -> str:
-        """Hash of those hashes: the same for the same content, wherever and whenever it was made."""
+        """Hash of the files' hashes: the same for the same content, wherever and whenever it was made."""
         return content_hash(self.hashes)
 
     def array(self, name: str) -> NDArray[Any]:
-        """The array `name`, memory-mapped copy-on-write: processes share its pages, and no write reaches the file."""
+        """Open the array `name`, memory-mapped copy-on-write: processes share its pages, no write reaches the file."""
         return np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)  # type: ignore[no-any-return]
 
     def read(self, name: str) -> bytes:
-        """The bytes of the file `name`."""
+        """Read the file `name`."""
         return (self.folder / name).read_bytes()
 
 
 class Table:
-    """Arrays with one first axis, filled from row 0 on in chunks; what a killed maker had appended is still there.
+    """Arrays with one first axis, filled from row 0 on in chunks; rows that a killed maker appended are kept.
 
     A chunk counts only once it was flushed to the disk and the number of rows after it, so neither a kill nor a power
-    cut at any moment makes a row count that was not written. The disk space is taken at the start: a disk too small
-    is told before the work, not after it.
+    cut at any moment makes a row count that was not written. The disk space is taken at the start, so that a disk too
+    small is an error before the work, not after it.
     """
 
     def __init__(self, folder: Path, columns: Mapping[str, tuple[DTypeLike, tuple[int, ...]]]) -> None:
         self._folder = folder
-        self._dtypes = {name: np.dtype(dtype) for name, (dtype, _) in columns.items()}
-        self._shapes = {name: shape for name, (_, shape) in columns.items()}
-        self._description = {name: [self._dtypes[name].str, list(shape)] for name, shape in self._shapes.items()}
-        self.rows = next(iter(self._shapes.values()))[0]
-        assert all(shape[0] == self.rows for shape in self._shapes.values()), "columns differ in length"
-        found = self._found()
-        self.rows_done = found or 0
-        if found is None:
+        self._columns = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in columns.items()}
+        self._description = {name: [dtype.str, list(shape)] for name, (dtype, shape) in self._columns.items()}
+        self._rows, *others = [shape[0] for _, shape in self._columns.values()]
+        assert all(rows == self._rows for rows in others), "columns differ in length"
+        done = self._read_count()
+        self.rows_done = done or 0
+        if done is None:
             self._allocate()
 
-    def _found(self) -> int | None:
+    def _read_count(self) -> int | None:
         try:
             state = json.loads((self._folder / _ROWS).read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        same = state["columns"] == self._description and all(self._path(name).exists() for name in self._shapes)
+        same = state["columns"] == self._description and all(self._path(name).exists() for name in self._columns)
         return int(state["done"]) if same else None
 
     def _path(self, name: str) -> Path:
@@ -110,25 +103,26 @@ class Table:
 
     def _allocate(self) -> None:
         (self._folder / _ROWS).unlink(missing_ok=True)
-        for name, shape in self._shapes.items():
+        for name, (dtype, shape) in self._columns.items():
             path = self._path(name)
             with writing(path):
                 try:
                     with path.open("wb") as file:
-                        _write_header(file, self._dtypes[name], shape)
-                        size = file.tell() + self._row_bytes(name) * self.rows
+                        _write_header(file, dtype, shape)
+                        size = file.tell() + self._row_bytes(name) * self._rows
                         file.flush()
                         os.posix_fallocate(file.fileno(), 0, size)
                         os.fsync(file.fileno())
                 except OSError:
                     path.unlink(missing_ok=True)
                     raise
-        self._count(0)
+        self._write_count(0)
 
     def _row_bytes(self, name: str) -> int:
-        return int(self._dtypes[name].itemsize * np.prod(self._shapes[name][1:], dtype=np.int64))
+        dtype, shape = self._columns[name]
+        return dtype.itemsize * math.prod(shape[1:])
 
-    def _count(self, done: int) -> None:
+    def _write_count(self, done: int) -> None:
         path = self._folder / _ROWS
         with writing(path), replacing(path) as file:
             file.write(_canonical({"columns": self._description, "done": done}))
@@ -136,22 +130,22 @@ class Table:
 
     def append(self, **chunks: NDArray[Any]) -> None:
         """Write the next rows of every column. Raises AssetError when the disk is full."""
-        assert chunks.keys() == self._shapes.keys(), "a chunk of every column, please"
+        assert chunks.keys() == self._columns.keys(), "a chunk of every column, please"
         count = len(next(iter(chunks.values())))
         for name, chunk in chunks.items():
-            assert chunk.shape == (count, *self._shapes[name][1:]), f"{name} has shape {chunk.shape}"
-            assert chunk.dtype == self._dtypes[name], f"{name} has type {chunk.dtype}"
+            dtype, shape = self._columns[name]
+            assert chunk.shape == (count, *shape[1:]), f"{name} has shape {chunk.shape}"
+            assert chunk.dtype == dtype, f"{name} has type {chunk.dtype}"
             path = self._path(name)
             with writing(path), path.open("r+b") as file:
-                start = path.stat().st_size - self._row_bytes(name) * (self.rows - self.rows_done)
-                file.seek(start)
+                file.seek(path.stat().st_size - self._row_bytes(name) * (self._rows - self.rows_done))
                 file.write(np.ascontiguousarray(chunk).data)
                 file.flush()
                 os.fsync(file.fileno())
-        self._count(self.rows_done + count)
+        self._write_count(self.rows_done + count)
 
     def column(self, name: str) -> NDArray[Any]:
-        """The array as it is on the disk, for reading."""
+        """Open the array as it is on the disk, for reading."""
         return np.load(self._path(name), mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
@@ -161,7 +155,7 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) 
 
 
 class Draft:
-    """An asset being made. `finished` is not None when it needs no making."""
+    """An asset that is being made; `finished` is not None when it was made before."""
 
     def __init__(self, kind: str, inputs: Json, target: Path, *, finished: Asset | None) -> None:
         self._kind = kind
@@ -174,22 +168,22 @@ class Draft:
                 self.folder.mkdir(exist_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
-        """A whole file, in one step. Raises AssetError when the disk is full."""
+        """Write a whole file, in one step. Raises AssetError when the disk is full."""
         path = self.folder / name
         with writing(path), replacing(path) as file:
             file.write(data)
 
     def read(self, name: str) -> bytes | None:
-        """A file that an earlier, interrupted maker left."""
+        """Read a file that an interrupted maker left; return None where there is none."""
         path = self.folder / name
         return path.read_bytes() if path.exists() else None
 
     def write_array(self, name: str, array: NDArray[Any]) -> None:
-        """The array `name`, in one step. Raises AssetError when the disk is full."""
+        """Write the array `name`, in one step. Raises AssetError when the disk is full."""
         self.write_rows(name, array, np.arange(len(array)))
 
     def write_rows(self, name: str, source: NDArray[Any], rows: NDArray[np.int64]) -> None:
-        """The array `name` = source[rows], a piece at a time: a large memory-mapped source never is in memory whole."""
+        """Write the array `name` = source[rows] in pieces, so that a memory-mapped source never is in memory whole."""
         path = self.folder / f"{name}.npy"
         at_once = max(1, _COPY_BYTES // max(1, source[:1].nbytes))
         with writing(path), replacing(path) as file:
@@ -198,34 +192,26 @@ class Draft:
                 file.write(np.ascontiguousarray(source[rows[start : start + at_once]]).data)
 
     def table(self, **columns: tuple[DTypeLike, tuple[int, ...]]) -> Table:
-        """Arrays to fill in chunks, by name: (type, shape). Goes on from an interrupted maker's rows."""
+        """Return arrays to fill in chunks, by name: (type, shape), with an interrupted maker's rows."""
         return Table(self.folder, columns)
 
     def commit(self, facts: Json, *, drop: tuple[str, ...] = ()) -> Asset:
-        """Make it an asset: everything flushed, the manifest written, the folder renamed.
-
-        Args:
-            facts: JSON values that readers want beside the files.
-            drop: files that only the making needed.
-        """
+        """Make the draft an asset with these facts, and without the files `drop`, which only the making needed."""
         with writing(self.folder):
-            for path in self.folder.iterdir():  # dot files are what a killed maker left of a write
+            for path in self.folder.iterdir():  # dot files are left by makers that were killed while they wrote
                 if path.name in (_ROWS, _MANIFEST, *drop) or path.name.startswith("."):
                     path.unlink()
         files = {
             path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in sorted(self.folder.iterdir())
         }
+        versions = {"igkd-hpo": igkd_hpo.__version__, "python": platform.python_version(), "numpy": np.__version__}
         manifest = {
             "kind": self._kind,
             "inputs": self._inputs,
             "facts": facts,
             "files": files,
-            "versions": {
-                "igkd-hpo": igkd_hpo.__version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-            },
+            "versions": versions,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         sealed = {**manifest, "seal": content_hash(manifest)}
@@ -241,7 +227,7 @@ class AssetStore:
     """All assets below one folder. Reading needs no lock and no permission to write.
 
     Args:
-        in_full: read every file of what is opened, also those that were read on this host and not changed since.
+        in_full: check all files of opened assets, also those that were read on this host and not changed since.
     """
 
     def __init__(self, root: Path, *, in_full: bool = False) -> None:
@@ -249,7 +235,7 @@ class AssetStore:
         self._in_full = in_full
 
     def open(self, kind: str, inputs: Json) -> Asset:
-        """The asset made from these inputs, its checksums verified.
+        """Open the asset of these inputs, its checksums verified.
 
         Raises:
             AssetMissing: it was never made here.
@@ -267,10 +253,10 @@ class AssetStore:
 
     @contextmanager
     def build(self, kind: str, inputs: Json, progress: Progress) -> Iterator[Draft]:
-        """A draft to fill and commit, under a lock: of two makers one makes, and the other waits and finds it made.
+        """Yield a draft to fill and commit, under a lock: of two makers one waits, and then finds the asset finished.
 
         A block that ends without `commit` leaves the partial folder for the next maker. Raises AssetError when the
-        folder cannot be written, or an asset is there and damaged.
+        folder cannot be written, or the asset is damaged.
         """
         name = _name(kind, inputs)
         with self.lock(name, progress, waiting_for=f"another process that is making {name}"):
@@ -282,7 +268,7 @@ class AssetStore:
 
     @contextmanager
     def lock(self, name: str, progress: Progress, *, waiting_for: str) -> Iterator[None]:
-        """Hold the file lock `name`; a killed holder lets go of it at once."""
+        """Hold the file lock `name`, which a holder that is killed releases at once."""
         path = self.root / "locks" / f"{name}.lock"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -298,7 +284,7 @@ class AssetStore:
             lock.release()
 
     def remember(self, kind: str, request: Json, asset: Asset) -> None:
-        """Note that `request` led to `asset`, so that `recall` finds it without looking at the data again."""
+        """Note that `request` led to `asset`, so that `recall` finds it without the data."""
         path = self._reference(kind, request)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -306,7 +292,7 @@ class AssetStore:
                 file.write(_canonical({"request": request, "asset": asset.folder.name}))
 
     def recall(self, kind: str, request: Json) -> Asset:
-        """The asset that `request` led to when it was last prepared. Raises AssetMissing, AssetError."""
+        """Open the asset that `request` last led to. Raises AssetMissing, AssetError."""
         path = self._reference(kind, request)
         try:
             name = str(json.loads(path.read_bytes())["asset"])
@@ -363,11 +349,9 @@ def _load(folder: Path) -> Asset:
 
 def _verify(asset: Asset, *, in_full: bool) -> None:
     with _reading(asset.folder):
-        states = {
-            name: {"sha256": sha256, "state": state_of(asset.folder / name)} for name, sha256 in asset.hashes.items()
-        }
-        known = {} if in_full else read_verified(asset.folder)
-        unread = [name for name, state in states.items() if known.get(name) != state]
+        states = {name: {"sha256": sha, "state": state_of(asset.folder / name)} for name, sha in asset.hashes.items()}
+        noted = {} if in_full else read_verified(asset.folder)
+        unread = [name for name, state in states.items() if noted.get(name) != state]
         for name in unread:
             if sha256_of(asset.folder / name) != asset.hashes[name]:
                 raise _damaged(asset.folder, f"{name} was changed")

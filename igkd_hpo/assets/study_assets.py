@@ -1,4 +1,4 @@
-"""All that a study needs before its first trial: made by `prepare_assets`, read by `open_assets`."""
+"""All assets of a study, which it needs before its first trial: made by `prepare_assets`, read by `open_assets`."""
 
 import time
 from dataclasses import dataclass
@@ -6,15 +6,14 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from igkd_hpo.assets.attribution_maps import completeness_warning, open_maps, prepare_maps
+from igkd_hpo.assets.attribution_maps import open_maps, prepare_maps, warn_coarse
 from igkd_hpo.assets.chunks import devices_for
 from igkd_hpo.assets.dataset import Dataset, open_dataset, prepare_dataset
 from igkd_hpo.assets.logits import open_logits, prepare_logits
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
-from igkd_hpo.assets.teachers import Teachers, known_of_teachers, open_teachers, prepare_teachers, validation_accuracy
+from igkd_hpo.assets.teachers import Teachers, open_teacher_facts, open_teachers, prepare_teachers, validation_accuracy
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, Teaching
@@ -24,7 +23,7 @@ from igkd_hpo.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class AssetSummary:
-    """What was made or found, as plain JSON values.
+    """Summary of a study's assets, as plain JSON values.
 
     Args:
         teacher_accuracy: on the validation images, a fraction; of several teachers see `validation_accuracy`.
@@ -33,8 +32,8 @@ class AssetSummary:
         image_size: height and width, in pixels.
         logits: `cached` in a table, or computed `online`.
         n_steps: of the attribution maps; None where there are none.
-        completeness: their median error, a fraction; likewise.
-        seconds: that this took.
+        completeness: median error of the maps, a fraction; None where there are none.
+        seconds: of the preparation.
         folders: of the assets.
     """
 
@@ -56,7 +55,7 @@ class AssetSummary:
 
 
 def prepare_assets(study: Study, settings: Settings, *, device: str, progress: Progress) -> AssetSummary:
-    """Make what is missing and check what is there.
+    """Make the study's assets that are missing, and check those that are there.
 
     Args:
         device: `cpu`, `cuda:<n>`, or `cuda`: the first GPU trains teachers, and all share logits and maps.
@@ -69,19 +68,23 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     store = AssetStore(settings.paths.assets)
     devices = devices_for(torch.device(device))
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    check_cutout(study, dataset.image_size)
+    _check_cutout(study, dataset.image_size)
     teachers = prepare_teachers(study, dataset, settings, store, device=devices[0], progress=progress)
-    right = validation_accuracy(study, dataset, teachers, store, device=devices[0], progress=progress)
+    accuracy = validation_accuracy(study, dataset, teachers, store, device=devices[0], progress=progress)
     logits = prepare_logits(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     maps = prepare_maps(study, dataset, teachers, settings, store, devices=devices, progress=progress)
+    n_steps = None if maps is None else int(maps.facts["n_steps"])
+    completeness = None if maps is None else float(maps.facts["completeness"]["median"])
     warnings = list(dataset.warnings)
-    if maps is not None and (coarse := completeness_warning(maps)) is not None:
+    if n_steps and completeness and (coarse := warn_coarse(completeness, n_steps=n_steps)) is not None:
         progress.warn(coarse)
         warnings.append(coarse)
+    folders = [dataset.folder, *(member.folder for member in teachers.members)]
+    folders += [asset.folder for asset in (logits, maps) if asset is not None]
     return AssetSummary(
         dataset_sha256=dataset.sha256,
         teacher_sha256=teachers.sha256,
-        teacher_accuracy=right,
+        teacher_accuracy=accuracy,
         member_accuracies=[member.validation_accuracy for member in teachers.members],
         teacher_parameters=teachers.members[0].parameters,
         n_train=len(dataset.train_images),
@@ -89,24 +92,15 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
         num_classes=dataset.num_classes,
         image_size=dataset.image_size,
         logits="online" if logits is None else "cached",
-        n_steps=None if maps is None else int(maps.facts["n_steps"]),
-        completeness=None if maps is None else float(maps.facts["completeness"]["median"]),
+        n_steps=n_steps,
+        completeness=completeness,
         warnings=warnings,
         seconds=time.perf_counter() - start,
-        folders=[
-            str(folder)
-            for folder in (
-                dataset.folder,
-                *(member.folder for member in teachers.members),
-                logits and logits.folder,
-                maps and maps.folder,
-            )
-            if folder
-        ],
+        folders=[str(folder) for folder in folders],
     )
 
 
-def check_cutout(study: Study, image_size: tuple[int, int]) -> None:
+def _check_cutout(study: Study, image_size: tuple[int, int]) -> None:
     """Raise UsageError where the square that a trial cuts out does not fit into the images."""
     largest = study.hyperparameters.highest("cutout")
     if largest > min(image_size):
@@ -122,7 +116,7 @@ class Assets:
 
     Args:
         teacher_sha256: of the teachers' weights, see `combined_hash`.
-        teacher_parameters: how many numbers one of them, the first, has learned.
+        teacher_parameters: of one teacher, the first.
     """
 
     study: Study
@@ -139,22 +133,17 @@ class Assets:
         return open_teachers(self.study, self.dataset, self.settings, AssetStore(self.settings.paths.assets))
 
     def training_data(self, device: torch.device) -> TrainingData:
-        """The images and maps, on the device."""
-
-        def on_device(tensor: Tensor) -> Tensor:
-            return tensor.to(device)
-
-        maps = None if self.maps is None else on_device(torch.from_numpy(self.maps.array("maps")))
+        """Return the images and maps, on the device."""
         return TrainingData(
-            images=on_device(self.dataset.train_images),
-            labels=on_device(self.dataset.train_labels),
-            maps=maps,
-            validation_images=on_device(self.dataset.validation_images),
-            validation_labels=on_device(self.dataset.validation_labels),
+            images=self.dataset.train_images.to(device),
+            labels=self.dataset.train_labels.to(device),
+            maps=None if self.maps is None else torch.from_numpy(self.maps.array("maps")).to(device),
+            validation_images=self.dataset.validation_images.to(device),
+            validation_labels=self.dataset.validation_labels.to(device),
         )
 
     def teaching(self, device: torch.device) -> Teaching:
-        """Where trials get the teacher's logits from: the table, or the teachers themselves, on the device."""
+        """Return the source of the teacher's logits: the table, or the teachers themselves, on the device."""
         if self.logits is None:
             return self.teachers.teaching(device)
         augmentation = self.study.augmentation
@@ -163,21 +152,21 @@ class Assets:
 
 
 def open_assets(study: Study, settings: Settings) -> Assets:
-    """What `prepare_assets` made, checksums and the order of rows verified; looks at neither images nor checkpoints.
+    """Open what `prepare_assets` made, checksums and the order of rows verified, without images or checkpoints.
 
     Raises:
-        AssetMissing: it was not prepared here.
-        AssetError: something is damaged; the message names the folder to delete.
+        AssetMissing: the study was not prepared here.
+        AssetError: an asset is damaged; the message names the folder to delete.
     """
     store = AssetStore(settings.paths.assets)
     dataset = open_dataset(study.dataset, store)
-    teachers = known_of_teachers(study, dataset, store)
+    teacher_sha256, teacher_parameters = open_teacher_facts(study, dataset, store)
     return Assets(
         study=study,
         settings=settings,
         dataset=dataset,
-        teacher_sha256=teachers.sha256,
-        teacher_parameters=teachers.parameters,
-        logits=open_logits(study, dataset, teachers.sha256, store),
-        maps=open_maps(study, dataset, teachers.sha256, store),
+        teacher_sha256=teacher_sha256,
+        teacher_parameters=teacher_parameters,
+        logits=open_logits(study, dataset, teacher_sha256, store),
+        maps=open_maps(study, dataset, teacher_sha256, store),
     )

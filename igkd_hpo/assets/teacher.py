@@ -40,14 +40,13 @@ _FEWEST_STEPS = 16  # in an epoch: few images go in smaller batches, down to 16
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A network that is frozen and in evaluation mode, and what is known of it.
+    """A network that is frozen and in evaluation mode, with the facts about it.
 
     Args:
         network: on the CPU when opened.
         sha256: of its weights, see `weights_hash`.
         validation_accuracy: a fraction.
-        parameters: how many numbers it has learned.
-        folder: where it is kept.
+        folder: of the asset.
     """
 
     network: Network
@@ -58,7 +57,7 @@ class Teacher:
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a state dict's names, types, shapes and numbers, in hexadecimal; files and layouts do not count."""
+    """Return the SHA-256 of a state dict's names, types, shapes and numbers, whatever its file and layout."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -77,7 +76,7 @@ def prepare_teacher(
     device: torch.device,
     progress: Progress,
 ) -> Teacher:
-    """One of the study's teachers, trained or taken in if it is not there yet, and checked against guessing.
+    """Return one of the study's teachers, trained or taken in if it is missing, and checked against guessing.
 
     Args:
         member: its number, from 0.
@@ -87,24 +86,39 @@ def prepare_teacher(
         DataError, UsageError: its checkpoint, weights or code cannot be used, or the images do not suffice for folds.
         AssetError: the asset is damaged or cannot be written.
     """
-    make = _train if study.teacher.is_trained_here else _take_in
-    asset = make(study, dataset, settings, store, member=member, device=device, progress=progress)
+    inputs, body = _request(study, dataset, member), None
+    if not study.teacher.is_trained_here:
+        body = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
+        del inputs["teacher"]["checkpoint"]  # the weights count, not where they lie
+        inputs["weights"] = weights_hash(body.state_dict())
+    with store.build("teacher", inputs, progress) as draft:
+        asset = draft.finished
+        if asset is None:
+            if body is None:
+                network = _train(study, dataset, settings, draft, member=member, device=device, progress=progress)
+                facts = {"source": "trained here", "device": device.type}
+            else:
+                network = wrap(body, study.teacher, (dataset.mean, dataset.std)).to(device)
+                check_output(network, dataset.image_size, dataset.num_classes, study.teacher.architecture)
+                progress.note(f"measuring the accuracy of {_name_member(study, member)}")
+                facts = {"source": study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"}
+            asset = _commit(draft, network, dataset, device, facts)
     store.remember("teacher", _request(study, dataset, member), asset)
     return _from_asset(asset, study, dataset, settings)
 
 
 def open_teacher(study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, member: int = 0) -> Teacher:
-    """The teacher as it was last prepared. Raises AssetMissing, AssetError, and UsageError (see `build_body`)."""
+    """Open the teacher as last prepared. Raises AssetMissing, AssetError, and UsageError (see `build_body`)."""
     return _from_asset(teacher_asset(study, dataset, store, member=member), study, dataset, settings)
 
 
 def teacher_asset(study: Study, dataset: Dataset, store: AssetStore, *, member: int = 0) -> Asset:
-    """What `open_teacher` opens; its facts hold sha256, validation_accuracy and parameters, with no network built."""
+    """Find the teacher's asset without building its network; facts: sha256, validation_accuracy and parameters."""
     return store.recall("teacher", _request(study, dataset, member))
 
 
 def teacher_identity(study: Study, teacher_sha256: str) -> dict[str, Any]:
-    """All that the teacher's answers depend on: its weights and what its input goes through before them."""
+    """Return all that the teacher's logits depend on: its weights and the treatment of its input, as JSON values."""
     return {
         "weights": teacher_sha256,
         "architecture": study.teacher.architecture,
@@ -113,9 +127,9 @@ def teacher_identity(study: Study, teacher_sha256: str) -> dict[str, Any]:
 
 
 def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
-    """What decides the teacher, before anything of it is looked at; how its logits are kept does not.
+    """Return the settings that decide the teacher, as JSON values.
 
-    Nor does it matter how many others there are: member 0 of several is the teacher that a study with one has.
+    The number of members is not among them: member 0 of several is the teacher that a study with one has.
     """
     teacher = study.teacher
     request: dict[str, Any] = {
@@ -145,70 +159,41 @@ def _from_asset(asset: Asset, study: Study, dataset: Dataset, settings: Settings
     )
 
 
-def _take_in(
-    study: Study,
-    dataset: Dataset,
-    settings: Settings,
-    store: AssetStore,
-    *,
-    member: int,
-    device: torch.device,
-    progress: Progress,
-) -> Asset:
-    body = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
-    request = _request(study, dataset, member)
-    del request["teacher"]["checkpoint"]  # the weights count, not where they lie
-    with store.build("teacher", {**request, "weights": weights_hash(body.state_dict())}, progress) as draft:
-        if draft.finished is not None:
-            return draft.finished
-        network = wrap(body, study.teacher, (dataset.mean, dataset.std)).to(device)
-        check_output(network, dataset.image_size, dataset.num_classes, study.teacher.architecture)
-        progress.note(f"measuring the accuracy of {_named(study, member)}")
-        source = study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"
-        return _commit(draft, network, dataset, device=device, facts={"source": source})
-
-
 def _train(
     study: Study,
     dataset: Dataset,
     settings: Settings,
-    store: AssetStore,
+    draft: Draft,
     *,
     member: int,
     device: torch.device,
     progress: Progress,
-) -> Asset:
-    with store.build("teacher", _request(study, dataset, member), progress) as draft:
-        if draft.finished is not None:
-            return draft.finished
-        with torch.random.fork_rng([]):
-            torch.manual_seed(_SEED + member)
-            body = build_body(study.teacher, dataset.num_classes, settings)
-        _start_as_identity(body)
-        network = wrap(body, study.teacher, (dataset.mean, dataset.std)).requires_grad_(True)
-        data = _training_data(study, dataset, member)
-        recipe = _recipe(study, len(data.images), device, seed=_SEED + member)
-        training = Training(network, data, recipe, device=device, teaching=None)
-        _go_on(training, draft)
-        with (
-            fastest_threads(dataset.image_size, device),
-            progress.task(f"training {_named(study, member)}", recipe.epochs) as advance,
-        ):
-            advance(training.completed_epochs)
-            try:
-                for _ in training.epochs():
-                    draft.write(_CHECKPOINT, _to_bytes(training.state_dict()))
-                    advance(1)
-            except NonFiniteLoss as error:
-                raise TeacherError(
-                    f"the training of {_named(study, member)} diverged in epoch {error.epoch}; "
-                    "check the images and teacher.normalize, or give teacher.checkpoint"
-                ) from error
-        network.eval().requires_grad_(False)
-        return _commit(draft, network, dataset, device=device, facts={"source": "trained here", "device": device.type})
+) -> Network:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(_SEED + member)
+        body = build_body(study.teacher, dataset.num_classes, settings)
+    _start_as_identity(body)
+    network = wrap(body, study.teacher, (dataset.mean, dataset.std)).requires_grad_(True)
+    data = _training_data(study, dataset, member)
+    recipe = _recipe(study, len(data.images), device, seed=_SEED + member)
+    training = Training(network, data, recipe, device=device, teaching=None)
+    _resume(training, draft)
+    name = _name_member(study, member)
+    with fastest_threads(dataset.image_size, device), progress.task(f"training {name}", recipe.epochs) as advance:
+        advance(training.completed_epochs)
+        try:
+            for _ in training.epochs():
+                draft.write(_CHECKPOINT, _to_bytes(training.state_dict()))
+                advance(1)
+        except NonFiniteLoss as error:
+            raise TeacherError(
+                f"the training of {name} diverged in epoch {error.epoch}; "
+                "check the images and teacher.normalize, or give teacher.checkpoint"
+            ) from error
+    return network.eval().requires_grad_(False)
 
 
-def _named(study: Study, member: int) -> str:
+def _name_member(study: Study, member: int) -> str:
     many = study.teacher.n_networks
     return "the teacher" if many == 1 else f"teacher {member + 1} of {many}"
 
@@ -261,26 +246,22 @@ def _training_data(study: Study, dataset: Dataset, member: int) -> TrainingData:
     )
 
 
-def _go_on(training: Training, draft: Draft) -> None:
-    kept = draft.read(_CHECKPOINT)
-    if kept is None:
+def _resume(training: Training, draft: Draft) -> None:
+    state = draft.read(_CHECKPOINT)
+    if state is None:
         return
     try:
-        training.load_state_dict(torch.load(io.BytesIO(kept), map_location=training.device, weights_only=True))
+        training.load_state_dict(torch.load(io.BytesIO(state), map_location=training.device, weights_only=True))
     except Exception as error:  # a damaged file shows itself in many ways
         raise AssetError(f"{draft.folder / _CHECKPOINT} is damaged; delete {draft.folder} and run again") from error
 
 
-def _commit(draft: Draft, network: Network, dataset: Dataset, *, device: torch.device, facts: Json) -> Asset:
-    measured = check_teacher(network, dataset, device=device)
+def _commit(draft: Draft, network: Network, dataset: Dataset, device: torch.device, facts: Json) -> Asset:
+    accuracy = check_teacher(network, dataset, device=device)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in unwrap(network).state_dict().items()}
     draft.write(_WEIGHTS, _to_bytes(state))
-    known = {
-        "sha256": weights_hash(state),
-        "validation_accuracy": measured,
-        "parameters": count_parameters(network),
-    }
-    return draft.commit({**facts, **known}, drop=(_CHECKPOINT,))
+    measured = {"sha256": weights_hash(state), "validation_accuracy": accuracy, "parameters": count_parameters(network)}
+    return draft.commit({**facts, **measured}, drop=(_CHECKPOINT,))
 
 
 def _to_bytes(value: object) -> bytes:

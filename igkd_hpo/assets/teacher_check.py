@@ -1,4 +1,4 @@
-"""Is the teacher fit to teach? It must beat guessing, on the validation images, beyond doubt."""
+"""Check of a teacher's accuracy: on the validation images it must be better than guessing, significantly."""
 
 import numpy as np
 import scipy
@@ -20,19 +20,18 @@ _NORMALIZATIONS = {
 
 
 def check_teacher(network: Network, dataset: Dataset, *, device: torch.device) -> float:
-    """The teacher's accuracy on the validation images, a fraction.
+    """Return the teacher's accuracy on the validation images, a fraction.
 
     Raises:
         TeacherError: it is not better than always guessing the most common class (binomial test, p >= 0.001); the
-            message names both numbers and what is likely wrong.
+            message names both numbers and the likely cause.
     """
     labels = dataset.validation_labels
     logits = predict(network, dataset.validation_images, device=device)
     measured = accuracy(logits, labels)
     counts = torch.bincount(labels, minlength=dataset.num_classes)
     share = counts.max().item() / len(labels)
-    right = round(measured * len(labels))
-    if _is_better(right, len(labels), share):
+    if _is_better(round(measured * len(labels)), len(labels), share):
         return measured
     if not enough_to_tell(dataset):
         raise TeacherError(
@@ -47,7 +46,7 @@ def check_teacher(network: Network, dataset: Dataset, *, device: torch.device) -
 
 
 def enough_to_tell(dataset: Dataset) -> bool:
-    """Whether a teacher that is right on every validation image would be told from one that always guesses."""
+    """Return whether a teacher that is right on every validation image could be told from one that always guesses."""
     labels = dataset.validation_labels
     share = torch.bincount(labels).max().item() / len(labels)
     return _is_better(len(labels), len(labels), share)
@@ -57,9 +56,9 @@ def _is_better(right: int, total: int, share: float) -> bool:
     return bool(scipy.stats.binomtest(right, total, share, alternative="greater").pvalue < _P_VALUE)
 
 
-def _is_much_better(found: float, measured: float) -> bool:
-    """Whether another way of asking removes half of the errors; trying several ways finds small gains by chance."""
-    return 1 - found < (1 - measured) / 2
+def _is_much_better(other: float, measured: float) -> bool:
+    """Return whether half of the errors are gone; where several ways are tried, small gains come by chance."""
+    return 1 - other < (1 - measured) / 2
 
 
 def _likely_cause(network: Network, dataset: Dataset, logits: Tensor, measured: float, device: torch.device) -> str:
@@ -70,17 +69,16 @@ def _likely_cause(network: Network, dataset: Dataset, logits: Tensor, measured: 
             f"with its classes in another order it would get {percent(permuted)}: it was trained with other class "
             f"numbers; here they are {', '.join(dataset.class_names[:10])}{' …' if dataset.num_classes > 10 else ''}"
         )
-    images = dataset.validation_images[:_PROBED]
-    labels = dataset.validation_labels[:_PROBED]
-    for name, other in other_normalizations(network, dataset).items():
-        found = accuracy(predict(other, images, device=device), labels)
-        if _is_much_better(found, measured):
-            return f"with teacher.normalize {name} it would get {percent(found)}"
+    images, labels = dataset.validation_images[:_PROBED], dataset.validation_labels[:_PROBED]
+    for name, candidate in other_normalizations(network, dataset).items():
+        other = accuracy(predict(candidate, images, device=device), labels)
+        if _is_much_better(other, measured):
+            return f"with teacher.normalize {name} it would get {percent(other)}"
     return "check teacher.normalize, teacher.input_size, the order of the classes, or train it for more epochs"
 
 
 def best_order(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """For every class of the network, int64 (num_classes,), the class it answers best for; a permutation."""
+    """Assign every class of the network the class that it predicts best, int64 (num_classes,); a permutation."""
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (labels.numpy(), logits.argmax(dim=1).numpy()), 1)
     rows, columns = scipy.optimize.linear_sum_assignment(confusion, maximize=True)
@@ -90,11 +88,12 @@ def best_order(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def other_normalizations(network: Network, dataset: Dataset) -> dict[str, Network]:
-    """The same body behind the usual other normalisations, by what `teacher.normalize` would be."""
+    """Put a network's body behind the other usual normalisations, by their words in `teacher.normalize`."""
     candidates = {"dataset": (dataset.mean, dataset.std), **_NORMALIZATIONS}
     networks = {name: Network(network.body, mean, std).eval() for name, (mean, std) in candidates.items()}
-    return {name: other for name, other in networks.items() if not _same_statistics(other, network)}
-
-
-def _same_statistics(one: Network, other: Network) -> bool:
-    return torch.equal(one.mean, other.mean.cpu()) and torch.equal(one.std, other.std.cpu())
+    mean, std = network.mean.cpu(), network.std.cpu()
+    return {
+        name: other
+        for name, other in networks.items()
+        if not (torch.equal(other.mean, mean) and torch.equal(other.std, std))
+    }

@@ -1,4 +1,4 @@
-"""The teacher's network by its name in the study file: MobileNet-V2, a torchvision model, or people's own function."""
+"""Teacher networks by their name in the study file: MobileNet-V2, a torchvision model, or people's own function."""
 
 import importlib
 import inspect
@@ -21,7 +21,7 @@ Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 class Resized(nn.Module):
-    """A body that sees its input resized to a square: bilinear with antialias, so gradients pass through it."""
+    """A body behind a resizing of its input to a square: bilinear with antialias, so gradients pass through it."""
 
     def __init__(self, body: nn.Module, size: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Resized(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of (B, 3, H, W), whatever H and W are."""
+        """Return the logits of (B, 3, H, W), whatever H and W are."""
         resized = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         logits: Tensor = self.body(resized)
         return logits
@@ -43,10 +43,7 @@ def build_body(
     state: dict[str, Tensor] | None = None,
     path: Path | None = None,
 ) -> nn.Module:
-    """The architecture; its weights are those of `state`, or whatever the architecture begins with.
-
-    Args:
-        path: where `state` is from, for messages.
+    """Build the architecture with the weights of `state`, which is from `path`, or those that it begins with.
 
     Raises:
         UsageError: no such architecture, or code that --allow-import does not name.
@@ -66,7 +63,7 @@ def build_body(
 
 
 def load_given_body(teacher: TeacherConfig, num_classes: int, settings: Settings, *, member: int = 0) -> nn.Module:
-    """A teacher that needs no training here: its checkpoint's weights, or those its architecture brings.
+    """Build a teacher that needs no training: with its checkpoint's weights, or those its architecture brings.
 
     Args:
         member: its number among the checkpoints, from 0.
@@ -82,24 +79,24 @@ def load_given_body(teacher: TeacherConfig, num_classes: int, settings: Settings
 
 
 def wrap(body: nn.Module, teacher: TeacherConfig, statistics: Statistics) -> Network:
-    """The body with its normalisation and input size; frozen and in evaluation mode.
+    """Put normalisation and input size before a body; frozen and in evaluation mode.
 
     Args:
         statistics: mean and standard deviation of the training images.
     """
     mean, std = normalization(teacher, statistics)
     network = Network(body if teacher.input_size is None else Resized(body, teacher.input_size), mean, std)
-    # The one layout that every teacher has, however it came about: kernels differ in their last bits between layouts.
+    # One layout for every teacher, however it was made: kernels differ in their last bits between layouts.
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def unwrap(network: Network) -> nn.Module:
-    """The body that `wrap` wrapped: what a state dict of the teacher belongs to."""
+    """Return the body that `wrap` wrapped, which a state dict of the teacher belongs to."""
     return network.body.body if isinstance(network.body, Resized) else network.body
 
 
 def normalization(network: TeacherConfig | StudentSection, statistics: Statistics) -> Statistics:
-    """Mean and standard deviation, in [0, 1] pixels, that a network's `normalize` means."""
+    """Return the mean and standard deviation, in [0, 1] pixels, that a network's `normalize` stands for."""
     if network.normalize == "dataset":
         return statistics
     if network.normalize == "none":
@@ -108,7 +105,7 @@ def normalization(network: TeacherConfig | StudentSection, statistics: Statistic
 
 
 def check_output(network: Network, image_size: tuple[int, int], num_classes: int, name: str) -> None:
-    """Let two black images through. Raises DataError when they do not come out as logits (2, num_classes)."""
+    """Run a network on two black images; raise DataError when it does not give logits (2, num_classes)."""
     device = network.mean.device
     try:
         with torch.no_grad():
@@ -126,9 +123,9 @@ def check_output(network: Network, image_size: tuple[int, int], num_classes: int
 def _torchvision_model(name: str, num_classes: int, *, own_weights: bool) -> nn.Module:
     import torchvision.models
 
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        hint = did_you_mean(name, [*known, "mobilenet_v2"])
+    models = torchvision.models.list_models(module=torchvision.models)
+    if name not in models:
+        hint = did_you_mean(name, [*models, "mobilenet_v2"])
         raise UsageError(
             f"teacher.architecture {name!r} is no torchvision model{hint}; "
             "write mobilenet_v2, a torchvision name such as resnet18, or module:function of your own code"

@@ -37,35 +37,19 @@ class Teachers:
     sha256: str
 
     def networks(self, device: torch.device) -> list[Network]:
-        """The members' networks, moved to the device."""
+        """Return the members' networks, moved to the device."""
         return [member.network.to(device) for member in self.members]
 
     def teaching(self, device: torch.device) -> Teaching:
-        """Their logits, made when they are asked for."""
+        """Return their logits, made when they are asked for."""
         networks = self.networks(device)
         if self.folds is not None:
             return OutOfFoldLogits(networks, self.folds.to(device))
         return OnlineLogits(networks[0]) if len(networks) == 1 else MemberLogits(networks)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TeacherFacts:
-    """What is known of a study's teachers without building a network.
-
-    Args:
-        sha256: see `combined_hash`.
-        parameters: of one member, the first.
-    """
-
-    sha256: str
-    parameters: int
-
-
 def combined_hash(weights: Sequence[str], folds: Tensor | None) -> str:
-    """The hash that a study pins: of all members' weights in their order, and of which images each did not see.
-
-    For one teacher it is the hash of its weights.
-    """
+    """Hash what a study pins: all members' weights in their order, and their folds; of one teacher, its weights."""
     if len(weights) == 1:
         return weights[0]
     return content_hash({"members": list(weights), "folds": None if folds is None else folds_hash(folds)})
@@ -74,67 +58,62 @@ def combined_hash(weights: Sequence[str], folds: Tensor | None) -> str:
 def prepare_teachers(
     study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, device: torch.device, progress: Progress
 ) -> Teachers:
-    """The study's teachers, made one after the other where they are not there yet. Raises as `prepare_teacher`."""
+    """Return the study's teachers, made one after the other where they are missing. Raises as `prepare_teacher`."""
     members = [
         prepare_teacher(study, dataset, settings, store, member=number, device=device, progress=progress)
         for number in range(study.teacher.n_networks)
     ]
-    return _together(study, dataset, members)
+    return _combine(study, dataset, members)
 
 
 def open_teachers(study: Study, dataset: Dataset, settings: Settings, store: AssetStore) -> Teachers:
-    """The teachers as they were last prepared. Raises AssetMissing, AssetError, and UsageError (see `build_body`)."""
-    members = [
-        open_teacher(study, dataset, settings, store, member=number) for number in range(study.teacher.n_networks)
-    ]
-    return _together(study, dataset, members)
+    """Open the teachers as last prepared. Raises AssetMissing, AssetError, and UsageError (see `build_body`)."""
+    numbers = range(study.teacher.n_networks)
+    members = [open_teacher(study, dataset, settings, store, member=number) for number in numbers]
+    return _combine(study, dataset, members)
 
 
-def known_of_teachers(study: Study, dataset: Dataset, store: AssetStore) -> TeacherFacts:
-    """The facts of what `open_teachers` opens. Raises AssetMissing, AssetError."""
+def open_teacher_facts(study: Study, dataset: Dataset, store: AssetStore) -> tuple[str, int]:
+    """Return `combined_hash` and the first member's parameters without building a network.
+
+    Raises AssetMissing, AssetError.
+    """
     assets = [teacher_asset(study, dataset, store, member=number) for number in range(study.teacher.n_networks)]
-    weights = [str(asset.facts["sha256"]) for asset in assets]
-    return TeacherFacts(
-        sha256=combined_hash(weights, _folds(study, dataset)), parameters=int(assets[0].facts["parameters"])
-    )
+    sha256 = combined_hash([str(asset.facts["sha256"]) for asset in assets], _folds(study, dataset))
+    return sha256, int(assets[0].facts["parameters"])
 
 
 def validation_accuracy(
     study: Study, dataset: Dataset, teachers: Teachers, store: AssetStore, *, device: torch.device, progress: Progress
 ) -> float:
-    """How often the teachers are right on the validation images, a fraction; measured once.
+    """Return the teachers' accuracy on the validation images, a fraction; measured once. Raises AssetError.
 
-    Of several it is the answer of their averaged probabilities at temperature 1. Of folds it is the mean of the
-    members' own accuracies: a student hears only one of them about an image, never their average. Raises AssetError.
+    Of several it is that of their averaged probabilities at temperature 1. Of folds it is the mean of the members' own
+    accuracies: a student hears only one of them about an image, never their average.
     """
     own = [member.validation_accuracy for member in teachers.members]
     if teachers.folds is not None or len(own) == 1:
         return sum(own) / len(own)
-    inputs = {
-        "schema": _SCHEMA,
-        "dataset": dataset.sha256,
-        "teacher": teacher_identity(study, teachers.sha256),
-    }
+    inputs = {"schema": _SCHEMA, "dataset": dataset.sha256, "teacher": teacher_identity(study, teachers.sha256)}
     with store.build("teachers", inputs, progress) as draft:
         asset = draft.finished
         if asset is None:
             progress.note(f"measuring the accuracy of the {len(own)} teachers together")
-            together = average_answers(teachers.networks(device), dataset.validation_images, device=device)
-            asset = draft.commit({"validation_accuracy": accuracy(together, dataset.validation_labels)})
+            answers = average_answers(teachers.networks(device), dataset.validation_images, device=device)
+            asset = draft.commit({"validation_accuracy": accuracy(answers, dataset.validation_labels)})
         return float(asset.facts["validation_accuracy"])
 
 
 def average_answers(networks: Sequence[Network], images: Tensor, *, device: torch.device) -> Tensor:
-    """The logits (N, K), on the CPU, of the networks' averaged probabilities at temperature 1; of one, its own."""
+    """Return logits (N, K), on the CPU, of the networks' averaged probabilities at temperature 1; of one, its own."""
     answers = [predict(network, images, device=device) for network in networks]
     return answers[0] if len(answers) == 1 else average_members(torch.stack(answers, dim=1), 1.0)
 
 
-def _together(study: Study, dataset: Dataset, members: Sequence[Teacher]) -> Teachers:
+def _combine(study: Study, dataset: Dataset, members: Sequence[Teacher]) -> Teachers:
     folds = _folds(study, dataset)
-    return Teachers(
-        members=tuple(members), folds=folds, sha256=combined_hash([member.sha256 for member in members], folds)
-    )
+    sha256 = combined_hash([member.sha256 for member in members], folds)
+    return Teachers(members=tuple(members), folds=folds, sha256=sha256)
 
 
 def _folds(study: Study, dataset: Dataset) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The only way to the test split. No search, worker or trial may import this module; every use is logged."""
+"""Access to the test split, the only one. No search, worker or trial may import this module; every use is logged."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class TestPurpose(StrEnum):
-    """What the test split may be opened for."""
+    """Purposes for which the test split may be opened."""
 
     __test__ = False  # pytest would take the name for a class of tests
 
@@ -31,7 +31,7 @@ class TestPurpose(StrEnum):
 
 
 def open_test(dataset: config.DatasetConfig, settings: Settings, *, purpose: TestPurpose) -> tuple[Tensor, Tensor]:
-    """The test images, uint8 (N, 3, H, W), and their labels, int64 (N,), of a data set that was prepared.
+    """Return the test images, uint8 (N, 3, H, W), and their labels, int64 (N,), of a data set that was prepared.
 
     Appends a line of JSON to `storage/logs/test-split.log` first: time, purpose, hash of the data set, process.
 

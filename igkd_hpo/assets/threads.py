@@ -1,4 +1,4 @@
-"""How many threads torch should compute with on a CPU: measured, because more are not always faster."""
+"""Choice of torch's number of threads on a CPU: measured, because more are not always faster."""
 
 import os
 import time
@@ -18,7 +18,7 @@ _TOO_SMALL = 16 * 16  # pixels; below, one thread is the faster choice on any ma
 
 @contextmanager
 def fastest_threads(image_size: tuple[int, int], device: torch.device) -> Iterator[int]:
-    """Inside, torch has one thread or one per core, whichever ran a training step faster here; as it was for a GPU.
+    """Give torch one thread or one per core, whichever runs a training step faster here; for a GPU change nothing.
 
     Two cores that other processes kept busy took 89 ms for a step on 128 images of 8x8 pixels with one thread, 118 to
     147 ms with two that sleep while they wait, and 707 to 3360 ms with two that spin, OpenMP's default. How many it
@@ -26,7 +26,6 @@ def fastest_threads(image_size: tuple[int, int], device: torch.device) -> Iterat
 
     Args:
         image_size: height and width, in pixels.
-        device: that computes.
     """
     before = torch.get_num_threads()
     chosen = _fastest(image_size) if device.type == "cpu" else before

@@ -8,12 +8,12 @@ DEFAULT = "digits"
 
 
 def builtin_folder() -> Path:
-    """Where the built-in study files lie."""
+    """Return the folder of the built-in study files."""
     package = Path(igkd_hpo.__file__).parent
     shipped = package / "studies"
     return shipped if shipped.is_dir() else package.parent / "studies"
 
 
 def builtin_studies() -> dict[str, Path]:
-    """The built-in study files by name."""
+    """Return the built-in study files by name."""
     return {path.stem: path for path in sorted(builtin_folder().glob("*.yaml"))}

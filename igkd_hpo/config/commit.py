@@ -1,4 +1,4 @@
-"""Which commit of the project's own code runs."""
+"""Commit of the project's own code."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ import igkd_hpo
 
 
 def code_commit() -> str | None:
-    """Of the checkout that this code runs from, marked when files were changed; None where it was installed."""
+    """Return the commit of the checkout that runs, marked if files were changed; None where it was installed."""
     checkout = Path(igkd_hpo.__file__).parents[1]
     if not (checkout / ".git").exists():
         return None

@@ -1,20 +1,20 @@
-"""Control trials: fixed configurations that every study runs first, for reference."""
+"""Control trials: fixed configurations that a study runs first, for reference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from igkd_hpo.config.hyperparameters import Hyperparameters
-from igkd_hpo.config.space import Range, Value, WordChoices
+from igkd_hpo.config.space import Value, WordChoices
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS, weights
 
 PLAIN: dict[str, Value] = {
-    name: known.off
-    for name, known in HYPERPARAMETERS.items()
-    if known.off is not None and known.role in (Role.LOGITS, Role.MAPS, Role.FEATURES)
+    name: declared.off
+    for name, declared in HYPERPARAMETERS.items()
+    if declared.off is not None and declared.role in (Role.LOGITS, Role.MAPS, Role.FEATURES)
 }
-"""Plain training: nothing from the teacher. What a control is not named for is left out of it."""
+"""Plain training without a teacher; each control adds the techniques that it is named for."""
 ControlName = Literal["student", "kd", "ig", "kd_ig", "at", "kd_at", "ig_at", "kd_ig_at", "paper"]
 _KD: dict[str, Value] = {"alpha": 0.9, "temperature": 4.0}
 _IG: dict[str, Value] = {"overlay_probability": 0.1, "overlay_strength": 0.5}
@@ -34,7 +34,7 @@ _DEFINED_BY: dict[ControlName, dict[str, Value]] = {
 
 
 def controls_using(role: Role) -> frozenset[ControlName]:
-    """The controls that ask this of the teacher."""
+    """Return the controls that ask for this of the teacher."""
     return frozenset(
         name for name, values in _DEFINED_BY.items() if any(values[weight] != PLAIN[weight] for weight in weights(role))
     )
@@ -46,8 +46,7 @@ class Control:
 
     Args:
         hyperparameters: all of them, as the trial trains.
-        params: the searched ones as Optuna stores them: the nearest point of the range, so that the sampler learns from
-            the trial and never sees a value outside its space.
+        params: the searched ones as Optuna stores them, see `in_ranges`.
     """
 
     name: ControlName
@@ -56,20 +55,19 @@ class Control:
 
 
 def make_control(name: ControlName, hyperparameters: Hyperparameters) -> Control:
-    """The control of this name in a study with these hyperparameters.
+    """Make a control of a study with these hyperparameters.
 
     What does not define the control is taken from the study file, the middle of the range where it is searched.
     """
-    defined = _DEFINED_BY[name]
-    values: dict[str, Value] = {}
-    for key in type(hyperparameters).model_fields:
-        setting = getattr(hyperparameters, key)
-        values[key] = defined.get(key, setting.middle if isinstance(setting, Range) else setting)
+    values = hyperparameters.middle() | _DEFINED_BY[name]
     return Control(name=name, hyperparameters=values, params=in_ranges(hyperparameters, values))
 
 
 def in_ranges(hyperparameters: Hyperparameters, values: Mapping[str, Value]) -> dict[str, Value]:
-    """The searched ones of `values` as Optuna stores them: the nearest point of each range."""
+    """Return the searched ones of `values` as Optuna stores them: the nearest point of each range.
+
+    So the sampler learns from the trial and never sees a value outside its space.
+    """
     params: dict[str, Value] = {}
     for key, setting in hyperparameters.searched().items():
         value = values[key]

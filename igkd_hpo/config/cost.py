@@ -1,4 +1,4 @@
-"""What a student costs, set against what the device allows."""
+"""Cost of a student, and its violation of a study's limits."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -8,7 +8,7 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Limits
 from igkd_hpo.distillation.recipe import KNOB_OF
 
-# A limit's name in the study file, and how to say a value of it.
+# Values of the limits in words, by their names in the study file.
 _IN_WORDS = {
     "parameters": "{:,.0f} parameters",
     "macs": "{:,.0f} multiply-adds",
@@ -19,16 +19,16 @@ _IN_WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class StudentCost:
-    """What a student costs to store and to run; each field is a user attribute of its trial.
+    """Cost of storing and running a student; each field is a user attribute of its trial.
 
     Args:
         parameters: numbers that it learns.
         macs: multiply-adds for one image, in convolutions and linear layers.
         size_kb: of the parameters in float32, in 1,024 bytes.
-        compression_factor: the teacher's number over it, of several teachers one's; None where none was looked at.
+        compression_factor: one teacher's parameters over its own; None where no teacher was looked at.
         latency_ms: the median for one image; None where the counts are beyond a limit already.
-        latency_ms_p95: what 95 of 100 images need at most.
-        latency_of: how the two were measured, in words.
+        latency_ms_p95: the 95th percentile.
+        latency_of: the measurement of the two, in words.
     """
 
     parameters: int
@@ -40,36 +40,34 @@ class StudentCost:
     latency_of: str | None = None
 
     def as_attributes(self) -> dict[str, Any]:
-        """User attributes by name, those that are known."""
+        """Return the cost as user attributes by name, without those that were not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-COST_ATTRIBUTES = tuple(field.name for field in fields(StudentCost))
-
-
 def architecture(hyperparameters: Mapping[str, Value]) -> tuple[Value, ...]:
-    """What of the hyperparameters a student's cost depends on."""
+    """Return the values of the hyperparameters that a student's cost depends on."""
     return tuple(hyperparameters[name] for name in KNOB_OF)
 
 
 def recorded_cost(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The cost among a trial's user attributes, None where it was not recorded."""
-    return {name: attributes.get(name) for name in COST_ATTRIBUTES}
+    """Select the cost among a trial's user attributes; None for each that was not recorded."""
+    return {field.name: attributes.get(field.name) for field in fields(StudentCost)}
 
 
 def excess(limits: Limits, cost: StudentCost) -> dict[str, float]:
-    """By how much of itself each limit that was measured is exceeded: 0.1 is 10 % too much, 0 or less is within it.
+    """Return the relative violation of each limit that was measured, `(value - limit) / limit`; 0 or less is within it.
 
     These are Optuna's constraints: its samplers add up what is above 0, and fractions of limits can be added.
     """
-    limited = {name: limit for name, limit in limits.model_dump().items() if limit is not None}
     return {
-        name: (value - limit) / limit for name, limit in limited.items() if (value := getattr(cost, name)) is not None
+        name: (value - limit) / limit
+        for name, limit in limits
+        if limit is not None and (value := getattr(cost, name)) is not None
     }
 
 
 def why_infeasible(limits: Limits, cost: StudentCost) -> str | None:
-    """Every limit that is exceeded, with value and limit, in words; None when it is within all of them."""
+    """Say which limits are exceeded, with value and limit; None when the cost is within all of them."""
     beyond = [
         f"{_IN_WORDS[name].format(getattr(cost, name))} where limits.{name} allows {getattr(limits, name):,g}"
         for name, over in excess(limits, cost).items()

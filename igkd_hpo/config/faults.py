@@ -1,4 +1,4 @@
-"""What is wrong with a study file: one line for each fault, with its path in the file and what would be right."""
+"""Descriptions of the faults in a study file: one line for each, with its path in the file and its remedy."""
 
 import json
 from types import NoneType, UnionType
@@ -25,7 +25,7 @@ _EXPECTED = {
 
 
 def describe(error: ValidationError) -> list[str]:
-    """One line for each faulty place in the file, in the order of the file format."""
+    """Write one line for each faulty place in the file, in the order of the file format."""
     lines: dict[str, str] = {}
     for fault in error.errors(include_url=False):
         path, keys = _locate(fault["loc"])
@@ -89,7 +89,7 @@ def _shown(value: Any) -> str:
 
 
 def _misplaced(key: str, path: str) -> str:
-    """` (did you mean training.epochs?)` for a key that stands elsewhere than at `path`; empty where none has it."""
+    """Write ` (did you mean training.epochs?)` for a key that belongs elsewhere than to `path`; empty for others."""
     homes = [
         f"{name}.{key}"
         for name, field in Study.model_fields.items()
@@ -102,30 +102,30 @@ def _misplaced(key: str, path: str) -> str:
 
 
 def _locate(loc: tuple[int | str, ...]) -> tuple[str, list[str]]:
-    """A fault's path as the file shows it, without the union tags that pydantic puts in, and the keys allowed there."""
+    """Return a fault's path as the file shows it, without pydantic's union tags, and the keys allowed there."""
     path = ""
-    here: Any = Study
+    place: Any = Study
     keys: list[str] = []
     for part in loc:
-        members = _members(here)
+        members = _members(place)
         if len(members) > 1:
-            here = next((member for member in members if part in _tags(member)), None)
+            place = next((member for member in members if part in _tags(member)), None)
             continue
-        here = members[0]
+        place = members[0]
         if isinstance(part, int):
             path += f"[{part}]"
-            items = get_args(here)
-            here = items[0] if items[1:] == (...,) else items[part] if part < len(items) else None
+            items = get_args(place)
+            place = items[0] if items[1:] == (...,) else items[part] if part < len(items) else None
         else:
             path += f".{part}" if path else part
-            fields = here.model_fields if isinstance(here, type) and issubclass(here, BaseModel) else {}
+            fields = place.model_fields if isinstance(place, type) and issubclass(place, BaseModel) else {}
             keys = list(fields)
-            here = fields[part].annotation if part in fields else None
+            place = fields[part].annotation if part in fields else None
     return path or "study", keys
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The alternatives of a union, None left out; of anything else, itself without its metadata."""
+    """List the alternatives of a union, None left out; of any other type, itself without its metadata."""
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     if get_origin(bare) not in (Union, UnionType):
         return [bare]
@@ -134,7 +134,7 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _tags(member: Any) -> list[str]:
-    """What pydantic calls an alternative of a union in a fault's path."""
+    """List pydantic's words for an alternative of a union in a fault's path."""
     if get_origin(member) is Annotated:
         return [data.tag for data in get_args(member)[1:] if isinstance(data, Tag)]
     if isinstance(member, type) and issubclass(member, BaseModel):

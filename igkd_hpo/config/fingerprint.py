@@ -1,4 +1,4 @@
-"""What a study means, as one hash: two files with the same fingerprint search the same thing on the same data."""
+"""Fingerprint of a study: two files with the same one search the same thing on the same data."""
 
 import hashlib
 import json
@@ -21,26 +21,21 @@ _NOT_MEANING: dict[str, bool | set[str]] = {
 
 
 def meaning(study: Study) -> dict[str, Any]:
-    """The part of a study file that decides what its trials are, as plain JSON values."""
+    """Return the part of a study file that decides its trials, as plain JSON values."""
     return study.model_dump(mode="json", exclude=_NOT_MEANING)
 
 
 def fingerprint(study: Study) -> str:
-    """SHA-256 of the meaning, in hexadecimal."""
+    """Return the SHA-256 of a study's meaning, in hexadecimal."""
     return hashlib.sha256(json.dumps(meaning(study), sort_keys=True).encode()).hexdigest()
 
 
 def difference(old: Study, new: Study) -> list[str]:
-    """One line for each key whose meaning differs: `path: old -> new`."""
-    before, after = (
-        {
-            path: value if isinstance(value, str) else json.dumps(value)
-            for path, value in flatten(meaning(study)).items()
-        }
-        for study in (old, new)
-    )
-    return [
-        f"{path}: {before.get(path, 'absent')} -> {after.get(path, 'absent')}"
-        for path in sorted(before.keys() | after.keys())
-        if before.get(path) != after.get(path)
-    ]
+    """Write one line for each key whose meaning differs: `path: old -> new`."""
+
+    def as_text(value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value)
+
+    before, after = ({path: as_text(v) for path, v in flatten(meaning(study)).items()} for study in (old, new))
+    pairs = {path: (before.get(path, "absent"), after.get(path, "absent")) for path in sorted({*before, *after})}
+    return [f"{path}: {first} -> {second}" for path, (first, second) in pairs.items() if first != second]

@@ -1,4 +1,4 @@
-"""What a study can search: one field per hyperparameter that is declared, each a plain value or a range."""
+"""Hyperparameters of a study: one field for each that is declared, a plain value or a range."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,19 +8,7 @@ from pydantic import Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function
 
-from igkd_hpo.config.space import (
-    Choices,
-    FloatRange,
-    FloatSetting,
-    Frozen,
-    IntRange,
-    IntSetting,
-    Number,
-    Range,
-    Value,
-    WordChoices,
-    WordSetting,
-)
+from igkd_hpo.config.space import FloatSetting, Frozen, IntSetting, Number, Range, Value, WordSetting
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS, weights
 from igkd_hpo.errors import did_you_mean
@@ -28,7 +16,7 @@ from igkd_hpo.errors import did_you_mean
 
 @dataclass(frozen=True)
 class Within:
-    """Validator: every value that a setting can take lies from `low` (above it, if `above`) to `high`."""
+    """Validator of a setting: all its values lie from `low` (above it, if `above`) to `high`."""
 
     low: float
     high: float
@@ -38,11 +26,10 @@ class Within:
         return f"above {self.low:g} and at most {self.high:g}" if self.above else f"from {self.low:g} to {self.high:g}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_after_validator_function(self._checked, handler(source))
+        return no_info_after_validator_function(self._check, handler(source))
 
-    def _checked(self, setting: Any) -> Any:
-        values = setting.corners() if isinstance(setting, FloatRange | IntRange | Choices) else (setting,)
-        for value in values:
+    def _check(self, setting: Any) -> Any:
+        for value in _corners(setting):
             if value < self.low or value > self.high or (self.above and value == self.low):
                 raise ValueError(f"{value} is out of range; it must be {self}")
         return setting
@@ -50,69 +37,66 @@ class Within:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Validator: every word that a setting can take is one of these."""
+    """Validator of a setting: all its words are among these."""
 
     words: tuple[str, ...]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_after_validator_function(self._checked, handler(source))
+        return no_info_after_validator_function(self._check, handler(source))
 
-    def _checked(self, setting: str | WordChoices) -> str | WordChoices:
-        for given in setting.choices if isinstance(setting, WordChoices) else (setting,):
-            if given not in self.words:
-                near = did_you_mean(given, self.words)
-                raise ValueError(f"{given!r} is not one of {', '.join(self.words)}{near}")
+    def _check(self, setting: Any) -> Any:
+        for word in _corners(setting):
+            if word not in self.words:
+                raise ValueError(f"{word!r} is not one of {', '.join(self.words)}{did_you_mean(word, self.words)}")
         return setting
+
+
+def _corners(setting: Any) -> tuple[Any, ...]:
+    return setting.corners() if isinstance(setting, Range) else (setting,)
 
 
 class _Settings(Frozen):
     """A plain value is fixed; a mapping with a type is searched."""
 
     def corners(self, key: str) -> tuple[Number, ...]:
-        """The numbers that bound what this setting can take."""
-        setting = getattr(self, key)
-        return setting.corners() if isinstance(setting, FloatRange | IntRange | Choices) else (setting,)
+        """Return the numbers that bound a setting: its ends, all its choices, or its plain value."""
+        return _corners(getattr(self, key))
 
     def highest(self, key: str) -> Number:
-        """The largest number that this setting can take."""
+        """Return the largest number that a setting can take."""
         return max(self.corners(key))
 
     def words(self, key: str) -> tuple[str, ...]:
-        """The words that this setting can take."""
-        setting = getattr(self, key)
-        return setting.choices if isinstance(setting, WordChoices) else (setting,)
+        """Return the words that a setting can take."""
+        return _corners(getattr(self, key))
 
     def using(self, role: Role) -> list[str]:
-        """The weights that can be above 0 and then ask this of the teacher."""
+        """List the weights that can be above 0 and then ask for this of the teacher."""
         return [name for name in weights(role) if self.highest(name) > 0]
 
     def searched(self) -> dict[str, Range]:
-        """The settings that are ranges, by name, in the order of this class."""
-        settings = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: s for name, s in settings.items() if isinstance(s, Range)}
+        """Return the settings that are ranges, by name, in the order of this class."""
+        return {name: setting for name, setting in self if isinstance(setting, Range)}
 
     def fixed(self) -> dict[str, Value]:
-        """The settings that are plain values, by name."""
-        settings = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: s for name, s in settings.items() if not isinstance(s, Range)}
+        """Return the settings that are plain values, by name."""
+        return {name: setting for name, setting in self if not isinstance(setting, Range)}
 
     def middle(self) -> dict[str, Value]:
-        """One value for each setting: the middle of what is searched, geometric on a log scale."""
-        return self.fixed() | {name: setting.middle for name, setting in self.searched().items()}
+        """Return one value for each setting: the middle of a range, geometric on a log scale."""
+        return {name: setting.middle if isinstance(setting, Range) else setting for name, setting in self}
 
     def telling(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """Those of a trial's values that tell something: of searched settings, and others than the format's default."""
+        """Select those of a trial's values that are searched, or differ from the format's default."""
         searched, fields = self.searched(), type(self).model_fields
-        return {
-            name: value for name, value in values.items() if name in searched or value != fields[name].get_default()
-        }
+        return {name: value for name, value in values.items() if name in searched or value != fields[name].default}
 
 
-def _field(known: Hyperparameter) -> tuple[Any, Any]:
-    setting: Any = WordSetting if known.words else IntSetting if known.whole else FloatSetting
-    rule = OneOf(known.words) if known.words else Within(known.low, known.high, above=known.above)
-    default = ... if known.default is None else known.default
-    return Annotated[setting, rule], Field(default=default, description=known.help)
+def _field(declared: Hyperparameter) -> tuple[Any, Any]:
+    setting: Any = WordSetting if declared.words else IntSetting if declared.whole else FloatSetting
+    rule = OneOf(declared.words) if declared.words else Within(declared.low, declared.high, above=declared.above)
+    default = ... if declared.default is None else declared.default
+    return Annotated[setting, rule], Field(default=default, description=declared.help)
 
 
 if TYPE_CHECKING:
@@ -123,6 +107,6 @@ else:
         __base__=_Settings,
         __doc__=_Settings.__doc__,
         __module__=__name__,
-        **{name: _field(known) for name, known in HYPERPARAMETERS.items()},
+        **{name: _field(declared) for name, declared in HYPERPARAMETERS.items()},
     )
     """One field for each hyperparameter that is declared, in the order in which they are suggested."""

@@ -1,4 +1,4 @@
-"""Where an exported study file comes from, and what of the machine decided its last bits."""
+"""Origin of an exported study file, and the settings of the machine that decided its last bits."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from igkd_hpo.config.space import Frozen
 
 
 class Execution(Frozen):
-    """What of a machine decides a result's last bits; recorded with each trial and used again by `train`."""
+    """Settings of a machine that decide a result's last bits; recorded with each trial and used again by `train`."""
 
     device: str
     """Where it was trained: cpu, cuda:0 …"""
@@ -25,7 +25,7 @@ class Execution(Frozen):
 
 
 class Provenance(Frozen):
-    """Where an exported file comes from. Facts only: nothing here changes what runs, but `train` uses `execution`."""
+    """Origin of an exported file. Facts only: nothing here changes what runs, but `train` uses `execution`."""
 
     model_config = ConfigDict(extra="allow")
 

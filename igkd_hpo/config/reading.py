@@ -17,18 +17,14 @@ from igkd_hpo.errors import StudyFileError, did_you_mean
 
 
 class _Constructor(SafeConstructor):
-    """YAML 1.2 has no dates: 2026-01-31 is a word, and a fine name for a study."""
+    """Constructor without dates, which YAML 1.2 does not have: 2026-01-31 is a word, and a fine name for a study."""
 
 
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
 def read_study(path: Path) -> Study:
-    """The study in a YAML file.
-
-    Raises:
-        StudyFileError: the file is missing, is not YAML, or holds faults; all of them are named.
-    """
+    """Read the study in a YAML file. Raises StudyFileError with all faults of the file, or why it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -45,7 +41,7 @@ def read_study(path: Path) -> Study:
 
 
 def parse_study(text: str, *, source: str) -> Study:
-    """The study in a YAML text; `source` names it in messages. Raises StudyFileError."""
+    """Parse the study in a YAML text; `source` names it in messages. Raises StudyFileError."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     try:
@@ -57,8 +53,8 @@ def parse_study(text: str, *, source: str) -> Study:
     except ValueError as error:  # 1e is a number to YAML's grammar and to nobody else
         raise StudyFileError(f"{source} is not YAML: {error}; quote what is meant as text") from None
     if not isinstance(document, dict):
-        found = {type(None): "nothing", list: "a list"}.get(type(document), "one plain value")
-        raise StudyFileError(f"{source} holds {found}; a study file is a mapping with name, dataset, hyperparameters …")
+        kind = {type(None): "nothing", list: "a list"}.get(type(document), "one plain value")
+        raise StudyFileError(f"{source} holds {kind}; a study file is a mapping with name, dataset, hyperparameters …")
     try:
         as_json = json.dumps(document)
     except TypeError as error:
@@ -69,7 +65,7 @@ def parse_study(text: str, *, source: str) -> Study:
 
 
 def study_from_json(text: str, *, source: str) -> Study:
-    """The study in a JSON text, as the database keeps it. Raises StudyFileError."""
+    """Parse the study in a JSON text, as the database keeps it. Raises StudyFileError."""
     try:
         return Study.model_validate_json(text)
     except ValidationError as error:
@@ -88,7 +84,7 @@ def _one_line(error: YAMLError) -> str:
         problem = "a tab where spaces are needed; indent with spaces"
     elif "duplicate key" in problem:
         problem = f"{problem}; write it once"
-    elif problem == "could not find expected ':'":  # found out on the line after the one that lacks it
+    elif problem == "could not find expected ':'":  # noticed on the line after the one that lacks it
         mark = getattr(error, "context_mark", None) or mark
         problem = "a key without its value; write key: value, with a space after the colon"
     elif "determine a constructor" in problem:
@@ -97,7 +93,7 @@ def _one_line(error: YAMLError) -> str:
 
 
 def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as {dotted path: value}."""
+    """Flatten a nested mapping to {dotted path: value}."""
     flat: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a hyperparameter can be in a study file: a plain value, which is fixed, or a mapping, which is searched."""
+"""Settings of a hyperparameter in a study file: a plain value, which is fixed, or a mapping, which is searched."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ Value = Number | str
 
 
 class Frozen(BaseModel):
-    """Immutable, and strict: an unknown key or a value of another type is a fault, never a guess."""
+    """An immutable, strict model: an unknown key or a value of another type is a fault, never a guess."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -28,9 +28,8 @@ def check_order(value: Any, info: ValidationInfo) -> Any:
         if info.data.get("log") and (value != 1 or isinstance(value, float)):
             raise ValueError("log: true and step exclude each other; remove one of them")
         if low is not None and high is not None and value > high - low > 0:
-            raise ValueError(
-                f"{value} steps over everything from {low} to {high}; lower step, or write the plain value"
-            )
+            advice = "lower step, or write the plain value"
+            raise ValueError(f"{value} steps over everything from {low} to {high}; {advice}")
     return value
 
 
@@ -58,7 +57,7 @@ class FloatRange(Frozen):
         return self.nearest((self.low + self.high) / 2)
 
     def nearest(self, value: float) -> float:
-        """The point of the range that lies closest to `value`."""
+        """Return the point of the range that lies closest to `value`."""
         inside = min(max(value, self.low), self.high)
         if self.step is None:
             return inside
@@ -95,12 +94,20 @@ class IntRange(Frozen):
         return self.nearest(math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2)
 
     def nearest(self, value: float) -> int:
-        """The point of the range that lies closest to `value`."""
+        """Return the point of the range that lies closest to `value`."""
         inside = min(max(value, self.low), self.high)
         return self.low + self.step * min(round((inside - self.low) / self.step), (self.high - self.low) // self.step)
 
     def corners(self) -> tuple[int, ...]:
         return (self.low, self.high)
+
+
+def check_distinct(choices: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Raise ValueError, which pydantic collects, where a value or a word is there twice."""
+    if len(set(choices)) < len(choices):
+        advice = "a word; write each once" if isinstance(choices[0], str) else "a value; write each value once"
+        raise ValueError(f"{', '.join(map(str, choices))} repeat {advice}")
+    return choices
 
 
 class Choices(Frozen):
@@ -111,12 +118,7 @@ class Choices(Frozen):
     choices: tuple[Number, ...] = Field(min_length=1)
     """The values."""
 
-    @field_validator("choices")
-    @classmethod
-    def _distinct(cls, choices: tuple[Number, ...]) -> tuple[Number, ...]:
-        if len(set(choices)) < len(choices):
-            raise ValueError(f"{', '.join(map(str, choices))} repeat a value; write each value once")
-        return choices
+    _distinct = field_validator("choices")(check_distinct)
 
     @property
     def middle(self) -> Number:
@@ -124,7 +126,7 @@ class Choices(Frozen):
         return sorted(self.choices)[(len(self.choices) - 1) // 2]
 
     def nearest(self, value: float) -> Number:
-        """The choice that lies closest to `value`."""
+        """Return the choice that lies closest to `value`."""
         return min(self.choices, key=lambda choice: abs(choice - value))
 
     def corners(self) -> tuple[Number, ...]:
@@ -139,20 +141,15 @@ class WordChoices(Frozen):
     choices: tuple[str, ...] = Field(min_length=1)
     """The words."""
 
-    @field_validator("choices")
-    @classmethod
-    def _distinct(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(choices)) < len(choices):
-            raise ValueError(f"{', '.join(choices)} repeat a word; write each once")
-        return choices
+    _distinct = field_validator("choices")(check_distinct)
 
     @property
     def middle(self) -> str:
-        """The first word: what a control takes, and a file's author thinks of first."""
+        """The first word, which a control takes, and a file's author thinks of first."""
         return self.choices[0]
 
     def nearest(self, value: str) -> str:
-        """The word itself, or the first one where the list does not have it."""
+        """Return the word itself, or the first one where the list does not have it."""
         return value if value in self.choices else self.choices[0]
 
     def corners(self) -> tuple[str, ...]:
@@ -169,7 +166,7 @@ def _kind(value: Any) -> str:
 
 
 def _discriminator(kinds: str) -> Discriminator:
-    # `reading.py` makes the message from the context; a message here would not show the value at fault.
+    # `faults.py` makes the message from the context; a message here would not show the value at fault.
     return Discriminator(
         _kind, custom_error_type="range_type", custom_error_message=kinds, custom_error_context={"kinds": kinds}
     )
@@ -195,8 +192,7 @@ IntSetting = Annotated[
     AfterValidator(_whole),
 ]
 WordSetting = Annotated[
-    Annotated[str, Tag("value")] | Annotated[WordChoices, Tag("categorical")],
-    _discriminator("categorical"),
+    Annotated[str, Tag("value")] | Annotated[WordChoices, Tag("categorical")], _discriminator("categorical")
 ]
 
 

@@ -52,18 +52,15 @@ else:
     ArchitectureName = Literal[*ARCHITECTURES]
     SourceName = Literal[*SOURCES]
 LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
+_NAMES = ", ".join(f"{name} ({source.help})" for name, source in SOURCES.items()) + "."
+_ROOTS = "; ".join(f"{name}: {source.about_root}" for name, source in SOURCES.items() if source.root != "unused") + "."
 
 
 class DatasetConfig(Frozen):
-    """Which images, and how they are split. The test split is never part of a search."""
+    """The images, and their splits. The test split is never part of a search."""
 
-    name: SourceName = Field(description=", ".join(f"{name} ({source.help})" for name, source in SOURCES.items()) + ".")
-    root: str | None = Field(
-        default=None,
-        validate_default=True,
-        description="; ".join(f"{name}: {one.about_root}" for name, one in SOURCES.items() if one.root != "unused")
-        + ".",
-    )
+    name: SourceName = Field(description=_NAMES)
+    root: str | None = Field(default=None, validate_default=True, description=_ROOTS)
     image_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -152,22 +149,21 @@ class TeacherConfig(Frozen):
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The paths that are given, one for each member."""
-        given = self.checkpoint
-        return () if given is None else (given,) if isinstance(given, str) else given
+        return (self.checkpoint,) if isinstance(self.checkpoint, str) else self.checkpoint or ()
 
     @property
     def is_trained_here(self) -> bool:
-        """Whether it is to be made by training, as opposed to given: as a file, or as code that brings weights."""
+        """Whether it is made by training, as opposed to given: as a file, or as code that brings weights."""
         return _is_trained_here(self.architecture, self.checkpoint)
 
     @property
     def n_networks(self) -> int:
-        """Of how many networks it consists."""
+        """The number of its networks."""
         return self.folds or self.members
 
     @property
     def n_answers(self) -> int:
-        """How many of its networks are asked about a training image: of folds, the one that did not see it."""
+        """The number of its networks that are asked about a training image: of folds, the one that did not see it."""
         return 1 if self.folds else self.members
 
 
@@ -180,25 +176,24 @@ class Student(Frozen):
     """As for the teacher."""
 
 
-def _unknown_blocks(values: dict[str, Any]) -> str | None:
-    """Why a teacher's blocks cannot be compared with a student's: built as the students, it sees what they see."""
+def _explain_blocks(values: dict[str, Any]) -> str | None:
+    """Say why the teacher's blocks cannot be compared with a student's; None where they have the same structure."""
     teacher, student = values.get("teacher"), values.get("student")
     if teacher is None or student is None:  # refused already
         return None
     if teacher.n_networks > 1:
         return f"{teacher.n_networks} teachers have no one set of blocks; take one teacher"
-    if ARCHITECTURES[student.architecture].taps is None:
-        return f"the blocks of a student {student.architecture} are not known; take another architecture"
-    if teacher.architecture != student.architecture or teacher.input_size is not None:
-        return (
-            f"only a teacher {student.architecture} without input_size has blocks that match a student's; "
-            "take the built-in one"
-        )
+    architecture = student.architecture
+    if ARCHITECTURES[architecture].taps is None:
+        return f"the blocks of a student {architecture} are not known; take another architecture"
+    if teacher.architecture != architecture or teacher.input_size is not None:
+        needed = f"only a teacher {architecture} without input_size has blocks that match a student's"
+        return f"{needed}; take the built-in one"
     return None
 
 
 class Attribution(Frozen):
-    """How the Integrated-Gradients maps of the teacher are made."""
+    """The teacher's Integrated-Gradients maps."""
 
     n_steps: Steps = "auto"
     """Points on the path from the mean colour to the image; auto: the fewest that order the pixels as 64 do."""
@@ -216,7 +211,7 @@ class Augmentation(Frozen):
 
 
 class TrainingConfig(Frozen):
-    """How a student is trained."""
+    """The training of a student."""
 
     epochs: int = Field(default=100, ge=1, le=100_000)
     """Epochs of every trial that is not pruned."""
@@ -233,7 +228,7 @@ class TrainingConfig(Frozen):
 
 
 class Limits(Frozen):
-    """What the device allows: a configuration beyond it is not trained, and does not count in n_trials."""
+    """The limits of the device: a configuration beyond one is not trained, and does not count in n_trials."""
 
     parameters: int | None = Field(default=None, ge=1)
     """Most numbers that the student may learn."""
@@ -251,7 +246,7 @@ class Limits(Frozen):
 
 
 class Sampler(Frozen):
-    """How the next configuration is chosen."""
+    """The choice of the next configuration."""
 
     name: Literal["tpe", "random"] = "tpe"
     """tpe learns from the trials so far; random does not."""
@@ -260,7 +255,7 @@ class Sampler(Frozen):
 
 
 class PercentilePruner(Frozen):
-    """Stops a trial whose best accuracy so far is not among the best `keep` per cent at that epoch."""
+    """A pruner that stops a trial whose best accuracy so far is not among the best `keep` per cent at that epoch."""
 
     name: Literal["percentile"]
     """Names this pruner."""
@@ -273,7 +268,7 @@ class PercentilePruner(Frozen):
 
 
 class MedianPruner(Frozen):
-    """Stops a trial whose best accuracy so far is below the median at that epoch."""
+    """A pruner that stops a trial whose best accuracy so far is below the median at that epoch."""
 
     name: Literal["median"]
     """Names this pruner."""
@@ -284,7 +279,7 @@ class MedianPruner(Frozen):
 
 
 class SuccessiveHalvingPruner(Frozen):
-    """Keeps one in `reduction_factor` trials at epochs grace_period, grace_period * reduction_factor, and so on."""
+    """A pruner that keeps one trial in `reduction_factor` at epoch grace_period, then at that times the factor, …"""
 
     name: Literal["successive_halving"] = "successive_halving"
     """Names this pruner."""
@@ -306,7 +301,7 @@ class HyperbandPruner(Frozen):
 
 
 class NoPruner(Frozen):
-    """Every trial runs to its end."""
+    """No pruner: every trial runs to its end."""
 
     name: Literal["none"]
     """Names this pruner."""
@@ -363,11 +358,9 @@ class Study(Frozen):
         if "teacher_prefix" in settings.words("init"):
             needing.append("init: teacher_prefix")
             if teacher is not None and set(settings.corners("width")) != {teacher.width}:
-                raise ValueError(
-                    f"init: teacher_prefix needs students as wide as the teacher; write width: {teacher.width}, "
-                    "or init: random"
-                )
-        if needing and (reason := _unknown_blocks(info.data)) is not None:
+                advice = f"write width: {teacher.width}, or init: random"
+                raise ValueError(f"init: teacher_prefix needs students as wide as the teacher; {advice}")
+        if needing and (reason := _explain_blocks(info.data)) is not None:
             raise ValueError(f"{', '.join(needing)}: {reason}, or leave it out")
         return settings
 
@@ -376,18 +369,17 @@ class Study(Frozen):
     def _controls_fit(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if len(set(controls)) < len(controls):
             raise ValueError(f"{', '.join(controls)}: one is there twice; write each once")
+        needing = [name for name in controls if name in controls_using(Role.FEATURES)]
+        if needing and (reason := _explain_blocks(info.data)) is not None:
+            raise ValueError(f"{', '.join(needing)}: {reason}, or leave them out")
         n_trials = info.data.get("n_trials")
-        attending = [name for name in controls if name in controls_using(Role.FEATURES)]
-        if attending and (reason := _unknown_blocks(info.data)) is not None:
-            raise ValueError(f"{', '.join(attending)}: {reason}, or leave them out")
         if n_trials is not None and len(controls) > n_trials:
-            raise ValueError(
-                f"{len(controls)} controls do not fit into n_trials {n_trials}; raise n_trials or drop controls"
-            )
+            fault = f"{len(controls)} controls do not fit into n_trials {n_trials}"
+            raise ValueError(f"{fault}; raise n_trials or drop controls")
         return controls
 
     def uses(self, role: Role) -> bool:
-        """Whether any trial can ask this of the teacher, a control included."""
+        """Return whether any trial, controls included, can ask for this of the teacher."""
         return bool(self.hyperparameters.using(role)) or not controls_using(role).isdisjoint(self.controls)
 
     @property

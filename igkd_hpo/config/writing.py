@@ -1,4 +1,4 @@
-"""A study file as text: the same YAML that `reading.py` reads."""
+"""Writing of a study file as the YAML that `reading.py` reads."""
 
 from io import StringIO
 from typing import Any
@@ -10,7 +10,7 @@ from igkd_hpo.config.study import Study
 
 def to_yaml(study: Study) -> str:
     """Write the whole study as YAML, with its defaults, keys in the order of the file format."""
-    document: dict[str, Any] = study.model_dump(mode="json", exclude_none=False)
+    document: dict[str, Any] = study.model_dump(mode="json")
     if study.provenance is None:
         del document["provenance"]
     yaml = YAML()

@@ -190,7 +190,7 @@ def _gain(before: "Tensor", after: "Tensor") -> str | None:
 
 def _check_attribution(study: Study, network: "Network", dataset: "Dataset", device: "torch.device") -> Check:
 
-    from igkd_hpo.assets.attribution_maps import coarse_maps
+    from igkd_hpo.assets.attribution_maps import warn_coarse
     from igkd_hpo.assets.map_plan import MapPlan, choose_steps, explain, points_at_once, probe_rows
 
     name = "attribution"
@@ -200,8 +200,7 @@ def _check_attribution(study: Study, network: "Network", dataset: "Dataset", dev
 
     def maps_of(n_steps: int) -> "tuple[Tensor, Tensor]":
         plan = MapPlan(n_steps=n_steps, agreement=None, points=points)
-        images, labels = dataset.train_images[rows], dataset.train_labels[rows]
-        return explain(study, dataset, [network], images, labels, plan=plan, device=device)
+        return explain(study, dataset, [network], rows, plan=plan, device=device)
 
     n_steps = study.attribution.n_steps
     try:
@@ -215,7 +214,7 @@ def _check_attribution(study: Study, network: "Network", dataset: "Dataset", dev
     if not bool((maps > 0).any()):
         return fault(_GROUP, name, "its maps are empty: its logits do not depend on the image", "check its weights")
     median = float(errors.median())
-    if (coarse := coarse_maps(median, n_steps=n_steps)) is not None:
+    if (coarse := warn_coarse(median, n_steps=n_steps)) is not None:
         found, _, advice = coarse.rpartition("; ")
         return fault(_GROUP, name, found, advice)
     return ok(_GROUP, name, f"maps of {n_steps} steps miss their sum by {percent(median)} (median)")

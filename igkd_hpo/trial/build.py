@@ -1,4 +1,4 @@
-"""One trial, built from hyperparameters and a study's assets until it is ready to train."""
+"""Building of a trial from hyperparameters and a study's assets until it is ready to train."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,19 +24,14 @@ from igkd_hpo.trial.student import make_body
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTrial:
-    """A training that is ready to start, and the facts about it that are recorded.
-
-    Args:
-        training: yields metrics epoch by epoch.
-        execution: the settings that decide a result's last bits.
-    """
+    """A training that is ready to start, and the settings that decide its last bits."""
 
     training: Training
     execution: Execution
 
 
 def make_execution(study: Study, device: torch.device) -> Execution:
-    """How this process would run a trial of the study."""
+    """Return the settings with which this process would run a trial of the study."""
     precision = resolve_precision(study.training.precision, device)
     return Execution.model_validate(
         {
@@ -51,7 +46,7 @@ def make_execution(study: Study, device: torch.device) -> Execution:
 
 
 def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets, *, seed: int) -> Network:
-    """A student with fresh weights, drawn from `seed`, but for those that `init` takes from the teacher."""
+    """Build a student with fresh weights, drawn from `seed`, but for those that `init` takes from the teacher."""
     mean, std = normalization(study.student, (assets.dataset.mean, assets.dataset.std))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -63,7 +58,7 @@ def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets
 
 
 def recipe_of(study: Study, hyperparameters: Mapping[str, Value], execution: Execution, *, seed: int) -> Recipe:
-    """The settings of a trial's training, each copied by its name."""
+    """Collect the settings of a trial's training, each copied by its name."""
     return make_recipe(
         {
             **study.training.model_dump(),
@@ -85,13 +80,7 @@ def make_trial(
     device: torch.device,
     execution: Execution | None = None,
 ) -> PreparedTrial:
-    """A trial ready to train.
-
-    Args:
-        hyperparameters: all of them, by the names of the study file.
-        seed: of initial weights, order, views and overlays.
-        execution: settings of an earlier run to repeat; None takes this machine's own.
-    """
+    """Build a trial that is ready to train; see `TrialTask` for its settings."""
     execution = execution or make_execution(study, device)
     student = make_student(study, hyperparameters, assets, seed=seed)
     recipe = recipe_of(study, hyperparameters, execution, seed=seed)
@@ -99,14 +88,9 @@ def make_trial(
     teacher = assets.teachers.members[0].network if recipe.uses(Role.FEATURES) else None
     # Where logits are not in a table, a teacher that runs for its features gives them in the same run.
     apart = recipe.uses(Role.LOGITS) and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
-    training = Training(
-        student,
-        assets.training_data(device),
-        recipe,
-        device=device,
-        teaching=assets.teaching(device) if apart else None,
-        teacher=teacher,
-    )
+    teaching = assets.teaching(device) if apart else None
+    data = assets.training_data(device)
+    training = Training(student, data, recipe, device=device, teaching=teaching, teacher=teacher)
     # Whether a graph could be had is known now.
     return PreparedTrial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
 
@@ -121,17 +105,16 @@ class OverlayExamples(NamedTuple):
 
 
 def overlay_examples(assets: Assets, *, strength: float, mode: str, count: int) -> OverlayExamples | None:
-    """The first `count` training images, one class after the other, un-augmented; None when the study has no maps."""
+    """Overlay `count` un-augmented training images, one class after the other; return None without maps."""
     data = assets.training_data(torch.device("cpu"))
     if data.maps is None:
         return None
     # Round robin over the classes, so that a strip does not show five images of the first class.
     order = torch.argsort(_rank_within_class(data.labels), stable=True)[:count]
-    images, maps = data.images[order], data.maps[order]
-    normalized = normalize_maps(maps, torch.ones(len(order)))
-    blended = overlay(images.float() / 255, normalized, torch.full((len(order),), float(strength)), mode)
+    images, maps = data.images[order], normalize_maps(data.maps[order], torch.ones(len(order)))
+    blended = overlay(images.float() / 255, maps, torch.full((len(order),), float(strength)), mode)
     names = tuple(assets.dataset.class_names[label] for label in data.labels[order].tolist())
-    return OverlayExamples(images.numpy(), normalized.numpy(), blended.numpy(), names)
+    return OverlayExamples(images.numpy(), maps.numpy(), blended.numpy(), names)
 
 
 def _rank_within_class(labels: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""Trials beside each other on one device of this host, or one of them alone there, by locks that end with their holder.
+"""Locks by which trials share a device of this host, or one of them has it alone; they end with their holder.
 
 A trial holds its device as long as its process lives: shared, as a rule; exclusively when an earlier attempt ran out
-of memory beside others. Whoever waits to be alone holds the turn meanwhile, so that those that train come to an end and
-no new one begins: else a busy device would never get quiet.
+of memory beside others. A trial that waits to be alone holds the turn meanwhile, so that those that train come to an
+end and no new one begins: else a busy device would never get quiet.
 """
 
 import fcntl
@@ -18,9 +18,9 @@ def hold_device(folder: Path, device: str, *, alone: bool, on_wait: Callable[[],
     """Wait for the device, and hold it until the file returned is closed, at the latest when the process ends.
 
     Args:
-        folder: where the locks are; seen by all processes of this host that are to share devices.
-        device: a name that is one device's own on this host; part of a file name.
-        alone: nobody else holds it, and nobody else gets it.
+        folder: of the locks; all processes of this host that share devices see it.
+        device: a name that no other device of this host has; part of a file name.
+        alone: no other process holds it or gets it.
         on_wait: called every fifth of a second while others hold it.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The network that a trial trained, from what is left of it on this machine."""
+"""The trained network of an ended trial, from its checkpoint on this machine."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -13,33 +13,24 @@ if TYPE_CHECKING:
 
 
 def kept_network(
-    study: Study,
-    assets: "Assets",
-    settings: Settings,
-    *,
-    number: int,
-    hyperparameters: Mapping[str, Value],
-    seed: int,
+    study: Study, assets: "Assets", settings: Settings, *, number: int, hyperparameters: Mapping[str, Value], seed: int
 ) -> "tuple[Network, float] | None":
-    """The network in evaluation mode on the CPU, and its validation accuracy (a fraction); None without a checkpoint.
+    """Load a trial's network in evaluation mode on the CPU, and its validation accuracy (a fraction).
 
-    Args:
-        study: that trained it.
-        assets: of that study.
-        number: of the trial, which trained with `hyperparameters` and `seed`.
+    Returns None where no checkpoint holds the result of trial `number`, trained with `hyperparameters` and `seed`.
     """
     from igkd_hpo.trial.build import make_student
     from igkd_hpo.trial.checkpoint import checkpoint_mark, newest_checkpoint
 
     values = dict(hyperparameters)
-    found = newest_checkpoint(
+    checkpoint = newest_checkpoint(
         settings.paths.trial_checkpoints(study.name, number),
         fingerprint=checkpoint_mark(study, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256),
         hyperparameters=values,
         seed=seed,
     )
-    if found is None or found.result is None:
+    if checkpoint is None or checkpoint.result is None:
         return None
     network = make_student(study, values, assets, seed=seed)
-    network.body.load_state_dict(found.weights)
-    return network.eval(), found.result
+    network.body.load_state_dict(checkpoint.weights)
+    return network.eval(), checkpoint.result

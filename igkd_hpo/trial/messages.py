@@ -1,4 +1,4 @@
-"""What a trial says while it runs, in the order of its life; plain values that a process without torch can read."""
+"""Messages of a running trial, in the order of its life; plain values that a process without torch can read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from igkd_hpo.distillation.metrics import EpochMetrics, MemoryUse
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """Other trials hold the device; said again every moment."""
+    """Other trials hold the device; repeated until it is free."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The student's cost, and its relative excess over each limit that was measured, by the limit's name."""
+    """The student's cost, and its relative excess over each limit, by the limit's name; see `config.cost.excess`."""
 
     cost: StudentCost
     excess: Mapping[str, float]
@@ -37,12 +37,7 @@ class Overlays:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The network is built, and its training begins or goes on.
-
-    Args:
-        pid: of the process that trains.
-        device: as torch names it.
-    """
+    """The network is built, and the process `pid` begins or goes on to train it on `device` (torch's name)."""
 
     pid: int
     device: str
@@ -51,7 +46,7 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class StepsDone:
-    """How many steps are done so far, validation batches included; said every few seconds while there are more."""
+    """The number of steps so far, validation batches included; repeated every few seconds while it grows."""
 
     steps: int
 
@@ -80,11 +75,7 @@ class Diverged:
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemory:
-    """Memory ran out: the last message.
-
-    Args:
-        too_large: the trial had the device to itself, and the memory that ran out is the device's.
-    """
+    """Memory ran out: the last message; `too_large` if it was the device's, and the trial had that to itself."""
 
     reason: str
     too_large: bool
@@ -92,11 +83,7 @@ class OutOfMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class Crashed:
-    """The trial cannot go on, and would not the next time: the last message.
-
-    Args:
-        traceback: the end of it; empty where the reason says all.
-    """
+    """The trial cannot go on, nor would it next time: the last message; `traceback` is empty if the reason says all."""
 
     reason: str
     traceback: str

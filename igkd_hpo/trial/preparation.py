@@ -1,4 +1,4 @@
-"""What a study needs before its first trial, made in this process, once its students are known to fit the device."""
+"""Preparation of a study in this process: first whether its students fit the device, then its assets."""
 
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.progress import Progress
@@ -12,27 +12,24 @@ from igkd_hpo.trial.student import check_fit
 
 
 def prepare_study(study: Study, settings: Settings, *, device: str, progress: Progress) -> AssetSummary:
-    """Make a study's images, teacher, logits and maps; what is there already stays.
+    """Make a study's images, teacher, logits and maps where they are missing.
 
     Args:
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
         StudyFileError: no student of the study is within its limits.
-        UsageError, DataError, TeacherError: what was given cannot be used.
+        UsageError, DataError, TeacherError: the device, the images or the teacher cannot be used.
         AssetError: an asset is damaged, or cannot be written.
     """
-    refuse_unfit(study, settings, progress)
+    _refuse_unfit(study, settings, progress)
     chosen = choose_device(device)
     named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
     return prepare_assets(study, settings, device=named, progress=progress)
 
 
-def refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
-    """Raise StudyFileError where no student of the study is within its limits; warn where only the controls are not.
-
-    Reads the images for it, and is asked before a teacher is trained.
-    """
+def _refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
+    """Raise StudyFileError where no student of the study is within its limits; warn where only the controls are not."""
     if not study.limits.any:
         return
     dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)

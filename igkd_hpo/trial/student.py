@@ -1,4 +1,4 @@
-"""The student's network from its hyperparameters, and what it costs before it is trained."""
+"""A student's network from its hyperparameters, and its cost before it is trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,32 +9,31 @@ from torch import nn
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.cost import StudentCost, why_infeasible
 from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import Limits, Study
+from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.models import count_parameters
 
 
 def make_body(architecture: str, hyperparameters: Mapping[str, Value], num_classes: int) -> nn.Module:
-    """The network without its normalisation; its weights are drawn from torch's global generator."""
+    """Build the network without its normalisation; its weights are drawn from torch's global generator."""
     chosen = ARCHITECTURES[architecture]
     knobs = {name: knob.declared.cast(hyperparameters[name]) for name, knob in chosen.knobs.items()}
     return chosen.build(num_classes=num_classes, **knobs)
 
 
 def measure_student(
+    study: Study,
     hyperparameters: Mapping[str, Value],
-    *,
-    architecture: str,
     num_classes: int,
     image_size: tuple[int, int],
     teacher_parameters: int | None,
-    limits: Limits,
 ) -> StudentCost:
-    """What the student costs here: a tenth of a second to count, a third to time.
+    """Measure a student's cost on this machine: a tenth of a second to count, a third to time.
 
-    Nothing is timed where the counts alone are beyond a limit.
+    Nothing is timed where the counts alone are beyond a limit of the study.
     """
+    architecture = study.student.architecture
     with torch.device("meta"):
         body = make_body(architecture, hyperparameters, num_classes)
     parameters = count_parameters(body)
@@ -44,7 +43,7 @@ def measure_student(
         macs=count_macs(body, image_size),
         size_kb=round(parameters * 4 / 1024, 1),
     )
-    if why_infeasible(limits, counted) is not None:
+    if why_infeasible(study.limits, counted) is not None:
         return counted
     with torch.random.fork_rng(devices=[]):  # the weights do not matter, the training's randomness does
         body = make_body(architecture, hyperparameters, num_classes)
@@ -62,13 +61,13 @@ def measure_student(
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What of a study is beyond its limits on this machine, in words; None where nothing is.
+    """Violations of a study's limits on this machine, in words; None where there are none.
 
     Args:
         smallest: how the smallest student of the search space exceeds them: no configuration can be trained.
-        controls: how the students of the controls do, all of which have one size; they would not be trained.
-        shrink: what to do about the smallest.
-        narrow: what to do about the controls.
+        controls: how the students of the controls exceed them, all of one size; they would not be trained.
+        shrink: advice about the smallest.
+        narrow: advice about the controls.
     """
 
     smallest: str | None
@@ -78,7 +77,7 @@ class Fit:
 
 
 def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int]) -> Fit:
-    """Set the smallest student of the search space, and that of the controls, against the study's limits."""
+    """Compare the smallest student of the search space, and that of the controls, with the study's limits."""
     knobs = ARCHITECTURES[study.student.architecture].knobs
     smaller = " or ".join(f"{name} be {knob.to_shrink}" for name, knob in knobs.items())
     shrink = f"raise the limit, or let {smaller}" if knobs else "raise the limit"
@@ -87,27 +86,18 @@ def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int]) ->
     if not study.limits.any:
         return Fit(smallest=None, controls=None, **advice)
 
-    def beyond(hyperparameters: Mapping[str, Value]) -> str | None:
-        cost = measure_student(
-            hyperparameters,
-            architecture=study.student.architecture,
-            num_classes=num_classes,
-            image_size=image_size,
-            teacher_parameters=None,
-            limits=study.limits,
-        )
-        what = ", ".join(f"{name} {hyperparameters[name]:g}" for name in knobs) or study.student.architecture
-        why = why_infeasible(study.limits, cost)
-        return why and f"{why} ({what})"
+    def explain(hyperparameters: Mapping[str, Value]) -> str | None:
+        reason = why_infeasible(study.limits, measure_student(study, hyperparameters, num_classes, image_size, None))
+        student = ", ".join(f"{name} {hyperparameters[name]:g}" for name in knobs) or study.student.architecture
+        return reason and f"{reason} ({student})"
 
+    smallest = explain(knobs_at_end(study, largest=False))
     controls = (make_control(name, study.hyperparameters).hyperparameters for name in study.controls[:1])
-    return Fit(
-        smallest=beyond(knobs_at_end(study, largest=False)), controls=next(map(beyond, controls), None), **advice
-    )
+    return Fit(smallest=smallest, controls=next(map(explain, controls), None), **advice)
 
 
 def knobs_at_end(study: Study, *, largest: bool) -> dict[str, Value]:
-    """The knobs of the largest student of the search space, or of the smallest."""
+    """Return the knobs of the largest student of the search space, or of the smallest."""
     ends: dict[str, Value] = {}
     for name, knob in ARCHITECTURES[study.student.architecture].knobs.items():
         end = max if (knob.smallest == "high") != largest else min

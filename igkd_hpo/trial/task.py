@@ -1,4 +1,4 @@
-"""What is handed to whatever runs a trial."""
+"""Tasks that are handed to the process that trains."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from igkd_hpo.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTask:
-    """What is to be trained.
+    """One training of a student.
 
     Args:
         hyperparameters: all of them, by name.
@@ -29,7 +29,7 @@ class TrialTask:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptTask:
-    """One attempt at a trial of a search: what is trained, where, and what is known already.
+    """One attempt at a trial of a search, on a device of this host.
 
     Args:
         device: as the user named it: auto, cpu, cuda or cuda:N.
@@ -37,9 +37,9 @@ class AttemptTask:
         threads: for torch.
         alone: train when no other trial of this host is on the device, and let none begin there.
         cost: of the student, where one of its architecture was measured here before; None has it measured.
-        pins: what the study's images and teacher must be; None while unknown.
+        pins: content that the study's images and teacher must have; None while that is not known.
         checkpoint: file of this attempt; those of earlier attempts are beside it.
-        log: file for what a process of the attempt prints.
+        log: file for the output of the attempt's process.
     """
 
     trial: TrialTask

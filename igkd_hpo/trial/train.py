@@ -1,4 +1,4 @@
-"""One student from a study file without ranges, the way a trial of the study trains it."""
+"""Training one student from a study file without ranges, as a trial of the study trains it."""
 
 import io
 import json
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.cost import why_infeasible
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedStudent:
-    """What `train` made.
+    """A student that `train` trained, with its accuracies and files.
 
     Args:
         validation_accuracy: after the last epoch, a fraction.
         test_accuracy: a fraction, or None when the test split was left alone.
-        cost: of the student: parameters, multiply-adds, size and latency, by the names of a trial's attributes.
+        cost: parameters, multiply-adds, size and latency, by the names of a trial's attributes.
         folder: holds study.yaml, metrics.json and student.pt (a state dict).
-        notes: what kept the run from repeating the one it comes from bit for bit.
+        notes: reasons why the run does not repeat the exported trial bit for bit.
     """
 
     study: str
@@ -64,12 +64,12 @@ def train_student(
 
     Args:
         seed: instead of the file's `training.seed`.
-        evaluate: Measure the trained network once more, on images that this module cannot open; None leaves that out.
+        evaluate: measures the trained network once more, on images that this module cannot open; None leaves that out.
         output: folder; None takes one below `storage/trained`.
 
     Raises:
         UsageError: the file still holds ranges, or the device does not exist.
-        IgkdError: what making the assets raises.
+        IgkdError: the assets cannot be made, or the loss was not finite.
     """
     if ranges := study.hyperparameters.searched():
         raise UsageError(
@@ -86,9 +86,8 @@ def train_student(
 
     chosen = choose_device(device)
     summary = prepare_assets(study, settings, device=str(chosen), progress=progress)
-    notes = edited(study) + _differences(
-        study, teacher_sha256=summary.teacher_sha256, dataset_sha256=summary.dataset_sha256
-    )
+    hashes = {"teacher_sha256": summary.teacher_sha256, "dataset_sha256": summary.dataset_sha256}
+    notes = note_edits(study) + _note_differences(study, **hashes)
     execution = _repeat(study, chosen.type, torch.__version__, notes)
     if execution is not None:
         torch.set_num_threads(execution.threads)
@@ -99,33 +98,22 @@ def train_student(
     folder = output or settings.paths.trained(study.name, fingerprint(study), used_seed)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    cost = measure_student(
-        study.hyperparameters.fixed(),
-        architecture=study.student.architecture,
-        num_classes=assets.dataset.num_classes,
-        image_size=assets.dataset.image_size,
-        teacher_parameters=assets.teacher_parameters,
-        limits=study.limits,
-    )
-    if (beyond := why_infeasible(study.limits, cost)) is not None:
-        progress.warn(f"{study.name} is beyond what its device allows: {beyond}")
-    task = TrialTask(study=study, hyperparameters=study.hyperparameters.fixed(), seed=used_seed, execution=execution)
+    values, dataset = study.hyperparameters.fixed(), assets.dataset
+    cost = measure_student(study, values, dataset.num_classes, dataset.image_size, assets.teacher_parameters)
+    if (reason := why_infeasible(study.limits, cost)) is not None:
+        progress.warn(f"{study.name} is beyond what its device allows: {reason}")
+    task = TrialTask(study=study, hyperparameters=values, seed=used_seed, execution=execution)
     with progress.task(f"training {study.name}, seed {used_seed}", study.training.epochs) as advance:
         epochs = _Epochs(advance)
         try:
             trial = run_attempt(task, assets, epochs, device=chosen)
         except NonFiniteLoss as error:
             raise IgkdError(f"the loss was not finite in epoch {error.epoch}; lower learning_rate") from None
-
-    test_accuracy = None
-    if evaluate is not None:
-        test_accuracy = evaluate(trial.training.network, chosen)
-
     trained = TrainedStudent(
         study=study.name,
         seed=used_seed,
         validation_accuracy=epochs.metrics[-1].validation_accuracy,
-        test_accuracy=test_accuracy,
+        test_accuracy=None if evaluate is None else evaluate(trial.training.network, chosen),
         cost=cost.as_attributes(),
         execution=trial.execution.model_dump(mode="json"),
         folder=str(folder),
@@ -142,20 +130,20 @@ def train_student(
 
 
 class _Epochs:
-    """Keeps the metrics of a trial's epochs, and shows how far it is."""
+    """Reporter that keeps the metrics of each epoch and advances a progress bar."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self._advance = advance
         self.metrics: list[EpochMetrics] = []
 
     def report(self, message: Message) -> None:
-        """Take in an epoch."""
+        """Keep the metrics of an epoch; other messages do not matter."""
         if isinstance(message, EpochDone):
             self.metrics.append(message.metrics)
             self._advance(1)
 
     def watch(self, training: "Training") -> None:
-        """Look at nothing between epochs."""
+        """Ignore the steps between epochs."""
 
 
 @contextmanager
@@ -166,36 +154,36 @@ def _writing(folder: Path) -> Iterator[None]:
         raise AssetError(f"cannot write to {folder}: {error.strerror}; give another place with -o") from error
 
 
-def edited(study: Study) -> list[str]:
-    """Whether an exported file was changed, so that it no longer describes the trial it names."""
-    recorded = study.provenance.model_extra if study.provenance else None
-    exported = recorded.get("exported_fingerprint") if recorded else None
+def note_edits(study: Study) -> list[str]:
+    """Return a note if an exported file was changed, so that it no longer describes the trial it names."""
+    exported = _recorded(study).get("exported_fingerprint")
     if exported is None or exported == fingerprint(study):
         return []
     return [f"{study.name} was changed after it was exported; its provenance tells of another configuration"]
 
 
-def _differences(study: Study, **now: str) -> list[str]:
-    """What differs from the run that an exported file comes from."""
-    recorded = study.provenance.model_extra if study.provenance else None
+def _note_differences(study: Study, **hashes: str) -> list[str]:
+    recorded = _recorded(study)
     return [
         f"{name} is {value[:12]}…, the exported trial had {recorded[name][:12]}…; the result will differ a little"
-        for name, value in now.items()
-        if recorded and isinstance(recorded.get(name), str) and recorded[name] != value
+        for name, value in hashes.items()
+        if isinstance(recorded.get(name), str) and recorded[name] != value
     ]
 
 
+def _recorded(study: Study) -> dict[str, Any]:
+    return (study.provenance and study.provenance.model_extra) or {}
+
+
 def _repeat(study: Study, device_type: str, torch_version: str, notes: list[str]) -> Execution | None:
-    """The recorded execution when this device can repeat it."""
+    """Return the recorded execution if this device can repeat it; append to `notes` why the result may differ."""
     execution = study.provenance.execution if study.provenance else None
-    if execution is not None and execution.device != device_type:
-        notes.append(
-            f"the exported trial ran on {execution.device}, this is {device_type}; the last digits will differ"
-        )
+    if execution is None:
         return None
-    if execution is not None and execution.torch != torch_version:
-        notes.append(
-            f"the exported trial ran on torch {execution.torch}, this is {torch_version}; the last digits may differ"
-        )
-        return execution.model_copy(update={"torch": torch_version})
-    return execution
+    ran = "the exported trial ran on"
+    if execution.device != device_type:
+        notes.append(f"{ran} {execution.device}, this is {device_type}; the last digits will differ")
+        return None
+    if execution.torch != torch_version:
+        notes.append(f"{ran} torch {execution.torch}, this is {torch_version}; the last digits may differ")
+    return execution.model_copy(update={"torch": torch_version})

@@ -57,8 +57,8 @@ def test_maps_made_by_several_are_those_made_by_one(settings, progress, tmp_path
     monkeypatch.setattr(chunks, "_LONG", 0.0)
     monkeypatch.setattr(study_assets, "devices_for", lambda device: [CPU, CPU])
     by = []
-    shared = chunks._shared
-    monkeypatch.setattr(chunks, "_shared", lambda *given, **named: by.append(len(given[1])) or shared(*given, **named))
+    share = chunks._share
+    monkeypatch.setattr(chunks, "_share", lambda *given, **named: by.append(len(given[1])) or share(*given, **named))
     prepare_assets(study, settings, device="cpu", progress=progress)
     torch.set_num_threads(before)
     assert by == [6]
@@ -69,7 +69,7 @@ def test_maps_made_by_several_are_those_made_by_one(settings, progress, tmp_path
 
 @pytest.fixture
 def dangerous(tmp_path, settings, store, progress, monkeypatch):
-    """What `computed` wants, with a maker of which some chunks do harm."""
+    """Arguments of `compute_chunks`, with a maker of which some chunks do harm."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "dangerous.py").write_text(textwrap.dedent(DANGEROUS))
@@ -87,7 +87,7 @@ def test_rows_come_in_order_and_a_process_that_is_killed_is_told_and_the_others_
     rows = [slice(start, start + 10) for start in range(0, 60, 10)]
     seen = []
     with (
-        closing(chunks.computed(chunks=rows, devices=[CPU, CPU], **dangerous)) as parts,
+        closing(chunks.compute_chunks(chunks=rows, devices=[CPU, CPU], **dangerous)) as parts,
         pytest.raises(AssetError, match=r"ended with code -9; .* work already done is kept"),
     ):
         seen.extend(int(part["row"][0]) for part in parts)
@@ -101,7 +101,7 @@ def test_rows_come_in_order_and_a_process_that_is_killed_is_told_and_the_others_
 
 def test_work_that_is_soon_done_starts_no_process(dangerous, tmp_path):
     rows = [slice(0, 10), slice(10, 20), slice(20, 30)]
-    parts = list(chunks.computed(chunks=rows, devices=[CPU, CPU], **dangerous))
+    parts = list(chunks.compute_chunks(chunks=rows, devices=[CPU, CPU], **dangerous))
     assert [part["row"][0] for part in parts] == [0, 10, 20]
     assert {(tmp_path / f"row-{start}").read_text() for start in (0, 10, 20)} == {str(os.getpid())}
 
@@ -120,7 +120,7 @@ PARENT = """
         paths=Paths(root=root / "storage"), storage_url="", data_root=root, allow_import=frozenset({"own_teacher"})
     )
     study = study_from_json(sys.argv[2], source="test")
-    next(chunks._shared(dangerous.prepare, [slice(50, 60)], study=study, settings=settings, devices=[torch.device("cpu")]))
+    next(chunks._share(dangerous.prepare, [slice(50, 60)], study=study, settings=settings, devices=[torch.device("cpu")]))
 """  # noqa: E501
 
 

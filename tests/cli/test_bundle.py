@@ -63,14 +63,7 @@ def train_one_trial(study: SearchStudy, settings: Settings) -> None:
         result=accuracy,
     )
     save_checkpoint(settings.paths.checkpoint(study.name, claim.number, claim.attempt), checkpoint)
-    cost = measure_student(
-        claim.hyperparameters,
-        architecture="mobilenet_v2",
-        num_classes=10,
-        image_size=(8, 8),
-        teacher_parameters=assets.teacher_parameters,
-        limits=study.config.limits,
-    )
+    cost = measure_student(study.config, claim.hyperparameters, 10, (8, 8), assets.teacher_parameters)
     facts = {"execution": trial.execution.model_dump(mode="json"), **cost.as_attributes()}
     assert leases.complete(claim, accuracy, facts)
 

@@ -31,14 +31,8 @@ def test_a_limit_itself_is_allowed_and_the_excess_is_a_fraction_of_it() -> None:
 
 def test_a_student_too_large_by_its_counts_is_not_even_timed() -> None:
     def measured(limits: Limits) -> StudentCost:
-        return measure_student(
-            {"layers_removed": 5, "width": 1.0},
-            architecture="mobilenet_v2",
-            num_classes=10,
-            image_size=(32, 32),
-            teacher_parameters=2_236_682,
-            limits=limits,
-        )
+        study = limited({}, **limits.model_dump())
+        return measure_student(study, {"layers_removed": 5, "width": 1.0}, 10, (32, 32), 2_236_682)
 
     paper = measured(Limits(parameters=543_497))
     assert (paper.parameters, paper.size_kb, paper.compression_factor) == (543_498, 2123.0, 4.115)

@@ -17,7 +17,7 @@ from igkd_hpo.search.best import best_trial
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open
-from igkd_hpo.trial.train import edited
+from igkd_hpo.trial.train import note_edits
 from tests.fixtures.studies import COST
 
 
@@ -47,9 +47,9 @@ def test_every_range_becomes_the_value_that_trained(searched: SearchStudy, tmp_p
 
 def test_an_exported_file_that_was_edited_is_noticed(searched: SearchStudy) -> None:
     exported = exported_study(searched, best_trial(searched))
-    assert edited(exported) == []
+    assert note_edits(exported) == []
     hotter = exported.hyperparameters.model_copy(update={"temperature": 9.5})
-    (note,) = edited(exported.model_copy(update={"hyperparameters": hotter}))
+    (note,) = note_edits(exported.model_copy(update={"hyperparameters": hotter}))
     assert "changed after it was exported" in note
 
 
