@@ -244,9 +244,7 @@ class Leases:
 
     def _of(self, claim: Claim) -> Update:
         return update(LEASES).where(
-            LEASES.c.trial_id == claim.trial_id,
-            LEASES.c.attempt == claim.attempt,
-            LEASES.c.study_id == self._study_id,
+            LEASES.c.trial_id == claim.trial_id, LEASES.c.attempt == claim.attempt, LEASES.c.study_id == self._study_id
         )
 
     def _fenced(

@@ -161,9 +161,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
         epochs=epochs,
         running=tuple(running),
         seconds_left=seconds_left(
-            record.n_trials - counts.finished,
-            [trial.epoch / epochs for trial in running if not trial.lost],
-            ended,
+            record.n_trials - counts.finished, [trial.epoch / epochs for trial in running if not trial.lost], ended
         ),
         finished=counts.finished >= record.n_trials,
         stopped=record.stopped,

@@ -52,12 +52,7 @@ class LiveView:
     """
 
     def __init__(
-        self,
-        console: Console,
-        study: StudyStatus,
-        *,
-        workers: int,
-        clock: Callable[[], float] = time.monotonic,
+        self, console: Console, study: StudyStatus, *, workers: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
         rows = tuple(WorkerRow(worker=str(slot)) for slot in range(workers))
