@@ -1,4 +1,4 @@
-"""Studies in the database: making one, opening it again, and what it says about itself."""
+"""Create studies in the database, open them again, and read what they say about themselves."""
 
 import re
 from collections import Counter
@@ -26,7 +26,7 @@ from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, mask, storage_errors
 
-SURPLUS = "surplus"
+EXCESS = "surplus"
 """The reason of a trial that waited when enough others had finished."""
 
 MOST_INFEASIBLE = 200
@@ -388,7 +388,7 @@ def _ended_as_surplus(trials: list[FrozenTrial], control: str) -> bool:
     """Whether every trial of this control was ended because enough others had finished."""
     its = [trial for trial in trials if trial.user_attrs.get("control") == control]
     return bool(its) and all(
-        trial.state is TrialState.FAIL and trial.user_attrs.get("reason") == SURPLUS for trial in its
+        trial.state is TrialState.FAIL and trial.user_attrs.get("reason") == EXCESS for trial in its
     )
 
 
