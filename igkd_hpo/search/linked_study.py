@@ -1,10 +1,9 @@
-"""The study that confirms another one: the same data and training, given arms, given seeds, nothing searched."""
+"""Create and extend a confirmation study: another study's data and training, given arms and seeds, nothing searched."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.assets.pins import AssetPins
@@ -13,8 +12,8 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import LARGEST_SEED, Limits, NoPruner, Study
 from igkd_hpo.distillation.recipe import SETTING_OF, needs
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.storage import SharedStorage, storage_errors
-from igkd_hpo.search.study import SearchStudy, create_or_open
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import SearchStudy, create_or_open, find_study
 
 SUFFIX = "-confirm"
 SEED_DISTANCE = 1_000_000
@@ -23,13 +22,13 @@ SEED_DISTANCE = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One configuration that is trained with every seed.
+    """A configuration that is trained with every seed.
 
     Args:
-        names: what it is called, for people; more than one where several arms turned out to be the same.
-        kinds: what it is there for, in the same order: candidate, without_ig, without_kd, without_both or control.
-        trial: of the confirmed study, whose configuration it is; None where there is none.
-        search_accuracy: what that trial reached on validation, a fraction; None where there is no trial.
+        names: for people; more than one where several arms turned out to be the same.
+        kinds: its purposes, in the same order: candidate, without_ig, without_kd, without_both or control.
+        trial: number of the trial in the confirmed study whose configuration it is; None where there is none.
+        search_accuracy: validation accuracy of that trial, a fraction.
         hyperparameters: all of them, as it trains.
     """
 
@@ -41,73 +40,59 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """The first of its names."""
+        """Return the first of its names."""
         return self.names[0]
 
     @property
     def effective(self) -> str:
-        """What makes a difference in training, as text: two arms with the same are one."""
+        """Return the hyperparameters that make a difference in training, as text; arms with equal ones are merged."""
         values = dict(self.hyperparameters)
         if values["overlay_strength"] == 0:
             values["overlay_probability"] = 0.0
         unused = [key for key in values if needs(key) and all(values[weight] == 0 for weight in needs(key))]
         unused += [key for key, objectives in SETTING_OF.items() if values["objective"] not in objectives]
-        for key in {*unused} - {"overlay_probability"}:
-            values.pop(key, None)
+        ignored = {*unused} - {"overlay_probability"}
         # 0 and 0.0 are the same setting
-        told = {key: value if isinstance(value, str) else float(value) for key, value in values.items()}
-        return json.dumps(told, sort_keys=True)
+        numbers = {k: v if isinstance(v, str) else float(v) for k, v in values.items() if k not in ignored}
+        return json.dumps(numbers, sort_keys=True)
 
 
 def merged(arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """The arms with equal ones put together, in the order of their first appearance."""
-    found: dict[str, Arm] = {}
+    """Merge arms that train alike, in the order of their first appearance."""
+    by_key: dict[str, Arm] = {}
     for arm in arms:
-        known = found.setdefault(arm.effective, arm)
-        if known is arm:
-            continue
-        added = [(n, k) for n, k in zip(arm.names, arm.kinds, strict=True) if n not in known.names]
-        found[arm.effective] = replace(
-            known,
-            names=(*known.names, *(name for name, _ in added)),
-            kinds=(*known.kinds, *(kind for _, kind in added)),
-        )
-    return tuple(found.values())
+        first = by_key.setdefault(arm.effective, arm)
+        roles = dict(zip(arm.names, arm.kinds, strict=True)) | dict(zip(first.names, first.kinds, strict=True))
+        names = (*first.names, *(name for name in arm.names if name not in first.names))
+        by_key[arm.effective] = replace(first, names=names, kinds=tuple(roles[name] for name in names))
+    return tuple(by_key.values())
 
 
 def linked_name(name: str) -> str:
-    """The name of the study that confirms the study of this name."""
+    """Return the name of the study that confirms the study of this name."""
     return f"{name[: 100 - len(SUFFIX)]}{SUFFIX}"  # a study's name has at most 100 characters
 
 
 def open_linked(storage: SharedStorage, name: str) -> SearchStudy | None:
-    """The study that confirms the study of this name, None where there is none yet."""
-    with storage_errors(storage.url):
-        try:
-            study = SearchStudy(storage, linked_name(name))
-        except KeyError:
-            return None
-    return study if study.confirms == name else None
+    """Open the study that confirms the study of this name, None where there is none yet."""
+    study = find_study(storage, linked_name(name))
+    return study if study is not None and study.confirms == name else None
 
 
 def begun_in_words(linked: SearchStudy) -> str:
-    """Say how far a confirmation is."""
+    """Say in words how far a confirmation is."""
     done = f"{linked.counts().finished} of {linked.read().n_trials} trainings of {linked.name} are done"
     return f"A confirmation has begun: {done}."
 
 
 def parent_of(study: SearchStudy) -> SearchStudy:
-    """The study that a confirmation confirms; the study itself where it confirms none, or one that is not there."""
-    name = study.confirms
-    with storage_errors(study.storage.url):
-        try:
-            return study if name is None else SearchStudy(study.storage, name)
-        except KeyError:
-            return study
+    """Open the study that a confirmation confirms; return the study itself where it confirms none, or a lost one."""
+    parent = None if study.confirms is None else find_study(study.storage, study.confirms)
+    return study if parent is None else parent
 
 
 def create_linked(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
-    """Make the study that confirms `parent`, or open it to go on.
+    """Create the study that confirms `parent`, or open it to go on.
 
     Raises:
         UsageError: another study has its name.
@@ -132,14 +117,14 @@ def create_linked(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> 
 
 
 def fresh_seeds(parent: Study, count: int) -> tuple[int, ...]:
-    """The first `count` seeds of a confirmation; no trial of the search has them."""
+    """Return the first `count` seeds of a confirmation; no trial of the search has them."""
     distance = SEED_DISTANCE if parent.training.seed <= LARGEST_SEED // 2 else -SEED_DISTANCE
     first = parent.training.seed + distance
     return tuple(range(first, first + count))
 
 
 def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
-    """The arms of a linked study, in the order in which they were added."""
+    """Return the arms of a confirmation study, in the order in which they were added."""
     later = study.config.hyperparameters.fixed()  # what the format got since then was at its default
     return tuple(
         Arm(
@@ -154,7 +139,7 @@ def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
 
 
 def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int:
-    """Queue a trial for each arm and seed that has none, or whose trial failed; the number of those trials.
+    """Enqueue a trial for each arm and seed without one that may still succeed, and return the number of new trials.
 
     Arms and seeds from before stay: every arm gets every seed. All of it happens or nothing does.
 
@@ -167,28 +152,19 @@ def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int
         first = [arm.effective for arm in joined].index(arms[0].effective)
         study.storage.set_study_user_attr(study.study_id, "subject", first)
         trials = [trial for trial in study.trials() if trial.state is not TrialState.FAIL]
-        there = {(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in arm_trials(trials)}
-        all_seeds = sorted({seed for _, seed in there} | set(seeds))
-        created = optuna.Study(study.name, study.storage)
-        added = 0
-        for seed in all_seeds:  # seed by seed, so that an early end leaves arms that can be compared
-            for number, arm in enumerate(joined):
-                if (number, seed) in there:
-                    continue
-                attributes = {
-                    "arm": number,
-                    "arm_name": arm.name,
-                    "seed": seed,
-                    "hyperparameters": dict(arm.hyperparameters),
-                }
-                created.enqueue_trial(
-                    in_ranges(study.config.hyperparameters, arm.hyperparameters), user_attrs=attributes
-                )
-                added += 1
-        study.storage.set_study_user_attr(study.study_id, "n_trials", len(trials) + added)
-        return added
+        present = {(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in arm_trials(trials)}
+        all_seeds = sorted({seed for _, seed in present} | set(seeds))
+        # Seed by seed, so that an early end leaves arms that can be compared.
+        pairs = [(arm, seed) for seed in all_seeds for arm in range(len(joined)) if (arm, seed) not in present]
+        for number, seed in pairs:
+            arm, values = joined[number], dict(joined[number].hyperparameters)
+            attributes = {"arm": number, "arm_name": arm.name, "seed": seed, "hyperparameters": values}
+            params = in_ranges(study.config.hyperparameters, values)
+            study.optuna_study.enqueue_trial(params, user_attrs=attributes)
+        study.storage.set_study_user_attr(study.study_id, "n_trials", len(trials) + len(pairs))
+        return len(pairs)
 
 
 def arm_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that belong to an arm: other tools can add trials to any study."""
+    """Return the trials that belong to an arm: other tools can add trials to any study."""
     return [trial for trial in trials if {"arm", "seed"} <= trial.user_attrs.keys()]
