@@ -1,4 +1,4 @@
-"""Which process is that, exactly? A process id is used again by a later process; with its start time it is not."""
+"""Identify processes by id and start time: the id alone is used again by a later process."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessIdentity:
-    """A process, told apart from every other process of every host.
+    """An identity of a process that no other process of any host has.
 
     Args:
         host: host name, for people only; containers share names.
-        boot_id: the kernel's boot id, the process id namespace, and the name that IGKD_HPO_HOST gave the host: who has
-            the same sees the same processes.
+        boot_id: the kernel's boot id, the process id namespace, and the name that IGKD_HPO_HOST gave the host;
+            processes with the same one see each other.
         pid: process id in that namespace.
         start_time: seconds from the host's boot to the start of the process.
     """
@@ -30,7 +30,7 @@ class ProcessIdentity:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The process with this id on this host; None when there is none, or only its zombie."""
+    """Identify the process with this id on this host; None when there is none, or only its zombie."""
     start_time = _start_time(pid)
     if start_time is None:
         return None
@@ -38,21 +38,19 @@ def identify(pid: int) -> ProcessIdentity | None:
 
 
 def this_process() -> ProcessIdentity:
-    """The calling process."""
+    """Identify the calling process."""
     identity = identify(os.getpid())
     assert identity is not None, "a running process is in /proc"
     return identity
 
 
 def is_gone(identity: ProcessIdentity) -> bool | None:
-    """Whether the process has ended (a zombie has); None where that cannot be told from here: another host."""
-    if identity.boot_id != _boot_id():
-        return None
-    return _start_time(identity.pid) != identity.start_time
+    """Tell whether the process has ended (a zombie has); None where another host would have to know."""
+    return None if identity.boot_id != _boot_id() else _start_time(identity.pid) != identity.start_time
 
 
 def kill(identity: ProcessIdentity) -> bool:
-    """SIGKILL, only if the process is still the same one; whether it was sent."""
+    """Send SIGKILL, only if the process is still the same one. Return whether it was sent."""
     if is_gone(identity) is not False:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Optuna's samplers by the study file's names."""
+"""Make Optuna's samplers by the study file's names."""
 
 import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -7,9 +7,9 @@ from igkd_hpo.config.study import Sampler
 
 
 def make_sampler(config: Sampler, number: int) -> BaseSampler:
-    """A fresh sampler for the trial with this number.
+    """Make a sampler for the trial with this number.
 
-    Seeded by the study's seed and the trial's number: workers that share a seed would all draw the same points.
+    It is seeded by study and number: workers that share a seed would all draw the same points.
     """
     seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
     if config.name == "random":

@@ -1,4 +1,4 @@
-"""All hyperparameters of a trial at once, from the sampler or from whoever put the trial into the queue."""
+"""Choose all hyperparameters of a trial at once, from the sampler or from whoever enqueued the trial."""
 
 import warnings
 
@@ -20,7 +20,7 @@ class UnusableTrial(Exception):
 
 
 def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
-    """The hyperparameters that a RUNNING trial trains with, complete and in the order of the study file's class.
+    """Return all hyperparameters that a RUNNING trial trains with, in the order of the study file's class.
 
     What the trial has already is kept. All are drawn before the trial can be pruned: one PRUNED trial without
     a parameter would take that parameter out of the multivariate sampler for good.
