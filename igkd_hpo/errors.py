@@ -1,4 +1,4 @@
-"""Every error the project raises for people, and the exit code each one ends a command with.
+"""Define every error that the project raises for people, with the exit code that it ends a command with.
 
     IgkdError                1  something failed while running
     ├── UsageError           2  a wrong flag, name or combination
@@ -23,7 +23,7 @@ _MOST_NAMED = 12
 
 
 class ExitCode(IntEnum):
-    """What a command ends with."""
+    """The exit code of a command."""
 
     DONE = 0
     FAILED = 1
@@ -86,10 +86,10 @@ class StudyStopped(IgkdError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM ended the work in order, and everything can be resumed.
+    """An orderly end by Ctrl-C or SIGTERM, after which everything can be resumed.
 
     Args:
-        message: how far it was, and how to go on.
+        message: how far the work was, and how to go on.
         signal: the number of the signal.
     """
 
@@ -99,9 +99,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)`, to put behind a name that is not known; empty where no known name is near.
+    """Return ` (did you mean X?)`, to put behind an unknown name; empty where no known name is near.
 
-    Near is what differs by a few letters, by upper and lower case, or is cut short.
+    A near name differs by a few letters, by upper and lower case, or is cut short.
     """
     names = {other.lower(): other for other in reversed(list(known))}
     given = name.lower()
@@ -112,7 +112,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def near_or_all(name: str, known: Iterable[str]) -> str:
-    """The near name, else all there are: ` (there are: a, b)`; empty where there is none."""
+    """Suggest the near name, else list all there are: ` (there are: a, b)`; empty where there is none."""
     names = list(dict.fromkeys(known))
     if (near := did_you_mean(name, names)) or not names:
         return near
@@ -121,6 +121,6 @@ def near_or_all(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's code says, cut to its first line; its class where it says nothing."""
+    """Return the first line of another library's error, or its class where it has no text."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What every study is doing, for people: a board for each that runs, a line for each other."""
+"""Draw what every study is doing: a board for each that runs, a line for each other."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, name_best, 
 from igkd_hpo.words import duration, percent
 
 Silences = Mapping[tuple[str, int], float]
-"""Seconds without a sign of life, by name of the study and number of the trial, where that is worth a word."""
+"""Seconds since the last heartbeat, by name of the study and number of the trial, where they are worth a word."""
 
 
 def study_board(study: StudyStatus, silences: Silences | None = None) -> Board:
@@ -61,28 +61,21 @@ def _row(trial: RunningTrial, silence: float | None) -> WorkerRow:
 
 
 def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
-    table = [("study", "state", "trials", "best")]
+    table = [("study", "state", "best", "trials")]  # a narrow terminal cuts the last
     for study in studies:
         best = study.best_accuracy if compares(study) else None
-        counts = study.counts
-        told = f": {counts.in_words()}" if any(counts.by_word().values()) else ""
+        counts = f": {study.counts.in_words()}" if any(study.counts.by_word().values()) else ""
         table.append(
             (
                 f"  {study.name}" if study.confirms in names else study.name,
                 state_in_words(study),
-                f"{counts.finished} of {study.n_trials}{told}",
                 "" if best is None else f"{percent(best)}  {name_best(study)}",
+                f"{study.counts.finished} of {study.n_trials}{counts}",
             )
         )
-    # The best stands before the counts, which a narrow terminal cuts.
-    ordered = [(name, state, best, trials) for name, state, trials, best in table]
-    widths = [max(len(row[column]) for row in ordered) for column in range(4)]
-    lines = []
-    for place, row in enumerate(ordered):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = Text("  ".join(cells).rstrip(), style="bright_black" if place == 0 else "")
-        lines.append(line)
-    return lines
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    return [Text(line, style="" if place else "bright_black") for place, line in enumerate(lines)]
 
 
 def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:
