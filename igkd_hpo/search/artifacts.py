@@ -21,8 +21,7 @@ def written_pictures(paths: Paths, pictures: Mapping[str, bytes]) -> Iterator[li
     Args:
         pictures: PNG bytes by file name.
 
-    Raises:
-        OSError: the artifact folder cannot be written.
+    Raises OSError where the artifact folder cannot be written.
     """
     paths.artifacts.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.artifacts, prefix=".upload-") as folder:
@@ -38,9 +37,7 @@ def attach_pictures(storage: SharedStorage, trial_id: int, paths: Paths, written
     content and adds nothing, so that the next attempt of a trial whose worker died before it wrote the result, and a
     call repeated after an outage, leave each picture once. A trial that somebody else has ended keeps what it has.
 
-    Raises:
-        OSError: the artifact folder cannot be written. The trial itself is unharmed.
-        StorageError: the database is away; call again.
+    Raises OSError where the artifact folder cannot be written, and StorageError; the trial itself is unharmed.
     """
     store = _MovingStore(paths.artifacts)
     with storage_errors(storage.url):

@@ -94,9 +94,7 @@ def parent_of(study: SearchStudy) -> SearchStudy:
 def create_linked(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
     """Create the study that confirms `parent`, or open it to go on.
 
-    Raises:
-        UsageError: another study has its name.
-        StudyFileError, DataError, TeacherError: it confirms a study of that name that meant something else.
+    Raises UsageError where another study has its name, and all that `create_or_open` raises where `parent` changed.
     """
     config = parent.model_copy(
         update={
@@ -118,8 +116,8 @@ def create_linked(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> 
 
 def fresh_seeds(parent: Study, count: int) -> tuple[int, ...]:
     """Return the first `count` seeds of a confirmation; no trial of the search has them."""
-    distance = SEED_DISTANCE if parent.training.seed <= LARGEST_SEED // 2 else -SEED_DISTANCE
-    first = parent.training.seed + distance
+    seed = parent.training.seed
+    first = seed + (SEED_DISTANCE if seed <= LARGEST_SEED // 2 else -SEED_DISTANCE)
     return tuple(range(first, first + count))
 
 
@@ -141,10 +139,8 @@ def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
 def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int:
     """Enqueue a trial for each arm and seed without one that may still succeed, and return the number of new trials.
 
-    Arms and seeds from before stay: every arm gets every seed. All of it happens or nothing does.
-
-    Args:
-        arms: the first is the one that others are parts of.
+    Arms and seeds from before stay: every arm gets every seed. All of it happens or nothing does. The first of `arms`
+    is the one that others are parts of.
     """
     with study.transaction():
         joined = merged([*arms_of(study), *arms])

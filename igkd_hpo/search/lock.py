@@ -51,9 +51,7 @@ def begin_snapshot(connection: Connection) -> None:
 def creation_lock(url: URL) -> Iterator[None]:
     """Hold a lock while tables are made, which Optuna does on connections of its own.
 
-    Raises:
-        StorageError: another process held it for 5 minutes.
-        sqlalchemy.exc.OperationalError: the database is away, or the lock was not free within 5 minutes.
+    Raises StorageError or sqlalchemy.exc.OperationalError: not free within 5 minutes, or the database is away.
     """
     if url.get_backend_name() == "sqlite":
         lock = FileLock(f"{url.database}.lock")

@@ -58,10 +58,8 @@ class SharedStorage(CachedStorage):
         """Run one transaction under the study's lock: Optuna's reads and writes in this thread, and ours.
 
         Optuna commits after each small write; inside, such a commit is the release of a savepoint, so that what belongs
-        together is in the database as a whole or not at all, however the process ends.
-
-        Raises:
-            StorageError: the database is away, or the lock was not free in time; nothing was written.
+        together is in the database as a whole or not at all, however the process ends. Raises StorageError where the
+        database is away or the lock was not free in time, with nothing written.
         """
         with storage_errors(self.url):
             try:
@@ -216,9 +214,7 @@ def mask(url: str | URL) -> str:
 def open_storage(url: str, *, create: bool) -> SharedStorage:
     """Open the database, and with `create` make its tables where they are missing.
 
-    Raises:
-        UsageError: the URL is wrong, or without `create` the database holds no tables of ours.
-        StorageError: the database is out of reach or cannot be used.
+    Raises UsageError for a wrong URL, or without `create` a database without tables of ours, and StorageError.
     """
     checked = check_url(url)
     if checked.get_backend_name() == "sqlite":

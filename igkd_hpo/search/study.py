@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -52,14 +52,8 @@ class Counts:
 
     def by_word(self) -> dict[str, int]:
         """Return the number of trials in each state, by the word for it."""
-        return {
-            "complete": self.complete,
-            "pruned": self.pruned,
-            "beyond a limit": self.infeasible,
-            "failed": self.fail,
-            "running": self.running,
-            "waiting": self.waiting,
-        }
+        words = ("complete", "pruned", "beyond a limit", "failed", "running", "waiting")  # in the order of the fields
+        return dict(zip(words, astuple(self), strict=True))
 
     def in_words(self) -> str:
         """Count the trials of each state in words: 17 complete, 6 pruned, 1 failed."""
@@ -73,8 +67,7 @@ class StudyRecord:
     Args:
         n_trials: the total of COMPLETE plus PRUNED trials that ends the study.
         stopped: why no new trial begins, if the study was stopped.
-        pins: content of the study's data and teacher, once it is known.
-        attributes: all user attributes.
+        pins: content of the study's data and teacher, None while unknown.
     """
 
     n_trials: int
@@ -98,17 +91,14 @@ class SearchStudy:
     def __init__(self, storage: SharedStorage, name: str) -> None:
         self.storage = storage
         self.name = name
+        place = f"study {name!r} in {mask(storage.url)}"
         with storage_errors(storage.url):
             self.study_id: int = storage.get_study_id_from_name(name)
             attributes = storage.get_study_user_attrs(self.study_id)
             if "fingerprint" not in attributes:
-                raise UsageError(
-                    f"study {name!r} in {mask(storage.url)} was not made by igkd-hpo; choose another name or storage"
-                )
+                raise UsageError(f"{place} was not made by igkd-hpo; choose another name or storage")
             if storage.get_study_directions(self.study_id) != [StudyDirection.MAXIMIZE]:
-                raise UsageError(
-                    f"study {name!r} in {mask(storage.url)} does not maximise one value; choose another name"
-                )
+                raise UsageError(f"{place} does not maximise one value; choose another name")
             self.config = study_from_json(attributes["study_file"], source=f"study {name!r} in the database")
             self.pins_when_opened = _pins(attributes)
             self.confirms: str | None = attributes.get("confirms")
@@ -119,12 +109,8 @@ class SearchStudy:
         """Read what the study says about itself now."""
         with storage_errors(self.storage.url), self._still_there():
             attributes = self.storage.get_study_user_attrs(self.study_id)
-        return StudyRecord(
-            n_trials=int(attributes["n_trials"]),
-            stopped=attributes.get("stopped"),
-            pins=_pins(attributes),
-            attributes=attributes,
-        )
+        n_trials, stopped = int(attributes["n_trials"]), attributes.get("stopped")
+        return StudyRecord(n_trials=n_trials, stopped=stopped, pins=_pins(attributes), attributes=attributes)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials by number; they are shared with the cache, so not to be changed."""
@@ -195,9 +181,7 @@ def is_infeasible(trial: FrozenTrial) -> bool:
 def check_unchanged(storage: SharedStorage, study: config.Study) -> SearchStudy | None:
     """Return the study of this file's name, None where there is none yet.
 
-    Raises:
-        StudyFileError: it was created from a file that means something else.
-        UsageError: it was made by something else.
+    Raises StudyFileError where a file that means something else created it, UsageError where another program did.
     """
     existing = find_study(storage, study.name)
     if existing is not None and (changes := "; ".join(difference(existing.config, study))):
@@ -329,10 +313,8 @@ def why_stopping(trials: list[FrozenTrial], ended_before_launch: int, max_failur
 def _create(
     connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int, confirms: str | None
 ) -> None:
-    if n_trials < len(study.controls):
-        raise UsageError(
-            f"{n_trials} trials leave no room for {len(study.controls)} controls; give more, or drop controls"
-        )
+    if n_trials < (n_controls := len(study.controls)):
+        raise UsageError(f"{n_trials} trials leave no room for {n_controls} controls; give more, or drop controls")
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], study.name)
     drop_leases_of_study(connection, study_id)
     attributes = {
@@ -360,11 +342,10 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
         storage.set_study_user_attr(study_id, "n_trials", n_trials or study.n_trials)
     # What is not part of the meaning (paths, max_retries …) follows the file that was launched last.
     storage.set_study_user_attr(study_id, "study_file", study.model_dump_json())
-    record = existing.read()
+    record, trials = existing.read(), existing.trials()
     if record.stopped is not None:
         storage.set_study_user_attr(study_id, "stopped", None)
         storage.set_study_user_attr(study_id, "stopped_now", False)
-    trials = existing.trials()
     if existing.confirms is None:
         # A total too small for all controls ended those that still waited; a larger one has room for them.
         lost = [name for name in study.controls if _ended_as_excess(trials, name)]
