@@ -37,10 +37,9 @@ class HistoryStorage(PlainStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
-        """Return trials of a study by id: those above `trial_id_greater_than`, and of the earlier ones the included.
+        """Return a study's trials by id: those above `trial_id_greater_than`, and the included earlier ones.
 
-        Raises:
-            KeyError: there is no such study.
+        Raises KeyError where there is no such study.
         """
         wanted: ColumnElement[bool] = _TRIAL.study_id == study_id
         if trial_id_greater_than > -1:
@@ -82,15 +81,11 @@ class HistoryStorage(PlainStorage):
         if not attributes:
             return
         dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
-        rows = [
-            {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in attributes.items()
-        ]
-        statement = dialect.insert(_USER).values(rows)
-        statement = statement.on_conflict_do_update(
-            index_elements=[_USER.trial_id, _USER.key], set_={"value_json": statement.excluded.value_json}
-        )
+        rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(attributes[key])} for key in attributes]
+        insertion = dialect.insert(_USER).values(rows)
+        new = {"value_json": insertion.excluded.value_json}
         with self._statements() as connection:
-            connection.execute(statement)
+            connection.execute(insertion.on_conflict_do_update(index_elements=[_USER.trial_id, _USER.key], set_=new))
 
     def add_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
         stored, kind = _EPOCH.intermediate_value_to_stored_repr(value)

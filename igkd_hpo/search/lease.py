@@ -140,10 +140,9 @@ class Leases:
         return Verdict.STOP if stop else Verdict.GO_ON
 
     def report(self, claim: Claim, *, epoch: int, accuracy: float) -> Verdict:
-        """Write the validation accuracy (a fraction) after an epoch (from 1), and return GO_ON, PRUNE or LOST.
+        """Write the validation accuracy (a fraction) after an epoch (from 1), once, and return GO_ON, PRUNE or LOST.
 
-        An epoch that is already there is not written again. The pruner is asked about the newest epoch only, and
-        neither about controls nor after the last epoch.
+        The pruner is asked about the newest epoch only, and neither about controls nor after the last epoch.
         """
         with self._step() as connection:
             trial = self._fenced(connection, claim, to_judge=True)
@@ -199,11 +198,9 @@ class Leases:
         """
         with self._step() as connection:
             trial = self._fenced(connection, claim, ended_as=TrialState.WAITING)
-            if trial is None:
-                return False
-            if trial.state is TrialState.RUNNING:
+            if trial is not None and trial.state is TrialState.RUNNING:
                 self._release(connection, trial, reason, counted=counted, epochs_gained=epochs_gained)
-            return True
+            return trial is not None
 
     def reap(self) -> list[Reaped]:
         """Free what the dead hold: at once on this host, else after `lease_seconds` without a heartbeat."""
@@ -299,12 +296,12 @@ class Leases:
         if lease.trial_process is not None:
             kill(lease.trial_process)
         trial = self._storage.get_trial(lease.trial_id)
-        if (state := trial.state) is TrialState.RUNNING:
+        host, state = lease.process.host, trial.state
+        if state is TrialState.RUNNING:
             gained = lease.last_epoch > lease.first_epoch
             state = self._release(connection, trial, reason, counted=counted, epochs_gained=gained)
         else:
             drop_lease(connection, lease.trial_id)
-        host = lease.process.host
         return Reaped(number=trial.number, attempt=lease.attempt, worker=lease.worker, host=host, state=state)
 
     def _reap(self, connection: Connection) -> list[Reaped]:
@@ -370,11 +367,9 @@ class Leases:
             reported_epochs=frozenset(trial.intermediate_values),
             out_of_memory=attributes.get("out_of_memory", 0),
         )
-        self._storage.set_trial_user_attrs(
-            trial_id,
-            {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
-            | {"worker": worker.name, "host": worker.process.host},
-        )
+        values = {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
+        values |= {"worker": worker.name, "host": worker.process.host}
+        self._storage.set_trial_user_attrs(trial_id, values)
         epoch = max(trial.intermediate_values, default=0)
         lease = Lease(
             trial_id=trial_id,

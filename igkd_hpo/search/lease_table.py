@@ -84,5 +84,5 @@ def drop_lease(connection: Connection, trial_id: int) -> None:
 
 
 def drop_leases_of_study(connection: Connection, study_id: int) -> None:
-    """Remove what a deleted study with the same id left: SQLite gives ids out again."""
+    """Remove the leases that a deleted study with the same id left: SQLite gives ids out again."""
     connection.execute(delete(LEASES).where(LEASES.c.study_id == study_id))

@@ -3,7 +3,7 @@
 import copy
 import logging
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
@@ -46,6 +46,9 @@ class SharedStorage(CachedStorage):
     def __init__(self, backend: PlainStorage, url: URL) -> None:
         super().__init__(backend)
         self.url = url
+        self.get_trial_to_judge = backend.get_trial_to_judge  # these know nothing of the cache
+        self.set_trial_user_attrs = backend.set_trial_user_attrs
+        self.add_intermediate_value = backend.add_intermediate_value
         self._in_order: dict[tuple[int, tuple[TrialState, ...]], list[FrozenTrial]] = {}  # of a study, in these states
 
     @property
@@ -134,22 +137,10 @@ class SharedStorage(CachedStorage):
                 self._in_order[study_id, wanted] = trials
         return copy.deepcopy(trials) if deepcopy else list(trials)
 
-    def get_trial_to_judge(self, trial_id: int) -> FrozenTrial:
-        """Return a trial's state, epochs and system attributes, as pruners read them. Raises KeyError for no trial."""
-        return self._backend.get_trial_to_judge(trial_id)
-
     def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
         super()._add_trials_to_cache(study_id, trials)
         if any(trial.state.is_finished() for trial in trials):
             self._in_order.clear()
-
-    def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        """Set several user attributes at once, of a trial that has not ended, which the caller has checked."""
-        self._backend.set_trial_user_attrs(trial_id, attributes)
-
-    def add_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
-        """Write the first value for a step, of a trial that has not ended, which the caller has checked."""
-        self._backend.add_intermediate_value(trial_id, step, value)
 
 
 def check_url(url: str) -> URL:
@@ -211,6 +202,11 @@ def mask(url: str | URL) -> str:
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
 
+def no_studies(url: URL) -> str:
+    """Say that a database holds no studies."""
+    return f"{mask(url)} holds no studies yet; igkd-hpo launch makes one when its maps are there"
+
+
 def open_storage(url: str, *, create: bool) -> SharedStorage:
     """Open the database, and with `create` make its tables where they are missing.
 
@@ -222,9 +218,7 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
     with storage_errors(checked):
         if not _holds_tables(checked):
             if not create:
-                raise UsageError(
-                    f"{mask(checked)} holds no studies yet; igkd-hpo launch makes one when its maps are there"
-                )
+                raise UsageError(no_studies(checked))
             with creation_lock(checked):
                 if not _holds_tables(checked):  # another process may have made them meanwhile
                     return SharedStorage(_make_tables(checked), checked)

@@ -25,7 +25,7 @@ from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
-from igkd_hpo.search.storage import SharedStorage, mask, storage_errors
+from igkd_hpo.search.storage import SharedStorage, mask, no_studies, storage_errors
 
 EXCESS = "surplus"
 """Reason of a trial that waited when enough others had finished."""
@@ -256,7 +256,7 @@ def latest_study(storage: SharedStorage) -> str:
 def _some_names(storage: SharedStorage) -> list[str]:
     if names := study_names(storage):
         return names
-    raise UsageError(f"{mask(storage.url)} holds no studies yet; igkd-hpo launch makes one when its maps are there")
+    raise UsageError(no_studies(storage.url))
 
 
 def study_names(storage: SharedStorage) -> list[str]:
