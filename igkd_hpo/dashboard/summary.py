@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import NoCompletedTrial
-from igkd_hpo.search.best import best_of, caution, student_in_words
+from igkd_hpo.search.best import best_trial, caution, student_in_words
 from igkd_hpo.search.linked_study import begun_in_words, open_linked
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
@@ -30,7 +30,7 @@ def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
 
 def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     try:
-        best = best_of(study, trials)
+        best = best_trial(study, trials)
     except NoCompletedTrial:
         return "## No trial has completed yet"
     told = [

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,14 +45,12 @@ def attach_pictures(storage: SharedStorage, trial_id: int, paths: Paths, written
         if trial.state.is_finished():
             return
         present = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial, storage=storage)}
-        for picture in written:
-            if picture.name in present:
-                os.replace(picture, paths.artifacts / present[picture.name])
-                continue
-            try:
-                upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial, storage=storage)
-            except UpdateFinishedTrialError:
-                return
+        with suppress(UpdateFinishedTrialError):
+            for picture in written:
+                if picture.name in present:
+                    os.replace(picture, paths.artifacts / present[picture.name])
+                else:
+                    upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial, storage=storage)
 
 
 class _MovingStore(FileSystemArtifactStore):

@@ -75,14 +75,10 @@ class BestTrial:
         }
 
 
-def best_trial(study: SearchStudy) -> BestTrial:
-    """Return the best COMPLETE trial so far. Raises NoCompletedTrial."""
-    return best_of(study, study.trials())
-
-
-def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
-    """Return the best COMPLETE one of a study's trials. Raises NoCompletedTrial."""
+def best_trial(study: SearchStudy, trials: Sequence[FrozenTrial] | None = None) -> BestTrial:
+    """Return the best COMPLETE trial so far, of `trials` if they have been read. Raises NoCompletedTrial."""
     # A trial that another tool added has no record of what it trained with; nothing could be exported from it.
+    trials = study.trials() if trials is None else trials
     recorded = [trial for trial in trials if {"hyperparameters", "seed"} <= trial.user_attrs.keys()]
     completed = [trial for trial in recorded if trial.state is TrialState.COMPLETE]
     if not completed:
@@ -91,15 +87,15 @@ def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
             f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
         )
     best = max(completed, key=lambda trial: (accuracy(trial), -trial.number))
-    return _best_trial(study, best, completed)
+    return _describe(study, best, completed)
 
 
 def trained_trial(study: SearchStudy, number: int) -> BestTrial:
     """Return a COMPLETE trial of this project in the form of the best, against no controls."""
-    return _best_trial(study, study.trials()[number], [])
+    return _describe(study, study.trials()[number], [])
 
 
-def _best_trial(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenTrial]) -> BestTrial:
+def _describe(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenTrial]) -> BestTrial:
     attributes = best.user_attrs
     execution = attributes.get("execution")
     return BestTrial(

@@ -192,9 +192,8 @@ class Leases:
     def give_back(self, claim: Claim, reason: str, *, counted: bool, epochs_gained: bool) -> bool:
         """Let the trial wait for another attempt. Return False where the lease is lost.
 
-        Args:
-            counted: the attempt was not simply stopped; too many in a row without a new epoch end the trial as FAIL.
-            epochs_gained: the attempt finished an epoch that was not there before.
+        Attempts that are `counted`, for they were not simply stopped, end the trial as FAIL after too many in a row of
+        which none gained an epoch.
         """
         with self._step() as connection:
             trial = self._fenced(connection, claim, ended_as=TrialState.WAITING)
@@ -340,12 +339,10 @@ class Leases:
             return Idle.STOPPED
         if finished + len(leased) >= attributes["n_trials"]:
             return Idle.WAIT
-        if "confirms" in attributes and not unclaimed(trials, leased):
+        waiting = unclaimed(trials, leased)
+        if "confirms" in attributes and not waiting:
             return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
-        return self._take(connection, worker, trials, leased)
-
-    def _take(self, connection: Connection, worker: Worker, trials: list[FrozenTrial], leased: set[int]) -> Claim:
-        for trial in unclaimed(trials, leased):
+        for trial in waiting:
             try:
                 return self._begin(connection, worker, trial)
             except UnusableTrial as error:

@@ -31,11 +31,7 @@ def make_pruner(pruner: config.Pruner, epochs: int) -> pruners.BasePruner:
 def why_pruned(pruner: config.Pruner, trial: FrozenTrial, trials: list[FrozenTrial]) -> str:
     """Explain in one line which bar the trial's best or newest accuracy missed, as far as that is known afterwards.
 
-    Value and bar come first, so that a narrow terminal cuts neither.
-
-    Args:
-        trial: with its newest epoch reported.
-        trials: all trials of the study.
+    Value and bar come first, so that a narrow terminal cuts neither. `trials` are all of the study.
     """
     epoch = max(trial.intermediate_values)
     match pruner:

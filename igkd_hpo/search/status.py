@@ -160,11 +160,8 @@ def study_status(study: SearchStudy) -> StudyStatus:
 def seconds_left(to_go: int, done: Sequence[float], ended: Sequence[FrozenTrial]) -> float | None:
     """Estimate the seconds until `to_go` more trials have ended, at the mean duration of those that ended last.
 
-    The estimate is None while nothing runs, nothing is left or nothing has ended.
-
-    Args:
-        done: of each trial that runs, the share of its epochs that it has done.
-        ended: in the order in which they ended.
+    The estimate is None while nothing runs, nothing is left or nothing has ended. `done` holds the share of its epochs
+    that each running trial has done; `ended` is in the order in which they ended.
     """
     # Both times are of the clock of the host that trained; that host's clock is compared with no other.
     durations = [

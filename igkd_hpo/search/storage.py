@@ -46,15 +46,11 @@ class SharedStorage(CachedStorage):
     def __init__(self, backend: PlainStorage, url: URL) -> None:
         super().__init__(backend)
         self.url = url
+        self.engine: Engine = backend.engine  # Optuna's own: 2 connections at most
         self.get_trial_to_judge = backend.get_trial_to_judge  # these know nothing of the cache
         self.set_trial_user_attrs = backend.set_trial_user_attrs
         self.add_intermediate_value = backend.add_intermediate_value
         self._in_order: dict[tuple[int, tuple[TrialState, ...]], list[FrozenTrial]] = {}  # of a study, in these states
-
-    @property
-    def engine(self) -> Engine:
-        """Return Optuna's own engine: 2 connections at most."""
-        return self._backend.engine
 
     @contextmanager
     def transaction(self, study_id: int) -> Iterator[Connection]:

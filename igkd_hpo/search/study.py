@@ -122,11 +122,9 @@ class SearchStudy:
         return count(self.trials())
 
     def stop(self, reason: str, *, now: bool = False) -> None:
-        """Let no trial begin from now on, until the study is launched again.
+        """Let no trial begin until the study is launched again, for a reason, of which the first stays.
 
-        Args:
-            reason: for people; the first one stays.
-            now: release the running trials too; their workers learn it with the next heartbeat.
+        With `now`, release the running trials too: their workers learn it with the next heartbeat.
         """
         with self.transaction():
             if self.read().stopped is None:
