@@ -44,21 +44,21 @@ def this_process() -> ProcessIdentity:
     return identity
 
 
-def is_gone(identity: ProcessIdentity) -> bool | None:
+def is_dead(identity: ProcessIdentity) -> bool | None:
     """Tell whether the process has ended (a zombie has); None where another host would have to know."""
     return None if identity.boot_id != _boot_id() else _start_time(identity.pid) != identity.start_time
 
 
 def kill(identity: ProcessIdentity) -> bool:
     """Send SIGKILL, only if the process is still the same one. Return whether it was sent."""
-    if is_gone(identity) is not False:
+    if is_dead(identity) is not False:
         return False
     try:
         handle = os.pidfd_open(identity.pid)
     except ProcessLookupError:
         return False
     try:  # the handle is for whatever has the pid now, and stays with it: check once more, then signal
-        if is_gone(identity):
+        if is_dead(identity):
             return False
         signal.pidfd_send_signal(handle, signal.SIGKILL)
     except ProcessLookupError:

@@ -17,7 +17,7 @@ from sqlalchemy import Case, ColumnElement, Connection, Update, case, select, up
 from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
-from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
+from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
@@ -119,7 +119,7 @@ class Leases:
         self._reaped += reaped
         return claim
 
-    def started(self, claim: Claim, process: ProcessIdentity, device: str) -> bool:
+    def start(self, claim: Claim, process: ProcessIdentity, device: str) -> bool:
         """Record what trains and where. Return False where the lease is lost."""
         values = {"trial_pid": process.pid, "trial_start": process.start_time, "device": device}
         with self._step() as connection:
@@ -128,7 +128,7 @@ class Leases:
                 self._storage.set_trial_user_attrs(claim.trial_id, {"device": device})
             return held
 
-    def beat(self, claim: Claim, *, last_epoch: int) -> Verdict:
+    def heartbeat(self, claim: Claim, *, last_epoch: int) -> Verdict:
         """Write a heartbeat, free what the dead hold, and return GO_ON, STOP or LOST."""
         statement = self._of(claim).values(beat=LEASES.c.beat + 1, last_epoch=_at_least(last_epoch))
         with self._step() as connection:
@@ -189,7 +189,7 @@ class Leases:
         """End the trial as FAIL. Return False where the lease is lost."""
         return self._end(claim, TrialState.FAIL, {"reason": reason} | dict(attributes))
 
-    def give_back(self, claim: Claim, reason: str, *, counted: bool, epochs_gained: bool) -> bool:
+    def release(self, claim: Claim, reason: str, *, counted: bool, epochs_gained: bool) -> bool:
         """Let the trial wait for another attempt. Return False where the lease is lost.
 
         Attempts that are `counted`, for they were not simply stopped, end the trial as FAIL after too many in a row of
@@ -198,7 +198,7 @@ class Leases:
         with self._step() as connection:
             trial = self._fenced(connection, claim, ended_as=TrialState.WAITING)
             if trial is not None and trial.state is TrialState.RUNNING:
-                self._release(connection, trial, reason, counted=counted, epochs_gained=epochs_gained)
+                self._requeue(connection, trial, reason, counted=counted, epochs_gained=epochs_gained)
             return trial is not None
 
     def reap(self) -> list[Reaped]:
@@ -277,7 +277,7 @@ class Leases:
             drop_lease(connection, claim.trial_id)
             return True
 
-    def _release(
+    def _requeue(
         self, connection: Connection, trial: FrozenTrial, reason: str, *, counted: bool, epochs_gained: bool
     ) -> TrialState:
         """Put a RUNNING trial back into the queue, or end it after too many attempts without progress."""
@@ -298,7 +298,7 @@ class Leases:
         host, state = lease.process.host, trial.state
         if state is TrialState.RUNNING:
             gained = lease.last_epoch > lease.first_epoch
-            state = self._release(connection, trial, reason, counted=counted, epochs_gained=gained)
+            state = self._requeue(connection, trial, reason, counted=counted, epochs_gained=gained)
         else:
             drop_lease(connection, lease.trial_id)
         return Reaped(number=trial.number, attempt=lease.attempt, worker=lease.worker, host=host, state=state)
@@ -307,7 +307,7 @@ class Leases:
         leases = read_leases(connection, self._study_id)
         reaped = []
         for lease, stale_seconds in zip(leases, self._heartbeats.stale_seconds(leases), strict=True):
-            dead = is_gone(lease.process)
+            dead = is_dead(lease.process)
             if dead or stale_seconds >= self._lease_seconds:
                 how = "ended" if dead else f"gave no sign of life for {self._lease_seconds:g} s"
                 why = f"worker {lease.worker} on {lease.process.host} {how}"

@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
-from igkd_hpo.search.identity import is_gone
+from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import Lease, read_leases
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.storage import SharedStorage
@@ -197,5 +197,5 @@ def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:
         host=lease.process.host,
         device=lease.device and trial.user_attrs.get("device"),  # a lease says auto where the user did
         beat=lease.beat,
-        lost=is_gone(lease.process),
+        lost=is_dead(lease.process),
     )

@@ -36,7 +36,7 @@ def work(study: SearchStudy, worker: Worker, *, end: str = "complete") -> Claim:
     leases = Leases(study)
     claim = leases.claim(worker)
     assert isinstance(claim, Claim)
-    assert leases.started(claim, this_process(), "cpu")
+    assert leases.start(claim, this_process(), "cpu")
     assert leases.complete(claim, 0.9, {}) if end == "complete" else leases.fail(claim, "out of luck", {})
     return claim
 
