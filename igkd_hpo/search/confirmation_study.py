@@ -44,7 +44,7 @@ class Arm:
         return self.names[0]
 
     @property
-    def effective(self) -> str:
+    def training_key(self) -> str:
         """Return the hyperparameters that make a difference in training, as text; arms with equal ones are merged."""
         values = dict(self.hyperparameters)
         if values["overlay_strength"] == 0:
@@ -57,25 +57,25 @@ class Arm:
         return json.dumps(numbers, sort_keys=True)
 
 
-def merged(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+def merge_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Merge arms that train alike, in the order of their first appearance."""
     by_key: dict[str, Arm] = {}
     for arm in arms:
-        first = by_key.setdefault(arm.effective, arm)
+        first = by_key.setdefault(arm.training_key, arm)
         roles = dict(zip(arm.names, arm.kinds, strict=True)) | dict(zip(first.names, first.kinds, strict=True))
         names = (*first.names, *(name for name in arm.names if name not in first.names))
-        by_key[arm.effective] = replace(first, names=names, kinds=tuple(roles[name] for name in names))
+        by_key[arm.training_key] = replace(first, names=names, kinds=tuple(roles[name] for name in names))
     return tuple(by_key.values())
 
 
-def linked_name(name: str) -> str:
+def confirmation_name(name: str) -> str:
     """Return the name of the study that confirms the study of this name."""
     return f"{name[: 100 - len(SUFFIX)]}{SUFFIX}"  # a study's name has at most 100 characters
 
 
-def open_linked(storage: SharedStorage, name: str) -> SearchStudy | None:
+def open_confirmation(storage: SharedStorage, name: str) -> SearchStudy | None:
     """Open the study that confirms the study of this name, None where there is none yet."""
-    study = find_study(storage, linked_name(name))
+    study = find_study(storage, confirmation_name(name))
     return study if study is not None and study.confirms == name else None
 
 
@@ -91,14 +91,14 @@ def parent_of(study: SearchStudy) -> SearchStudy:
     return study if parent is None else parent
 
 
-def create_linked(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
+def create_confirmation(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
     """Create the study that confirms `parent`, or open it to go on.
 
     Raises UsageError where another study has its name, and all that `create_or_open` raises where `parent` changed.
     """
     config = parent.model_copy(
         update={
-            "name": linked_name(parent.name),
+            "name": confirmation_name(parent.name),
             "pruner": NoPruner(name="none"),
             "controls": (),
             "n_trials": 1,  # the true number follows the arms
@@ -143,9 +143,9 @@ def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int
     is the one that others are parts of.
     """
     with study.transaction():
-        joined = merged([*arms_of(study), *arms])
+        joined = merge_arms([*arms_of(study), *arms])
         study.storage.set_study_user_attr(study.study_id, "arms", [asdict(arm) for arm in joined])
-        first = [arm.effective for arm in joined].index(arms[0].effective)
+        first = [arm.training_key for arm in joined].index(arms[0].training_key)
         study.storage.set_study_user_attr(study.study_id, "subject", first)
         trials = [trial for trial in study.trials() if trial.state is not TrialState.FAIL]
         present = {(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in arm_trials(trials)}
