@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
 
 
 class IgkdError(Exception):
-    """Base of all errors meant for people."""
+    """Base class of all errors meant for people."""
 
     exit_code: ExitCode = ExitCode.FAILED
 
@@ -48,7 +48,7 @@ class UsageError(IgkdError):
 
 
 class StudyFileError(UsageError):
-    """The study file is wrong, or differs from the one that the study was created from."""
+    """A study file that is wrong, or differs from the one that the study was created from."""
 
 
 class DataError(IgkdError):
@@ -58,19 +58,19 @@ class DataError(IgkdError):
 
 
 class NoCompletedTrial(IgkdError):
-    """The study holds no COMPLETE trial."""
+    """A study without a COMPLETE trial."""
 
     exit_code = ExitCode.NO_COMPLETED_TRIAL
 
 
 class StorageError(IgkdError):
-    """The database cannot be reached, or refuses what is needed of it."""
+    """A database that cannot be reached, or refuses a request."""
 
     exit_code = ExitCode.STORAGE
 
 
 class AssetError(IgkdError):
-    """A cached asset is damaged or cannot be written."""
+    """A cached asset that is damaged or cannot be written."""
 
 
 class AssetMissing(AssetError):
@@ -78,11 +78,11 @@ class AssetMissing(AssetError):
 
 
 class TeacherError(IgkdError):
-    """The teacher is not fit to teach: it learned nothing, or is not the study's teacher."""
+    """A teacher that is not fit to teach: it learned nothing, or is not the study's teacher."""
 
 
 class StudyStopped(IgkdError):
-    """The study stopped before its end: the last `max_failures` trials all failed."""
+    """A study that stopped before its end: the last `max_failures` trials all failed."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -98,12 +98,12 @@ class Interrupted(KeyboardInterrupt):
         self.signal = signal
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean X?)`, to put behind an unknown name; empty where no known name is near.
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return ` (did you mean X?)`, to put behind an unknown name; empty where none of the choices is near.
 
     A near name differs by a few letters, by upper and lower case, or is cut short.
     """
-    names = {other.lower(): other for other in reversed(list(known))}
+    names = {other.lower(): other for other in reversed(list(choices))}
     given = name.lower()
     close = difflib.get_close_matches(given, names, n=1)
     if not close and len(given) >= 3:
@@ -111,9 +111,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {names[close[0]]}?)" if close else ""
 
 
-def near_or_all(name: str, known: Iterable[str]) -> str:
+def near_or_all(name: str, choices: Iterable[str]) -> str:
     """Suggest the near name, else list all there are: ` (there are: a, b)`; empty where there is none."""
-    names = list(dict.fromkeys(known))
+    names = list(dict.fromkeys(choices))
     if (near := did_you_mean(name, names)) or not names:
         return near
     more = f", … and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,7 @@ class ProcessIdentity:
 
 def identify(pid: int) -> ProcessIdentity | None:
     """Identify the process with this id on this host; None when there is none, or only its zombie."""
-    start_time = _start_time(pid)
-    if start_time is None:
+    if (start_time := _start_time(pid)) is None:
         return None
     return ProcessIdentity(host=host_name(), boot_id=_boot_id(), pid=pid, start_time=start_time)
 
@@ -53,19 +53,13 @@ def kill(identity: ProcessIdentity) -> bool:
     """Send SIGKILL, only if the process is still the same one. Return whether it was sent."""
     if is_dead(identity) is not False:
         return False
-    try:
+    with suppress(ProcessLookupError), ExitStack() as stack:
         handle = os.pidfd_open(identity.pid)
-    except ProcessLookupError:
-        return False
-    try:  # the handle is for whatever has the pid now, and stays with it: check once more, then signal
-        if is_dead(identity):
-            return False
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(handle)
-    return True
+        stack.callback(os.close, handle)
+        if not is_dead(identity):  # the handle is for whatever has the pid now, and stays with it: check once more
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            return True
+    return False
 
 
 def _boot_id() -> str:

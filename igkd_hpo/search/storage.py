@@ -1,4 +1,4 @@
-"""The database: check its URL, open it, and explain an error of it in one line."""
+"""Check the URL of the database, open it, and explain its errors in one line."""
 
 import copy
 import logging

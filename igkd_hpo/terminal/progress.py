@@ -27,24 +27,23 @@ def tell(console: Console, text: str) -> None:
 @contextmanager
 def make_progress(shown: bool = True) -> Iterator[AnyProgress]:
     """Yield the progress that fits where standard error goes."""
+    console = make_console(shown)
     if not shown:
         yield SilentProgress()
-        return
-    console = make_console(shown)
-    if not console.is_terminal or console.is_dumb_terminal:
+    elif not console.is_terminal or console.is_dumb_terminal:
         yield LineProgress(console)
-        return
-    columns = (
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.TaskProgressColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeElapsedColumn(),
-        rich_progress.TextColumn("left"),
-        rich_progress.TimeRemainingColumn(),
-    )
-    with rich_progress.Progress(*columns, console=console) as bars:
-        yield BarProgress(bars)
+    else:
+        columns = (
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.TaskProgressColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("left"),
+            rich_progress.TimeRemainingColumn(),
+        )
+        with rich_progress.Progress(*columns, console=console) as bars:
+            yield BarProgress(bars)
 
 
 class BarProgress:

@@ -9,22 +9,22 @@ from igkd_hpo.search.status import RunningTrial, StudyStatus, state_in_words
 from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, name_best, render
 from igkd_hpo.words import duration, percent
 
-Silences = Mapping[tuple[str, int], float]
+StaleSeconds = Mapping[tuple[str, int], float]
 """Seconds since the last heartbeat, by name of the study and number of the trial, where they are worth a word."""
 
 
-def study_board(study: StudyStatus, silences: Silences | None = None) -> Board:
+def study_board(study: StudyStatus, stale: StaleSeconds | None = None) -> Board:
     """Make the board of a study from the database alone."""
     return Board(
         kind="status",
         study=study,
-        rows=tuple(_row(trial, (silences or {}).get((study.name, trial.trial))) for trial in study.running),
+        rows=tuple(_row(trial, (stale or {}).get((study.name, trial.trial))) for trial in study.running),
         left=study.seconds_left,
     )
 
 
 def status_board(
-    studies: Sequence[StudyStatus], width: int, height: int | None = None, *, silences: Silences | None = None
+    studies: Sequence[StudyStatus], width: int, height: int | None = None, *, stale: StaleSeconds | None = None
 ) -> RenderableType:
     """Draw all studies: what runs, then the others; with a height, cut every line, else show reasons whole."""
     running = [study for study in studies if study.running]
@@ -33,7 +33,7 @@ def status_board(
     parts: list[RenderableType] = []
     for study in running:
         parts += [Text("")] if parts else []
-        parts += [render(study_board(study, silences), width, room), *_troubles(study, width, whole=height is None)]
+        parts += [render(study_board(study, stale), width, room), *_troubles(study, width, whole=height is None)]
     if others:
         parts += [Text("")] if parts else []
         parts += [cut(line, width) for line in _overview(others, {study.name for study in studies})]
@@ -41,12 +41,12 @@ def status_board(
     return Group(*parts) if parts else Text("no studies yet; igkd-hpo launch makes the first one")
 
 
-def _row(trial: RunningTrial, silence: float | None) -> WorkerRow:
+def _row(trial: RunningTrial, stale: float | None) -> WorkerRow:
     state = "training" if trial.validation_accuracies else "starting"
     if trial.lost:
         state = "gone"
-    elif silence is not None:
-        state = f"silent, {duration(silence)}"
+    elif stale is not None:
+        state = f"silent, {duration(stale)}"
     at_host = "" if trial.worker.startswith(trial.host) else f"{trial.host}:"
     return WorkerRow(
         worker=at_host + trial.worker,

@@ -14,7 +14,7 @@ from igkd_hpo.terminal.board import cut, summary_line
 from igkd_hpo.terminal.status_board import status_board, study_board
 from igkd_hpo.words import duration
 
-SILENT_SECONDS = 20.0  # a worker writes a heartbeat every four
+STALE_SECONDS = 20.0  # a worker writes a heartbeat every four
 HEARTBEAT_SECONDS = 30.0
 
 
@@ -48,14 +48,14 @@ class StatusWatch:
 
     def draw(self, width: int, height: int) -> RenderableType:
         """Draw all studies on a terminal of that size."""
-        silences = {
-            (study, trial): silence
+        stale = {
+            (study, trial): seconds
             for (study, trial, _, _), since in self._since.items()
-            if (silence := self._read_at - since) >= SILENT_SECONDS
+            if (seconds := self._read_at - since) >= STALE_SECONDS
         }
         trouble = self._trouble()
         lines = [] if trouble is None else [cut(Text(trouble, style="red"), width)]
-        return Group(*lines, status_board(self._studies, width, height - len(lines), silences=silences))
+        return Group(*lines, status_board(self._studies, width, height - len(lines), stale=stale))
 
     def lines(self) -> list[str]:
         """Return lines for a log: one for each study that runs when something ended or began, and every half minute."""
