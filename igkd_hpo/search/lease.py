@@ -271,7 +271,7 @@ class Leases:
                     self._storage.set_trial_intermediate_value(claim.trial_id, 1, 0.0)
                 accuracy = trial.intermediate_values.get(max(trial.intermediate_values, default=1), 0.0)
             elif state is TrialState.COMPLETE and "reason" in trial.user_attrs:
-                attributes = attributes | {"reason": None}  # why an earlier attempt was given back
+                attributes = attributes | {"reason": None}  # why an earlier attempt was released
             self._storage.set_trial_user_attrs(claim.trial_id, attributes)
             self._storage.set_trial_state_values(claim.trial_id, state, None if accuracy is None else [accuracy])
             drop_lease(connection, claim.trial_id)
