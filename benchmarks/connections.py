@@ -45,7 +45,7 @@ def work(url: str, study: str, number: int, die_in_trial: int | None) -> None:
             claims += 1
             for epoch in range(1, EPOCHS + 1):
                 leases.report(claim, epoch=epoch, accuracy=epoch / 100)
-                leases.beat(claim, last_epoch=epoch)
+                leases.heartbeat(claim, last_epoch=epoch)
                 if claims == die_in_trial and epoch == EPOCHS // 2:
                     os.kill(os.getpid(), signal.SIGKILL)
             leases.complete(claim, 0.5, {"worker_number": number})

@@ -210,14 +210,14 @@ def alone(study: SearchStudy, meter: Meter, leases: Leases) -> None:
         for epoch in range(FIRST_MEASURED, EPOCHS):
             report = lambda claim=claim, epoch=epoch: leases.report(claim, epoch=epoch, accuracy=0.96)  # noqa: E731
             assert meter.time("epoch", report) is Verdict.GO_ON
-        meter.time("beat", lambda claim=claim: leases.beat(claim, last_epoch=EPOCHS - 1))
+        meter.time("beat", lambda claim=claim: leases.heartbeat(claim, last_epoch=EPOCHS - 1))
         meter.time("tell", lambda claim=claim: tell(leases, claim))
 
 
 def tell(leases: Leases, claim: Claim) -> None:
     """What a worker writes about a trial besides its epochs."""
     facts = {"pid": 1, "device": "cpu", "execution": {"device": "cpu"}, "parameters": 1, "macs": 1, "size_mb": 1}
-    assert leases.started(claim, this_process(), "cpu")
+    assert leases.start(claim, this_process(), "cpu")
     assert leases.annotate(claim, facts)
     assert leases.complete(claim, 0.96, {"images_per_second": 1.0, "validation_loss": 0.1, "train_loss": 0.1})
 
@@ -229,7 +229,7 @@ def first_claim(url: str, name: str, samples: Any) -> None:
     claim = leases.claim(me())
     samples.put((time.perf_counter() - wall, time.process_time() - cpu, 0))
     assert isinstance(claim, Claim)
-    leases.give_back(claim, "benchmark", counted=False, epochs_gained=False)
+    leases.release(claim, "benchmark", counted=False, epochs_gained=False)
 
 
 def in_crowd(url: str, claim: Claim, ready: Barrier, samples: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every error the project raises for people, and the exit code each one ends a command with.
+"""Define every error that the project raises for people, with the exit code that it ends a command with.
 
     IgkdError                1  something failed while running
     ├── UsageError           2  a wrong flag, name or combination
@@ -23,7 +23,7 @@ _MOST_NAMED = 12
 
 
 class ExitCode(IntEnum):
-    """What a command ends with."""
+    """The exit code of a command."""
 
     DONE = 0
     FAILED = 1
@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
 
 
 class IgkdError(Exception):
-    """Base of all errors meant for people."""
+    """Base class of all errors meant for people."""
 
     exit_code: ExitCode = ExitCode.FAILED
 
@@ -49,7 +49,7 @@ class UsageError(IgkdError):
 
 
 class StudyFileError(UsageError):
-    """The study file is wrong, or differs from the one that the study was created from."""
+    """A study file that is wrong, or differs from the one that the study was created from."""
 
 
 class DataError(IgkdError):
@@ -59,19 +59,19 @@ class DataError(IgkdError):
 
 
 class NoCompletedTrial(IgkdError):
-    """The study holds no COMPLETE trial."""
+    """A study without a COMPLETE trial."""
 
     exit_code = ExitCode.NO_COMPLETED_TRIAL
 
 
 class StorageError(IgkdError):
-    """The database cannot be reached, or refuses what is needed of it."""
+    """A database that cannot be reached, or refuses a request."""
 
     exit_code = ExitCode.STORAGE
 
 
 class AssetError(IgkdError):
-    """A cached asset is damaged or cannot be written."""
+    """A cached asset that is damaged or cannot be written."""
 
 
 class AssetMissing(AssetError):
@@ -79,18 +79,18 @@ class AssetMissing(AssetError):
 
 
 class TeacherError(IgkdError):
-    """The teacher is not fit to teach: it learned nothing, or is not the study's teacher."""
+    """A teacher that is not fit to teach: it learned nothing, or is not the study's teacher."""
 
 
 class StudyStopped(IgkdError):
-    """The study stopped before its end: the last `max_failures` trials all failed."""
+    """A study that stopped before its end: the last `max_failures` trials all failed."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM ended the work in order, and everything can be resumed.
+    """An orderly end by Ctrl-C or SIGTERM, after which everything can be resumed.
 
     Args:
-        message: how far it was, and how to go on.
+        message: how far the work was, and how to go on.
         signal: the number of the signal.
     """
 
@@ -99,12 +99,12 @@ class Interrupted(KeyboardInterrupt):
         self.signal = signal
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)`, to put behind a name that is not known; empty where no known name is near.
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return ` (did you mean X?)`, to put behind an unknown name; empty where none of the choices is near.
 
-    Near is what differs by a few letters, by upper and lower case, or is cut short.
+    A near name differs by a few letters, by upper and lower case, or is cut short.
     """
-    names = {other.lower(): other for other in reversed(list(known))}
+    names = {other.lower(): other for other in reversed(list(choices))}
     given = name.lower()
     close = difflib.get_close_matches(given, names, n=1)
     if not close and len(given) >= 3:
@@ -112,9 +112,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {names[close[0]]}?)" if close else ""
 
 
-def near_or_all(name: str, known: Iterable[str]) -> str:
-    """The near name, else all there are: ` (there are: a, b)`; empty where there is none."""
-    names = list(dict.fromkeys(known))
+def near_or_all(name: str, choices: Iterable[str]) -> str:
+    """Suggest the near name, else list all there are: ` (there are: a, b)`; empty where there is none."""
+    names = list(dict.fromkeys(choices))
     if (near := did_you_mean(name, names)) or not names:
         return near
     more = f", … and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
@@ -122,6 +122,6 @@ def near_or_all(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's code says, cut to its first line; its class where it says nothing."""
+    """Return the first line of another library's error, or its class where it has no text."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

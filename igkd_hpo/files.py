@@ -1,4 +1,4 @@
-"""Files: written in one step, so that a reader sees the old content or the new one, and known by their hash."""
+"""Write files in one step, so that a reader sees the old content or the new one, and hash them."""
 
 import hashlib
 import os

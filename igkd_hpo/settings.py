@@ -1,4 +1,4 @@
-"""Where things are on this machine: the storage URL, the data folder, and every name below `storage/`."""
+"""Resolve where things are on this machine: the storage URL, the data folder, and every name below `storage/`."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from igkd_hpo.errors import UsageError, near_or_all
 
 LEASE_SECONDS = 60.0
-_SHORTEST_LEASE = 1.0  # seconds; a worker beats six times in it
+_SHORTEST_LEASE = 1.0  # seconds, in which a worker writes six heartbeats
 VARIABLES = {
     "IGKD_HPO_ALLOW_IMPORT",
     "IGKD_HPO_DASHBOARD_TOKEN",
@@ -29,11 +29,7 @@ VARIABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Every file name that a run leaves behind. Nothing else in the project builds one of these by hand.
-
-    Args:
-        root: the `storage` folder; one per working directory.
-    """
+    """The names of all files that a run leaves behind below `root`, the `storage` folder; nothing else builds one."""
 
     root: Path
 
@@ -83,14 +79,14 @@ class Paths:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where to run, as flags and environment variables say it (flag, then variable, then default).
+    """The places to run in, from flags, else environment variables, else defaults.
 
     Args:
         paths: names below `storage/` in the current directory.
         storage_url: SQLAlchemy URL of the database.
-        data_root: what relative dataset and checkpoint paths start at.
+        data_root: folder that relative dataset and checkpoint paths start at.
         allow_import: top-level modules whose code a study file may name as a teacher.
-        lease_seconds: how long the holder of a trial may show no sign of life; the same on all hosts of a study.
+        lease_seconds: longest time without a heartbeat of a trial's holder; the same on all hosts of a study.
     """
 
     paths: Paths
@@ -101,7 +97,7 @@ class Settings:
 
     @classmethod
     def resolve(cls, *, storage_url: str | None = None, allow_import: tuple[str, ...] = ()) -> "Settings":
-        """Settings of the current directory and environment; arguments win over variables.
+        """Read the settings of the current directory and environment; arguments win over variables.
 
         Raises:
             UsageError: IGKD_HPO_LEASE_SECONDS is not a number of seconds, or a variable IGKD_HPO_* is none of ours.
@@ -113,28 +109,23 @@ class Settings:
                 )
         cwd = Path.cwd()
         paths = Paths(root=cwd / "storage")
-        url = (
-            storage_url
-            or os.environ.get("IGKD_HPO_STORAGE")
-            or os.environ.get("OPTUNA_STORAGE")
-            or f"sqlite:///{paths.database}"
-        )
-        named = (*allow_import, *os.environ.get("IGKD_HPO_ALLOW_IMPORT", "").replace(",", " ").split())
+        url = storage_url or os.environ.get("IGKD_HPO_STORAGE") or os.environ.get("OPTUNA_STORAGE")
+        allowed = os.environ.get("IGKD_HPO_ALLOW_IMPORT", "").replace(",", " ").split()
         return cls(
             paths=paths,
-            storage_url=url,
+            storage_url=url or f"sqlite:///{paths.database}",
             data_root=Path(os.environ.get("IGKD_HPO_DATA") or cwd),
-            allow_import=frozenset(named),
+            allow_import=frozenset((*allow_import, *allowed)),
             lease_seconds=_lease_seconds(),
         )
 
     def data_path(self, path: str) -> Path:
-        """A path from a study file: absolute as it is, relative from `data_root`."""
+        """Resolve a path from a study file: absolute as it is, relative from `data_root`."""
         return self.data_root / Path(path).expanduser()
 
 
 def host_name() -> str:
-    """What this host is called: IGKD_HPO_HOST, else its own name."""
+    """Return the name of this host: IGKD_HPO_HOST, else its own name."""
     return os.environ.get("IGKD_HPO_HOST") or socket.gethostname()
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: one way to write each kind, so that no two places show the same number differently."""
+"""Write numbers as people read them, each kind in one way, so that no two places show the same number differently."""
 
 
 def percent(fraction: float, decimals: int = 2) -> str:
@@ -9,7 +9,7 @@ def percent(fraction: float, decimals: int = 2) -> str:
 def points_between(first: float, second: float) -> str:
     """Write the difference of two fractions in points: +1.11 points.
 
-    It is that of the figures as `percent` shows them, so that a reader who subtracts them finds the same.
+    Subtract the figures as `percent` shows them, so that a reader who subtracts them finds the same.
     """
     return f"{round(100 * first, 2) - round(100 * second, 2):+.2f} points"
 

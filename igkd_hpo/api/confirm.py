@@ -21,7 +21,7 @@ from igkd_hpo.confirm.plan import (
 from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
-from igkd_hpo.search.linked_study import Arm, create_linked, extend, fresh_seeds, open_linked
+from igkd_hpo.search.confirmation_study import Arm, create_confirmation, extend, fresh_seeds, open_confirmation
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import SharedStorage, mask, open_storage
 from igkd_hpo.search.study import SearchStudy
@@ -123,14 +123,14 @@ def _what(given: StudyLike | None, settings: Settings, top: int, console: Consol
 
 def _linked(what: _Confirmed, how: _How, *, seeds: int) -> SearchStudy:
     """The study of the confirmation, with a trial for every arm and seed."""
-    existing = open_linked(what.storage, what.config.name)
+    existing = open_confirmation(what.storage, what.config.name)
     if existing is not None and what.study is not None:
         check_same_search(what.study, existing)
     pins = what.study.read().pins if what.study else None
     if pins is None:
         with make_progress(how.progress) as shown:
             pins = how.engine.prepare(what.config, how.host, shown)
-    linked = create_linked(what.storage, what.config, pins=pins)
+    linked = create_confirmation(what.storage, what.config, pins=pins)
     if existing is None:
         save_study_note(linked)
     controls = feasible_controls(what.study) if what.study else what.config.controls

@@ -19,9 +19,9 @@ from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.files import write_text
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import BestTrial, best_trial, result, summary
+from igkd_hpo.search.confirmation_study import parent_of
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.lease import Leases
-from igkd_hpo.search.linked_study import parent_of
 from igkd_hpo.search.records import TrialRecord, study_trials
 from igkd_hpo.search.status import StudyStatus, study_status
 from igkd_hpo.search.status import status as every_status

@@ -4,7 +4,7 @@ import dataclasses
 
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.search.best import BestTrial, best_trial, trained_trial
-from igkd_hpo.search.linked_study import linked_name
+from igkd_hpo.search.confirmation_study import confirmation_name
 from igkd_hpo.search.study import SearchStudy, open_study
 from igkd_hpo.words import percent
 
@@ -20,7 +20,7 @@ def confirmed_trial(study: SearchStudy, found: Confirmation) -> tuple[SearchStud
 
     Its `confirmed` holds what is known of all seeds.
     """
-    linked = study if study.confirms is not None else open_study(study.storage, linked_name(study.name))
+    linked = study if study.confirms is not None else open_study(study.storage, confirmation_name(study.name))
     trial = trained_trial(linked, found.arm(found.chosen).trials[0])
     return linked, dataclasses.replace(trial, control=None, confirmed=provenance(found))
 

@@ -20,7 +20,7 @@ from igkd_hpo.confirm.statistics import (
     t_interval,
 )
 from igkd_hpo.search.best import accuracy
-from igkd_hpo.search.linked_study import Arm, arm_trials, arms_of, open_linked
+from igkd_hpo.search.confirmation_study import Arm, arm_trials, arms_of, open_confirmation
 from igkd_hpo.search.study import SearchStudy
 
 QUESTIONS = {"ig": "without_ig", "kd": "without_kd", "both": "without_both"}
@@ -156,7 +156,7 @@ class Confirmation:
 
 def confirmation_of(study: SearchStudy) -> Confirmation | None:
     """Read the confirmation of a study, given it or its confirmation; None before the test split was read."""
-    linked = study if study.confirms is not None else open_linked(study.storage, study.name)
+    linked = study if study.confirms is not None else open_confirmation(study.storage, study.name)
     return None if linked is None else read_confirmation(linked)
 
 
@@ -237,9 +237,9 @@ def _judged(arm: ConfirmedArm, comparison: ArmComparison, index: int) -> Confirm
 def _answers(
     arms: Sequence[Arm], subject: int, index: Mapping[int, int], samples: Sequence[Sequence[float]], resolution: float
 ) -> tuple[Answer, ...]:
-    number = {arm.effective: n for n, arm in enumerate(arms)}
+    number = {arm.training_key: n for n, arm in enumerate(arms)}
     asked = {
-        question: number.get(without(arms[subject], kind).effective, subject) for question, kind in QUESTIONS.items()
+        question: number.get(without(arms[subject], kind).training_key, subject) for question, kind in QUESTIONS.items()
     }
     pairs = sorted({other for other in asked.values() if other != subject and {other, subject} <= index.keys()})
     found = contrasts(samples, [(index[subject], index[other]) for other in pairs], resolution=resolution)

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.errors import AssetMissing
-from igkd_hpo.search.linked_study import arm_trials
+from igkd_hpo.search.confirmation_study import arm_trials
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.kept_network import kept_network

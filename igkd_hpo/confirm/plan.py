@@ -11,7 +11,7 @@ from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.best import accuracy
-from igkd_hpo.search.linked_study import Arm, arms_of, merged
+from igkd_hpo.search.confirmation_study import Arm, arms_of, merge_arms
 from igkd_hpo.search.study import SearchStudy, is_infeasible
 
 _WITHOUT_IG = {key: value for key, value in PLAIN.items() if HYPERPARAMETERS[key].role is Role.MAPS}
@@ -54,7 +54,7 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
     ]
     distinct: dict[str, Arm] = {}
     for arm in arms:
-        distinct.setdefault(arm.effective, arm)
+        distinct.setdefault(arm.training_key, arm)
     return list(distinct.values())[:top]
 
 
@@ -79,7 +79,7 @@ def feasible_controls(study: SearchStudy) -> tuple[ControlName, ...]:
 
 def planned_arms(study: Study, candidates: Sequence[Arm], controls: Sequence[ControlName]) -> tuple[Arm, ...]:
     """All arms, equal ones put together: the candidates, the first with parts taken out, the controls."""
-    return merged(
+    return merge_arms(
         [
             *candidates,
             *(without(candidates[0], kind) for kind in PARTS),

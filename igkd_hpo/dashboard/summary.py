@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import NoCompletedTrial
-from igkd_hpo.search.best import best_of, caution, student_in_words
-from igkd_hpo.search.linked_study import begun_in_words, open_linked
+from igkd_hpo.search.best import best_trial, caution, student_in_words
+from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import Counts, SearchStudy, StudyRecord, count, ended_trials
@@ -30,7 +30,7 @@ def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
 
 def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     try:
-        best = best_of(study, trials)
+        best = best_trial(study, trials)
     except NoCompletedTrial:
         return "## No trial has completed yet"
     told = [
@@ -47,7 +47,7 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
             "Against the controls, which nobody tuned, one seed each:\n\n"
             f"| control | trial | accuracy | the best has |\n| --- | --- | --- | --- |\n{rows}"
         )
-    linked = open_linked(study.storage, study.name)
+    linked = open_confirmation(study.storage, study.name)
     confirmed = () if linked is None else _confirmed(linked)
     if linked is None:
         told.append(caution(best))

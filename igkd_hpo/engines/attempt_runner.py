@@ -167,7 +167,7 @@ class AttemptRunner:
         """Note in the lease which process trains, so that whoever frees the lease can end it."""
         if self._identity_written or self._clock() < self._retry_at or (identity := trial.identity) is None:
             return None
-        started = self._try(lambda: self._leases.started(self._claim, identity, self._slot.device))
+        started = self._try(lambda: self._leases.start(self._claim, identity, self._slot.device))
         self._identity_written = started is not None
         return Lost() if started is False else None
 
@@ -270,7 +270,7 @@ class AttemptRunner:
         self._next_heartbeat = self._clock() + self._heartbeat_seconds
         self._emit(Event(kind="alive"))
         try:
-            verdict = self._leases.beat(self._claim, last_epoch=self._newest_epoch)
+            verdict = self._leases.heartbeat(self._claim, last_epoch=self._newest_epoch)
         except StorageError as error:  # which a lease survives
             self._emit(Event(kind="storage", reason=str(error)))
             return None

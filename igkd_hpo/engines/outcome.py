@@ -83,7 +83,7 @@ def record(
             written = leases.fail(claim, outcome.reason, {**attributes, **error})
         case Released():
             # A lease that is gone is as good as given back.
-            leases.give_back(claim, outcome.reason, counted=outcome.counted, epochs_gained=epochs_gained)
+            leases.release(claim, outcome.reason, counted=outcome.counted, epochs_gained=epochs_gained)
             return outcome
         case _:
             return outcome

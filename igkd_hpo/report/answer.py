@@ -10,7 +10,7 @@ from igkd_hpo.confirm.sentences import ArmRow, arm_rows, sentences
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.report.figures import PARTS
 from igkd_hpo.search.best import BestTrial, best_trial, caution, student_in_words
-from igkd_hpo.search.linked_study import begun_in_words, open_linked
+from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import percent, points_between
 
@@ -80,7 +80,7 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
 
 def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
     lines = [caution(best), "Whether IG and KD help on this data is not known yet."]
-    linked = open_linked(study.storage, study.name)
+    linked = open_confirmation(study.storage, study.name)
     if linked is not None:
         lines.append(f"{begun_in_words(linked)} The test split was not opened.")
     return ReportAnswer(

@@ -18,7 +18,7 @@ from igkd_hpo.report.pictures import curves_figure, importance_figure
 from igkd_hpo.report.provenance import provenance_facts
 from igkd_hpo.report.svg import drawing, inline_svg
 from igkd_hpo.report.timeline import MOST_BARS, MOST_WORKERS, timeline_figure, worker_of
-from igkd_hpo.search.linked_study import open_linked
+from igkd_hpo.search.confirmation_study import open_confirmation
 from igkd_hpo.search.status import state_in_words, study_status
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
@@ -165,7 +165,7 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
 
 def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
     now = datetime.now()  # noqa: DTZ005 - as Optuna's times are
-    linked = open_linked(study.storage, study.name)
+    linked = open_confirmation(study.storage, study.name)
     shown = [("timeline", "Who ran what, when", trials)]
     if linked is not None:
         shown.append(("timeline-confirm", "The confirmation", linked.trials()))

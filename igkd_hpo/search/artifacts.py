@@ -1,9 +1,9 @@
-"""A trial's pictures, kept where optuna-dashboard finds them: a file in the artifact folder, a line in the database."""
+"""Keep a trial's pictures where optuna-dashboard looks: a file in the artifact folder, a line in the database."""
 
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,31 +21,23 @@ def written_pictures(paths: Paths, pictures: Mapping[str, bytes]) -> Iterator[li
     Args:
         pictures: PNG bytes by file name.
 
-    Raises:
-        OSError: the artifact folder cannot be written.
+    Raises OSError where the artifact folder cannot be written.
     """
     paths.artifacts.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.artifacts, prefix=".upload-") as folder:
-        written = []
         for name, content in pictures.items():
-            written.append(Path(folder, name))
-            written[-1].write_bytes(content)
-        yield written
+            Path(folder, name).write_bytes(content)
+        yield [Path(folder, name) for name in pictures]
 
 
 def attach_pictures(storage: SharedStorage, trial_id: int, paths: Paths, written: list[Path]) -> None:
-    """Attach pictures to a trial, right before its result is told: Optuna takes none once it has ended.
+    """Attach pictures, files by `written_pictures`, to a trial right before it ends: Optuna takes none afterwards.
 
     Within a transaction, this takes no longer than a rename and a line. Attaching the same names again replaces their
-    content and adds nothing, so that the next attempt of a trial whose worker died before it told the result, and a
+    content and adds nothing, so that the next attempt of a trial whose worker died before it wrote the result, and a
     call repeated after an outage, leave each picture once. A trial that somebody else has ended keeps what it has.
 
-    Args:
-        written: files by `written_pictures`.
-
-    Raises:
-        OSError: the artifact folder cannot be written. The trial itself is unharmed.
-        StorageError: the database is away; call again.
+    Raises OSError where the artifact folder cannot be written, and StorageError; the trial itself is unharmed.
     """
     store = _MovingStore(paths.artifacts)
     with storage_errors(storage.url):
@@ -53,23 +45,21 @@ def attach_pictures(storage: SharedStorage, trial_id: int, paths: Paths, written
         if trial.state.is_finished():
             return
         present = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial, storage=storage)}
-        for picture in written:
-            if picture.name in present:
-                os.replace(picture, paths.artifacts / present[picture.name])
-                continue
-            try:
-                upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial, storage=storage)
-            except UpdateFinishedTrialError:
-                return
+        with suppress(UpdateFinishedTrialError):
+            for picture in written:
+                if picture.name in present:
+                    os.replace(picture, paths.artifacts / present[picture.name])
+                else:
+                    upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial, storage=storage)
 
 
 class _MovingStore(FileSystemArtifactStore):
-    """Moves a file of the same disk into the artifact folder instead of copying it."""
+    """An artifact store that moves files of the same disk into its folder instead of copying them."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._folder = folder
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Move the open file to where this artifact belongs."""
+        """Move the open file to the place of this artifact."""
         os.replace(content_body.name, self._folder / artifact_id)

@@ -1,4 +1,4 @@
-"""The best trial of a study, set against its controls, in the words that a result deserves."""
+"""Set the best trial of a study against its controls, in the words that a result deserves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from igkd_hpo.words import percent, points_between, times_smaller
 
 @dataclass(frozen=True, kw_only=True)
 class ControlComparison:
-    """A control beside the best trial. `difference` is best minus control; both are fractions."""
+    """A control beside the best trial; accuracy and `difference`, best minus control, are fractions."""
 
     control: str
     trial: int
@@ -29,7 +29,6 @@ class BestTrial:
     """The COMPLETE trial with the highest validation accuracy; of equals, the first.
 
     Args:
-        epochs: that it trained.
         hyperparameters: all of them, as they trained.
         control: its name, if the best trial is a control.
         seed: of initial weights, order, views and overlays.
@@ -38,7 +37,7 @@ class BestTrial:
         attempts: runs it took; more than one when a worker was lost or stopped on the way.
         compared: the COMPLETE controls, itself left out, in the order of the study.
         completed: COMPLETE trials that it is the best of.
-        confirmed: what fresh seeds and the test split say of it, as an exported file holds it; None where nothing does.
+        confirmed: results on fresh seeds and the test split, as an exported file holds them; None without.
     """
 
     study: str
@@ -76,34 +75,27 @@ class BestTrial:
         }
 
 
-def best_trial(study: SearchStudy) -> BestTrial:
-    """Return the best COMPLETE trial so far. Raises NoCompletedTrial."""
-    return best_of(study, study.trials())
-
-
-def best_of(study: SearchStudy, trials: Sequence[FrozenTrial]) -> BestTrial:
-    """Return the best COMPLETE one of a study's trials. Raises NoCompletedTrial."""
+def best_trial(study: SearchStudy, trials: Sequence[FrozenTrial] | None = None) -> BestTrial:
+    """Return the best COMPLETE trial so far, of `trials` if they have been read. Raises NoCompletedTrial."""
     # A trial that another tool added has no record of what it trained with; nothing could be exported from it.
-    completed = [
-        trial
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and {"hyperparameters", "seed"} <= trial.user_attrs.keys()
-    ]
+    trials = study.trials() if trials is None else trials
+    recorded = [trial for trial in trials if {"hyperparameters", "seed"} <= trial.user_attrs.keys()]
+    completed = [trial for trial in recorded if trial.state is TrialState.COMPLETE]
     if not completed:
         raise NoCompletedTrial(
             f"study {study.name} has no completed trial ({study.counts().in_words()}); "
             f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
         )
     best = max(completed, key=lambda trial: (accuracy(trial), -trial.number))
-    return _described(study, best, completed)
+    return _describe(study, best, completed)
 
 
 def trained_trial(study: SearchStudy, number: int) -> BestTrial:
     """Return a COMPLETE trial of this project in the form of the best, against no controls."""
-    return _described(study, study.trials()[number], [])
+    return _describe(study, study.trials()[number], [])
 
 
-def _described(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenTrial]) -> BestTrial:
+def _describe(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenTrial]) -> BestTrial:
     attributes = best.user_attrs
     execution = attributes.get("execution")
     return BestTrial(
@@ -132,17 +124,13 @@ def _described(study: SearchStudy, best: FrozenTrial, completed: Sequence[Frozen
 
 
 def accuracy(trial: FrozenTrial) -> float:
-    """Return the validation accuracy of a trial that has ended, a fraction."""
+    """Return the validation accuracy of a COMPLETE trial, a fraction."""
     assert trial.value is not None
     return trial.value
 
 
 def summary(study: SearchStudy) -> str:
-    """Sum up a search: its result, and how far to trust the difference.
-
-    Raises:
-        NoCompletedTrial: there is nothing to sum up.
-    """
+    """Sum up a search: its result, and how far to trust the difference. Raises NoCompletedTrial."""
     best = best_trial(study)
     todo = f"To see: `igkd-hpo confirm {study.name}` trains the best few with fresh seeds, and tests them once."
     return f"{result(study, best)}\n{caution(best)}\n{todo}"
@@ -151,12 +139,11 @@ def summary(study: SearchStudy) -> str:
 def result(study: SearchStudy, best: BestTrial) -> str:
     """Format counts, the best trial, and the controls beside it."""
     counts, values = study.counts(), study.config.hyperparameters.telling(best.hyperparameters)
-    telling = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
     lines = [
         f"{study.name}: {counts.finished} of {study.read().n_trials} trials finished ({counts.in_words()})",
         f"best: {best.title}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
         f"  {student_in_words(best)}",
-        f"  {telling}",
+        "  " + ", ".join(f"{name} {shown(value)}" for name, value in values.items()),
     ]
     if best.compared:
         width = max(len(comparison.control) for comparison in best.compared)

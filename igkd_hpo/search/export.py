@@ -1,4 +1,4 @@
-"""A trial as a study file: every range replaced by the value that trained, so that anyone can train it again."""
+"""Write a trial as a study file, every range replaced by the value that trained, so that anyone can train it again."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ N_SEEDS = 5  # trials of the exported file: enough for a mean and its spread, fe
 
 
 def exported_study(study: SearchStudy, best: BestTrial) -> Study:
-    """The study file of one trial.
+    """Make the study file of one trial.
 
     Its `training.seed` is the trial's own, so that `train` and the file's trial 0 repeat the trial, and trials 1 to 4
     are fresh seeds. A control comes out as it trained. Paths stay as they are in the study's file.
@@ -37,7 +37,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     changed = {
-        "name": _best_name(study.confirms or study.name),
+        "name": f"{(study.confirms or study.name)[:95]}-best",  # a study's name has at most 100 characters
         "training": config.training.model_copy(update={"seed": best.seed}),
         "hyperparameters": Hyperparameters.model_validate(dict(best.hyperparameters)),
         "limits": Limits(),  # it is within them; timed once more, one of its seeds might not be
@@ -50,7 +50,3 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
     exported = Study.model_validate({**dict(config), **changed})
     marked = Provenance.model_validate(provenance | {"exported_fingerprint": fingerprint(exported)})
     return exported.model_copy(update={"provenance": marked})
-
-
-def _best_name(name: str) -> str:
-    return f"{name[:95]}-best"  # a study's name has at most 100 characters

@@ -1,7 +1,8 @@
-"""Which process is that, exactly? A process id is used again by a later process; with its start time it is not."""
+"""Identify processes by id and start time: the id alone is used again by a later process."""
 
 import os
 import signal
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,12 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessIdentity:
-    """A process, told apart from every other process of every host.
+    """An identity of a process that no other process of any host has.
 
     Args:
         host: host name, for people only; containers share names.
-        boot_id: the kernel's boot id, the process id namespace, and the name that IGKD_HPO_HOST gave the host: who has
-            the same sees the same processes.
+        boot_id: the kernel's boot id, the process id namespace, and the name that IGKD_HPO_HOST gave the host;
+            processes with the same one see each other.
         pid: process id in that namespace.
         start_time: seconds from the host's boot to the start of the process.
     """
@@ -30,44 +31,35 @@ class ProcessIdentity:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The process with this id on this host; None when there is none, or only its zombie."""
-    start_time = _start_time(pid)
-    if start_time is None:
+    """Identify the process with this id on this host; None when there is none, or only its zombie."""
+    if (start_time := _start_time(pid)) is None:
         return None
     return ProcessIdentity(host=host_name(), boot_id=_boot_id(), pid=pid, start_time=start_time)
 
 
 def this_process() -> ProcessIdentity:
-    """The calling process."""
+    """Identify the calling process."""
     identity = identify(os.getpid())
     assert identity is not None, "a running process is in /proc"
     return identity
 
 
-def is_gone(identity: ProcessIdentity) -> bool | None:
-    """Whether the process has ended (a zombie has); None where that cannot be told from here: another host."""
-    if identity.boot_id != _boot_id():
-        return None
-    return _start_time(identity.pid) != identity.start_time
+def is_dead(identity: ProcessIdentity) -> bool | None:
+    """Tell whether the process has ended (a zombie has); None where another host would have to know."""
+    return None if identity.boot_id != _boot_id() else _start_time(identity.pid) != identity.start_time
 
 
 def kill(identity: ProcessIdentity) -> bool:
-    """SIGKILL, only if the process is still the same one; whether it was sent."""
-    if is_gone(identity) is not False:
+    """Send SIGKILL, only if the process is still the same one. Return whether it was sent."""
+    if is_dead(identity) is not False:
         return False
-    try:
+    with suppress(ProcessLookupError), ExitStack() as stack:
         handle = os.pidfd_open(identity.pid)
-    except ProcessLookupError:
-        return False
-    try:  # the handle is for whatever has the pid now, and stays with it: check once more, then signal
-        if is_gone(identity):
-            return False
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(handle)
-    return True
+        stack.callback(os.close, handle)
+        if not is_dead(identity):  # the handle is for whatever has the pid now, and stays with it: check once more
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            return True
+    return False
 
 
 def _boot_id() -> str:

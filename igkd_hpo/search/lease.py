@@ -1,4 +1,4 @@
-"""Who may work on which trial: the protocol that neither loses a trial nor lets two workers write into one.
+"""Decide who may work on which trial, by a protocol that neither loses one nor lets two workers write into it.
 
 Each step is one transaction under the study's lock, Optuna's writes included. A process that dies between any two
 statements leaves the database as it was before the step.
@@ -12,22 +12,22 @@ from enum import StrEnum
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Update, case, select, update
+from sqlalchemy import Case, ColumnElement, Connection, Update, case, select, update
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
-from igkd_hpo.search.heartbeat_watch import Silence
-from igkd_hpo.search.identity import ProcessIdentity, is_gone, kill
+from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
+from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
-from igkd_hpo.search.study import SURPLUS, SearchStudy, count, is_infeasible, unclaimed, why_stopping
+from igkd_hpo.search.study import EXCESS, SearchStudy, count, is_infeasible, unclaimed, why_stopping
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """Who claims trials: a name for people, and the process that the lease stands and falls with."""
+    """A claimer of trials: a name for people, and the process that its leases stand and fall with."""
 
     name: str
     process: ProcessIdentity
@@ -42,7 +42,7 @@ class Claim:
         attempt: from 1; a new one for every claim.
         hyperparameters: all of them, as the trial trains.
         seed: of everything random in the training.
-        control: the control's name, if it is one, or that of a confirmation's arm: neither is pruned.
+        control: name of the control or of the confirmation's arm; neither is pruned. None for a searched trial.
         reported_epochs: epochs (from 1) that the database has an accuracy for.
         out_of_memory: how many attempts ran out of memory.
     """
@@ -59,16 +59,16 @@ class Claim:
 
 
 class Verdict(StrEnum):
-    """What a reported epoch or a beat means for the attempt."""
+    """An answer to a reported epoch or a heartbeat: what the attempt has to do."""
 
     GO_ON = "go_on"
     PRUNE = "prune"
-    STOP = "stop"  # give the trial back: the study was stopped with all that runs
+    STOP = "stop"  # release the trial: the study was stopped with all that runs
     LOST = "lost"  # somebody else has the trial, or it has ended; nothing was written
 
 
 class Idle(StrEnum):
-    """Why there is nothing to claim."""
+    """A reason why there is nothing to claim."""
 
     WAIT = "wait"  # others hold the last trials; one of them may come back
     FINISHED = "finished"
@@ -77,7 +77,7 @@ class Idle(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Reaped:
-    """A lease whose holder was gone. `state` is what became of the trial."""
+    """A lease whose holder was dead or stale, with the state that its trial was put into."""
 
     number: int
     attempt: int
@@ -96,7 +96,7 @@ class Leases:
     Every method raises StorageError when the database is away, having written nothing, and can be called again.
 
     Args:
-        lease_seconds: how long a holder may show no sign of life, also one on this host, which may be stopped or stuck.
+        lease_seconds: how old a heartbeat may get, also on this host, where a holder may be stopped or stuck.
         clock: seconds, monotonic; no other clock is ever compared with it.
     """
 
@@ -107,7 +107,7 @@ class Leases:
         self._storage = study.storage
         self._study_id = study.study_id
         self._lease_seconds = lease_seconds
-        self._silence = Silence(clock, longest_gap=lease_seconds / 2)
+        self._heartbeats = HeartbeatWatch(clock, longest_gap=lease_seconds / 2)
         self._reaped: list[Reaped] = []
 
     def claim(self, worker: Worker) -> Claim | Idle:
@@ -119,21 +119,20 @@ class Leases:
         self._reaped += reaped
         return claim
 
-    def started(self, claim: Claim, process: ProcessIdentity, device: str) -> bool:
-        """Note what trains and where. False: the lease is lost."""
+    def start(self, claim: Claim, process: ProcessIdentity, device: str) -> bool:
+        """Record what trains and where. Return False where the lease is lost."""
         values = {"trial_pid": process.pid, "trial_start": process.start_time, "device": device}
         with self._step() as connection:
-            if connection.execute(self._of(claim).values(values)).rowcount == 0:
-                return False
-            self._storage.set_trial_user_attrs(claim.trial_id, {"device": device})
-            return True
+            held = connection.execute(self._of(claim).values(values)).rowcount > 0
+            if held:
+                self._storage.set_trial_user_attrs(claim.trial_id, {"device": device})
+            return held
 
-    def beat(self, claim: Claim, *, last_epoch: int) -> Verdict:
-        """Show life, and hear whether to go on, to stop, or that the lease is lost; free what the dead hold."""
-        newest = case((LEASES.c.last_epoch < last_epoch, last_epoch), else_=LEASES.c.last_epoch)
+    def heartbeat(self, claim: Claim, *, last_epoch: int) -> Verdict:
+        """Write a heartbeat, free what the dead hold, and return GO_ON, STOP or LOST."""
+        statement = self._of(claim).values(beat=LEASES.c.beat + 1, last_epoch=_at_least(last_epoch))
         with self._step() as connection:
-            values = {"beat": LEASES.c.beat + 1, "last_epoch": newest}
-            if connection.execute(self._of(claim).values(values)).rowcount == 0:
+            if connection.execute(statement).rowcount == 0:
                 return Verdict.LOST
             reaped = self._reap(connection)  # all who live may be training, and claim nothing for days
             stop = self._storage.get_study_user_attrs(self._study_id).get("stopped_now")
@@ -141,32 +140,30 @@ class Leases:
         return Verdict.STOP if stop else Verdict.GO_ON
 
     def report(self, claim: Claim, *, epoch: int, accuracy: float) -> Verdict:
-        """Write the validation accuracy (a fraction) after an epoch (from 1), and ask whether to go on.
+        """Write the validation accuracy (a fraction) after an epoch (from 1), once, and return GO_ON, PRUNE or LOST.
 
-        An epoch that is already there is not written again. The pruner is asked about the newest epoch only, and
-        neither about controls nor after the last epoch.
+        The pruner is asked about the newest epoch only, and neither about controls nor after the last epoch.
         """
         with self._step() as connection:
-            trial = self._fenced(connection, claim, read=self._storage.get_trial_to_judge)
+            trial = self._fenced(connection, claim, to_judge=True)
             if trial is None:
                 return Verdict.LOST
             if epoch not in trial.intermediate_values:
                 self._storage.add_intermediate_value(claim.trial_id, epoch, accuracy)
                 trial.intermediate_values[epoch] = accuracy
-                newest = case((LEASES.c.last_epoch < epoch, epoch), else_=LEASES.c.last_epoch)
-                connection.execute(self._of(claim).values(last_epoch=newest))
-            last = self._study.config.training.epochs
-            if claim.control is not None or epoch < max(trial.intermediate_values) or epoch >= last:
-                return Verdict.GO_ON
-            return Verdict.PRUNE if self._study.pruner.prune(self._study.optuna_study, trial) else Verdict.GO_ON
+                connection.execute(self._of(claim).values(last_epoch=_at_least(epoch)))
+            asked = epoch == max(trial.intermediate_values) and epoch < self._study.config.training.epochs
+            if claim.control is None and asked and self._study.pruner.prune(self._study.optuna_study, trial):
+                return Verdict.PRUNE
+            return Verdict.GO_ON
 
     def why_pruned(self, claim: Claim) -> str:
-        """After PRUNE: the accuracy and the bar it missed, in one sentence."""
+        """Return the accuracy and the bar it missed, in one sentence, after the answer PRUNE."""
         trials = self._study.trials()
         return why_pruned(self._study.config.pruner, trials[claim.number], trials)
 
     def annotate(self, claim: Claim, attributes: Mapping[str, Any], *, excess: Mapping[str, float] = {}) -> bool:
-        """Write user attributes, and by how much of itself each limit is exceeded. False: the lease is lost."""
+        """Write user attributes, and each limit's excess relative to it. Return False where the lease is lost."""
         with self.holding(claim) as held:
             if held:
                 self._storage.set_trial_user_attrs(claim.trial_id, attributes)
@@ -176,60 +173,57 @@ class Leases:
 
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[bool]:
-        """One transaction during which nobody can take the trial away. False: the lease is lost already."""
+        """Run one transaction during which nobody can take the trial away; yield False where the lease is lost."""
         with self._step() as connection:
             yield self._fenced(connection, claim) is not None
 
     def complete(self, claim: Claim, accuracy: float, attributes: Mapping[str, Any]) -> bool:
-        """End the trial as COMPLETE with its validation accuracy. False: the lease is lost."""
+        """End the trial as COMPLETE with its validation accuracy. Return False where the lease is lost."""
         return self._end(claim, TrialState.COMPLETE, dict(attributes), accuracy)
 
     def prune(self, claim: Claim, reason: str, attributes: Mapping[str, Any]) -> bool:
-        """End the trial as PRUNED with its last accuracy: 0.0 without one, none beyond a limit. False: as above."""
+        """End the trial as PRUNED with its last accuracy, 0.0 without one, none beyond a limit. False: a lost lease."""
         return self._end(claim, TrialState.PRUNED, {"reason": reason} | dict(attributes))
 
     def fail(self, claim: Claim, reason: str, attributes: Mapping[str, Any]) -> bool:
-        """End the trial as FAIL. False: the lease is lost."""
+        """End the trial as FAIL. Return False where the lease is lost."""
         return self._end(claim, TrialState.FAIL, {"reason": reason} | dict(attributes))
 
-    def give_back(self, claim: Claim, reason: str, *, counted: bool, epochs_gained: bool) -> bool:
-        """Let the trial wait for another attempt. False: the lease is lost.
+    def release(self, claim: Claim, reason: str, *, counted: bool, epochs_gained: bool) -> bool:
+        """Let the trial wait for another attempt. Return False where the lease is lost.
 
-        Args:
-            counted: the attempt was not simply stopped; too many in a row without a new epoch end the trial as FAIL.
-            epochs_gained: the attempt finished an epoch that was not there before.
+        Attempts that are `counted`, for they were not simply stopped, end the trial as FAIL after too many in a row of
+        which none gained an epoch.
         """
         with self._step() as connection:
             trial = self._fenced(connection, claim, ended_as=TrialState.WAITING)
-            if trial is None:
-                return False
-            if trial.state is TrialState.RUNNING:
-                self._return(connection, trial, reason, counted=counted, epochs_gained=epochs_gained)
-            return True
+            if trial is not None and trial.state is TrialState.RUNNING:
+                self._requeue(connection, trial, reason, counted=counted, epochs_gained=epochs_gained)
+            return trial is not None
 
     def reap(self) -> list[Reaped]:
-        """Free what the dead hold: at once on this host, else after `lease_seconds` without a sign of life."""
+        """Free what the dead hold: at once on this host, else after `lease_seconds` without a heartbeat."""
         with self._step() as connection:
             reaped = self._reap(connection)
             enough = count(trials := self._study.trials()).finished >= self._study.read().n_trials
             if reaped and enough and not read_leases(connection, self._study_id):
-                self._end_surplus(trials)
+                self._end_excess(trials)
             return reaped
 
     def take_reaped(self) -> list[Reaped]:
-        """What claims and beats have freed since this was last asked."""
+        """Return what claims and heartbeats have freed since the last call."""
         reaped, self._reaped = self._reaped, []
         return reaped
 
     def drop_worker(self, worker: Worker) -> None:
-        """Give back, uncounted, what a worker held that was ended on purpose."""
+        """Release, uncounted, the trials of a worker that was ended on purpose."""
         with self._step() as connection:
             for lease in read_leases(connection, self._study_id):
                 if lease.process == worker.process:
                     self._free(connection, lease, f"worker {worker.name} was stopped", counted=False)
 
     def held(self) -> list[Lease]:
-        """The leases as they are, without waiting for anybody."""
+        """Return the leases as they are, without waiting for anybody."""
         with self._storage.reading() as connection:
             return read_leases(connection, self._study_id)
 
@@ -239,28 +233,22 @@ class Leases:
             with self._study.transaction() as connection:
                 yield connection
         except StorageError:
-            self._silence.start_again()
+            self._heartbeats.restart()
             raise
 
     def _of(self, claim: Claim) -> Update:
-        return update(LEASES).where(
-            LEASES.c.trial_id == claim.trial_id,
-            LEASES.c.attempt == claim.attempt,
-            LEASES.c.study_id == self._study_id,
-        )
+        return update(LEASES).where(self._on(claim), LEASES.c.attempt == claim.attempt)
+
+    def _on(self, claim: Claim) -> ColumnElement[bool]:
+        return (LEASES.c.trial_id == claim.trial_id) & (LEASES.c.study_id == self._study_id)
 
     def _fenced(
-        self,
-        connection: Connection,
-        claim: Claim,
-        *,
-        ended_as: TrialState | None = None,
-        read: Callable[[int], FrozenTrial] | None = None,
+        self, connection: Connection, claim: Claim, *, ended_as: TrialState | None = None, to_judge: bool = False
     ) -> FrozenTrial | None:
-        """The trial, if this attempt holds it, or ended it as `ended_as` in a call whose answer got lost; else None."""
-        trial = (read or self._storage.get_trial)(claim.trial_id)
-        lease = select(LEASES.c.attempt).where(LEASES.c.trial_id == claim.trial_id, LEASES.c.study_id == self._study_id)
-        held = connection.execute(lease).scalar() == claim.attempt
+        """Return the trial if this attempt holds it, or ended it as `ended_as` in a call whose answer got lost."""
+        read = self._storage.get_trial_to_judge if to_judge else self._storage.get_trial
+        trial = read(claim.trial_id)
+        held = connection.execute(select(LEASES.c.attempt).where(self._on(claim))).scalar() == claim.attempt
         if held and trial.state is TrialState.RUNNING:
             return trial
         if held:  # somebody ended it with other tools, a dashboard for example
@@ -279,30 +267,26 @@ class Leases:
             if trial.state is not TrialState.RUNNING:
                 return accuracy is None or trial.value == accuracy
             if state is TrialState.PRUNED and not is_infeasible(trial):
-                accuracy = self._last_accuracy(trial)
+                if not trial.intermediate_values:  # samplers rank pruned trials by their last
+                    self._storage.set_trial_intermediate_value(claim.trial_id, 1, 0.0)
+                accuracy = trial.intermediate_values.get(max(trial.intermediate_values, default=1), 0.0)
             elif state is TrialState.COMPLETE and "reason" in trial.user_attrs:
-                attributes = attributes | {"reason": None}  # why an earlier attempt was given back
+                attributes = attributes | {"reason": None}  # why an earlier attempt was released
             self._storage.set_trial_user_attrs(claim.trial_id, attributes)
             self._storage.set_trial_state_values(claim.trial_id, state, None if accuracy is None else [accuracy])
             drop_lease(connection, claim.trial_id)
             return True
 
-    def _last_accuracy(self, trial: FrozenTrial) -> float:
-        if trial.intermediate_values:
-            return trial.intermediate_values[max(trial.intermediate_values)]
-        self._storage.set_trial_intermediate_value(id_of(trial), 1, 0.0)  # samplers rank pruned trials by their last
-        return 0.0
-
-    def _return(
+    def _requeue(
         self, connection: Connection, trial: FrozenTrial, reason: str, *, counted: bool, epochs_gained: bool
     ) -> TrialState:
-        """Put a RUNNING trial back into the queue, or end it when it got nowhere too often; what became of it."""
-        in_vain = 0 if epochs_gained else trial.user_attrs.get("attempts_without_progress", 0) + counted
+        """Put a RUNNING trial back into the queue, or end it after too many attempts without progress."""
+        attempts = 0 if epochs_gained else trial.user_attrs.get("attempts_without_progress", 0) + counted
         state = TrialState.WAITING
-        if in_vain > self._study.config.max_retries:
+        if attempts > self._study.config.max_retries:
             state = TrialState.FAIL
-            reason = f"{in_vain} attempts in a row ended without one more finished epoch; the last: {reason}"
-        self._storage.set_trial_user_attrs(id_of(trial), {"reason": reason, "attempts_without_progress": in_vain})
+            reason = f"{attempts} attempts in a row ended without one more finished epoch; the last: {reason}"
+        self._storage.set_trial_user_attrs(id_of(trial), {"reason": reason, "attempts_without_progress": attempts})
         self._storage.set_trial_state_values(id_of(trial), state)
         drop_lease(connection, id_of(trial))
         return state
@@ -311,31 +295,33 @@ class Leases:
         if lease.trial_process is not None:
             kill(lease.trial_process)
         trial = self._storage.get_trial(lease.trial_id)
-        if (state := trial.state) is TrialState.RUNNING:
+        host, state = lease.process.host, trial.state
+        if state is TrialState.RUNNING:
             gained = lease.last_epoch > lease.first_epoch
-            state = self._return(connection, trial, reason, counted=counted, epochs_gained=gained)
+            state = self._requeue(connection, trial, reason, counted=counted, epochs_gained=gained)
         else:
             drop_lease(connection, lease.trial_id)
-        return Reaped(
-            number=trial.number, attempt=lease.attempt, worker=lease.worker, host=lease.process.host, state=state
-        )
+        return Reaped(number=trial.number, attempt=lease.attempt, worker=lease.worker, host=host, state=state)
 
     def _reap(self, connection: Connection) -> list[Reaped]:
         leases = read_leases(connection, self._study_id)
         reaped = []
-        for lease, silence in zip(leases, self._silence.seconds(leases), strict=True):
-            gone = is_gone(lease.process)
-            if gone or silence >= self._lease_seconds:
-                how = "ended" if gone else f"gave no sign of life for {self._lease_seconds:g} s"
+        for lease, stale_seconds in zip(leases, self._heartbeats.stale_seconds(leases), strict=True):
+            dead = is_dead(lease.process)
+            if dead or stale_seconds >= self._lease_seconds:
+                how = "ended" if dead else f"gave no sign of life for {self._lease_seconds:g} s"
                 why = f"worker {lease.worker} on {lease.process.host} {how}"
                 reaped.append(self._free(connection, lease, why, counted=True))
         return reaped
 
-    def _end_surplus(self, trials: list[FrozenTrial]) -> None:
+    def _end_excess(self, trials: list[FrozenTrial]) -> None:
         for trial in trials:
             if not trial.state.is_finished():
-                self._storage.set_trial_user_attrs(id_of(trial), {"reason": SURPLUS})
-                self._storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
+                self._fail(trial, EXCESS)
+
+    def _fail(self, trial: FrozenTrial, reason: str) -> None:
+        self._storage.set_trial_user_attrs(id_of(trial), {"reason": reason})
+        self._storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
 
     def _next(self, connection: Connection, worker: Worker) -> Claim | Idle:
         attributes = self._storage.get_study_user_attrs(self._study_id)
@@ -346,33 +332,30 @@ class Leases:
         finished = count(trials).finished
         if finished >= attributes["n_trials"]:
             if not leased:
-                self._end_surplus(trials)
+                self._end_excess(trials)
             return Idle.FINISHED
         if reason := why_stopping(trials, attributes["ended_before_launch"], self._study.config.max_failures):
             self._storage.set_study_user_attr(self._study_id, "stopped", reason)
             return Idle.STOPPED
         if finished + len(leased) >= attributes["n_trials"]:
             return Idle.WAIT
-        if "confirms" in attributes and not unclaimed(trials, leased):
+        waiting = unclaimed(trials, leased)
+        if "confirms" in attributes and not waiting:
             return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
-        return self._take(connection, worker, trials, leased)
-
-    def _take(self, connection: Connection, worker: Worker, trials: list[FrozenTrial], leased: set[int]) -> Claim:
-        for trial in unclaimed(trials, leased):
+        for trial in waiting:
             try:
                 return self._begin(connection, worker, trial)
             except UnusableTrial as error:
-                self._storage.set_trial_user_attrs(id_of(trial), {"reason": str(error)})
-                self._storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
+                self._fail(trial, str(error))
         return self._begin(connection, worker, self._storage.get_trial(self._storage.create_new_trial(self._study_id)))
 
     def _begin(self, connection: Connection, worker: Worker, trial: FrozenTrial) -> Claim:
-        its_id, attributes = id_of(trial), trial.user_attrs
+        trial_id, attributes = id_of(trial), trial.user_attrs
         if trial.state is TrialState.WAITING:
-            self._storage.set_trial_state_values(its_id, TrialState.RUNNING)
+            self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         claim = Claim(
             study=self._study.name,
-            trial_id=its_id,
+            trial_id=trial_id,
             number=trial.number,
             attempt=attributes.get("attempts", 0) + 1,
             hyperparameters=suggest(self._study, trial),
@@ -381,19 +364,21 @@ class Leases:
             reported_epochs=frozenset(trial.intermediate_values),
             out_of_memory=attributes.get("out_of_memory", 0),
         )
-        self._storage.set_trial_user_attrs(
-            its_id,
-            {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
-            | {"worker": worker.name, "host": worker.process.host},
-        )
-        known = max(trial.intermediate_values, default=0)
+        values = {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
+        values |= {"worker": worker.name, "host": worker.process.host}
+        self._storage.set_trial_user_attrs(trial_id, values)
+        epoch = max(trial.intermediate_values, default=0)
         lease = Lease(
-            trial_id=its_id,
+            trial_id=trial_id,
             attempt=claim.attempt,
             worker=worker.name,
             process=worker.process,
-            first_epoch=known,
-            last_epoch=known,
+            first_epoch=epoch,
+            last_epoch=epoch,
         )
         write_lease(connection, self._study_id, lease)
         return claim
+
+
+def _at_least(epoch: int) -> Case[int]:
+    return case((LEASES.c.last_epoch < epoch, epoch), else_=LEASES.c.last_epoch)

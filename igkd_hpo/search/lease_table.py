@@ -1,6 +1,8 @@
-"""The table of leases: who holds which trial. Beside Optuna's tables, without a foreign key to them."""
+"""Keep the table of leases, who holds which trial, beside Optuna's tables and without a foreign key to them."""
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from sqlalchemy import Column, Connection, Double, Integer, MetaData, String, Table, delete, select
 
@@ -29,17 +31,15 @@ LEASES = Table(
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """One row: a worker holds a trial.
+    """A worker's hold on a trial, one row of the table.
 
     Args:
         trial_id: Optuna's id of the trial, unique in the database.
         attempt: which attempt at the trial this is, from 1.
         process: the worker; only it talks to the database.
-        trial_process: what trains; None until it has started.
-        device: where it trains; None until it has started.
-        beat: goes up as long as the worker lives.
-        first_epoch: finished epochs that the database knew when the attempt began.
-        last_epoch: finished epochs now.
+        trial_process, device: what trains, and where; None until it has started.
+        beat: the heartbeat, which goes up as long as the worker lives.
+        first_epoch, last_epoch: finished epochs in the database when the attempt began, and now.
     """
 
     trial_id: int
@@ -54,46 +54,28 @@ class Lease:
 
 
 def read_leases(connection: Connection, study_id: int) -> list[Lease]:
-    """All leases of a study, by trial id."""
+    """Return all leases of a study, by trial id."""
     rows = connection.execute(select(LEASES).where(LEASES.c.study_id == study_id).order_by(LEASES.c.trial_id))
-    return [
-        Lease(
-            trial_id=row.trial_id,
-            attempt=row.attempt,
-            worker=row.worker,
-            process=ProcessIdentity(
-                host=row.host, boot_id=row.boot_id, pid=row.worker_pid, start_time=row.worker_start
-            ),
-            trial_process=None
-            if row.trial_pid is None
-            else ProcessIdentity(host=row.host, boot_id=row.boot_id, pid=row.trial_pid, start_time=row.trial_start),
-            device=row.device,
-            beat=row.beat,
-            first_epoch=row.first_epoch,
-            last_epoch=row.last_epoch,
-        )
-        for row in rows
-    ]
+    return [_lease(dict(row)) for row in rows.mappings()]
+
+
+def _lease(row: dict[str, Any]) -> Lease:
+    del row["study_id"]
+    identify = partial(ProcessIdentity, host=row.pop("host"), boot_id=row.pop("boot_id"))
+    worker = identify(pid=row.pop("worker_pid"), start_time=row.pop("worker_start"))
+    pid, start_time = row.pop("trial_pid"), row.pop("trial_start")
+    trial = None if pid is None else identify(pid=pid, start_time=start_time)
+    return Lease(process=worker, trial_process=trial, **row)
 
 
 def write_lease(connection: Connection, study_id: int, lease: Lease) -> None:
     """Write a new lease, in place of a row that a deleted study left under the same trial id."""
     drop_lease(connection, lease.trial_id)
-    connection.execute(
-        LEASES.insert().values(
-            trial_id=lease.trial_id,
-            study_id=study_id,
-            attempt=lease.attempt,
-            worker=lease.worker,
-            host=lease.process.host,
-            boot_id=lease.process.boot_id,
-            worker_pid=lease.process.pid,
-            worker_start=lease.process.start_time,
-            beat=lease.beat,
-            first_epoch=lease.first_epoch,
-            last_epoch=lease.last_epoch,
-        )
-    )
+    worker = lease.process
+    row = {name: value for name, value in vars(lease).items() if name in LEASES.c}
+    row |= {"host": worker.host, "boot_id": worker.boot_id}
+    row |= {"study_id": study_id, "worker_pid": worker.pid, "worker_start": worker.start_time}
+    connection.execute(LEASES.insert().values(row))
 
 
 def drop_lease(connection: Connection, trial_id: int) -> None:
@@ -102,5 +84,5 @@ def drop_lease(connection: Connection, trial_id: int) -> None:
 
 
 def drop_leases_of_study(connection: Connection, study_id: int) -> None:
-    """Remove what a deleted study with the same id left: SQLite gives ids out again."""
+    """Remove the leases that a deleted study with the same id left: SQLite gives ids out again."""
     connection.execute(delete(LEASES).where(LEASES.c.study_id == study_id))

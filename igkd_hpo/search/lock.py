@@ -1,4 +1,4 @@
-"""Locks between processes, which whoever dies or is cut off lets go of."""
+"""Lock studies and the making of tables between processes; a process that dies or is cut off lets go of its locks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, text
 from igkd_hpo.errors import StorageError
 
 CREATION = 0
-"""In place of a study's id: the lock for making tables and studies."""
+"""Key of the lock for making tables and studies, in place of a study's id."""
 
 _NAMESPACE = 0x16BD  # of our advisory locks, so that other users of the database do not meet them by chance
 _LIMIT = "30s"  # longest wait for a lock, and longest pause of a process that holds one (a suspended laptop)
@@ -26,7 +26,7 @@ _SET_AND_LOCK = text(
 
 
 def lock_study(connection: Connection, study_id: int) -> None:
-    """Begin a transaction on a fresh connection that nobody else on this study runs beside; its end is the unlocking.
+    """Begin the only transaction on this study, on a fresh connection; its end is the unlocking.
 
     Raises:
         sqlalchemy.exc.OperationalError: the lock was not free within 30 seconds, or 5 minutes for CREATION.
@@ -35,8 +35,8 @@ def lock_study(connection: Connection, study_id: int) -> None:
         # SQLite has one writer at a time. IMMEDIATE takes its place at once and waits for it; a deferred transaction
         # fails without waiting when it turns from reading to writing after somebody else wrote.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        return
-    _lock_postgresql(connection, study_id)
+    else:
+        _lock_postgresql(connection, study_id)
 
 
 def begin_snapshot(connection: Connection) -> None:
@@ -49,11 +49,9 @@ def begin_snapshot(connection: Connection) -> None:
 
 @contextmanager
 def creation_lock(url: URL) -> Iterator[None]:
-    """Held while tables are made, which Optuna does on connections of its own.
+    """Hold a lock while tables are made, which Optuna does on connections of its own.
 
-    Raises:
-        StorageError: another process held it for 5 minutes.
-        sqlalchemy.exc.OperationalError: the database is away, or the lock was not free within 5 minutes.
+    Raises StorageError or sqlalchemy.exc.OperationalError: not free within 5 minutes, or the database is away.
     """
     if url.get_backend_name() == "sqlite":
         lock = FileLock(f"{url.database}.lock")

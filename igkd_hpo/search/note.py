@@ -1,4 +1,4 @@
-"""The note that a study's page in optuna-dashboard opens with: what is searched, on what, and how to take it home."""
+"""Write the note that opens a study's page in optuna-dashboard: what is searched, on what, and how to take it home."""
 
 import warnings
 
@@ -19,7 +19,7 @@ def save_study_note(study: SearchStudy) -> None:
 
 
 def study_note(study: SearchStudy) -> str:
-    """The note as Markdown."""
+    """Return the note as Markdown."""
     config = study.config
     if study.confirms is not None:
         return f"""# {study.name}
@@ -30,17 +30,13 @@ trial is its accuracy on the validation split. The test split is read once, when
 
     igkd-hpo confirm {study.confirms}
 """
-    searched = config.hyperparameters.searched()
     hyperparameters = config.hyperparameters
-    fixed = ", ".join(
-        f"{name} {shown(value)}" for name, value in hyperparameters.telling(hyperparameters.fixed()).items()
-    )
-    rows = "\n".join(f"| {name} | {shown_range(setting)} |" for name, setting in searched.items())
-    space = (
-        f"| searched | values |\n| --- | --- |\n{rows}\n"
-        if searched
-        else "Nothing is searched: each trial is one more seed.\n"
-    )
+    values = hyperparameters.telling(hyperparameters.fixed())
+    fixed = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
+    space = "Nothing is searched: each trial is one more seed.\n"
+    if searched := hyperparameters.searched():
+        rows = "\n".join(f"| {name} | {shown_range(setting)} |" for name, setting in searched.items())
+        space = f"| searched | values |\n| --- | --- |\n{rows}\n"
     root = f" from `{config.dataset.root}`" if config.dataset.root else ""
     given = config.teacher.checkpoints
     teacher = ", ".join(f"`{path}`" for path in given) if given else f"{config.teacher.epochs} epochs here"

@@ -1,4 +1,4 @@
-"""The names of Optuna that are not public, all in one place, and what stands in where a version lacks one.
+"""Keep the names of Optuna that are not public in one place, with stand-ins where a version lacks one.
 
 Without them everything works as before, and slower: histories are read Optuna's way, or nothing is cached.
 """
@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
 
-__all__ = [
-    "CACHES",
-    "NOT_FOUND",
-    "CachedStorage",
-    "PlainStorage",
-    "StudyInfo",
-    "forget",
-    "id_of",
-    "models",
-    "table_names",
-]
+__all__ = ["CachedStorage", "StudyInfo", "models"]  # Optuna's, by the names that they have in this project
 
 if TYPE_CHECKING:
     from optuna.storages import _CachedStorage as CachedStorage
@@ -36,60 +26,60 @@ else:
     except ImportError:
         StudyInfo = None
 
-        def _passed_on(name: str) -> Callable[..., Any]:
+        def _delegate(name: str) -> Callable[..., Any]:
             return lambda self, *args, **kwargs: getattr(self._backend, name)(*args, **kwargs)
 
         def _begin(self: BaseStorage, backend: RDBStorage) -> None:
             self._backend = backend
 
-        _METHODS = {name: _passed_on(name) for name in (*BaseStorage.__abstractmethods__, "remove_session")}
+        _METHODS = {name: _delegate(name) for name in (*BaseStorage.__abstractmethods__, "remove_session")}
         CachedStorage = type("CachedStorage", (BaseStorage,), {"__init__": _begin, **_METHODS})
 
 NOT_FOUND: str = getattr(models, "NOT_FOUND_MSG", "Record does not exist.")
-"""What Optuna's KeyError says about a study or a trial that is not there."""
+"""The text of Optuna's KeyError for a study or a trial that is not there."""
 
 CACHES = StudyInfo is not None
-"""Whether `CachedStorage` keeps what it has read, and how it does so is known."""
+"""True where `CachedStorage` keeps what it has read, in attributes that this project understands."""
 
 
 class PlainStorage(RDBStorage):
-    """Optuna's storage on a database, with what we ask of it besides, in its public words."""
+    """Optuna's storage on a database, with the project's own requests written in Optuna's public methods."""
 
     def get_trial_to_judge(self, trial_id: int) -> FrozenTrial:
-        """The trial as pruners look at it: its state, epochs and system attributes. Raises KeyError: there is none."""
+        """Return a trial's state, epochs and system attributes, as pruners read them. Raises KeyError for no trial."""
         return self.get_trial(trial_id)
 
     def ended_trial_ids(self, study_id: int, unfinished: Collection[int], trial_id_greater_than: int) -> list[int]:
-        """Which trials of a study have ended, of these unfinished and of later ones."""
+        """Return the ids of a study's ended trials, of these unfinished and of later ones."""
         ended = [id_of(trial) for trial in self.get_all_trials(study_id, deepcopy=False) if trial.state.is_finished()]
-        return [known for known in ended if known > trial_id_greater_than or known in unfinished]
+        return [trial_id for trial_id in ended if trial_id > trial_id_greater_than or trial_id in unfinished]
 
     def get_trials(self, trial_ids: Sequence[int]) -> list[FrozenTrial]:
-        """The trials with these ids."""
-        return [self.get_trial(one) for one in trial_ids]
+        """Return the trials with these ids."""
+        return [self.get_trial(trial_id) for trial_id in trial_ids]
 
     def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        """Set several user attributes at once, of a trial that the caller knows to be unfinished."""
+        """Set several user attributes at once, of a trial that has not ended, which the caller has checked."""
         for key, value in attributes.items():
             self.set_trial_user_attr(trial_id, key, value)
 
     def add_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
-        """Write the first value for this step, of a trial that the caller knows to be unfinished."""
+        """Write the first value for a step, of a trial that has not ended, which the caller has checked."""
         self.set_trial_intermediate_value(trial_id, step, value)
 
 
 def id_of(trial: FrozenTrial) -> int:
-    """Optuna's id of the trial, unique in the database."""
+    """Return Optuna's id of the trial, unique in the database."""
     return trial._trial_id
 
 
 def table_names() -> list[str]:
-    """Optuna's tables, as far as they are known."""
+    """Return the names of Optuna's tables, as far as they are known."""
     return [] if models is None else list(models.BaseModel.metadata.tables)
 
 
 def forget(storage: CachedStorage) -> None:
-    """Drop what is cached, and leave the lock, which another thread may hold."""
+    """Empty the cache, and leave the lock, which another thread may hold."""
     if CACHES:
         empty = {name: value for name, value in vars(CachedStorage(storage._backend)).items() if name != "_lock"}
         with storage._lock:

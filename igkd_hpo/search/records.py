@@ -1,4 +1,4 @@
-"""The trials of a study as plain frozen objects, for people's own tables and figures."""
+"""Return the trials of a study as plain frozen objects, for people's own tables and figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ State = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One trial as it is now.
+    """A trial as it was when it was read.
 
     Args:
         accuracy: on the validation split after its last epoch, a fraction; None before the first.
-        accuracies: the same after each epoch, by epoch, from 1.
+        accuracies: validation accuracy by epoch, from 1.
         hyperparameters: all of them, as they train; empty before a worker has taken the trial.
         control: its name, if it is a control.
         seed: of initial weights, order, views and overlays; None before a worker has taken it.
         attempts: runs so far; more than one when a worker was lost or stopped on the way.
-        device: that trained it, for example cuda:0; None before it was started.
+        device: for example cuda:0; None before it was started.
         reason: why it was pruned, or failed.
         cost: of its student to store and to run, by the names of `StudentCost`; None what was not recorded.
         started, ended: by the clock of the host that it ran on; None where it has not.

@@ -1,4 +1,4 @@
-"""The study file's ranges as Optuna's distributions, in one fixed order."""
+"""Translate the study file's ranges into Optuna's distributions, in one fixed order."""
 
 from decimal import Decimal
 
@@ -9,12 +9,12 @@ from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, Value, W
 
 
 def distributions(hyperparameters: Hyperparameters) -> dict[str, BaseDistribution]:
-    """The searched hyperparameters by name, in the order of the study file's class."""
+    """Return the distributions of the searched hyperparameters by name, in the order of the study file's class."""
     return {name: _distribution(setting) for name, setting in hyperparameters.searched().items()}
 
 
 def as_setting(setting: Range, value: Value) -> Value:
-    """A value that Optuna gave back, in the type that the study file means."""
+    """Return a value of Optuna's in the type that the study file means."""
     match setting:
         case FloatRange():
             return float(value)

@@ -1,14 +1,15 @@
-"""What every study in a database is doing, read without disturbing anybody."""
+"""Read what every study in a database is doing, without disturbing anybody."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
-from igkd_hpo.search.identity import is_gone
+from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import Lease, read_leases
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.storage import SharedStorage
@@ -22,16 +23,13 @@ class RunningTrial:
     """A trial that a worker holds.
 
     Args:
-        trial: its number.
-        attempt: from 1.
+        trial, attempt: their numbers, from 0 and from 1.
         epoch: finished epochs, of `epochs`.
         validation_accuracy: after that epoch, a fraction; None before the first.
         validation_accuracies: of all epochs so far.
-        worker: its name; `host` is where it runs.
-        device: where it trains; None until its process has started.
-        beat: goes up as long as its worker lives.
-        lost: its worker is gone, and another one will take the trial over; None on another host, where that cannot be
-            told from here.
+        device: None until its process has started.
+        beat: the heartbeat, which goes up as long as the worker lives.
+        lost: its worker is dead, and another one will take the trial over; None where the host is another one.
     """
 
     trial: int
@@ -50,7 +48,7 @@ class RunningTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlStatus:
-    """A control; `validation_accuracy` is a fraction, None unless it is COMPLETE."""
+    """A control trial; `validation_accuracy` is a fraction, None unless it is COMPLETE."""
 
     control: str
     trial: int
@@ -59,7 +57,7 @@ class ControlStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class PrunedTrial:
-    """A pruned trial, and the accuracy and the bar it missed, in words."""
+    """A pruned trial, with the accuracy and the bar it missed in words."""
 
     trial: int
     reason: str
@@ -72,13 +70,11 @@ class StudyStatus:
     Args:
         n_trials: the total of COMPLETE plus PRUNED trials that ends it.
         confirms: the study whose confirmation it is, if it is one.
-        best_accuracy: of the COMPLETE trials; `best_trial` is its number, `best_cost` what its student costs to store
-            and to run (None what was not recorded).
-        best_control: its name, if the best is a control.
-        controls: all of them.
-        last_pruned: the trial that was pruned last.
+        best_accuracy: of the COMPLETE trials.
+        best_control: the control's name, if the best is one.
+        best_cost: of the best student to store and to run, None what was not recorded.
         epochs: of a trial that is not pruned.
-        seconds_left: at the mean duration of the trials that ended last; None while nothing runs or has ended.
+        seconds_left: as the function `seconds_left` estimates them.
         finished: nothing is left to run.
         stopped: why no new trial begins, if it was stopped before its end.
         last_failure: why the last FAIL failed.
@@ -103,42 +99,34 @@ class StudyStatus:
 
 
 def status(storage: SharedStorage) -> list[StudyStatus]:
-    """Every study of this project, the last launched last, each followed by its confirmation. Raises StorageError."""
+    """Return all studies of this project, the last launched last, each before its confirmation. Raises StorageError."""
     with storage.snapshot():
-        found = [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
-    launched = {study.name: place for place, study in enumerate(found)}
+        studies = [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
+    launched = {study.name: place for place, study in enumerate(studies)}
 
     def place(study: StudyStatus) -> tuple[int, bool]:
         return launched.get(study.confirms or study.name, launched[study.name]), study.confirms is not None
 
-    return sorted(found, key=place)
+    return sorted(studies, key=place)
 
 
 def study_status(study: SearchStudy) -> StudyStatus:
-    """One study. Raises StorageError."""
+    """Return a study at a glance. Raises StorageError."""
     with study.snapshot() as connection:
         record = study.read()
         leases = read_leases(connection, study.study_id)
         trials = study.trials()
     counts = count(trials)
-    best = max(
-        (trial for trial in trials if trial.state == TrialState.COMPLETE),
-        key=lambda trial: (trial.value, -trial.number),
-        default=None,
-    )
-    by_id = {id_of(trial): trial for trial in trials}
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    best = max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+    # A dashboard can end a trial that is held, or delete it.
+    unfinished = {id_of(trial): trial for trial in trials if not trial.state.is_finished()}
+    held = [(unfinished[lease.trial_id], lease) for lease in leases if lease.trial_id in unfinished]
     epochs = study.config.training.epochs
-    running = sorted(
-        (
-            _running(by_id[lease.trial_id], lease, epochs)
-            for lease in leases
-            # A dashboard can end a trial that is held, or delete it.
-            if lease.trial_id in by_id and not by_id[lease.trial_id].state.is_finished()
-        ),
-        key=lambda trial: trial.trial,
-    )
+    running = sorted((_running(trial, lease, epochs) for trial, lease in held), key=attrgetter("trial"))
     ended = ended_trials(trials)
-    pruned = next((trial for trial in reversed(ended) if trial.state == TrialState.PRUNED), None)
+    pruned = next((trial for trial in reversed(ended) if trial.state is TrialState.PRUNED), None)
+    failed = next((trial for trial in reversed(trials) if trial.state is TrialState.FAIL), None)
     return StudyStatus(
         name=study.name,
         confirms=study.confirms,
@@ -152,7 +140,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
             ControlStatus(
                 control=trial.user_attrs["control"],
                 trial=trial.number,
-                validation_accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
+                validation_accuracy=trial.value if trial.state is TrialState.COMPLETE else None,
             )
             for trial in trials
             if "control" in trial.user_attrs
@@ -161,27 +149,19 @@ def study_status(study: SearchStudy) -> StudyStatus:
         epochs=epochs,
         running=tuple(running),
         seconds_left=seconds_left(
-            record.n_trials - counts.finished,
-            [trial.epoch / epochs for trial in running if not trial.lost],
-            ended,
+            record.n_trials - counts.finished, [trial.epoch / epochs for trial in running if not trial.lost], ended
         ),
         finished=counts.finished >= record.n_trials,
         stopped=record.stopped,
-        last_failure=next(
-            (str(trial.user_attrs.get("reason")) for trial in reversed(trials) if trial.state == TrialState.FAIL), None
-        ),
+        last_failure=str(failed.user_attrs.get("reason")) if failed else None,
     )
 
 
 def seconds_left(to_go: int, done: Sequence[float], ended: Sequence[FrozenTrial]) -> float | None:
-    """Estimate the time until `to_go` more trials have ended, at the mean duration of those that ended last.
+    """Estimate the seconds until `to_go` more trials have ended, at the mean duration of those that ended last.
 
-    Args:
-        done: the share of its epochs that each trial which runs now has done.
-        ended: in the order in which they ended.
-
-    Returns:
-        Seconds; None while nothing runs, nothing is left or nothing has ended.
+    The estimate is None while nothing runs, nothing is left or nothing has ended. `done` holds the share of its epochs
+    that each running trial has done; `ended` is in the order in which they ended.
     """
     # Both times are of the clock of the host that trained; that host's clock is compared with no other.
     durations = [
@@ -195,7 +175,7 @@ def seconds_left(to_go: int, done: Sequence[float], ended: Sequence[FrozenTrial]
 
 
 def state_in_words(study: StudyStatus) -> str:
-    """finished, stopped, running or not running."""
+    """Return finished, stopped, running or not running."""
     if study.finished:
         return "finished"
     if study.stopped is not None:
@@ -217,5 +197,5 @@ def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:
         host=lease.process.host,
         device=lease.device and trial.user_attrs.get("device"),  # a lease says auto where the user did
         beat=lease.beat,
-        lost=is_gone(lease.process),
+        lost=is_dead(lease.process),
     )

@@ -1,10 +1,10 @@
-"""The database: which URLs are meant, how it is opened, and what is said when it is away."""
+"""Check the URL of the database, open it, and explain its errors in one line."""
 
 import copy
 import logging
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,6 @@ _EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password
 _SECRET_QUERY_KEYS = {"password", "sslpassword"}
 _SQLITE_BUSY_SECONDS = 60  # 16 launches at once on 2 cores queue for their one writer
 _OTHERS_MAKE_TABLES = 2  # tries that may fail: two were enough each time that this was tried with 4 processes
-
-_log = logging.getLogger(__name__)
 _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not after TCP's quarter of an hour
     "connect_timeout": 5,  # seconds for each address of the host
     "keepalives_idle": 30,
@@ -37,37 +35,30 @@ _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not af
     "application_name": "igkd-hpo",
     "client_encoding": "utf8",  # a database without an encoding (SQL_ASCII) would give bytes for every text
 }
+_log = logging.getLogger(__name__)
 
 
 class SharedStorage(CachedStorage):
-    """Optuna's cached storage, whose writes can join a transaction of ours.
-
-    Args:
-        backend: Optuna's storage on the database.
-        url: where that is.
-    """
+    """Optuna's cached storage, whose writes can join a transaction of ours."""
 
     _backend: PlainStorage
 
     def __init__(self, backend: PlainStorage, url: URL) -> None:
         super().__init__(backend)
         self.url = url
+        self.engine: Engine = backend.engine  # Optuna's own: 2 connections at most
+        self.get_trial_to_judge = backend.get_trial_to_judge  # these know nothing of the cache
+        self.set_trial_user_attrs = backend.set_trial_user_attrs
+        self.add_intermediate_value = backend.add_intermediate_value
         self._in_order: dict[tuple[int, tuple[TrialState, ...]], list[FrozenTrial]] = {}  # of a study, in these states
-
-    @property
-    def engine(self) -> Engine:
-        """Optuna's own engine: 2 connections at most."""
-        return self._backend.engine
 
     @contextmanager
     def transaction(self, study_id: int) -> Iterator[Connection]:
-        """One transaction under the study's lock, for Optuna's reads and writes in this thread and for ours.
+        """Run one transaction under the study's lock: Optuna's reads and writes in this thread, and ours.
 
-        Optuna commits after each small write; in here such a commit is the release of a savepoint, so that what belongs
-        together is in the database as a whole or not at all, however the process ends.
-
-        Raises:
-            StorageError: the database is away, or the lock was not free in time; nothing was written.
+        Optuna commits after each small write; inside, such a commit is the release of a savepoint, so that what belongs
+        together is in the database as a whole or not at all, however the process ends. Raises StorageError where the
+        database is away or the lock was not free in time, with nothing written.
         """
         with storage_errors(self.url):
             try:
@@ -75,8 +66,9 @@ class SharedStorage(CachedStorage):
                     lock_study(connection, study_id)
                     with self._joined(connection):
                         yield connection
-            except BaseException:
-                self._forget()
+            except BaseException:  # after a rollback the cache may hold trials that never came to be
+                forget(self)
+                self._in_order.clear()
                 raise
 
     @contextmanager
@@ -106,12 +98,12 @@ class SharedStorage(CachedStorage):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection to read from, without waiting for anybody. Raises StorageError."""
+        """Open a connection to read from, without waiting for anybody. Raises StorageError."""
         with storage_errors(self.url), self.engine.connect() as connection:
             yield connection
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        """As Optuna's, which says on standard error that it did."""
+        """Create the study as Optuna does, without its message on standard error."""
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
@@ -122,7 +114,7 @@ class SharedStorage(CachedStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """As Optuna's; asked for ended trials alone, as a pruner asks after each epoch, it leaves what runs unread.
+        """Return trials as Optuna does; leave the others unread when asked for ended ones, as pruners do each epoch.
 
         32 trials that run, with up to 99 epochs each, took 60 ms of CPU to read, and 5,000 took 0.8 ms to sort.
         """
@@ -141,31 +133,14 @@ class SharedStorage(CachedStorage):
                 self._in_order[study_id, wanted] = trials
         return copy.deepcopy(trials) if deepcopy else list(trials)
 
-    def get_trial_to_judge(self, trial_id: int) -> FrozenTrial:
-        """The trial as pruners look at it: its state, epochs and system attributes. Raises KeyError: there is none."""
-        return self._backend.get_trial_to_judge(trial_id)
-
     def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
         super()._add_trials_to_cache(study_id, trials)
         if any(trial.state.is_finished() for trial in trials):
             self._in_order.clear()
 
-    def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        """Set several user attributes at once, of a trial that the caller knows to be unfinished."""
-        self._backend.set_trial_user_attrs(trial_id, attributes)
-
-    def add_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
-        """Write the first value for this step, of a trial that the caller knows to be unfinished."""
-        self._backend.add_intermediate_value(trial_id, step, value)
-
-    def _forget(self) -> None:
-        """Drop what is cached: after a rollback it may hold trials that never came to be."""
-        forget(self)
-        self._in_order.clear()
-
 
 def check_url(url: str) -> URL:
-    """The storage URL, with the driver filled in. Raises UsageError that says what to write instead."""
+    """Return the storage URL with the driver filled in. Raises UsageError that says what to write instead."""
     if "://" not in url:
         shown = "the storage" if "@" in url else f"storage {url!r}"  # a password stands before an @
         raise UsageError(f"{shown} is not a URL; write for example {_EXAMPLES}")
@@ -177,89 +152,18 @@ def check_url(url: str) -> URL:
     if backend == "postgres":
         raise UsageError(f"{backend}:// is not a dialect of SQLAlchemy; write postgresql+psycopg:// and keep the rest")
     if backend == "postgresql":
-        return _check_postgresql(parsed, driver)
+        if driver not in {"", "psycopg"}:
+            raise UsageError(
+                f"driver {driver!r} is not used here: PostgreSQL is reached through psycopg 3; "
+                "write postgresql+psycopg:// and keep the rest"
+            )
+        if parsed.host is not None and "@" in parsed.host:
+            raise UsageError("the storage URL holds more than one '@'; in a user name or password write '@' as %40")
+        return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and driver in {"", "pysqlite"}:
         return _check_sqlite(parsed)
     meant = "" if backend == "sqlite" else did_you_mean(backend, ["sqlite", "postgresql"]).replace("?", "://?")
     raise UsageError(f"storage dialect {parsed.drivername!r} is not supported{meant}; write for example {_EXAMPLES}")
-
-
-def mask(url: str | URL) -> str:
-    """The URL as it may be shown: passwords are hidden."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        return "(unreadable storage URL)"
-    if "@" in (parsed.host or ""):  # the rest of a password with an @ in it
-        return "(unreadable storage URL)"
-    secret = {key: "***" for key in parsed.query if key in _SECRET_QUERY_KEYS}
-    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
-
-
-def open_storage(url: str, *, create: bool) -> SharedStorage:
-    """Open the database, and with `create` make its tables where they are missing.
-
-    Raises:
-        UsageError: the URL is wrong, or without `create` the database holds no tables of ours.
-        StorageError: the database is out of reach or cannot be used.
-    """
-    checked = check_url(url)
-    if checked.get_backend_name() == "sqlite":
-        _check_sqlite_file(checked, create=create)
-    with storage_errors(checked):
-        with bare_connection(checked) as connection:
-            there = has_tables(connection)
-        if not there:
-            if not create:
-                raise UsageError(
-                    f"{mask(checked)} holds no studies yet; igkd-hpo launch makes one when its maps are there"
-                )
-            with creation_lock(checked):
-                with bare_connection(checked) as connection:
-                    made_meanwhile = has_tables(connection)
-                backend = _open_backend(checked, create=False) if made_meanwhile else _make_tables(checked)
-        else:
-            backend = _open_backend(checked, create=False)
-        return SharedStorage(backend, checked)
-
-
-@contextmanager
-def bare_connection(url: URL) -> Iterator[Connection]:
-    """A connection to the database of a checked URL, whether or not it holds tables. Raises StorageError.
-
-    SQLite makes a file where there is none; look first.
-    """
-    engine = create_engine(url, **_engine_options(url))
-    try:
-        with storage_errors(url), engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
-
-
-def has_tables(connection: Connection) -> bool:
-    """Whether all tables are there: ours is the last one that is made."""
-    return inspect(connection).has_table(LEASES.name)
-
-
-@contextmanager
-def storage_errors(url: URL) -> Iterator[None]:
-    """Whatever SQLAlchemy and Optuna raise about the database comes out as one line, a StorageError."""
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        raise StorageError(_explain(url, error)) from error
-
-
-def _check_postgresql(url: URL, driver: str) -> URL:
-    if driver not in {"", "psycopg"}:
-        raise UsageError(
-            f"driver {driver!r} is not used here: PostgreSQL is reached through psycopg 3; "
-            "write postgresql+psycopg:// and keep the rest"
-        )
-    if url.host is not None and "@" in url.host:
-        raise UsageError("the storage URL holds more than one '@'; in a user name or password write '@' as %40")
-    return url.set(drivername="postgresql+psycopg")
 
 
 def _check_sqlite(url: URL) -> URL:
@@ -275,11 +179,79 @@ def _check_sqlite(url: URL) -> URL:
 
 
 def is_server(url: str) -> bool:
-    """Whether the URL leads to a database server, where a database without our tables waits for its first study.
+    """Tell whether a URL leads to a database server, where a database without our tables waits for its first study.
 
     A file that is not there is most likely another directory's. Raises UsageError.
     """
     return check_url(url).get_backend_name() == "postgresql"
+
+
+def mask(url: str | URL) -> str:
+    """Return a storage URL as it may be shown: passwords are hidden."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or "@" in (parsed.host or ""):  # the rest of a password with an @ in it
+        return "(unreadable storage URL)"
+    secret = {key: "***" for key in parsed.query if key in _SECRET_QUERY_KEYS}
+    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+
+
+def no_studies(url: URL) -> str:
+    """Say that a database holds no studies."""
+    return f"{mask(url)} holds no studies yet; igkd-hpo launch makes one when its maps are there"
+
+
+def open_storage(url: str, *, create: bool) -> SharedStorage:
+    """Open the database, and with `create` make its tables where they are missing.
+
+    Raises UsageError for a wrong URL, or without `create` a database without tables of ours, and StorageError.
+    """
+    checked = check_url(url)
+    if checked.get_backend_name() == "sqlite":
+        _check_sqlite_file(checked, create=create)
+    with storage_errors(checked):
+        if not _holds_tables(checked):
+            if not create:
+                raise UsageError(no_studies(checked))
+            with creation_lock(checked):
+                if not _holds_tables(checked):  # another process may have made them meanwhile
+                    return SharedStorage(_make_tables(checked), checked)
+        return SharedStorage(_open_backend(checked, create=False), checked)
+
+
+@contextmanager
+def bare_connection(url: URL) -> Iterator[Connection]:
+    """Connect to the database of a checked URL, whether or not it holds tables. Raises StorageError.
+
+    SQLite makes a file where there is none; look first.
+    """
+    engine = create_engine(url, **_engine_options(url))
+    try:
+        with storage_errors(url), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def has_tables(connection: Connection) -> bool:
+    """Tell whether all tables are there: ours is the last one that is made."""
+    return inspect(connection).has_table(LEASES.name)
+
+
+def _holds_tables(url: URL) -> bool:
+    with bare_connection(url) as connection:
+        return has_tables(connection)
+
+
+@contextmanager
+def storage_errors(url: URL) -> Iterator[None]:
+    """Raise whatever SQLAlchemy and Optuna raise about the database as a StorageError of one line."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StorageError(_explain(url, error)) from error
 
 
 def _check_sqlite_file(url: URL, *, create: bool) -> None:
@@ -311,8 +283,13 @@ def _engine_options(url: URL) -> dict[str, Any]:
 def _open_backend(url: URL, *, create: bool) -> PlainStorage:
     # Optuna puts the URL through str.format.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    storage_class = PlainStorage
+    with suppress(ImportError, AttributeError):  # a version of Optuna whose tables have other names
+        from igkd_hpo.search.history import HistoryStorage
+
+        storage_class = HistoryStorage
     try:
-        backend = _storage_class()(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
+        backend = storage_class(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
     except RuntimeError as error:
         raise StorageError(f"{mask(url)} was made by another version of Optuna: {_one_line(error)}") from error
     if create and url.get_backend_name() == "sqlite":
@@ -321,31 +298,21 @@ def _open_backend(url: URL, *, create: bool) -> PlainStorage:
     return backend
 
 
-def _storage_class() -> type[PlainStorage]:
-    try:
-        from igkd_hpo.search.history import HistoryStorage
-    except (ImportError, AttributeError):  # a version of Optuna whose tables have other names
-        return PlainStorage
-    return HistoryStorage
-
-
-def _make_tables(url: URL) -> PlainStorage:
-    """Optuna's tables, then ours.
+def _make_tables(url: URL, retries: int = _OTHERS_MAKE_TABLES) -> PlainStorage:
+    """Make Optuna's tables, then ours.
 
     Our lock keeps our own processes apart. Another Optuna tool that opens the empty database at the same moment, a
     stock optuna-dashboard say, makes the same tables without a lock; whoever comes second fails, and finds them there
     on the next try.
     """
-    for _ in range(_OTHERS_MAKE_TABLES):
-        try:
-            backend = _open_backend(url, create=True)
-            METADATA.create_all(backend.engine)
-        except (IntegrityError, OperationalError, ProgrammingError, StorageInternalError) as error:
-            _log.debug("making the tables of %s failed once: %s", mask(url), error)
-        else:
-            return backend
-    backend = _open_backend(url, create=True)
-    METADATA.create_all(backend.engine)
+    try:
+        backend = _open_backend(url, create=True)
+        METADATA.create_all(backend.engine)
+    except (IntegrityError, OperationalError, ProgrammingError, StorageInternalError) as error:
+        if retries == 0:
+            raise
+        _log.debug("making the tables of %s failed once: %s", mask(url), error)
+        return _make_tables(url, retries - 1)
     return backend
 
 

@@ -1,16 +1,18 @@
-"""All hyperparameters of a trial at once, from the sampler or from whoever put the trial into the queue."""
+"""Choose all hyperparameters of a trial at once, from the sampler or from whoever enqueued the trial."""
 
 import warnings
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import Sampler
 from igkd_hpo.search.optuna_internals import id_of
-from igkd_hpo.search.sampler import make_sampler
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.study import SearchStudy
 
@@ -20,7 +22,7 @@ class UnusableTrial(Exception):
 
 
 def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
-    """The hyperparameters that a RUNNING trial trains with, complete and in the order of the study file's class.
+    """Return all hyperparameters that a RUNNING trial trains with, in the order of the study file's class.
 
     What the trial has already is kept. All are drawn before the trial can be pruned: one PRUNED trial without
     a parameter would take that parameter out of the multivariate sampler for good.
@@ -33,7 +35,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     enqueued = frozen.system_attrs.get("fixed_params", {})
     if unknown := sorted(enqueued.keys() - searched.keys()):
         raise UnusableTrial(f"enqueued with {', '.join(unknown)}, which this study does not search")
-    sampler = make_sampler(study.config.sampler, frozen.number)
+    sampler = _make_sampler(study.config.sampler, frozen.number)
     trial = optuna.Trial(optuna.Study(study.name, study.storage, sampler, study.pruner), id_of(frozen))
     values = hyperparameters.fixed()
     try:
@@ -50,6 +52,17 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     except (TypeError, ValueError) as error:
         raise UnusableTrial(f"enqueued with values that do not fit the study: {error}") from error
     return values
+
+
+def _make_sampler(config: Sampler, number: int) -> BaseSampler:
+    """Make a sampler for the trial with this number.
+
+    It is seeded by study and number: workers that share a seed would all draw the same points.
+    """
+    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+    if config.name == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Value:

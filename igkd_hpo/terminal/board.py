@@ -1,9 +1,9 @@
-"""A study while it runs, drawn as text for a terminal of any width: what `launch` and `status` show alike."""
+"""Draw a study while it runs, as text for a terminal of any width; `launch` and `status` show it alike."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -17,30 +17,22 @@ _LEAST_CURVE, _MOST_CURVE = 6, 48  # cells
 _LEAST_ERROR = 1e-3  # of a curve: what is below it looks like it
 _GAP = "  "
 _DIM, _LABEL = "bright_black", 10
-_STYLES = {
-    "complete": "green",
-    "pruned": "yellow",
-    "beyond a limit": "yellow",
-    "failed": "red",
-    "lost": "red",
-    "gone": "red",
-    "silent": "red",
-    "no database": "red",
-}
+_STYLES = {"complete": "green", "pruned": "yellow", "beyond a limit": "yellow"}
+_STYLES |= dict.fromkeys(("failed", "lost", "gone", "silent", "no database"), "red")
 _WITH_CURVE = {"training", "complete", "pruned"}
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRow:
-    """One worker and the trial that it trains; what it does not have yet is None.
+    """A worker and the trial that it trains, None where there is nothing yet.
 
     Args:
         worker: slot or name.
         state: in words: starting, training, waiting, no database, or how its last attempt ended.
-        trial, attempt, control: what it trains.
         epoch: epochs finished.
         curve: validation accuracies (fractions) of the epochs so far, from the first.
-        images_per_second: training speed.
         memory: bytes of the trial process; `device_memory` and `device_memory_total` those of its GPU.
         device: for example cpu or cuda:0.
         seconds: since the worker took the trial.
@@ -63,13 +55,12 @@ class WorkerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """All that is drawn of a study.
+    """A drawing's content: a study, its workers, and its times.
 
     Args:
         kind: launch shows slots with speed and memory; status shows names of workers, from the database alone.
-        study: as the database has it.
         rows: one for each worker.
-        elapsed, left: seconds; None where that is not known.
+        elapsed, left: seconds; None while unknown.
     """
 
     kind: Literal["launch", "status"]
@@ -79,14 +70,17 @@ class Board:
     left: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Column:
-    """`width` is kept free also while nothing is there, so that columns stay where they are."""
+    """A column of the table; its `width` is kept free also while it is empty, so that no other column moves."""
 
     heading: str
     width: int
     cell: Callable[[WorkerRow], Text]
     right: bool = False
+
+
+_DEVICE = _Column("device", 6, lambda row: Text(row.device or ""))
 
 
 def render(board: Board, width: int, height: int | None = None) -> RenderableType:
@@ -102,7 +96,9 @@ def render(board: Board, width: int, height: int | None = None) -> RenderableTyp
         lines += _facts(board.study, full=width >= 100)
     if table:
         room = len(table) if height is None else max(2, height - len(lines) - 1)
-        lines += [Text(""), *_cut(table, room)]
+        if (hidden := len(table) - room) > 0:
+            table[room - 1 :] = [Text(f"… and {hidden + 1} more", style=_DIM)]
+        lines += [Text(""), *table]
     return Group(*(cut(line, width) for line in lines))
 
 
@@ -115,7 +111,7 @@ def cut(line: Text, width: int) -> Text:
 
 
 def compares(study: StudyStatus) -> bool:
-    """Tell whether a study's best trial means anything: in a confirmation it is the luckiest seed of all."""
+    """Tell whether a study's best trial means anything: in a confirmation it is the luckiest seed."""
     return study.confirms is None
 
 
@@ -177,8 +173,7 @@ def _counts(counts: Counts) -> Text:
 
 
 def _facts(study: StudyStatus, *, full: bool) -> list[Text]:
-    """Always three lines, so that nothing moves when the first of a kind comes."""
-    pruned = study.last_pruned
+    """Write the best, the controls and the newest pruned trial: always three lines, so that nothing below moves."""
     first = Text("best".ljust(_LABEL), style=_DIM)
     if study.best_accuracy is None:
         first.append("no trial completed yet")
@@ -187,12 +182,12 @@ def _facts(study: StudyStatus, *, full: bool) -> list[Text]:
         first.append(_GAP + _against(study, study.best_accuracy, full=full), "default")
     second = Text("controls".ljust(_LABEL), style=_DIM)
     for control in study.controls:
-        known = control.validation_accuracy
-        second.append(f"{control.control} ").append("-" if known is None else percent(known), "default").append(_GAP)
+        accuracy = "-" if control.validation_accuracy is None else percent(control.validation_accuracy)
+        second.append(f"{control.control} ").append(accuracy, "default").append(_GAP)
     if not study.controls:
         second.append("none")
     third = Text("pruned".ljust(_LABEL), style=_DIM)
-    if pruned is None:
+    if (pruned := study.last_pruned) is None:
         third.append("none yet")
     else:
         third.append(f"#{pruned.trial}", "yellow").append(" " + pruned.reason.splitlines()[0], "default")
@@ -200,11 +195,11 @@ def _facts(study: StudyStatus, *, full: bool) -> list[Text]:
 
 
 def _against(study: StudyStatus, best: float, *, full: bool) -> str:
-    known = {c.control: c.validation_accuracy for c in study.controls if c.validation_accuracy is not None}
-    if study.best_control or not known:
+    accuracies = {c.control: c.validation_accuracy for c in study.controls if c.validation_accuracy is not None}
+    if study.best_control or not accuracies:
         return "which is a control" if study.best_control and full else ""
-    control = max(known, key=known.__getitem__)
-    return f"{points_between(best, known[control])} over {control}" + (", the best control" if full else "")
+    control = max(accuracies, key=accuracies.__getitem__)
+    return f"{points_between(best, accuracies[control])} over {control}" + (", the best control" if full else "")
 
 
 def _table(board: Board, width: int) -> list[Text]:
@@ -224,58 +219,61 @@ def _table(board: Board, width: int) -> list[Text]:
             cell = Text(column.heading, style=_DIM) if row is None else column.cell(row)
             wide = widths.get(id(column), column.width)
             cell.truncate(wide, overflow="ellipsis")
-            space = " " * (wide - cell.cell_len)
-            line.append(_GAP if place else "")
-            line = line + (Text(space) + cell if column.right else cell + Text(space))
+            space = Text(" " * (wide - cell.cell_len))
+            line = line.append(_GAP if place else "") + (space + cell if column.right else cell + space)
         lines.append(line)
     return lines
 
 
 def _launch_columns(board: Board, width: int) -> tuple[list[_Column], list[_Column]]:
-    after = [_Column(heading="images/s", width=8, cell=_speed, right=True)]
+    after = [_Column("images/s", 8, lambda row: _optional(row.images_per_second, "{:,.0f}".format), right=True)]
     if width >= 70:
-        after.append(_Column(heading="memory", width=7, cell=_memory, right=True))
+        after.append(_Column("memory", 7, lambda row: _optional(row.memory, byte_size), right=True))
     if width >= 96 and any((row.device or "").startswith("cuda") for row in board.rows):
-        after.append(_Column(heading="GPU memory", width=11, cell=_device_memory, right=True))
+        after.append(_Column("GPU memory", 11, _device_memory, right=True))
     if width >= 76:
-        after.append(_Column(heading="device", width=6, cell=lambda row: Text(row.device or "")))
+        after.append(_DEVICE)
     if width >= 110:
-        after.append(_Column(heading="time", width=7, cell=_seconds, right=True))
-    slot = _Column(heading="", width=2, cell=lambda row: Text(row.worker, style=_DIM), right=True)
+        after.append(_Column("time", 7, lambda row: _optional(row.seconds, duration, _DIM), right=True))
+    slot = _Column("", 2, lambda row: Text(row.worker, style=_DIM), right=True)
     return [slot, *_trial_columns(board)], after if width >= 54 else []
 
 
 def _status_columns(board: Board, width: int) -> tuple[list[_Column], list[_Column]]:
     most = max(14, width // 4 + 2)
-    after = [_Column(heading="worker", width=14, cell=lambda row: Text(_end_of(row.worker, most)))]
-    if width >= 72:
-        after.insert(0, _Column(heading="device", width=6, cell=lambda row: Text(row.device or "")))
+
+    def worker(row: WorkerRow) -> Text:
+        # The end of a long name tells workers of one host apart.
+        return Text(row.worker if len(row.worker) <= most else "…" + row.worker[-(most - 1) :])
+
+    after = [*([_DEVICE] if width >= 72 else []), _Column("worker", 14, worker)]
     return _trial_columns(board), after if width >= 54 else []
 
 
 def _trial_columns(board: Board) -> list[_Column]:
-    def trial(row: WorkerRow) -> Text:
-        return Text("" if row.trial is None else name_trial(row.trial, row.control))
-
-    def attempt(row: WorkerRow) -> Text:
-        return Text("" if row.trial is None else str(row.attempt), style="yellow" if row.attempt > 1 else _DIM)
-
-    def epoch(row: WorkerRow) -> Text:
-        return Text("" if row.trial is None else f"{row.epoch}/{board.study.epochs}")
-
+    epochs = board.study.epochs
     best = board.study.best_accuracy if compares(board.study) else None
     names = [name_trial(control.trial, control.control) for control in board.study.controls]
+
+    def trial(row: WorkerRow) -> Text:
+        return _optional(row.trial, lambda number: name_trial(number, row.control))
+
+    def attempt(row: WorkerRow) -> Text:
+        return _optional(row.trial, lambda _: str(row.attempt), "yellow" if row.attempt > 1 else _DIM)
+
+    def epoch(row: WorkerRow) -> Text:
+        return _optional(row.trial, lambda _: f"{row.epoch}/{epochs}")
 
     def accuracy(row: WorkerRow) -> Text:
         newest = row.curve[-1] if row.curve else None
         ahead = newest is not None and best is not None and newest > best
-        return Text("" if newest is None else percent(newest), style="bold green" if ahead else "bold")
+        return _optional(newest, percent, "bold green" if ahead else "bold")
 
     return [
-        _Column(heading="trial", width=max([6, *map(len, names)]), cell=trial),
-        _Column(heading="try", width=3, cell=attempt, right=True),
-        _Column(heading="epoch", width=2 * len(str(board.study.epochs)) + 1, cell=epoch, right=True),
-        _Column(heading="accuracy", width=8, cell=accuracy, right=True),
+        _Column("trial", max([6, *map(len, names)]), trial),
+        _Column("try", 3, attempt, right=True),
+        _Column("epoch", 2 * len(str(epochs)) + 1, epoch, right=True),
+        _Column("accuracy", 8, accuracy, right=True),
     ]
 
 
@@ -295,7 +293,7 @@ def _curve_column(board: Board, room: int) -> _Column:
         style = _STYLES.get(row.state, "cyan")
         return Text(drawn, style=style).append("·" * (width - len(drawn)), _DIM)
 
-    return _Column(heading="", width=width, cell=cell)
+    return _Column("", width, cell)
 
 
 def _rise(accuracy: float) -> float:
@@ -303,31 +301,11 @@ def _rise(accuracy: float) -> float:
     return -math.log(max(1 - accuracy, _LEAST_ERROR))
 
 
-def _cut(table: list[Text], room: int) -> list[Text]:
-    if len(table) <= room:
-        return table
-    hidden = len(table) - room + 1
-    return [*table[: room - 1], Text(f"… and {hidden} more", style=_DIM)]
-
-
-def _speed(row: WorkerRow) -> Text:
-    return Text("" if row.images_per_second is None else f"{row.images_per_second:,.0f}")
-
-
-def _seconds(row: WorkerRow) -> Text:
-    return Text("" if row.seconds is None else duration(row.seconds), style=_DIM)
-
-
-def _memory(row: WorkerRow) -> Text:
-    return Text("" if row.memory is None else byte_size(row.memory))
+def _optional(value: _T | None, write: Callable[[_T], str], style: str = "") -> Text:
+    return Text("" if value is None else write(value), style=style)
 
 
 def _device_memory(row: WorkerRow) -> Text:
     if row.device_memory is None or row.device_memory_total is None:
         return Text("")
     return Text(f"{row.device_memory / 2**30:.1f}/{row.device_memory_total / 2**30:.0f} GiB")
-
-
-def _end_of(name: str, most: int) -> str:
-    """Keep the end of a long name, which tells workers of one host apart."""
-    return name if len(name) <= most else "…" + name[-(most - 1) :]

@@ -1,4 +1,4 @@
-"""What `launch` shows while it runs, from what its workers tell and the database holds."""
+"""Show a running launch, from the events of its workers and the state of the database."""
 
 import math
 import statistics
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -24,12 +23,7 @@ _WORDS = {"complete": "complete", "pruned": "pruned", "fail": "failed", "release
 
 @dataclass(kw_only=True)
 class _Run:
-    """A trial that a slot trains, timed here.
-
-    Args:
-        claimed: when.
-        trained: when each epoch of this attempt ended.
-    """
+    """A trial that a slot trains: the times of its claim and of the end of each epoch of this attempt."""
 
     claimed: float
     trained: list[float] = field(default_factory=list)
@@ -45,19 +39,12 @@ class LiveView:
     """Context manager that shows a running study: a board where it can be drawn again, else plain lines.
 
     Args:
-        console: where to.
-        study: as it is before its workers start.
         workers: slots; each has its line from the beginning.
-        clock: seconds on a clock that never goes back.
+        clock: seconds, monotonic.
     """
 
     def __init__(
-        self,
-        console: Console,
-        study: StudyStatus,
-        *,
-        workers: int,
-        clock: Callable[[], float] = time.monotonic,
+        self, console: Console, study: StudyStatus, *, workers: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
         rows = tuple(WorkerRow(worker=str(slot)) for slot in range(workers))
@@ -73,10 +60,8 @@ class LiveView:
         self._screen.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._screen.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._screen.__exit__(*error)
 
     def refresh(self, study: StudyStatus) -> None:
         """Show how far the study is: other hosts work on it too."""
@@ -84,28 +69,24 @@ class LiveView:
         self._show()
 
     def message(self, text: str) -> None:
-        """Print a line that stays; the same one again only after a while: a database may be away for hours."""
+        """Print a line that stays; the same text again only after a while: a database may be away for hours."""
         now = self._clock()
         if now - self._repeated.get(text, -math.inf) >= HEARTBEAT_SECONDS:
             self._repeated[text] = now
             self._say(text)
 
     def event(self, slot: int, event: Event) -> None:
-        """Show what a worker tells of itself, and print a line that stays when an attempt ended."""
+        """Show a worker's event, and print a line that stays when an attempt ended."""
         old = self._board.rows[slot]
+        device = None if event.device == "auto" else event.device  # the process says which one auto is, when it is up
         match event.kind:
             case "claimed" if (old.trial, old.attempt) == (event.trial, event.attempt) and slot in self._runs:
                 # The process is up, and knows its device.
-                row = replace(old, state="starting", device=_known(event.device))
+                row = replace(old, state="starting", device=device)
             case "claimed":
                 self._runs[slot] = _Run(claimed=self._clock())
-                row = WorkerRow(
-                    worker=str(slot),
-                    trial=event.trial,
-                    attempt=event.attempt or 1,
-                    control=event.control,
-                    device=_known(event.device),
-                )
+                idle = WorkerRow(worker=str(slot), control=event.control, device=device)
+                row = replace(idle, trial=event.trial, attempt=event.attempt or 1)
             case "epoch":
                 row = self._epoch(slot, event, old)
             case "waiting" if slot in self._runs:  # with its trial, for the device
@@ -126,7 +107,7 @@ class LiveView:
 
     def _epoch(self, slot: int, event: Event, old: WorkerRow) -> WorkerRow:
         epoch = event.epoch or 0
-        if slot in self._runs and event.memory is not None:  # those of an earlier attempt are all told at once
+        if slot in self._runs and event.memory is not None:  # those of an earlier attempt come all at once
             self._runs[slot].trained.append(self._clock())
         return replace(
             old,
@@ -152,19 +133,18 @@ class LiveView:
         Before the first has ended, the newest epochs of the running ones stand for all: too long where trials are
         pruned, and right within one trial's time. In the end, when none is left to begin, the slowest one counts.
         """
-        counts, now = self._board.study.counts, self._clock()
+        counts, epochs = self._board.study.counts, self._board.study.epochs
         to_go = self._board.study.n_trials - counts.finished
         if to_go <= 0:
             return 0.0
-        running = [(row, run) for row in self._board.rows if (run := self._runs.get(int(row.worker))) is not None]
+        running = [(self._board.rows[slot], run) for slot, run in sorted(self._runs.items())]
         timed = [(row.epoch, seconds) for row, run in running if (seconds := run.epoch_seconds) is not None]
-        epochs = self._board.study.epochs
         if timed and to_go <= len(timed):
             return max((epochs - epoch) * seconds for epoch, seconds in timed)  # unless they are pruned
         durations = self._durations or [epochs * seconds for _, seconds in timed]
         if not durations:
             return None
-        mean = statistics.fmean(durations)
+        mean, now = statistics.fmean(durations), self._clock()
         done = sum(min(now - run.claimed, mean) for _, run in running)
         side_by_side = min(max(1, counts.running, len(self._board.rows)), to_go)
         return max(0.0, to_go * mean - done) / side_by_side
@@ -189,11 +169,6 @@ class LiveView:
             for row in self._board.rows
         )
         return replace(self._board, rows=rows, elapsed=now - self._begun, left=self._left())
-
-
-def _known(device: str | None) -> str | None:
-    """Return the device unless it is auto: which one that is, a trial process says when it is up."""
-    return None if device == "auto" else device
 
 
 def describe_end(event: Event, row: WorkerRow, epochs: int) -> str:

@@ -1,19 +1,11 @@
-"""How work shows how far it is: bars on a terminal, plain lines elsewhere, or nothing; always on standard error."""
+"""Show how far work is: bars on a terminal, plain lines elsewhere, or nothing; always on standard error."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from igkd_hpo.assets.progress import Progress as AnyProgress
 from igkd_hpo.assets.progress import SilentProgress
@@ -35,30 +27,29 @@ def tell(console: Console, text: str) -> None:
 @contextmanager
 def make_progress(shown: bool = True) -> Iterator[AnyProgress]:
     """Yield the progress that fits where standard error goes."""
+    console = make_console(shown)
     if not shown:
         yield SilentProgress()
-        return
-    console = make_console(shown)
-    if not console.is_terminal or console.is_dumb_terminal:
+    elif not console.is_terminal or console.is_dumb_terminal:
         yield LineProgress(console)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        yield BarProgress(bars)
+    else:
+        columns = (
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.TaskProgressColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("left"),
+            rich_progress.TimeRemainingColumn(),
+        )
+        with rich_progress.Progress(*columns, console=console) as bars:
+            yield BarProgress(bars)
 
 
 class BarProgress:
-    """One bar for each piece of work."""
+    """A progress of one bar for each piece of work."""
 
-    def __init__(self, bars: Progress) -> None:
+    def __init__(self, bars: rich_progress.Progress) -> None:
         self._bars = bars
 
     @contextmanager
@@ -75,7 +66,7 @@ class BarProgress:
 
 
 class LineProgress:
-    """A line when a piece of work begins, one every 15 seconds, and one when it ends."""
+    """A progress of lines: one when a piece of work begins, one every 15 seconds, and one when it ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -99,7 +90,7 @@ class LineProgress:
         self.note(f"{description}: done in {duration(time.monotonic() - begun)}")
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        tell(self._console, text)
 
     def warn(self, text: str) -> None:
         self.note(f"warning: {text}")

@@ -1,10 +1,9 @@
-"""Where something that changes is shown: in one place on a terminal or in a notebook, in plain lines elsewhere."""
+"""Show something that changes: in one place on a terminal or in a notebook, in plain lines elsewhere."""
 
 import io
 import os
 import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, RenderableType
@@ -15,26 +14,23 @@ _NOTEBOOK_COLUMNS, _NOTEBOOK_LINES = 100, 60
 _NOTEBOOK_FORMAT = '<pre style="line-height:1.25;font-family:monospace">{code}</pre>'
 
 Draw = Callable[[int, int], RenderableType]
-"""What to show on so many columns and lines."""
+"""Function that draws on so many columns and lines."""
 
 
 class Screen:
-    """Context manager; `redraws` says whether `show` can be used, else everything is said line by line.
+    """Context manager of a place to draw; where `redraws` is false, only `say` shows anything.
 
     Args:
-        console: where to.
-        transient: what was shown last is taken away in the end.
+        transient: erase the last drawing in the end.
     """
 
     def __init__(self, console: Console, *, transient: bool) -> None:
         self._console = console
         self._notebook = _Notebook() if console.is_jupyter else None
-        # Standard output is for data: rich would send it to this console.
-        self._live = (
-            Live(console=console, auto_refresh=False, transient=transient, redirect_stdout=False)
-            if self._notebook is None and _can_redraw(console)
-            else None
-        )
+        self._live: Live | None = None
+        if self._notebook is None and _can_redraw(console):
+            # Standard output is for data: rich would send it to this console.
+            self._live = Live(console=console, auto_refresh=False, transient=transient, redirect_stdout=False)
         self.redraws = self._live is not None or self._notebook is not None
 
     def __enter__(self) -> Self:
@@ -42,21 +38,19 @@ class Screen:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live is not None:
             self._live.stop()
 
     def show(self, draw: Draw) -> None:
-        """In place of what was shown before."""
+        """Draw in place of the last drawing."""
         if self._live is not None:
             self._live.update(draw(self._console.width, self._console.height - 1), refresh=True)
         elif self._notebook is not None:
             self._notebook.show(draw)
 
     def say(self, text: str) -> None:
-        """A line that stays: whole where lines go into a file, cut at the edge of a terminal."""
+        """Print a line that stays: whole where lines go into a file, cut at the edge of a terminal."""
         if self._live is not None:
             self._console.print(Text(text), no_wrap=True, overflow="ellipsis", highlight=False)
         else:
@@ -67,7 +61,7 @@ class Screen:
 
 
 class _Notebook:
-    """One output of a cell, replaced each time. IPython is there: it runs the cell."""
+    """An output of a notebook's cell, replaced each time; IPython is installed, for it runs the cell."""
 
     def __init__(self) -> None:
         self._output: Any = None
@@ -75,9 +69,8 @@ class _Notebook:
     def show(self, draw: Draw) -> None:
         from IPython.display import HTML, display
 
-        page = Console(
-            record=True, file=io.StringIO(), width=_NOTEBOOK_COLUMNS, force_terminal=True, force_jupyter=False
-        )
+        width = _NOTEBOOK_COLUMNS
+        page = Console(record=True, file=io.StringIO(), width=width, force_terminal=True, force_jupyter=False)
         page.print(draw(_NOTEBOOK_COLUMNS, _NOTEBOOK_LINES))
         html = HTML(page.export_html(inline_styles=True, code_format=_NOTEBOOK_FORMAT))
         if self._output is None:
@@ -87,7 +80,7 @@ class _Notebook:
 
 
 def _can_redraw(console: Console) -> bool:
-    """Whether the cursor can be moved there, and the blocks of a curve be written.
+    """Tell whether the cursor can be moved on this console, and the blocks of a curve be written.
 
     FORCE_COLOR makes a terminal of a log file, as far as rich is concerned. `!igkd-hpo` in a notebook has a terminal,
     of which the notebook shows every line that was ever drawn; Jupyter marks its kernels' children with JPY_PARENT_PID.

@@ -1,4 +1,4 @@
-"""A curve as one line of text."""
+"""Draw a curve as one line of text."""
 
 import math
 from collections.abc import Sequence

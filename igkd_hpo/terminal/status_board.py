@@ -1,4 +1,4 @@
-"""What every study is doing, for people: a board for each that runs, a line for each other."""
+"""Draw what every study is doing: a board for each that runs, a line for each other."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,22 +9,22 @@ from igkd_hpo.search.status import RunningTrial, StudyStatus, state_in_words
 from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, name_best, render
 from igkd_hpo.words import duration, percent
 
-Silences = Mapping[tuple[str, int], float]
-"""Seconds without a sign of life, by name of the study and number of the trial, where that is worth a word."""
+StaleSeconds = Mapping[tuple[str, int], float]
+"""Seconds since the last heartbeat, by name of the study and number of the trial, where they are worth a word."""
 
 
-def study_board(study: StudyStatus, silences: Silences | None = None) -> Board:
+def study_board(study: StudyStatus, stale: StaleSeconds | None = None) -> Board:
     """Make the board of a study from the database alone."""
     return Board(
         kind="status",
         study=study,
-        rows=tuple(_row(trial, (silences or {}).get((study.name, trial.trial))) for trial in study.running),
+        rows=tuple(_row(trial, (stale or {}).get((study.name, trial.trial))) for trial in study.running),
         left=study.seconds_left,
     )
 
 
 def status_board(
-    studies: Sequence[StudyStatus], width: int, height: int | None = None, *, silences: Silences | None = None
+    studies: Sequence[StudyStatus], width: int, height: int | None = None, *, stale: StaleSeconds | None = None
 ) -> RenderableType:
     """Draw all studies: what runs, then the others; with a height, cut every line, else show reasons whole."""
     running = [study for study in studies if study.running]
@@ -33,7 +33,7 @@ def status_board(
     parts: list[RenderableType] = []
     for study in running:
         parts += [Text("")] if parts else []
-        parts += [render(study_board(study, silences), width, room), *_troubles(study, width, whole=height is None)]
+        parts += [render(study_board(study, stale), width, room), *_troubles(study, width, whole=height is None)]
     if others:
         parts += [Text("")] if parts else []
         parts += [cut(line, width) for line in _overview(others, {study.name for study in studies})]
@@ -41,12 +41,12 @@ def status_board(
     return Group(*parts) if parts else Text("no studies yet; igkd-hpo launch makes the first one")
 
 
-def _row(trial: RunningTrial, silence: float | None) -> WorkerRow:
+def _row(trial: RunningTrial, stale: float | None) -> WorkerRow:
     state = "training" if trial.validation_accuracies else "starting"
     if trial.lost:
         state = "gone"
-    elif silence is not None:
-        state = f"silent, {duration(silence)}"
+    elif stale is not None:
+        state = f"silent, {duration(stale)}"
     at_host = "" if trial.worker.startswith(trial.host) else f"{trial.host}:"
     return WorkerRow(
         worker=at_host + trial.worker,
@@ -61,28 +61,21 @@ def _row(trial: RunningTrial, silence: float | None) -> WorkerRow:
 
 
 def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
-    table = [("study", "state", "trials", "best")]
+    table = [("study", "state", "best", "trials")]  # a narrow terminal cuts the last
     for study in studies:
         best = study.best_accuracy if compares(study) else None
-        counts = study.counts
-        told = f": {counts.in_words()}" if any(counts.by_word().values()) else ""
+        counts = f": {study.counts.in_words()}" if any(study.counts.by_word().values()) else ""
         table.append(
             (
                 f"  {study.name}" if study.confirms in names else study.name,
                 state_in_words(study),
-                f"{counts.finished} of {study.n_trials}{told}",
                 "" if best is None else f"{percent(best)}  {name_best(study)}",
+                f"{study.counts.finished} of {study.n_trials}{counts}",
             )
         )
-    # The best stands before the counts, which a narrow terminal cuts.
-    ordered = [(name, state, best, trials) for name, state, trials, best in table]
-    widths = [max(len(row[column]) for row in ordered) for column in range(4)]
-    lines = []
-    for place, row in enumerate(ordered):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = Text("  ".join(cells).rstrip(), style="bright_black" if place == 0 else "")
-        lines.append(line)
-    return lines
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    return [Text(line, style="" if place else "bright_black") for place, line in enumerate(lines)]
 
 
 def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:

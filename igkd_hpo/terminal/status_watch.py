@@ -1,4 +1,4 @@
-"""What every study is doing, looked at again and again, through what happens to the database meanwhile."""
+"""Watch what every study is doing, also while the database is away for a time."""
 
 import math
 import time
@@ -14,15 +14,15 @@ from igkd_hpo.terminal.board import cut, summary_line
 from igkd_hpo.terminal.status_board import status_board, study_board
 from igkd_hpo.words import duration
 
-SILENT_SECONDS = 20.0  # a worker beats every four
+STALE_SECONDS = 20.0  # a worker writes a heartbeat every four
 HEARTBEAT_SECONDS = 30.0
 
 
 class StatusWatch:
-    """Remembers what was read last, so that an outage hides nothing, and since when a beat stands where it does.
+    """Memory of the last reading, so that an outage hides nothing, and of when each heartbeat last changed.
 
     Args:
-        clock: seconds on a clock that never goes back; no other is compared with it.
+        clock: seconds, monotonic; no other clock is compared with it.
     """
 
     def __init__(self, storage: SharedStorage, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,39 +35,37 @@ class StatusWatch:
         self._said: dict[str, tuple[float, object]] = {}
 
     def look(self) -> None:
-        """Read the database; while it is out of reach, what was read before stays."""
+        """Read the database; while it is out of reach, keep the last reading."""
         try:
             self._studies = status(self._storage)
         except StorageError as error:
             self._outage = error
-            self._since.clear()  # nobody can beat while it is away
+            self._since.clear()  # nobody can write a heartbeat while it is away
             return
         self._outage, self._read_at = None, self._clock()
-        keys = [
-            (study.name, trial.trial, trial.attempt, trial.beat) for study in self._studies for trial in study.running
-        ]
+        keys = [(study.name, t.trial, t.attempt, t.beat) for study in self._studies for t in study.running]
         self._since = {key: self._since.get(key, self._read_at) for key in keys}
 
     def draw(self, width: int, height: int) -> RenderableType:
         """Draw all studies on a terminal of that size."""
-        silences = {
-            (study, trial): silence
+        stale = {
+            (study, trial): seconds
             for (study, trial, _, _), since in self._since.items()
-            if (silence := self._read_at - since) >= SILENT_SECONDS
+            if (seconds := self._read_at - since) >= STALE_SECONDS
         }
         trouble = self._trouble()
         lines = [] if trouble is None else [cut(Text(trouble, style="red"), width)]
-        return Group(*lines, status_board(self._studies, width, height - len(lines), silences=silences))
+        return Group(*lines, status_board(self._studies, width, height - len(lines), stale=stale))
 
     def lines(self) -> list[str]:
         """Return lines for a log: one for each study that runs when something ended or began, and every half minute."""
-        told = {study.name: (summary_line(study_board(study)), _gist(study)) for study in self._studies}
+        news = {study.name: (summary_line(study_board(study)), _gist(study)) for study in self._studies}
         if (trouble := self._trouble()) is not None:
-            told = {"": (trouble, "")}
+            news = {"": (trouble, "")}
         else:
             self._said.pop("", None)
         now, lines = self._clock(), []
-        for study, (line, gist) in told.items():
+        for study, (line, gist) in news.items():
             said_at, said = self._said.get(study, (-math.inf, None))
             if gist != said or (now - said_at >= HEARTBEAT_SECONDS and gist is not _IDLE):
                 self._said[study] = (now, gist)

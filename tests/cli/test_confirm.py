@@ -17,10 +17,10 @@ from igkd_hpo.confirm.choice import best_or_confirmed
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.evaluation import evaluate
 from igkd_hpo.errors import AssetMissing, NoCompletedTrial, UsageError
+from igkd_hpo.search.confirmation_study import create_confirmation
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.linked_study import create_linked
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open, latest_study, open_study
 from igkd_hpo.settings import Paths, Settings
@@ -130,7 +130,7 @@ def test_what_cannot_be_confirmed(workspace: Workspace) -> None:
         confirm("tinny")
     with pytest.raises(NoCompletedTrial, match="study tiny has no completed trial of its search"):
         confirm()
-    linked = create_linked(
+    linked = create_confirmation(
         study.storage, study.config, pins=AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
     )
     with pytest.raises(UsageError, match="tiny-confirm is a confirmation itself; give tiny"):

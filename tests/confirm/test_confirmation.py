@@ -22,8 +22,8 @@ from igkd_hpo.confirm.plan import (
 )
 from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
+from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
 from igkd_hpo.search.export import exported_study
-from igkd_hpo.search.linked_study import create_linked, extend, fresh_seeds
 from igkd_hpo.search.status import status
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
@@ -43,7 +43,7 @@ def searched(study: SearchStudy, run) -> SearchStudy:
 
 
 def confirm(study: SearchStudy, *, top: int = 2, seeds: int = 5) -> SearchStudy:
-    linked = create_linked(study.storage, study.config, pins=PINS)
+    linked = create_confirmation(study.storage, study.config, pins=PINS)
     arms = planned_arms(study.config, best_candidates(study, top), feasible_controls(study))
     extend(linked, arms, fresh_seeds(study.config, seeds))
     return linked

@@ -90,7 +90,7 @@ def test_a_trial_with_it_runs_from_study_file_to_export(
     claim = leases.claim(Worker(name="worker-0", process=this_process()))
     assert isinstance(claim, Claim)
     trial = make_trial(study, claim.hyperparameters, assets, seed=claim.seed, device=CPU)
-    assert leases.started(claim, this_process(), "cpu")
+    assert leases.start(claim, this_process(), "cpu")
     (metrics,) = trial.training.epochs()
     leases.report(claim, epoch=1, accuracy=metrics.validation_accuracy)
     facts = {

@@ -333,7 +333,7 @@ def test_a_lost_lease_ends_the_attempt_and_changes_nothing(bench: Bench, after: 
 
     def take_away() -> None:
         if not rivals:
-            bench.leases.give_back(claim, "taken", counted=False, epochs_gained=True)
+            bench.leases.release(claim, "taken", counted=False, epochs_gained=True)
             rivals.append(bench.claim())
             bench.clock.now += 60  # the next heartbeat is due
 
@@ -347,7 +347,7 @@ def test_a_lost_lease_ends_the_attempt_and_changes_nothing(bench: Bench, after: 
 @pytest.mark.parametrize("last", [epoch(1), Trained(accuracy=0.5), Diverged(epoch=1)], ids=lambda m: type(m).__name__)
 def test_a_message_after_the_lease_was_lost_writes_nothing(bench: Bench, last: Message) -> None:
     claim = bench.claim()
-    bench.leases.give_back(claim, "taken", counted=False, epochs_gained=True)
+    bench.leases.release(claim, "taken", counted=False, epochs_gained=True)
     bench.claim()
     assert isinstance(bench.run(last, claim=claim), Lost)
     assert (bench.row.state, bench.row.intermediate_values) == (TrialState.RUNNING, {})

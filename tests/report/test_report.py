@@ -207,7 +207,7 @@ def test_many_trials_are_thinned_out_and_that_is_said(
 
 def test_each_attempt_beyond_the_first_is_marked(study: SearchStudy, run, settings: Settings) -> None:
     claim = run(0.5, end="leave")
-    Leases(study).give_back(claim, "the worker was lost", counted=True, epochs_gained=True)
+    Leases(study).release(claim, "the worker was lost", counted=True, epochs_gained=True)
     run(0.5, 0.6, 0.7)
     page = checked(write_report(study, settings))
     assert "1 trials took more than one attempt (x2 is two)" in page.text

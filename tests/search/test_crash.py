@@ -88,7 +88,7 @@ def test_every_step_is_made_whole_or_not_at_all(
     die_and_then_do(storage, claim)  # a control, which waits
     control = claims[-1]
     die_and_then_do(storage, lambda: leases.report(control, epoch=1, accuracy=0.5))
-    die_and_then_do(storage, lambda: leases.give_back(control, "stop", counted=True, epochs_gained=False))
+    die_and_then_do(storage, lambda: leases.release(control, "stop", counted=True, epochs_gained=False))
     die_and_then_do(storage, claim)
     die_and_then_do(storage, lambda: leases.complete(claims[-1], 0.5, {"a": 1, "b": 2}))
     leases.claim(elsewhere("a"))

@@ -26,8 +26,8 @@ def test_a_trial_from_claim_to_complete(make_study: MakeStudy, worker: Worker) -
     claim = claimed(leases, worker)
     assert (claim.number, claim.attempt, claim.seed, claim.control) == (0, 1, 0, None)
     assert list(claim.hyperparameters) == list(type(study.config.hyperparameters).model_fields)
-    assert leases.started(claim, this_process(), "cpu")
-    assert leases.beat(claim, last_epoch=1) is Verdict.GO_ON
+    assert leases.start(claim, this_process(), "cpu")
+    assert leases.heartbeat(claim, last_epoch=1) is Verdict.GO_ON
     assert leases.report(claim, epoch=1, accuracy=0.5) is Verdict.GO_ON
     assert leases.annotate(claim, {"parameters": 543_498})
     (lease,) = leases.held()
@@ -108,9 +108,9 @@ def test_a_superseded_attempt_changes_nothing(
     assert not leases.complete(old, 0.9, {})
     assert not leases.prune(old, "late", {})
     assert not leases.fail(old, "late", {})
-    assert not leases.give_back(old, "late", counted=True, epochs_gained=False)
-    assert not leases.started(old, this_process(), "cuda:7")
-    assert leases.beat(old, last_epoch=6) is Verdict.LOST
+    assert not leases.release(old, "late", counted=True, epochs_gained=False)
+    assert not leases.start(old, this_process(), "cuda:7")
+    assert leases.heartbeat(old, last_epoch=6) is Verdict.LOST
     with leases.holding(old) as held:
         assert not held
     assert study.trials()[0] == before
@@ -128,7 +128,7 @@ def test_a_call_whose_answer_got_lost_can_be_made_again(make_study: MakeStudy, w
         lambda claim: leases.complete(claim, 0.5, {}),
         lambda claim: leases.prune(claim, "slow", {}),
         lambda claim: leases.fail(claim, "broken", {}),
-        lambda claim: leases.give_back(claim, "stopped", counted=True, epochs_gained=False),
+        lambda claim: leases.release(claim, "stopped", counted=True, epochs_gained=False),
     ):
         claim = claimed(leases, worker)
         assert end(claim)
@@ -173,7 +173,7 @@ def test_attempts_that_get_nowhere_end_the_trial(make_study: MakeStudy, worker: 
     def attempt(number: int, *, counted: bool = True, epochs_gained: bool = False) -> TrialState:
         claim = claimed(leases, worker)
         assert (claim.number, claim.attempt) == (0, number)
-        assert leases.give_back(claim, "killed", counted=counted, epochs_gained=epochs_gained)
+        assert leases.release(claim, "killed", counted=counted, epochs_gained=epochs_gained)
         state: TrialState = study.trials()[0].state
         return state
 
@@ -189,7 +189,7 @@ def test_attempts_that_get_nowhere_end_the_trial(make_study: MakeStudy, worker: 
 def test_a_completed_trial_keeps_no_reason_of_an_earlier_attempt(make_study: MakeStudy, worker: Worker) -> None:
     study = make_study()
     leases = Leases(study)
-    assert leases.give_back(claimed(leases, worker), "stopped by SIGINT", counted=False, epochs_gained=False)
+    assert leases.release(claimed(leases, worker), "stopped by SIGINT", counted=False, epochs_gained=False)
     assert leases.complete(claimed(leases, worker), 0.5, {})
     assert study.trials()[0].user_attrs["reason"] is None
 
@@ -300,7 +300,7 @@ def test_a_stopped_study_begins_nothing_and_lets_what_runs_go_on(make_study: Mak
     claim = claimed(leases, worker)
     study.stop("enough")
     assert leases.claim(worker) is Idle.STOPPED
-    assert leases.beat(claim, last_epoch=0) is Verdict.GO_ON
+    assert leases.heartbeat(claim, last_epoch=0) is Verdict.GO_ON
     assert leases.complete(claim, 0.5, {})
     assert study.read().stopped == "enough"
 
@@ -312,14 +312,14 @@ def test_stopped_now_is_told_with_the_next_beat_and_cleared_by_a_launch(make_stu
     study.stop("enough")
     study.stop("at once", now=True)
     assert study.read().stopped == "enough"
-    assert leases.beat(claim, last_epoch=0) is Verdict.STOP
-    assert leases.give_back(claim, "the study was stopped", counted=False, epochs_gained=False)
+    assert leases.heartbeat(claim, last_epoch=0) is Verdict.STOP
+    assert leases.release(claim, "the study was stopped", counted=False, epochs_gained=False)
     (trial,) = study.trials()
     assert (trial.state, trial.user_attrs["attempts_without_progress"]) == (TrialState.WAITING, 0)
     assert make_study().read().stopped is None
     again = claimed(leases, worker)
     assert (again.number, again.attempt) == (claim.number, 2)
-    assert leases.beat(again, last_epoch=0) is Verdict.GO_ON
+    assert leases.heartbeat(again, last_epoch=0) is Verdict.GO_ON
 
 
 def test_successive_halving_remembers_its_rungs_across_workers(make_study: MakeStudy, worker: Worker) -> None:

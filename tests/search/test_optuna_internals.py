@@ -32,7 +32,7 @@ for number in range(3):
     claim = leases.claim(worker)
     assert leases.annotate(claim, {"parameters": 7, "device": "cpu"})
     assert leases.report(claim, epoch=1, accuracy=0.5) is Verdict.GO_ON
-    assert leases.beat(claim, last_epoch=1) is Verdict.GO_ON
+    assert leases.heartbeat(claim, last_epoch=1) is Verdict.GO_ON
     assert leases.complete(claim, 0.5 + number / 10, {}) if number else leases.prune(claim, "slow", {})
 try:
     with study.transaction():

@@ -102,7 +102,7 @@ class Protocol(RuleBasedStateMachine):
         for _ in range(int(seconds / 10)):
             self.now += 10
             for worker, claim in living:
-                assert self.leases[worker].beat(claim, last_epoch=0) is Verdict.GO_ON
+                assert self.leases[worker].heartbeat(claim, last_epoch=0) is Verdict.GO_ON
             self.note_beats()
         if living:
             silent = [key for key, since in self.beats.items() if self.now - since >= 120]
@@ -126,7 +126,7 @@ class Protocol(RuleBasedStateMachine):
         leases, held, before = self.leases[worker], self.holds(claim), self.snapshot()
         match action:
             case "beat":
-                done = leases.beat(claim, last_epoch=1) is not Verdict.LOST
+                done = leases.heartbeat(claim, last_epoch=1) is not Verdict.LOST
             case "report":
                 done = leases.report(claim, epoch=claim.attempt, accuracy=0.5) is not Verdict.LOST
             case "annotate":
@@ -138,7 +138,7 @@ class Protocol(RuleBasedStateMachine):
             case "fail":
                 done = leases.fail(claim, "broken", {})
             case _:
-                done = leases.give_back(claim, "stopped", counted=False, epochs_gained=False)
+                done = leases.release(claim, "stopped", counted=False, epochs_gained=False)
         if held:
             assert done, f"the holder of trial {claim.number} was refused"
         else:

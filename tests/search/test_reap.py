@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search import lease as lease_module
-from igkd_hpo.search.identity import identify, is_gone
+from igkd_hpo.search.identity import identify, is_dead
 from igkd_hpo.search.lease import Claim, Leases, Verdict, Worker
 from igkd_hpo.search.study import SearchStudy
 
@@ -63,7 +63,7 @@ def test_a_zombie_worker_is_gone(make_study: MakeStudy, process: subprocess.Pope
     neighbour = worker_of(process)
     claimed(leases, neighbour)
     process.kill()
-    while is_gone(neighbour.process) is False:  # never waited for: it stays a zombie
+    while is_dead(neighbour.process) is False:  # never waited for: it stays a zombie
         pass
     assert len(leases.reap()) == 1
 
@@ -74,7 +74,7 @@ def test_what_is_left_of_a_dead_worker_is_killed(make_study: MakeStudy, process:
         trial_process = identify(trial.pid)
         assert trial_process is not None
         claim = claimed(leases, worker_of(process))
-        assert leases.started(claim, trial_process, "cpu")
+        assert leases.start(claim, trial_process, "cpu")
         process.kill()
         process.wait()
         leases.reap()
@@ -110,11 +110,11 @@ def test_elsewhere_only_an_unchanged_beat_counts(
     for _ in range(3):
         clock.wait(59.9, watcher.reap)  # type: ignore[attr-defined]
         assert watcher.reap() == []
-        assert holder.beat(claim, last_epoch=0) is Verdict.GO_ON
+        assert holder.heartbeat(claim, last_epoch=0) is Verdict.GO_ON
         assert watcher.reap() == []
     clock.wait(60, watcher.reap)  # type: ignore[attr-defined]
     assert len(watcher.reap()) == 1
-    assert holder.beat(claim, last_epoch=0) is Verdict.LOST
+    assert holder.heartbeat(claim, last_epoch=0) is Verdict.LOST
 
 
 def test_the_dead_are_reaped_while_the_living_train(
@@ -124,7 +124,7 @@ def test_the_dead_are_reaped_while_the_living_train(
     leases = Leases(study, lease_seconds=60, clock=clock)
     lost, kept = claimed(Leases(study), elsewhere("a")), claimed(leases, worker)
     for _ in range(7):
-        assert leases.beat(kept, last_epoch=0) is Verdict.GO_ON
+        assert leases.heartbeat(kept, last_epoch=0) is Verdict.GO_ON
         clock.now += 10  # type: ignore[attr-defined]
     (reaped,) = leases.take_reaped()
     assert (reaped.number, reaped.worker, reaped.state) == (lost.number, "a", TrialState.WAITING)
@@ -210,7 +210,7 @@ def test_a_worker_on_this_host_that_is_stopped_loses_its_trial_and_what_trains_i
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as trial:
         trial_process = identify(trial.pid)
         assert trial_process is not None
-        assert holder.started(claim, trial_process, "cpu")
+        assert holder.start(claim, trial_process, "cpu")
         assert watcher.reap() == []
         clock.wait(59, watcher.reap)  # type: ignore[attr-defined]
         assert watcher.reap() == []

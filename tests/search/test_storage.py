@@ -144,7 +144,7 @@ def test_work_goes_on_when_the_server_is_back(
             lambda: leases.claim(worker),
             lambda: leases.report(claim, epoch=1, accuracy=0.5),
             lambda: leases.complete(claim, 0.5, {}),
-            lambda: leases.beat(claim, last_epoch=0),
+            lambda: leases.heartbeat(claim, last_epoch=0),
             study.counts,
             leases.held,
         ):

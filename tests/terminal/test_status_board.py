@@ -168,7 +168,7 @@ def test_a_beat_that_stands_still_is_told_by_the_own_clock(
     clock.now += 25
     watch.look()
     assert "silent, 25 s" in "\n".join(watched(watch))
-    Leases(study).beat(claim, last_epoch=2)
+    Leases(study).heartbeat(claim, last_epoch=2)
     watch.look()
     assert "silent" not in "\n".join(watched(watch))
 

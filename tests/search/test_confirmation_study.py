@@ -8,20 +8,20 @@ from optuna.trial import TrialState
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.study import LARGEST_SEED
 from igkd_hpo.errors import DataError, UsageError
-from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
-from igkd_hpo.search.linked_study import (
+from igkd_hpo.search.confirmation_study import (
     SEED_DISTANCE,
     Arm,
     arms_of,
-    create_linked,
+    confirmation_name,
+    create_confirmation,
     extend,
     fresh_seeds,
-    linked_name,
-    merged,
-    open_linked,
+    merge_arms,
+    open_confirmation,
     parent_of,
 )
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open, latest_study, study_names
 from tests.search.conftest import PINS
@@ -36,7 +36,7 @@ def work(study: SearchStudy, worker: Worker, *, end: str = "complete") -> Claim:
     leases = Leases(study)
     claim = leases.claim(worker)
     assert isinstance(claim, Claim)
-    assert leases.started(claim, this_process(), "cpu")
+    assert leases.start(claim, this_process(), "cpu")
     assert leases.complete(claim, 0.9, {}) if end == "complete" else leases.fail(claim, "out of luck", {})
     return claim
 
@@ -45,7 +45,7 @@ def test_every_arm_is_trained_with_every_fresh_seed_and_nothing_else(
     storage: SharedStorage, make_study: Callable[..., SearchStudy], worker: Worker
 ) -> None:
     parent = make_study(controls=("student",))
-    linked = create_linked(storage, parent.config, pins=PINS)
+    linked = create_confirmation(storage, parent.config, pins=PINS)
     # A worker that comes before the arms are there must not make a trial of its own.
     assert Leases(linked).claim(worker) is Idle.FINISHED
     assert linked.trials() == []
@@ -71,7 +71,7 @@ def test_every_arm_is_trained_with_every_fresh_seed_and_nothing_else(
 def test_a_failed_trial_is_queued_again_and_not_replaced_by_an_invented_one(
     storage: SharedStorage, make_study: Callable[..., SearchStudy], worker: Worker
 ) -> None:
-    linked = create_linked(storage, make_study().config, pins=PINS)
+    linked = create_confirmation(storage, make_study().config, pins=PINS)
     arms = [an_arm(linked, "a")]
     extend(linked, arms, (7, 8))
     failed = work(linked, worker, end="fail")
@@ -87,7 +87,7 @@ def test_a_failed_trial_is_queued_again_and_not_replaced_by_an_invented_one(
 def test_an_interrupted_trial_keeps_its_seed(
     storage: SharedStorage, make_study: Callable[..., SearchStudy], worker: Worker
 ) -> None:
-    linked = create_linked(storage, make_study().config, pins=PINS)
+    linked = create_confirmation(storage, make_study().config, pins=PINS)
     extend(linked, [an_arm(linked, "a")], (123, 124))
     leases = Leases(linked)
     first = leases.claim(worker)
@@ -102,9 +102,9 @@ def test_it_is_found_from_its_parent_and_never_taken_for_the_latest_search(
     storage: SharedStorage, make_study: Callable[..., SearchStudy]
 ) -> None:
     parent = make_study()
-    assert open_linked(storage, parent.name) is None
-    linked = create_linked(storage, parent.config, pins=PINS)
-    found = open_linked(storage, parent.name)
+    assert open_confirmation(storage, parent.name) is None
+    linked = create_confirmation(storage, parent.config, pins=PINS)
+    found = open_confirmation(storage, parent.name)
     assert found is not None
     assert (found.name, found.confirms, parent_of(found).name) == ("digits-confirm", "digits", "digits")
     assert parent_of(parent).name == "digits"
@@ -119,23 +119,23 @@ def test_it_stays_with_the_parents_data_and_meaning(
     storage: SharedStorage, make_study: Callable[..., SearchStudy]
 ) -> None:
     parent = make_study()
-    create_linked(storage, parent.config, pins=PINS)
+    create_confirmation(storage, parent.config, pins=PINS)
     with pytest.raises(DataError, match="the images here"):
-        create_linked(storage, parent.config, pins=AssetPins(dataset_sha256="x" * 64, teacher_sha256="e" * 64))
+        create_confirmation(storage, parent.config, pins=AssetPins(dataset_sha256="x" * 64, teacher_sha256="e" * 64))
     changed = parent.config.model_copy(update={"training": parent.config.training.model_copy(update={"epochs": 9})})
     with pytest.raises(UsageError, match=r"training.epochs: 6 -> 9"):
-        create_linked(storage, changed, pins=PINS)
+        create_confirmation(storage, changed, pins=PINS)
 
 
 def test_a_study_that_only_has_the_name_is_left_alone(
     storage: SharedStorage, make_study: Callable[..., SearchStudy]
 ) -> None:
     parent = make_study()
-    taken = parent.config.model_copy(update={"name": linked_name(parent.name)})
+    taken = parent.config.model_copy(update={"name": confirmation_name(parent.name)})
     create_or_open(storage, taken, n_trials=None, pins=PINS)
-    assert open_linked(storage, parent.name) is None
+    assert open_confirmation(storage, parent.name) is None
     with pytest.raises(UsageError, match="'digits'"):
-        create_linked(storage, parent.config, pins=PINS)
+        create_confirmation(storage, parent.config, pins=PINS)
 
 
 def test_arms_that_train_the_same_are_one(make_study: Callable[..., SearchStudy]) -> None:
@@ -145,7 +145,7 @@ def test_arms_that_train_the_same_are_one(make_study: Callable[..., SearchStudy]
     bare = an_arm(study, "c", overlay_probability=0.0, overlay_strength=0.9)
     blank = an_arm(study, "d", overlay_probability=0.3, overlay_strength=0.0)
     other = an_arm(study, "e", alpha=0.5, temperature=8.0)
-    joined = merged([cool, hot, bare, blank, other, cool])
+    joined = merge_arms([cool, hot, bare, blank, other, cool])
     assert [arm.names for arm in joined] == [("a", "b"), ("c", "d"), ("e",)]
 
 

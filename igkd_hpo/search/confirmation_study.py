@@ -1,0 +1,166 @@
+"""Create and extend a confirmation study: another study's data and training, given arms and seeds, nothing searched."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from optuna.trial import FrozenTrial, TrialState
+
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.config.controls import in_ranges
+from igkd_hpo.config.space import Value
+from igkd_hpo.config.study import LARGEST_SEED, Limits, NoPruner, Study
+from igkd_hpo.distillation.recipe import SETTING_OF, needs
+from igkd_hpo.errors import UsageError
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import SearchStudy, create_or_open, find_study
+
+SUFFIX = "-confirm"
+SEED_DISTANCE = 1_000_000
+"""Fresh seeds begin so far from the search's, whose trial n has training.seed + n."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A configuration that is trained with every seed.
+
+    Args:
+        names: for people; more than one where several arms turned out to be the same.
+        kinds: its purposes, in the same order: candidate, without_ig, without_kd, without_both or control.
+        trial: number of the trial in the confirmed study whose configuration it is; None where there is none.
+        search_accuracy: validation accuracy of that trial, a fraction.
+        hyperparameters: all of them, as it trains.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    trial: int | None = None
+    search_accuracy: float | None = None
+    hyperparameters: Mapping[str, Value]
+
+    @property
+    def name(self) -> str:
+        """Return the first of its names."""
+        return self.names[0]
+
+    @property
+    def training_key(self) -> str:
+        """Return the hyperparameters that make a difference in training, as text; arms with equal ones are merged."""
+        values = dict(self.hyperparameters)
+        if values["overlay_strength"] == 0:
+            values["overlay_probability"] = 0.0
+        unused = [key for key in values if needs(key) and all(values[weight] == 0 for weight in needs(key))]
+        unused += [key for key, objectives in SETTING_OF.items() if values["objective"] not in objectives]
+        ignored = {*unused} - {"overlay_probability"}
+        # 0 and 0.0 are the same setting
+        numbers = {k: v if isinstance(v, str) else float(v) for k, v in values.items() if k not in ignored}
+        return json.dumps(numbers, sort_keys=True)
+
+
+def merge_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Merge arms that train alike, in the order of their first appearance."""
+    by_key: dict[str, Arm] = {}
+    for arm in arms:
+        first = by_key.setdefault(arm.training_key, arm)
+        roles = dict(zip(arm.names, arm.kinds, strict=True)) | dict(zip(first.names, first.kinds, strict=True))
+        names = (*first.names, *(name for name in arm.names if name not in first.names))
+        by_key[arm.training_key] = replace(first, names=names, kinds=tuple(roles[name] for name in names))
+    return tuple(by_key.values())
+
+
+def confirmation_name(name: str) -> str:
+    """Return the name of the study that confirms the study of this name."""
+    return f"{name[: 100 - len(SUFFIX)]}{SUFFIX}"  # a study's name has at most 100 characters
+
+
+def open_confirmation(storage: SharedStorage, name: str) -> SearchStudy | None:
+    """Open the study that confirms the study of this name, None where there is none yet."""
+    study = find_study(storage, confirmation_name(name))
+    return study if study is not None and study.confirms == name else None
+
+
+def begun_in_words(linked: SearchStudy) -> str:
+    """Say in words how far a confirmation is."""
+    done = f"{linked.counts().finished} of {linked.read().n_trials} trainings of {linked.name} are done"
+    return f"A confirmation has begun: {done}."
+
+
+def parent_of(study: SearchStudy) -> SearchStudy:
+    """Open the study that a confirmation confirms; return the study itself where it confirms none, or a lost one."""
+    parent = None if study.confirms is None else find_study(study.storage, study.confirms)
+    return study if parent is None else parent
+
+
+def create_confirmation(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
+    """Create the study that confirms `parent`, or open it to go on.
+
+    Raises UsageError where another study has its name, and all that `create_or_open` raises where `parent` changed.
+    """
+    config = parent.model_copy(
+        update={
+            "name": confirmation_name(parent.name),
+            "pruner": NoPruner(name="none"),
+            "controls": (),
+            "n_trials": 1,  # the true number follows the arms
+            "limits": Limits(),  # what is confirmed was within them; timed once more, one of its seeds might not be
+            "provenance": None,
+        }
+    )
+    study = create_or_open(storage, config, n_trials=None, pins=pins, confirms=parent.name)
+    if study.confirms != parent.name:
+        raise UsageError(
+            f"study {study.name!r} is not the confirmation of {parent.name!r}; rename one of them in a dashboard"
+        )
+    return study
+
+
+def fresh_seeds(parent: Study, count: int) -> tuple[int, ...]:
+    """Return the first `count` seeds of a confirmation; no trial of the search has them."""
+    seed = parent.training.seed
+    first = seed + (SEED_DISTANCE if seed <= LARGEST_SEED // 2 else -SEED_DISTANCE)
+    return tuple(range(first, first + count))
+
+
+def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
+    """Return the arms of a confirmation study, in the order in which they were added."""
+    later = study.config.hyperparameters.fixed()  # what the format got since then was at its default
+    return tuple(
+        Arm(
+            names=tuple(arm["names"]),
+            kinds=tuple(arm["kinds"]),
+            trial=arm["trial"],
+            search_accuracy=arm["search_accuracy"],
+            hyperparameters=later | arm["hyperparameters"],
+        )
+        for arm in study.read().attributes.get("arms", [])
+    )
+
+
+def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int:
+    """Enqueue a trial for each arm and seed without one that may still succeed, and return the number of new trials.
+
+    Arms and seeds from before stay: every arm gets every seed. All of it happens or nothing does. The first of `arms`
+    is the one that others are parts of.
+    """
+    with study.transaction():
+        joined = merge_arms([*arms_of(study), *arms])
+        study.storage.set_study_user_attr(study.study_id, "arms", [asdict(arm) for arm in joined])
+        first = [arm.training_key for arm in joined].index(arms[0].training_key)
+        study.storage.set_study_user_attr(study.study_id, "subject", first)
+        trials = [trial for trial in study.trials() if trial.state is not TrialState.FAIL]
+        present = {(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in arm_trials(trials)}
+        all_seeds = sorted({seed for _, seed in present} | set(seeds))
+        # Seed by seed, so that an early end leaves arms that can be compared.
+        pairs = [(arm, seed) for seed in all_seeds for arm in range(len(joined)) if (arm, seed) not in present]
+        for number, seed in pairs:
+            arm, values = joined[number], dict(joined[number].hyperparameters)
+            attributes = {"arm": number, "arm_name": arm.name, "seed": seed, "hyperparameters": values}
+            params = in_ranges(study.config.hyperparameters, values)
+            study.optuna_study.enqueue_trial(params, user_attrs=attributes)
+        study.storage.set_study_user_attr(study.study_id, "n_trials", len(trials) + len(pairs))
+        return len(pairs)
+
+
+def arm_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that belong to an arm: other tools can add trials to any study."""
+    return [trial for trial in trials if {"arm", "seed"} <= trial.user_attrs.keys()]
