@@ -11,13 +11,7 @@ from igkd_hpo.api.supervise import EngineLike, open_engine, supervise
 from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.confirmation import Confirmation, read_confirmation
 from igkd_hpo.confirm.evaluation import evaluate, untested
-from igkd_hpo.confirm.plan import (
-    best_candidates,
-    candidate_of_file,
-    check_same_search,
-    feasible_controls,
-    planned_arms,
-)
+from igkd_hpo.confirm.plan import best_candidates, candidate_of_file, check_same_search, feasible_controls, planned_arms
 from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError

@@ -130,14 +130,7 @@ def _check(workers: int | Literal["auto"], trials: int | None, device: str) -> N
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
 
 
-def _run(
-    engine: Engine,
-    found: SearchStudy,
-    host: Host,
-    *,
-    workers: int | Literal["auto"],
-    console: Console,
-) -> None:
+def _run(engine: Engine, found: SearchStudy, host: Host, *, workers: int | Literal["auto"], console: Console) -> None:
     kept_alive = supervise(engine, found, host, workers=workers, console=console)
     record, counts, stop = found.read(), found.counts(), host.stop
     if stop.received is not None:

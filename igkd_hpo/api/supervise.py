@@ -28,12 +28,7 @@ def open_engine(engine: EngineLike) -> Engine:
 
 
 def supervise(
-    engine: Engine,
-    found: SearchStudy,
-    host: Host,
-    *,
-    workers: int | Literal["auto"],
-    console: Console,
+    engine: Engine, found: SearchStudy, host: Host, *, workers: int | Literal["auto"], console: Console
 ) -> bool:
     """Run a study until every worker has left, or a signal came; False when a worker could not be kept alive.
 

@@ -27,8 +27,7 @@ def confirm(
     top: Annotated[int, typer.Option("--top", help="How many of the best configurations.")] = 5,
     seeds: Annotated[int, typer.Option("--seeds", help="Fresh seeds for each of them, 2 or more.")] = 5,
     workers: Annotated[
-        str,
-        typer.Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay."),
+        str, typer.Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay.")
     ] = "1",
     storage: Storage = None,
     device: Device = "auto",

@@ -6,15 +6,7 @@ from typing import Annotated
 
 import typer
 
-from igkd_hpo.cli.arguments import (
-    AllowImport,
-    AsJson,
-    Device,
-    Storage,
-    StudyFile,
-    print_json,
-    study_argument,
-)
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_argument
 from igkd_hpo.errors import ExitCode, StudyFileError, UsageError
 
 

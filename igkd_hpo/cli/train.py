@@ -13,8 +13,7 @@ from igkd_hpo.words import percent
 
 def train(
     study: Annotated[
-        str,
-        study_parameter("A study file without ranges, such as best.yaml.", complete_study_file, metavar="FILE"),
+        str, study_parameter("A study file without ranges, such as best.yaml.", complete_study_file, metavar="FILE")
     ],
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the file's training.seed.")] = None,
     device: Device = "auto",

@@ -83,10 +83,7 @@ def _check_copies(
     }
     known = [digest for digests in splits.values() for digest in digests]
     labels = [*dataset.train_labels.tolist(), *dataset.validation_labels.tolist(), *test[1].tolist()]
-    return [
-        _check_duplicates(splits, listing, size),
-        _check_labels(known, labels, dataset.class_names, listing, size),
-    ]
+    return [_check_duplicates(splits, listing, size), _check_labels(known, labels, dataset.class_names, listing, size)]
 
 
 def _digests(images: "Tensor") -> list[bytes]:
