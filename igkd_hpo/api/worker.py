@@ -1,4 +1,4 @@
-"""One worker for one study of a database, or for every open one."""
+"""Run one worker for one study of a database, or for every open one."""
 
 import signal
 from collections.abc import Callable, Iterable
@@ -39,8 +39,8 @@ def run_worker(
         study: an existing one; None takes every open one in turn, without an end.
         threads: of each trial.
         storage, device, allow_import: as for `launch`.
-        on_event: told of everything that happens, with the study's name where there are several.
-        on_message: told what a person should read.
+        on_event: called with every event, and the study's name where there are several.
+        on_message: called with lines for people.
 
     Returns:
         The study, and why nothing is left.
@@ -53,33 +53,31 @@ def run_worker(
     settings = settings_here(storage, allow_import)
     process = this_process()
     worker = Worker(name=f"{process.host}-{process.pid}", process=process)
-    slot = Slot(number=0, device=device, threads=threads)
     server = ForkServer()
     with LocalEngine(server) as engine, StopSignal() as stop:
         host = Host(settings=settings, device=device, stop=stop)
 
-        def prepare(found: SearchStudy) -> None:
+        def prepare(one: SearchStudy) -> None:
             with make_progress() as shown:
-                prepare_existing(engine, found, host, shown)
+                prepare_existing(engine, one, host, shown)
 
-        found = None if study is None else existing_study(study, settings)
+        only = None if study is None else existing_study(study, settings)
         server.keep_running()  # it imports torch while we look around
         source: Source
-        if found is None:
-            url = settings.storage_url
-            opened = open_storage(url, create=is_server(url))
+        if only is None:
+            opened = open_storage(settings.storage_url, create=is_server(settings.storage_url))
             source = OpenStudies(opened, settings, worker, prepare=prepare, on_message=on_message)
         else:
-            prepare(found)
-            source = OneStudy(study=found, settings=settings, worker=worker)
+            prepare(only)
+            source = OneStudy(study=only, settings=settings, worker=worker)
         ended = work(
             source,
             settings,
-            slot,
+            Slot(number=0, device=device, threads=threads),
             start=partial(start_trial, server),
             stop=stop,
-            on_event=on_event if found is None else lambda _, event: on_event("", event),
+            on_event=on_event if only is None else lambda _, event: on_event("", event),
         )
-        if ended is None or found is None:
+        if ended is None or only is None:
             raise Interrupted("stopped; what it held waits for another worker", stop.received or signal.SIGTERM)
-        return Study(found, settings), ended
+        return Study(only, settings), ended

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from igkd_hpo.config.study import Study
 
 
-def study_parameter(meaning: str, complete: Callable[..., list[str]], *, metavar: str = "STUDY") -> Any:
-    """Declare the argument that names a study: its help, and what a shell offers for it."""
-    return typer.Argument(metavar=metavar, help=meaning, autocompletion=complete)
+def study_parameter(text: str, complete: Callable[..., list[str]], *, metavar: str = "STUDY") -> Any:
+    """Declare the argument that names a study: its help, and how a shell completes it."""
+    return typer.Argument(metavar=metavar, help=text, autocompletion=complete)
 
 
 StudyFile = Annotated[
@@ -52,7 +52,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def study_argument(text: str | None) -> "Study | str":
-    """STUDY where a study is created or read: a file, a name, or `-` for standard input; left out, the built-in."""
+    """Read STUDY where a study is created: a file, a name, or `-` for standard input; left out, the built-in."""
     if text != "-":
         return text or DEFAULT
     from igkd_hpo.config.reading import parse_study
@@ -61,7 +61,7 @@ def study_argument(text: str | None) -> "Study | str":
 
 
 def count_of_workers(text: str) -> int | Literal["auto"]:
-    """Read what `--workers` says. Raises UsageError."""
+    """Read the value of `--workers`. Raises UsageError."""
     if text == "auto":
         return "auto"
     try:
@@ -71,7 +71,7 @@ def count_of_workers(text: str) -> int | Literal["auto"]:
 
 
 def print_text(text: str) -> None:
-    """Print lines for people; a terminal gets them no wider than it is, broken between words."""
+    """Print lines for people; for a terminal break them between words, so that they are no wider than it is."""
     import shutil
     import textwrap
 
