@@ -1,7 +1,6 @@
 """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -16,20 +15,10 @@ from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
 from igkd_hpo.search.linked_study import Arm, create_linked, extend, fresh_seeds, open_linked
 from igkd_hpo.search.note import save_study_note
-from igkd_hpo.search.storage import SharedStorage, mask, open_storage
+from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Target:
-    """The study to confirm; for a file without ranges there is none."""
-
-    config: Study
-    study: SearchStudy | None
-    storage: SharedStorage
-    candidates: list[Arm]
 
 
 def confirm(
@@ -66,13 +55,13 @@ def confirm(
             raise UsageError(f"{flag} {value} is too few; give {least} or more")
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
-    target = _choose(study, settings, top, console)
+    config, searched, candidates = _choose(study, settings, top, console)
     with open_engine(engine) as opened, StopSignal() as stop:
         host = Host(settings=settings, device=device, stop=stop)
-        linked = _create_trials(target, opened, host, console, seeds=seeds, progress=progress)
+        linked = _create_trials(searched, config, candidates, opened, host, console, seeds=seeds, progress=progress)
         _run(linked, opened, host, console, workers=workers, progress=progress)
         if stop.received is not None:
-            again = f"`igkd-hpo confirm {target.config.name}` with the same flags goes on"
+            again = f"`igkd-hpo confirm {config.name}` with the same flags goes on"
             raise Interrupted(f"stopped; {again}", stop.received)
     _check_complete(linked)
     with make_progress(progress) as shown:
@@ -83,12 +72,14 @@ def confirm(
     return confirmation
 
 
-def _choose(given: StudyLike | None, settings: Settings, top: int, console: Console) -> _Target:
+def _choose(
+    given: StudyLike | None, settings: Settings, top: int, console: Console
+) -> tuple[Study, SearchStudy | None, list[Arm]]:
+    """Return the study file, the study that searched, None for a file without ranges, and the best configurations."""
     if given is not None and not (isinstance(given, str) and not looks_like_path(given)):
         config = study_to_run(given, settings)
         if not config.is_search:
-            opened = open_storage(settings.storage_url, create=True)
-            return _Target(config=config, study=None, storage=opened, candidates=[candidate_of_file(config)])
+            return config, None, [candidate_of_file(config)]
     study = existing_study(given, settings)
     if study.confirms is not None:
         raise UsageError(f"{study.name} is a confirmation itself; give {study.confirms}, the study that it confirms")
@@ -98,26 +89,34 @@ def _choose(given: StudyLike | None, settings: Settings, top: int, console: Cons
         tell(console, f"study {study.name} has {finished} of {n_trials} trials: the best so far are confirmed")
     if len(candidates) < top:
         tell(console, f"{study.name} has {len(candidates)} different completed configurations, not {top}")
-    return _Target(config=study.config, study=study, storage=study.storage, candidates=candidates)
+    return study.config, study, candidates
 
 
 def _create_trials(
-    target: _Target, engine: Engine, host: Host, console: Console, *, seeds: int, progress: bool
+    study: SearchStudy | None,
+    config: Study,
+    candidates: list[Arm],
+    engine: Engine,
+    host: Host,
+    console: Console,
+    *,
+    seeds: int,
+    progress: bool,
 ) -> SearchStudy:
     """Create or open the study of the confirmation, and give it a trial for every arm and seed."""
-    config, study = target.config, target.study
-    existing = open_linked(target.storage, config.name)
+    storage = study.storage if study else open_storage(host.settings.storage_url, create=True)
+    existing = open_linked(storage, config.name)
     if existing is not None and study is not None:
         check_same_search(study, existing)
     pins = study.read().pins if study else None
     if pins is None:
         with make_progress(progress) as shown:
             pins = engine.prepare(config, host, shown)
-    linked = create_linked(target.storage, config, pins=pins)
+    linked = create_linked(storage, config, pins=pins)
     if existing is None:
         save_study_note(linked)
     controls = feasible_controls(study) if study else config.controls
-    added = extend(linked, planned_arms(config, target.candidates, controls), fresh_seeds(config, seeds))
+    added = extend(linked, planned_arms(config, candidates, controls), fresh_seeds(config, seeds))
     n_trials = linked.read().n_trials
     counted = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
     tell(console, f"study {linked.name}, {counted}, in {mask(host.settings.storage_url)}")

@@ -8,6 +8,7 @@ from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from igkd_hpo.cli.process_list import leave_process_list
 from igkd_hpo.cli.usage import WrongUsage, describe_wrong_usage
@@ -74,10 +75,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _globals(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     if debug:
         os.environ["IGKD_HPO_DEBUG"] = "1"

@@ -20,7 +20,9 @@ def leave_process_list() -> None:
 
 def without_password(arguments: list[str]) -> tuple[list[str], str | None]:
     """Return the arguments without `--storage URL`, and the URL; unchanged, and None, where no URL holds a password."""
-    kept, urls, rest = list[str](), list[str](), iter(arguments)
+    kept: list[str] = []
+    urls: list[str] = []
+    rest = iter(arguments)
     for argument in rest:
         flag, joined, url = argument.partition("=")
         if flag == _FLAG:
