@@ -1,11 +1,12 @@
 """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.confirmation import Confirmation, read_confirmation
 from igkd_hpo.confirm.evaluation import evaluate, untested
@@ -15,7 +16,7 @@ from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
 from igkd_hpo.search.linked_study import Arm, create_linked, extend, fresh_seeds, open_linked
 from igkd_hpo.search.note import save_study_note
-from igkd_hpo.search.storage import mask, open_storage
+from igkd_hpo.search.storage import SharedStorage, mask, open_storage
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
@@ -55,10 +56,15 @@ def confirm(
             raise UsageError(f"{flag} {value} is too few; give {least} or more")
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
-    config, searched, candidates = _choose(study, settings, top, console)
+    config, searched, arms = _choose(study, settings, top, console)
+    database = searched.storage if searched else open_storage(settings.storage_url, create=True)
     with open_engine(engine) as opened, StopSignal() as stop:
         host = Host(settings=settings, device=device, stop=stop)
-        linked = _create_trials(searched, config, candidates, opened, host, console, seeds=seeds, progress=progress)
+        pins = searched.read().pins if searched else None
+        if pins is None:
+            with make_progress(progress) as shown:
+                pins = opened.prepare(config, host, shown)
+        linked = _create_trials(database, settings.storage_url, config, arms, seeds, pins, console)
         _run(linked, opened, host, console, workers=workers, progress=progress)
         if stop.received is not None:
             again = f"`igkd-hpo confirm {config.name}` with the same flags goes on"
@@ -74,12 +80,12 @@ def confirm(
 
 def _choose(
     given: StudyLike | None, settings: Settings, top: int, console: Console
-) -> tuple[Study, SearchStudy | None, list[Arm]]:
-    """Return the study file, the study that searched, None for a file without ranges, and the best configurations."""
+) -> tuple[Study, SearchStudy | None, tuple[Arm, ...]]:
+    """Return the study file, the study that searched (None for a file without ranges), and the arms to train."""
     if given is not None and not (isinstance(given, str) and not looks_like_path(given)):
         config = study_to_run(given, settings)
         if not config.is_search:
-            return config, None, [candidate_of_file(config)]
+            return config, None, planned_arms(config, [candidate_of_file(config)], config.controls)
     study = existing_study(given, settings)
     if study.confirms is not None:
         raise UsageError(f"{study.name} is a confirmation itself; give {study.confirms}, the study that it confirms")
@@ -89,37 +95,22 @@ def _choose(
         tell(console, f"study {study.name} has {finished} of {n_trials} trials: the best so far are confirmed")
     if len(candidates) < top:
         tell(console, f"{study.name} has {len(candidates)} different completed configurations, not {top}")
-    return study.config, study, candidates
+    if (existing := open_linked(study.storage, study.name)) is not None:
+        check_same_search(study, existing)
+    return study.config, study, planned_arms(study.config, candidates, feasible_controls(study))
 
 
 def _create_trials(
-    study: SearchStudy | None,
-    config: Study,
-    candidates: list[Arm],
-    engine: Engine,
-    host: Host,
-    console: Console,
-    *,
-    seeds: int,
-    progress: bool,
+    storage: SharedStorage, url: str, config: Study, arms: Sequence[Arm], seeds: int, pins: AssetPins, console: Console
 ) -> SearchStudy:
     """Create or open the study of the confirmation, and give it a trial for every arm and seed."""
-    storage = study.storage if study else open_storage(host.settings.storage_url, create=True)
-    existing = open_linked(storage, config.name)
-    if existing is not None and study is not None:
-        check_same_search(study, existing)
-    pins = study.read().pins if study else None
-    if pins is None:
-        with make_progress(progress) as shown:
-            pins = engine.prepare(config, host, shown)
+    is_new = open_linked(storage, config.name) is None
     linked = create_linked(storage, config, pins=pins)
-    if existing is None:
+    if is_new:
         save_study_note(linked)
-    controls = feasible_controls(study) if study else config.controls
-    added = extend(linked, planned_arms(config, candidates, controls), fresh_seeds(config, seeds))
-    n_trials = linked.read().n_trials
+    added, n_trials = extend(linked, arms, fresh_seeds(config, seeds)), linked.read().n_trials
     counted = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
-    tell(console, f"study {linked.name}, {counted}, in {mask(host.settings.storage_url)}")
+    tell(console, f"study {linked.name}, {counted}, in {mask(url)}")
     return linked
 
 

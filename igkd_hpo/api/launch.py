@@ -17,6 +17,7 @@ from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopp
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
+from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
 
 
@@ -95,18 +96,10 @@ def launch(
 
 
 def dry_run(
-    study: StudyLike = DEFAULT,
-    *,
-    workers: WorkerCount = 1,
-    trials: int | None = None,
-    storage: str | None = None,
-    device: str = "auto",
-    allow_import: str | Iterable[str] = (),
-    new_version: bool = False,
+    study: StudyLike, settings: Settings, *, workers: WorkerCount, trials: int | None, device: str, new_version: bool
 ) -> str:
     """Say what `launch` would run with these arguments and where; with measured workers, about how long."""
     _check(workers, trials, device)
-    settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
     if new_version:
         with suppress(UsageError):  # no database yet holds no earlier version

@@ -69,7 +69,7 @@ class ReportFile:
 class Study:
     """A study in the database. Every property is read anew each time, and is true at that moment.
 
-    `launch` and `open_study` return one. Everything here raises StorageError when the database is away.
+    `launch` and `open_study` return one. Every member raises StorageError when the database is away.
     """
 
     def __init__(self, study: SearchStudy, settings: Settings) -> None:

@@ -45,15 +45,14 @@ def launch(
         server = ForkServer()
         server.keep_running()  # it imports torch while we import the rest
     from igkd_hpo.api import launch as api
-
-    given = study_argument(study)
-    options: dict[str, Any] = {"workers": count, "trials": trials, "new_version": new_version}
-    options |= {"storage": storage, "device": device, "allow_import": allow_import or ()}
-    if dry_run:
-        typer.echo(api.dry_run(given, **options))
-        return
+    from igkd_hpo.api.source import settings_here
     from igkd_hpo.engines.local.engine import LocalEngine
 
-    launched = api.launch(given, engine=LocalEngine(server), **options)
+    given, allowed = study_argument(study), allow_import or ()
+    options: dict[str, Any] = {"workers": count, "trials": trials, "device": device, "new_version": new_version}
+    if dry_run:
+        typer.echo(api.dry_run(given, settings_here(storage, allowed), **options))
+        return
+    launched = api.launch(given, storage=storage, allow_import=allowed, engine=LocalEngine(server), **options)
     if count:
         print_text(launched.summary())
