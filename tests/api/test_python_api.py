@@ -111,7 +111,7 @@ def test_a_study_that_is_stopped_begins_no_trial(tmp_path: Path) -> None:
     found = create_or_open(storage, parse_study(STUDY, source="test"), n_trials=None, pins=None)
     study = igkd_hpo.open_study()
     assert study.stop(now=True) == 0
-    assert found.stopped is not None
+    assert found.read().stopped is not None
     with pytest.raises(igkd_hpo.NoCompletedTrial, match="study tiny has no completed trial"):
         _ = study.best
 
