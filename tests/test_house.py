@@ -10,13 +10,14 @@ from igkd_hpo.settings import VARIABLES
 
 # What costs seconds to import, and what only drawing needs.
 HEAVY = ("torch", "torchvision", "captum", "sklearn", "matplotlib")
-# These run in a trial process or in a child that makes assets, where torch is wanted.
+# These run in a trial process, in a child that makes assets, or in the doctor's checks of them, where torch is wanted.
 WITH_TORCH = {
+    *(f"igkd_hpo.doctor.{name}" for name in ("assets", "data", "devices", "doctor", "sizes", "teacher")),
+    "igkd_hpo.trial.attempt",
     "igkd_hpo.trial.checkpoint",
+    "igkd_hpo.trial.preparation",
     "igkd_hpo.trial.student",
     "igkd_hpo.trial.build",
-    "igkd_hpo.trial.attempt",
-    "igkd_hpo.trial.preparation",
 }
 LIGHT_IN_ASSETS = ["igkd_hpo.assets.store", "igkd_hpo.assets.progress"]
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Literal
 
 from rich.console import Console
 
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
-from igkd_hpo.api.supervise import EngineLike, open_engine, supervise
+from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.doctor.dry_run import describe_launch
@@ -18,13 +17,14 @@ from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopp
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
+from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
 
 
 def launch(
     study: StudyLike = DEFAULT,
     *,
-    workers: int | Literal["auto"] = 1,
+    workers: WorkerCount = 1,
     trials: int | None = None,
     storage: str | None = None,
     device: str = "auto",
@@ -33,7 +33,7 @@ def launch(
     engine: EngineLike = "local",
     progress: bool = True,
 ) -> Study:
-    """Create or resume a study and run it to its end; the study, with what it found.
+    """Create or resume a study, run it to its end, and return it, with its results.
 
     Workers and trials are processes of their own: a script needs no `if __name__ == "__main__"`. Ctrl-C stops them in
     order, and the same call goes on. In another thread than the main one signals do not arrive here; there,
@@ -69,46 +69,37 @@ def launch(
             config = config.model_copy(update={"name": next_version(opened, config.name)})
         existed = check_unchanged(opened, config) is not None
         if not existed and trials is not None and trials < len(config.controls):
-            raise UsageError(
-                f"--trials {trials} leaves no room for {len(config.controls)} controls; give more, or drop controls"
-            )
+            no_room = f"--trials {trials} leaves no room for {len(config.controls)} controls"
+            raise UsageError(f"{no_room}; give more, or drop controls")
         if console.is_terminal:  # the seconds until the first bar look like a hang
             tell(console, f"study {config.name}: looking for images, teacher, logits and maps")
         with StopSignal() as stop:
             host = Host(settings=settings, device=device, stop=stop)
             with make_progress(progress) as shown:
                 pins = opened_engine.prepare(config, host, shown)
-            found = create_or_open(opened, config, n_trials=trials, pins=pins)
+            search = create_or_open(opened, config, n_trials=trials, pins=pins)
             if not existed:
-                save_study_note(found)
-            n_trials, finished = found.read().n_trials, found.counts().finished
-            tell(console, f"study {found.name}, {n_trials} trials, in {mask(settings.storage_url)}")
+                save_study_note(search)
+            n_trials, finished = search.read().n_trials, search.counts().finished
+            tell(console, f"study {search.name}, {n_trials} trials, in {mask(settings.storage_url)}")
             if existed and finished >= n_trials:
                 tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
             if workers == 0:
                 left = max(0, n_trials - finished)
-                then = f"igkd-hpo worker {found.name} runs them" if left else "--trials gives it more"
+                then = f"igkd-hpo worker {search.name} runs them" if left else "--trials gives it more"
                 tell(console, f"submitted; {left} of {n_trials} trials are left; {then}")
-                return Study(found, settings)
+                return Study(search, settings)
             if workers == "auto" and finished >= n_trials:
                 workers = 1  # which says that nothing is left
-            _run(opened_engine, found, host, workers=workers, console=console)
-    return Study(found, settings)
+            _run(opened_engine, search, host, workers=workers, console=console)
+    return Study(search, settings)
 
 
 def dry_run(
-    study: StudyLike = DEFAULT,
-    *,
-    workers: int | Literal["auto"] = 1,
-    trials: int | None = None,
-    storage: str | None = None,
-    device: str = "auto",
-    allow_import: str | Iterable[str] = (),
-    new_version: bool = False,
+    study: StudyLike, settings: Settings, *, workers: WorkerCount, trials: int | None, device: str, new_version: bool
 ) -> str:
     """Say what `launch` would run with these arguments and where; with measured workers, about how long."""
     _check(workers, trials, device)
-    settings = settings_here(storage, allow_import)
     config = study_to_run(study, settings)
     if new_version:
         with suppress(UsageError):  # no database yet holds no earlier version
@@ -122,7 +113,7 @@ def dry_run(
     return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
 
 
-def _check(workers: int | Literal["auto"], trials: int | None, device: str) -> None:
+def _check(workers: WorkerCount, trials: int | None, device: str) -> None:
     check_device_name(device)
     if workers != "auto" and workers < 0:
         raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
@@ -130,27 +121,15 @@ def _check(workers: int | Literal["auto"], trials: int | None, device: str) -> N
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
 
 
-def _run(
-    engine: Engine,
-    found: SearchStudy,
-    host: Host,
-    *,
-    workers: int | Literal["auto"],
-    console: Console,
-) -> None:
-    kept_alive = supervise(engine, found, host, workers=workers, console=console)
-    record, counts, stop = found.read(), found.counts(), host.stop
-    if stop.received is not None:
-        raise Interrupted(
-            f"stopped with {counts.finished} of {record.n_trials} trials finished; `igkd-hpo launch {found.name}` "
-            "goes on",
-            stop.received,
-        )
+def _run(engine: Engine, study: SearchStudy, host: Host, *, workers: WorkerCount, console: Console) -> None:
+    kept_alive = supervise(engine, study, host, workers=workers, console=console)
+    record, counts = study.read(), study.counts()
+    so_far, goes_on = f"{counts.finished} of {record.n_trials} trials", f"`igkd-hpo launch {study.name}` goes on"
+    if host.stop.received is not None:
+        raise Interrupted(f"stopped with {so_far} finished; {goes_on}", host.stop.received)
     if record.stopped is not None:
         kind = NoCompletedTrial if counts.complete == 0 else StudyStopped
-        raise kind(f"study {found.name} stopped: {record.stopped}")
+        raise kind(f"study {study.name} stopped: {record.stopped}")
     if not kept_alive:
-        raise IgkdError(
-            f"study {found.name}: not every worker could be kept alive, see {host.settings.paths.logs / found.name}; "
-            f"{counts.finished} of {record.n_trials} trials are finished; `igkd-hpo launch {found.name}` goes on"
-        )
+        lost = f"not every worker could be kept alive, see {host.settings.paths.logs / study.name}"
+        raise IgkdError(f"study {study.name}: {lost}; {so_far} are finished; {goes_on}")

@@ -1,4 +1,4 @@
-"""How the study of a call is given: a path, a name, a mapping, or a study file that was read already."""
+"""Find the study that a call names: by a path, a name, a mapping, or a study file that was read already."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -20,53 +20,51 @@ StudyLike = str | PathLike[str] | Mapping[str, Any] | Study
 
 
 def settings_here(storage: str | None = None, allow_import: str | Iterable[str] = ()) -> Settings:
-    """The settings of the current directory and environment. Raises UsageError."""
+    """Return the settings of the current directory and environment. Raises UsageError."""
     named = (allow_import,) if isinstance(allow_import, str) else tuple(allow_import)
     return Settings.resolve(storage_url=storage, allow_import=named)
 
 
 def study_to_run(given: StudyLike, settings: Settings) -> Study:
-    """What a study means where it is created or read: a file, a built-in, or an existing one.
+    """Return the study file to create or read a study from: a file's, a built-in one, or an existing study's.
 
     Raises:
         UsageError: nothing of that name; the near names are told.
         StudyFileError: what is wrong with the file.
     """
-    read = _read(given)
-    if read is not None:
-        return read
+    if (study_file := _read(given)) is not None:
+        return study_file
     name = str(given)
     builtin = builtin_studies()
     if name in builtin:
         return read_study(builtin[name])
     check_url(settings.storage_url)
-    known: list[str] = []
+    existing: list[str] = []
     with suppress(UsageError):  # no database yet holds no studies
         storage = open_storage(settings.storage_url, create=False)
-        known = study_names(storage)
-    if name in known:
+        existing = study_names(storage)
+    if name in existing:
         return open_study(storage, name).config
-    raise UsageError(
-        f"no study named {name!r}{near_or_all(name, [*builtin, *known])}; give a study file, or the name of a study"
-    )
+    near = near_or_all(name, [*builtin, *existing])
+    raise UsageError(f"no study named {name!r}{near}; give a study file, or the name of a study")
 
 
 def existing_study(given: StudyLike | None, settings: Settings) -> SearchStudy:
-    """The study in the database: by its name, by its file, or, left out, the latest. Raises UsageError."""
+    """Open the study in the database of this name or file; left out, the latest. Raises UsageError."""
     storage = open_storage(settings.storage_url, create=False)
     if given is None:
         return open_study(storage, latest_study(storage))
-    read = _read(given)
-    return open_study(storage, str(given) if read is None else read.name)
+    study_file = _read(given)
+    return open_study(storage, str(given) if study_file is None else study_file.name)
 
 
 def looks_like_path(text: str) -> bool:
-    """Whether a text is a file rather than a name."""
+    """Return whether a text is a path rather than a name."""
     return text.endswith((".yaml", ".yml")) or "/" in text
 
 
 def _read(given: StudyLike) -> Study | None:
-    """The study file; None where a name was given."""
+    """Read the study file; None where a name was given."""
     if isinstance(given, Study):
         return given
     if isinstance(given, Mapping):

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 from igkd_hpo.api.confirm import confirm
 from igkd_hpo.api.source import StudyLike, existing_study, settings_here
+from igkd_hpo.api.supervise import WorkerCount
 from igkd_hpo.bundle.making import Bundle, make_bundle
 from igkd_hpo.config import study as config
 from igkd_hpo.config.writing import to_yaml
@@ -30,7 +30,7 @@ from igkd_hpo.search.study import Counts, SearchStudy
 from igkd_hpo.settings import Settings, host_name
 from igkd_hpo.terminal.progress import make_progress
 
-_PATIENCE_SECONDS = 15.0  # workers hear of it within 4 s, and end a trial process within one
+_PATIENCE_SECONDS = 15.0  # workers hear of a stop within 4 s, and end a trial process within one
 _LOOK_SECONDS = 0.2
 
 
@@ -39,8 +39,7 @@ class Export:
     """A study file without ranges that was written.
 
     Args:
-        path: of the file.
-        study_file: what it holds.
+        study_file: its content.
         about: which trial it is, in words, and whether it was confirmed.
         replaced: a file was there before.
     """
@@ -53,11 +52,10 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportFile:
-    """A page that was written.
+    """A report that was written.
 
     Args:
-        study: whose page it is: of a confirmation, the study that it confirms.
-        path: of the file.
+        study: of a confirmation, the study that it confirms.
         completed: whether any trial had completed; without one the page says so.
         replaced: a file was there before.
     """
@@ -69,9 +67,9 @@ class ReportFile:
 
 
 class Study:
-    """A study in the database. What it tells is read anew each time, and is true at that moment.
+    """A study in the database. Every property is read anew each time, and is true at that moment.
 
-    `launch` and `open_study` return one. Everything here raises StorageError when the database is away.
+    `launch` and `open_study` return one. Every member raises StorageError when the database is away.
     """
 
     def __init__(self, study: SearchStudy, settings: Settings) -> None:
@@ -88,7 +86,7 @@ class Study:
 
     @property
     def study_file(self) -> config.Study:
-        """What is searched, on what: the study file as it was launched."""
+        """The study file as it was launched."""
         return self._study.config
 
     @property
@@ -108,7 +106,7 @@ class Study:
 
     @property
     def status(self) -> StudyStatus:
-        """What it is doing, and how far it is."""
+        """Its state, the trials that run, and its progress."""
         return study_status(self._study)
 
     @property
@@ -121,26 +119,29 @@ class Study:
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """What fresh seeds and the test split said; None before `confirm`."""
+        """The results of fresh seeds and the test split; None before `confirm`."""
         return confirmation_of(parent_of(self._study))
 
     def summary(self) -> str:
-        """The best trial, the controls, and what was confirmed, in words. Raises NoCompletedTrial."""
-        found = parent_of(self._study)
-        confirmation = confirmation_of(found)
+        """Sum up the best trial, the controls, and the confirmation, in words. Raises NoCompletedTrial."""
+        study = parent_of(self._study)
+        confirmation = confirmation_of(study)
         if confirmation is None:
-            return summary(found)
-        lines = [f"confirmed with fresh seeds ({confirmation.linked_study}):"]
-        lines += [f"  {sentence}" for sentence in sentences(confirmation)]
-        lines.append(f"`igkd-hpo export` takes {confirmation.arm(confirmation.chosen).name}")
-        return "\n".join([result(found, best_trial(found)), *lines])
+            return summary(study)
+        lines = [
+            result(study, best_trial(study)),
+            f"confirmed with fresh seeds ({confirmation.linked_study}):",
+            *(f"  {sentence}" for sentence in sentences(confirmation)),
+            f"`igkd-hpo export` takes {confirmation.arm(confirmation.chosen).name}",
+        ]
+        return "\n".join(lines)
 
     def confirm(
         self,
         *,
         top: int = 5,
         seeds: int = 5,
-        workers: int | Literal["auto"] = 1,
+        workers: WorkerCount = 1,
         device: str = "auto",
         allow_import: str | Iterable[str] = (),
         progress: bool = True,
@@ -168,10 +169,10 @@ class Study:
             UsageError: the file cannot be written.
         """
         path = Path(output)
-        found, best = best_or_confirmed(self._study)
-        exported = exported_study(found, best)
+        study, best = best_or_confirmed(self._study)
+        exported = exported_study(study, best)
         replaced = _write(path, to_yaml(exported))
-        return Export(path=path, study_file=exported, about=described(found, best), replaced=replaced)
+        return Export(path=path, study_file=exported, about=described(study, best), replaced=replaced)
 
     def export_bundle(
         self, folder: str | PathLike[str], *, allow_import: str | Iterable[str] = (), progress: bool = True
@@ -181,35 +182,32 @@ class Study:
         Raises:
             NoCompletedTrial: there is nothing to export.
             UsageError: the folder cannot be made, or packages are missing.
-            IgkdError: what making the networks raises.
+            IgkdError: the networks cannot be made.
         """
-        found, best = best_or_confirmed(self._study)
+        study, best = best_or_confirmed(self._study)
+        settings = replace(self._settings, allow_import=settings_here(allow_import=allow_import).allow_import)
         with make_progress(progress) as shown:
-            return make_bundle(found, best, Path(folder), self._settings_with(allow_import), shown)
+            return make_bundle(study, best, Path(folder), settings, shown)
 
     def report(self, output: str | PathLike[str] = "report.html") -> ReportFile:
-        """Write one HTML page with the answer, its pictures and where they come from.
-
-        Raises:
-            UsageError: the file cannot be written.
-        """
+        """Write one HTML page with the answer, its pictures and their sources. Raises UsageError."""
         path = Path(output)
         if path.is_dir():
             raise UsageError(f"{path} is a folder; name a file with -o, for example {path / 'report.html'}")
         if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent}; make it, or give another place with -o")
-        found = parent_of(self._study)
-        page = write_report(found, self._settings)
-        replaced = _write(path, page.html)
-        return ReportFile(study=found.name, path=path, completed=page.completed, replaced=replaced)
+        study = parent_of(self._study)
+        page = write_report(study, self._settings)
+        return ReportFile(study=study.name, path=path, completed=page.completed, replaced=_write(path, page.html))
 
     def stop(self, *, now: bool = False) -> int:
-        """No new trials, on no host, until the study is launched again; the number of trials that were running.
-
-        A finished study stays as it is.
+        """Let no new trial begin, on any host, until the study is launched again. A finished study stays as it is.
 
         Args:
-            now: also end the trials that run, and wait until they have; they can be resumed.
+            now: also end the trials that run, and wait until they have ended; they can be resumed.
+
+        Returns:
+            The number of trials that were running.
 
         Raises:
             IgkdError: with `now`, workers have not answered, and still hold trials.
@@ -218,18 +216,19 @@ class Study:
             return 0
         self._study.stop(f"igkd-hpo stop on {host_name()}; igkd-hpo launch goes on", now=now)
         leases = Leases(self._study, lease_seconds=self._settings.lease_seconds)
-        running = len(leases.held())
-        if now and not _wait_for_all(leases):
-            left = ", ".join(f"{lease.worker} on {lease.process.host}" for lease in leases.held())
+        held = leases.held()
+        running, deadline = len(held), time.monotonic() + _PATIENCE_SECONDS
+        while now and held and time.monotonic() <= deadline:
+            leases.reap()
+            time.sleep(_LOOK_SECONDS)
+            held = leases.held()
+        if now and held:
+            left = ", ".join(f"{lease.worker} on {lease.process.host}" for lease in held)
             raise IgkdError(
                 f"study {self.name}: stopped, but these workers have not answered and still hold trials: {left}; the "
                 f"next launch frees them {self._settings.lease_seconds:g} s after their last sign of life"
             )
         return running
-
-    def _settings_with(self, allow_import: str | Iterable[str]) -> Settings:
-        named = settings_here(self._settings.storage_url, allow_import).allow_import
-        return Settings(**{**vars(self._settings), "allow_import": named})
 
 
 def open_study(study: StudyLike | None = None, *, storage: str | None = None) -> Study:
@@ -237,10 +236,10 @@ def open_study(study: StudyLike | None = None, *, storage: str | None = None) ->
 
     Args:
         study: its name or its study file; None means the latest.
-        storage: SQLAlchemy URL of the database; else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.
+        storage: as for `launch`.
 
     Raises:
-        UsageError: there is no such study; the near names are told.
+        UsageError: there is no such study; near names are in the message.
     """
     settings = settings_here(storage)
     return Study(existing_study(study, settings), settings)
@@ -250,7 +249,7 @@ def status(*, storage: str | None = None) -> list[StudyStatus]:
     """Return the status of every study, the last launched last, each followed by its confirmation.
 
     Args:
-        storage: as for `open_study`.
+        storage: as for `launch`.
 
     Raises:
         UsageError: there is no database yet.
@@ -260,21 +259,10 @@ def status(*, storage: str | None = None) -> list[StudyStatus]:
 
 
 def _write(path: Path, text: str) -> bool:
-    """Write a file; tell whether one was there before. Raises UsageError."""
+    """Write a file, and return whether one was there before. Raises UsageError."""
     replaced = path.exists()
     try:
         write_text(path, text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; give another place with -o") from error
     return replaced
-
-
-def _wait_for_all(leases: Leases) -> bool:
-    """Wait until nobody holds a trial any more; False when that took too long."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while leases.held():
-        if time.monotonic() > deadline:
-            return False
-        leases.reap()
-        time.sleep(_LOOK_SECONDS)
-    return True

@@ -1,4 +1,4 @@
-"""Running a study's workers under the live view, for everything that does it."""
+"""Run a study's workers under the live view."""
 
 from typing import Literal
 
@@ -14,39 +14,32 @@ from igkd_hpo.terminal.live import LiveView
 from igkd_hpo.terminal.progress import tell
 
 EngineLike = Literal["local", "in_process"] | Engine
+WorkerCount = int | Literal["auto"]
 
 
 def open_engine(engine: EngineLike) -> Engine:
-    """Return the engine of this name, or the one that is given. Raises UsageError."""
+    """Make the engine of this name, or return the one that is given. Raises UsageError."""
     if not isinstance(engine, str):
         return engine
-    engines = {"local": LocalEngine, "in_process": InProcessEngine}
+    engines: dict[str, type[Engine]] = {"local": LocalEngine, "in_process": InProcessEngine}
     if engine not in engines:
         raise UsageError(f"there is no engine {engine!r}{near_or_all(engine, engines)}")
-    made: Engine = engines[engine]()
-    return made
+    return engines[engine]()
 
 
-def supervise(
-    engine: Engine,
-    found: SearchStudy,
-    host: Host,
-    *,
-    workers: int | Literal["auto"],
-    console: Console,
-) -> bool:
+def supervise(engine: Engine, study: SearchStudy, host: Host, *, workers: WorkerCount, console: Console) -> bool:
     """Run a study until every worker has left, or a signal came; False when a worker could not be kept alive.
 
     Raises:
         Interrupted: a signal came while workers were measured.
     """
     if workers == "auto":
-        measured = engine.measure(found.config, host)
+        measured = engine.measure(study.config, host)
         tell(console, str(measured))
         workers = measured.workers
 
-    with LiveView(console, study_status(found), workers=workers) as view:
+    with LiveView(console, study_status(study), workers=workers) as view:
         watcher = Watcher(
-            on_event=view.event, on_message=view.message, on_refresh=lambda: view.refresh(study_status(found))
+            on_event=view.event, on_message=view.message, on_refresh=lambda: view.refresh(study_status(study))
         )
-        return run_slots(engine, found, host, watcher, slots=workers)
+        return run_slots(engine, study, host, watcher, slots=workers)

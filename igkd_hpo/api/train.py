@@ -39,18 +39,18 @@ def train(
 
     Raises:
         UsageError: the file still holds ranges, or the device does not exist.
-        IgkdError: what making the assets raises.
+        IgkdError: the assets cannot be made.
     """
     settings = settings_here(allow_import=allow_import)
     config = study_to_run(study, settings)
-    folder = None if output is None else Path(output)
 
     import torch
 
+    folder = None if output is None else Path(output)
+    evaluate = partial(test_accuracy, config, settings) if test else None
     threads = torch.get_num_threads()  # training sets them to those of the trial that it repeats
     try:
         with make_progress(progress) as shown:
-            evaluate = partial(test_accuracy, config, settings) if test else None
             return train_student(
                 config, settings, seed=seed, device=device, evaluate=evaluate, output=folder, progress=shown
             )

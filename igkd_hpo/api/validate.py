@@ -16,9 +16,9 @@ class Validation:
     """A study file without faults.
 
     Args:
-        study_file: what it holds, with all defaults.
-        found: what it searches, in words.
-        warnings: what in it cannot have the effect that it seems to have, with what to do.
+        study_file: its content, with all defaults.
+        found: its search, in words.
+        warnings: each setting that cannot have the effect that it seems to have, with advice.
     """
 
     study_file: Study
@@ -36,10 +36,10 @@ def validate(study: StudyLike = DEFAULT) -> Validation:
         StudyFileError: all faults at once, each with its path in the file.
         UsageError: there is no study of that name.
     """
-    checked = study_to_run(study, settings_here())
-    file, *others = [*check_study_file(checked), *check_limits_of_file(checked)]
+    study_file = study_to_run(study, settings_here())
+    first, *others = [*check_study_file(study_file), *check_limits_of_file(study_file)]
     for check in others:
         if check.verdict is CheckVerdict.FAULT:
-            raise StudyFileError(f"{checked.name}: {check.found}; {check.advice}")
+            raise StudyFileError(f"{study_file.name}: {check.found}; {check.advice}")
     warnings = tuple(f"{check.found}; {check.advice}" for check in others if check.verdict is not CheckVerdict.OK)
-    return Validation(study_file=checked, found=file.found, warnings=warnings)
+    return Validation(study_file=study_file, found=first.found, warnings=warnings)

@@ -1,10 +1,11 @@
-"""One worker for one study of a database, or for every open one."""
+"""Run one worker for one study of a database, or for every open one."""
 
+import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
-from igkd_hpo.api.source import StudyLike, existing_study, settings_here
+from igkd_hpo.api.source import StudyLike, existing_study
 from igkd_hpo.api.study import Study
 from igkd_hpo.engines.engine import Host, prepare_existing
 from igkd_hpo.engines.events import Event
@@ -20,27 +21,20 @@ from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Idle, Worker
 from igkd_hpo.search.storage import is_server, open_storage
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_progress
 
 
 def run_worker(
-    study: StudyLike | None,
-    *,
-    threads: int,
-    storage: str | None = None,
-    device: str = "auto",
-    allow_import: str | Iterable[str] = (),
-    on_event: Callable[[str, Event], None],
-    on_message: Callable[[str], None],
+    study: StudyLike | None, settings: Settings, device: str, *, threads: int | None, say: Callable[[str], None]
 ) -> tuple[Study, Idle]:
     """Run one worker until nothing is left for it; its trials are processes of their own.
 
     Args:
         study: an existing one; None takes every open one in turn, without an end.
-        threads: of each trial.
-        storage, device, allow_import: as for `launch`.
-        on_event: told of everything that happens, with the study's name where there are several.
-        on_message: told what a person should read.
+        device: as for `launch`.
+        threads: of each trial; None means all cores.
+        say: called with each line for people.
 
     Returns:
         The study, and why nothing is left.
@@ -50,36 +44,37 @@ def run_worker(
         UsageError: there is no such study.
         IgkdError: the assets cannot be made, or no process can be started here.
     """
-    settings = settings_here(storage, allow_import)
     process = this_process()
     worker = Worker(name=f"{process.host}-{process.pid}", process=process)
-    slot = Slot(number=0, device=device, threads=threads)
     server = ForkServer()
     with LocalEngine(server) as engine, StopSignal() as stop:
         host = Host(settings=settings, device=device, stop=stop)
 
-        def prepare(found: SearchStudy) -> None:
+        def prepare(one: SearchStudy) -> None:
             with make_progress() as shown:
-                prepare_existing(engine, found, host, shown)
+                prepare_existing(engine, one, host, shown)
 
-        found = None if study is None else existing_study(study, settings)
+        def tell(study_name: str, event: Event) -> None:
+            if event.kind not in {"alive", "waiting"}:
+                say((f"{study_name}: " if study_name and only is None else "") + event.for_people())
+
+        only = None if study is None else existing_study(study, settings)
         server.keep_running()  # it imports torch while we look around
         source: Source
-        if found is None:
-            url = settings.storage_url
-            opened = open_storage(url, create=is_server(url))
-            source = OpenStudies(opened, settings, worker, prepare=prepare, on_message=on_message)
+        if only is None:
+            opened = open_storage(settings.storage_url, create=is_server(settings.storage_url))
+            source = OpenStudies(opened, settings, worker, prepare=prepare, on_message=say)
         else:
-            prepare(found)
-            source = OneStudy(study=found, settings=settings, worker=worker)
+            prepare(only)
+            source = OneStudy(study=only, settings=settings, worker=worker)
         ended = work(
             source,
             settings,
-            slot,
+            Slot(number=0, device=device, threads=threads or len(os.sched_getaffinity(0))),
             start=partial(start_trial, server),
             stop=stop,
-            on_event=on_event if found is None else lambda _, event: on_event("", event),
+            on_event=tell,
         )
-        if ended is None or found is None:
+        if ended is None or only is None:
             raise Interrupted("stopped; what it held waits for another worker", stop.received or signal.SIGTERM)
-        return Study(found, settings), ended
+        return Study(only, settings), ended

@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from igkd_hpo.cli.process_list import leave_process_list
 from igkd_hpo.cli.usage import WrongUsage, describe_wrong_usage
@@ -44,26 +44,20 @@ app = typer.Typer(
 )
 
 
-def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which says how far it was when a signal ended it in order: typer lets no KeyboardInterrupt out."""
+def _register(name: str, panel: str) -> None:
+    """Add a command with its docstring as help, and the examples that the docstring ends with below the options."""
+    command = getattr(import_module(f"igkd_hpo.cli.{name}"), name)
+    text, _, examples = cleandoc(command.__doc__).partition("Examples:\n")
+    lines = "\n".join(f"  [cyan]{line.strip()}[/]" for line in examples.splitlines())
 
+    @app.command(name, help=text, epilog=f"Examples:\n{lines}", rich_help_panel=panel)
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
-        except Interrupted as stopped:
+        except Interrupted as stopped:  # typer lets no KeyboardInterrupt out
             typer.echo(str(stopped), err=True)
             raise typer.Exit(128 + stopped.signal) from None
-
-    return run
-
-
-def _register(name: str, panel: str) -> None:
-    """A command with its docstring as help, and the examples that the docstring ends with below the options."""
-    command = getattr(import_module(f"igkd_hpo.cli.{name}"), name)
-    told, _, examples = cleandoc(command.__doc__).partition("Examples:\n")
-    lines = "\n".join(f"  [cyan]{line.strip()}[/]" for line in examples.splitlines())
-    app.command(name, help=told, epilog=f"Examples:\n{lines}", rich_help_panel=panel)(_stoppable(command))
 
 
 for _panel, _commands in PANELS.items():
@@ -81,17 +75,15 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _globals(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     if debug:
         os.environ["IGKD_HPO_DEBUG"] = "1"
 
 
 def main() -> None:
-    """Entry point of `igkd-hpo`: every error for people is one line on standard error, with its own exit code."""
+    """Run `igkd-hpo`: every error for people is one line on standard error, with its own exit code."""
     leave_process_list()
     arguments = sys.argv[1:] or ["--help"]
     try:
@@ -108,10 +100,8 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, WrongUsage):
             _fail(error, describe_wrong_usage(error, arguments, COMMANDS), ExitCode.USAGE)
-        name = type(error).__name__
-        _fail(
-            error, f"{name}: {error or 'no message'}; please report this defect; --debug shows where", ExitCode.FAILED
-        )
+        defect = f"{type(error).__name__}: {error or 'no message'}"
+        _fail(error, f"{defect}; please report this defect; --debug shows where", ExitCode.FAILED)
 
 
 def _fail(error: BaseException, message: str, code: ExitCode) -> None:

@@ -1,10 +1,14 @@
 """Arguments and options that several commands share."""
 
+import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from igkd_hpo.cli.completion import complete_device, complete_existing_study, complete_study_to_run
 from igkd_hpo.config.builtin import DEFAULT
@@ -15,9 +19,9 @@ if TYPE_CHECKING:
     from igkd_hpo.config.study import Study
 
 
-def study_parameter(meaning: str, complete: Callable[..., list[str]], *, metavar: str = "STUDY") -> Any:
-    """Declare the argument that names a study: its help, and what a shell offers for it."""
-    return typer.Argument(metavar=metavar, help=meaning, autocompletion=complete)
+def study_parameter(text: str, complete: Callable[..., list[str]], *, metavar: str = "STUDY") -> Any:
+    """Declare the argument that names a study: its help, and how a shell completes it."""
+    return Argument(metavar=metavar, help=text, autocompletion=complete)
 
 
 StudyFile = Annotated[
@@ -31,7 +35,7 @@ EveryStudy = Annotated[
 NamedStudy = Annotated[str, study_parameter(f"{_EXISTING}.", complete_existing_study)]
 Storage = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--storage",
         metavar="URL",
         help="SQLAlchemy URL of the database, e.g. postgresql+psycopg://user@host/db. "
@@ -40,19 +44,17 @@ Storage = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(
-        "--device", help="auto, cpu, cuda or cuda:N.", callback=check_device_name, autocompletion=complete_device
-    ),
+    Option("--device", help="auto, cpu, cuda or cuda:N.", callback=check_device_name, autocompletion=complete_device),
 ]
 AllowImport = Annotated[
     list[str] | None,
-    typer.Option("--allow-import", metavar="MODULE", help="Let the study file name code of this module as a teacher."),
+    Option("--allow-import", metavar="MODULE", help="Let the study file name code of this module as a teacher."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 
 
 def study_argument(text: str | None) -> "Study | str":
-    """STUDY where a study is created or read: a file, a name, or `-` for standard input; left out, the built-in."""
+    """Read STUDY where a study is created: a file, a name, or `-` for standard input; left out, the built-in."""
     if text != "-":
         return text or DEFAULT
     from igkd_hpo.config.reading import parse_study
@@ -61,7 +63,7 @@ def study_argument(text: str | None) -> "Study | str":
 
 
 def count_of_workers(text: str) -> int | Literal["auto"]:
-    """Read what `--workers` says. Raises UsageError."""
+    """Read the value of `--workers`. Raises UsageError."""
     if text == "auto":
         return "auto"
     try:
@@ -71,10 +73,7 @@ def count_of_workers(text: str) -> int | Literal["auto"]:
 
 
 def print_text(text: str) -> None:
-    """Print lines for people; a terminal gets them no wider than it is, broken between words."""
-    import shutil
-    import textwrap
-
+    """Print lines for people; for a terminal break them between words, so that they are no wider than it is."""
     if not sys.stdout.isatty():
         typer.echo(text)
         return
@@ -86,6 +85,4 @@ def print_text(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    import json
-
     typer.echo(json.dumps(value, indent=2))

@@ -1,4 +1,4 @@
-"""`igkd-hpo best`: the best trial so far, and what its confirmation says."""
+"""`igkd-hpo best`: the best trial so far, and its confirmation."""
 
 from igkd_hpo.cli.arguments import AsJson, ExistingStudy, Storage, print_json, print_text
 
@@ -13,9 +13,9 @@ def best(study: ExistingStudy = None, storage: Storage = None, as_json: AsJson =
     from igkd_hpo.api.study import open_study
     from igkd_hpo.confirm.sentences import confirmation_json
 
-    found = open_study(study, storage=storage)
+    opened = open_study(study, storage=storage)
     if not as_json:
-        print_text(found.summary())
+        print_text(opened.summary())
         return
-    confirmation = found.confirmation
-    print_json(found.best.as_json() | {"confirmed": confirmation_json(confirmation) if confirmation else None})
+    confirmation = opened.confirmation
+    print_json(opened.best.as_json() | {"confirmed": confirmation_json(confirmation) if confirmation else None})

@@ -1,4 +1,4 @@
-"""What a shell offers when Tab is pressed. Nothing heavy is imported: an answer later than half a second is none."""
+"""Complete words for a shell when Tab is pressed. Nothing heavy is imported: after half a second nobody waits."""
 
 import os
 import sqlite3
@@ -23,34 +23,34 @@ _STUDY_NAMES = (
 
 
 def complete_study_to_run(context: typer.Context, incomplete: str) -> list[str]:
-    """Built-in and existing studies, and study files."""
+    """Offer built-in and existing studies, and study files."""
     return _matching([*builtin_studies(), *_existing(context), *_study_files(incomplete)], incomplete)
 
 
 def complete_existing_study(context: typer.Context, incomplete: str) -> list[str]:
-    """The studies of the database, and study files where a path has begun."""
+    """Offer the studies of the database, and study files where a path has begun."""
     files = _study_files(incomplete) if "/" in incomplete or "." in incomplete else ()
     return _matching([*_existing(context), *files], incomplete)
 
 
 def complete_study_to_confirm(context: typer.Context, incomplete: str) -> list[str]:
-    """The studies of the database, and study files."""
+    """Offer the studies of the database, and study files."""
     return _matching([*_existing(context), *_study_files(incomplete)], incomplete)
 
 
 def complete_study_file(incomplete: str) -> list[str]:
-    """Study files."""
+    """Offer study files."""
     return _matching(_study_files(incomplete), incomplete)
 
 
 def complete_device(incomplete: str) -> list[str]:
-    """Devices by name."""
+    """Offer devices by name."""
     gpus = gpu_count()
     return _matching(["auto", "cpu", *(["cuda"] if gpus else []), *(f"cuda:{n}" for n in range(gpus))], incomplete)
 
 
 def gpu_count() -> int:
-    """GPUs by their device files: asking CUDA takes seconds."""
+    """Count GPUs by their device files: asking CUDA takes seconds."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
@@ -59,38 +59,35 @@ def _matching(candidates: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _study_files(incomplete: str) -> Iterator[str]:
-    """YAML files of the folder that the text names, and of the folders in it, as the text begins."""
-    folder, _, _ = incomplete.rpartition("/")
-    prefix = f"{folder}/" if "/" in incomplete else ""
+    """Yield the YAML files of the folder that the text names, and of the folders in it, as the text begins."""
+    folder, slash, _ = incomplete.rpartition("/")
+    prefix = folder + slash
     try:
-        here = Path(prefix or ".").expanduser()
-        found = sorted(
-            path.relative_to(here).as_posix()
-            for pattern in ("*.yaml", "*.yml", "*/*.yaml", "*/*.yml")
-            for path in here.glob(pattern)
-        )
+        root = Path(prefix or ".").expanduser()
+        paths = (path for pattern in ("*.yaml", "*.yml", "*/*.yaml", "*/*.yml") for path in root.glob(pattern))
+        names = sorted(path.relative_to(root).as_posix() for path in paths)
     except OSError:
         return
-    for name in found[:_MOST_FILES]:
+    for name in names[:_MOST_FILES]:
         if not name.startswith(".") and " " not in name:  # shells take completions as they are, unquoted
             yield prefix + name
 
 
 def _existing(context: typer.Context) -> list[str]:
-    """The studies of the storage that the command would use; none where that cannot be told in time."""
+    """Return the names of the studies in the command's storage; none where it does not answer in time."""
     try:
         url = Settings.resolve(storage_url=context.params.get("storage")).storage_url
     except IgkdError:
         return []
-    found: list[str] = []
-    asking = threading.Thread(target=lambda: found.extend(_study_names(url)), daemon=True)
-    asking.start()
-    asking.join(_PATIENCE_SECONDS)
-    return list(found)
+    names: list[str] = []
+    query = threading.Thread(target=lambda: names.extend(_study_names(url)), daemon=True)
+    query.start()
+    query.join(_PATIENCE_SECONDS)
+    return list(names)
 
 
 def _study_names(url: str) -> list[str]:
-    """By the database's own driver: SQLAlchemy alone takes a third of a second to import. Empty on any trouble."""
+    """Read the names by the database's own driver: importing SQLAlchemy takes 0.3 s. Empty on any trouble."""
     scheme, _, rest = url.partition("://")
     path = rest.partition("?")[0].removeprefix("/")
     try:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from igkd_hpo.cli.arguments import (
     AllowImport,
@@ -24,11 +24,10 @@ def confirm(
             "Name of a study, or a file without ranges (best.yaml); without it, the latest.", complete_study_to_confirm
         ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", help="How many of the best configurations.")] = 5,
-    seeds: Annotated[int, typer.Option("--seeds", help="Fresh seeds for each of them, 2 or more.")] = 5,
+    top: Annotated[int, Option("--top", help="How many of the best configurations.")] = 5,
+    seeds: Annotated[int, Option("--seeds", help="Fresh seeds for each of them, 2 or more.")] = 5,
     workers: Annotated[
-        str,
-        typer.Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay."),
+        str, Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay.")
     ] = "1",
     storage: Storage = None,
     device: Device = "auto",
@@ -46,17 +45,10 @@ def confirm(
     from igkd_hpo.api.confirm import confirm as run
     from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences
 
-    found = run(
-        study,
-        top=top,
-        seeds=seeds,
-        workers=count_of_workers(workers),
-        storage=storage,
-        device=device,
-        allow_import=allow_import or (),
-    )
+    count, allowed = count_of_workers(workers), allow_import or ()
+    confirmation = run(study, top=top, seeds=seeds, workers=count, storage=storage, device=device, allow_import=allowed)
     if as_json:
-        print_json(confirmation_json(found))
+        print_json(confirmation_json(confirmation))
         return
-    Console().print(confirmation_table(found))
-    print_text("\n" + "\n".join(sentences(found)))
+    Console().print(confirmation_table(confirmation))
+    print_text("\n" + "\n".join(sentences(confirmation)))

@@ -1,26 +1,19 @@
-"""`igkd-hpo doctor`: the study file, data, teacher, storage and devices, before hours are spent."""
+"""`igkd-hpo doctor`: checks of study file, data, teacher, storage and devices before hours are spent."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
-from igkd_hpo.cli.arguments import (
-    AllowImport,
-    AsJson,
-    Device,
-    Storage,
-    StudyFile,
-    print_json,
-    study_argument,
-)
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_argument
 from igkd_hpo.errors import ExitCode, StudyFileError, UsageError
 
 
 def doctor(
     study: StudyFile = None,
-    workers: Annotated[int, typer.Option("--workers", help="Trials side by side that there must be room for.")] = 1,
+    workers: Annotated[int, Option("--workers", help="Trials side by side that there must be room for.")] = 1,
     storage: Storage = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
@@ -31,10 +24,11 @@ def doctor(
     Examples:
         igkd-hpo doctor flowers.yaml --workers 4
     """
+    from rich.console import Console
+
     from igkd_hpo.api.source import looks_like_path, settings_here, study_to_run
     from igkd_hpo.config.study import Study
     from igkd_hpo.doctor.check import CheckVerdict
-    from igkd_hpo.doctor.doctor import checks_table, examine
     from igkd_hpo.terminal.progress import make_progress
 
     if workers < 1:
@@ -47,6 +41,8 @@ def doctor(
         if study is not None and looks_like_path(study) and not Path(study).exists():
             raise
         config = error
+    from igkd_hpo.doctor.doctor import checks_table, examine  # imports torch, after what was typed wrong is said
+
     with make_progress() as progress:
         checks = examine(config, settings, workers=workers, device=device, progress=progress)
     faults = sum(check.verdict is CheckVerdict.FAULT for check in checks)
@@ -54,13 +50,8 @@ def doctor(
     if as_json:
         print_json({"faults": faults, "warnings": warnings, "checks": [asdict(check) for check in checks]})
     else:
-        from rich.console import Console
-
         Console().print(checks_table(checks))
-        typer.echo(f"{len(checks)} checks: {_count(faults, 'fault')}, {_count(warnings, 'warning')}")
+        counted = f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}"
+        typer.echo(f"{len(checks)} checks: {counted}")
     if faults:
         raise typer.Exit(ExitCode.DOCTOR)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage
 from igkd_hpo.words import byte_size, percent
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 def export(
     study: ExistingStudy = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write the study file.", show_default="best.yaml")
+        Path | None, Option("-o", "--output", help="Where to write the study file.", show_default="best.yaml")
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", metavar="DIR", help="A new folder for study file, weights, ONNX and model card."),
+        Option("--bundle", metavar="DIR", help="A new folder for study file, weights, ONNX and model card."),
     ] = None,
     storage: Storage = None,
     allow_import: AllowImport = None,
@@ -34,20 +35,20 @@ def export(
     from igkd_hpo.api.study import open_study
     from igkd_hpo.distillation.heap import keep_freed_memory
 
-    found = open_study(study, storage=storage)
+    opened = open_study(study, storage=storage)
     if bundle is not None:
         keep_freed_memory()
-        made = found.export_bundle(bundle, allow_import=allow_import or ())
+        made = opened.export_bundle(bundle, allow_import=allow_import or ())
         typer.echo(f"{bundle}: {made.about}", err=True)
-        typer.echo(_measured(made))
+        typer.echo(_measurements(made))
         if output is None:
             return
-    written = found.export(output or "best.yaml")
+    written = opened.export(output or "best.yaml")
     typer.echo(f"{written.path}{' (replaced)' if written.replaced else ''}: {written.about}", err=True)
 
 
-def _measured(made: "Bundle") -> str:
-    """The files as a table: accuracy and latency beside each other, because int8 may cost either."""
+def _measurements(made: "Bundle") -> str:
+    """Tabulate the files: accuracy and latency beside each other, because int8 may cost either."""
 
     def row(name: str, figures: "Figures") -> str:
         return (
@@ -56,17 +57,15 @@ def _measured(made: "Bundle") -> str:
         )
 
     record = made.record
-    how = (
-        f"like PyTorch: the same answer, on {record.onnx.test_images} test images, whose labels were not read; "
-        "latency: median of one image, onnxruntime, one CPU thread of this machine"
-    )
+    images = f"{record.onnx.test_images} test images"
+    latency = "latency: median of one image, onnxruntime, one CPU thread of this machine"
     lines = [
         f"weights: {made.weights}",
         f"{'':<16}{'validation':>11}{'like PyTorch':>16}{'logits differ by':>18}{'latency':>15}{'size':>12}",
         f"{'PyTorch':<16}{percent(made.validation_accuracy):>11}",
         row("model.onnx", record.onnx),
         row("model.int8.onnx", record.int8),
-        how,
+        f"like PyTorch: the same answer, on {images}, whose labels were not read; {latency}",
     ]
     lost = made.validation_accuracy - record.int8.validation_accuracy
     if lost > 0.01:

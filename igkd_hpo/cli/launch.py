@@ -1,8 +1,9 @@
 """`igkd-hpo launch`: create or resume a study and run it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, print_text, study_argument
 
@@ -11,24 +12,23 @@ def launch(
     study: StudyFile = None,
     workers: Annotated[
         str,
-        typer.Option(
+        Option(
             "--workers",
             metavar="N|auto",
             help="Trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only submits.",
         ),
     ] = "1",
     trials: Annotated[
-        int | None, typer.Option("--trials", help="Total of COMPLETE plus PRUNED, instead of the file's n_trials.")
+        int | None, Option("--trials", help="Total of COMPLETE plus PRUNED, instead of the file's n_trials.")
     ] = None,
     storage: Storage = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
     new_version: Annotated[
-        bool, typer.Option("--new-version", help="Run a changed file as NAME-v2, NAME-v3 … beside the old study.")
+        bool, Option("--new-version", help="Run a changed file as NAME-v2, NAME-v3 … beside the old study.")
     ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only say what would run and where; with --workers auto also about how long."),
+        bool, Option("--dry-run", help="Only say what would run and where; with --workers auto also about how long.")
     ] = False,
 ) -> None:
     """Create or resume a study and run it; without STUDY, the built-in digits.
@@ -45,32 +45,14 @@ def launch(
         server = ForkServer()
         server.keep_running()  # it imports torch while we import the rest
     from igkd_hpo.api import launch as api
-
-    given, allowed = study_argument(study), allow_import or ()
-    if dry_run:
-        typer.echo(
-            api.dry_run(
-                given,
-                workers=count,
-                trials=trials,
-                storage=storage,
-                device=device,
-                allow_import=allowed,
-                new_version=new_version,
-            )
-        )
-        return
+    from igkd_hpo.api.source import settings_here
     from igkd_hpo.engines.local.engine import LocalEngine
 
-    found = api.launch(
-        given,
-        workers=count,
-        trials=trials,
-        storage=storage,
-        device=device,
-        allow_import=allowed,
-        new_version=new_version,
-        engine=LocalEngine(server),
-    )
+    given, allowed = study_argument(study), allow_import or ()
+    options: dict[str, Any] = {"workers": count, "trials": trials, "device": device, "new_version": new_version}
+    if dry_run:
+        typer.echo(api.dry_run(given, settings_here(storage, allowed), **options))
+        return
+    launched = api.launch(given, storage=storage, allow_import=allowed, engine=LocalEngine(server), **options)
     if count:
-        print_text(found.summary())
+        print_text(launched.summary())

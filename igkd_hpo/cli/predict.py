@@ -1,17 +1,18 @@
-"""`igkd-hpo predict`: what a bundle's network sees in images."""
+"""`igkd-hpo predict`: the likeliest classes of images, by a bundle's network."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument
 
 from igkd_hpo.cli.arguments import AsJson, print_json
 from igkd_hpo.words import percent
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that export --bundle wrote.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    bundle: Annotated[Path, Argument(metavar="BUNDLE", help="The folder that export --bundle wrote.")],
+    images: Annotated[list[Path], Argument(metavar="IMAGE...", help="Image files.")],
     as_json: AsJson = False,
 ) -> None:
     """Show the likeliest classes of images, as the exported network sees them.
@@ -24,12 +25,8 @@ def predict(
 
     predictions = predict_images(bundle, images)
     if as_json:
-        print_json(
-            [
-                {"image": p.image, "classes": [{"name": name, "probability": share} for name, share in p.classes]}
-                for p in predictions
-            ]
-        )
+        classes = [[{"name": name, "probability": share} for name, share in one.classes] for one in predictions]
+        print_json([{"image": one.image, "classes": of_one} for one, of_one in zip(predictions, classes, strict=True)])
         return
     for prediction in predictions:
         shown = ", ".join(f"{name} {percent(share, 1)}" for name, share in prediction.classes)

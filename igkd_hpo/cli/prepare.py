@@ -1,15 +1,11 @@
 """`igkd-hpo prepare`: the assets alone."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import typer
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_argument
 from igkd_hpo.words import percent
-
-if TYPE_CHECKING:
-    from igkd_hpo.config.study import Study
 
 
 def prepare(
@@ -34,13 +30,9 @@ def prepare(
     summary = run(config, storage=storage, device=device, allow_import=allow_import or ())
     if as_json:
         print_json(asdict(summary))
-    else:
-        typer.echo(
-            f"{config.name}: ready; {_teachers(config)} right on {percent(summary.teacher_accuracy)} of validation"
-        )
-
-
-def _teachers(config: "Study") -> str:
-    if config.teacher.folds:
-        return f"each of {config.teacher.folds} teachers, on average, is"
-    return "the teacher is" if config.teacher.members == 1 else f"{config.teacher.members} teachers together are"
+        return
+    folds, members = config.teacher.folds, config.teacher.members
+    teachers = "the teacher is" if members == 1 else f"{members} teachers together are"
+    if folds:
+        teachers = f"each of {folds} teachers, on average, is"
+    typer.echo(f"{config.name}: ready; {teachers} right on {percent(summary.teacher_accuracy)} of validation")

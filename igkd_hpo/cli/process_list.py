@@ -1,4 +1,4 @@
-"""A password in `--storage URL` is taken out of the process list, where every user of the machine could read it."""
+"""Keep a password in `--storage URL` out of the process list, where every user of the machine could read it."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ def leave_process_list() -> None:
 
 
 def without_password(arguments: list[str]) -> tuple[list[str], str | None]:
-    """The arguments without `--storage URL`, and the URL; as they were, and None, where no URL holds a password."""
+    """Return the arguments without `--storage URL`, and the URL; unchanged, and None, where no URL holds a password."""
     kept: list[str] = []
     urls: list[str] = []
     rest = iter(arguments)

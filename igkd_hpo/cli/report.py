@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from igkd_hpo.cli.arguments import ExistingStudy, Storage
 from igkd_hpo.errors import ExitCode
@@ -11,7 +12,7 @@ from igkd_hpo.errors import ExitCode
 
 def report(
     study: ExistingStudy = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write it.")] = Path("report.html"),
+    output: Annotated[Path, Option("-o", "--output", help="Where to write it.")] = Path("report.html"),
     storage: Storage = None,
 ) -> None:
     """Write one HTML page with the answer, its pictures and where they come from; it needs no network.

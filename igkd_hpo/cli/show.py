@@ -1,26 +1,21 @@
 """`igkd-hpo show`: pictures of a study."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from typer import Option
 
 from igkd_hpo.cli.arguments import ExistingStudy, Storage
-from igkd_hpo.errors import UsageError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from igkd_hpo.search.study import SearchStudy
-    from igkd_hpo.settings import Settings
+from igkd_hpo.errors import NoCompletedTrial, UsageError
 
 
 def show(
     study: ExistingStudy = None,
-    maps: Annotated[int | None, typer.Option("--maps", help="This many images with their maps and overlays.")] = None,
-    curves: Annotated[bool, typer.Option("--curves", help="The learning curves of all trials.")] = False,
-    importance: Annotated[bool, typer.Option("--importance", help="Which hyperparameters mattered.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .png, .svg or .pdf file.")] = None,
+    maps: Annotated[int | None, Option("--maps", help="This many images with their maps and overlays.")] = None,
+    curves: Annotated[bool, Option("--curves", help="The learning curves of all trials.")] = False,
+    importance: Annotated[bool, Option("--importance", help="Which hyperparameters mattered.")] = False,
+    output: Annotated[Path | None, Option("-o", "--output", help="A .png, .svg or .pdf file.")] = None,
     storage: Storage = None,
 ) -> None:
     """Draw a picture of a study: maps, learning curves, or importances.
@@ -34,33 +29,26 @@ def show(
     if maps is not None and maps < 1:
         raise UsageError(f"--maps {maps} shows nothing; give 1 or more")
     from igkd_hpo.api.source import existing_study, settings_here
-    from igkd_hpo.report.pictures import curves_figure, importance_figure, save_figure
+    from igkd_hpo.report.pictures import curves_figure, importance_figure, maps_figure, save_figure
 
     settings = settings_here(storage)
-    found = existing_study(study, settings)
-    kind = "curves" if curves else "importance" if importance else "maps"
-    if maps is not None:
-        figure = _maps(found, settings, maps)
+    opened = existing_study(study, settings)
+    if maps is None:
+        kind, figure = ("curves", curves_figure(opened)) if curves else ("importance", importance_figure(opened))
     else:
-        figure = curves_figure(found) if curves else importance_figure(found)
-    path = output or Path(f"{found.name}-{kind}.png")
+        from igkd_hpo.assets.study_assets import open_assets
+        from igkd_hpo.search.best import best_trial
+        from igkd_hpo.trial.build import overlay_examples
+
+        try:
+            trained = best_trial(opened).hyperparameters
+            strength, mode = float(trained["overlay_strength"]), str(trained["overlay_mode"])
+        except NoCompletedTrial:
+            strength, mode = 0.5, "blend"  # the paper's
+        examples = overlay_examples(open_assets(opened.config, settings), strength=strength, mode=mode, count=maps)
+        if examples is None:
+            raise UsageError(f"study {opened.name} uses no overlays, so it has no maps; --curves shows its trials")
+        kind, figure = "maps", maps_figure(*examples)
+    path = output or Path(f"{opened.name}-{kind}.png")
     save_figure(figure, path)
     typer.echo(path)
-
-
-def _maps(found: "SearchStudy", settings: "Settings", count: int) -> "Figure":
-    from igkd_hpo.assets.study_assets import open_assets
-    from igkd_hpo.errors import NoCompletedTrial
-    from igkd_hpo.report.pictures import maps_figure
-    from igkd_hpo.search.best import best_trial
-    from igkd_hpo.trial.build import overlay_examples
-
-    try:
-        used = best_trial(found).hyperparameters
-        strength, mode = float(used["overlay_strength"]), str(used["overlay_mode"])
-    except NoCompletedTrial:
-        strength, mode = 0.5, "blend"  # the paper's
-    examples = overlay_examples(open_assets(found.config, settings), strength=strength, mode=mode, count=count)
-    if examples is None:
-        raise UsageError(f"study {found.name} uses no overlays, so it has no maps; --curves shows its trials")
-    return maps_figure(*examples)

@@ -1,24 +1,21 @@
-"""`igkd-hpo status`: the studies, what is running and how far."""
+"""`igkd-hpo status`: every study, its running trials and its progress."""
 
 import signal
 import time
 from dataclasses import asdict
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
-import typer
+from typer import Option
 
 from igkd_hpo.cli.arguments import AsJson, Storage, print_json
-
-if TYPE_CHECKING:
-    from igkd_hpo.search.storage import SharedStorage
 
 _WATCH_SECONDS = 2.0
 
 
 def status(
     storage: Storage = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds until Ctrl-C.")] = False,
+    watch: Annotated[bool, Option("--watch", help="Show it again every two seconds until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the studies, what is running and how far.
@@ -35,36 +32,30 @@ def status(
     if as_json:
         print_json([asdict(study) for study in read_status(opened)])
         return
-    if watch:
-        _watch(opened)
-    from rich.console import Console
-
-    from igkd_hpo.terminal.status_board import status_board
-
-    console = Console()
-    console.print(status_board(read_status(opened), console.width))
-
-
-def _watch(storage: "SharedStorage") -> NoReturn:
     from rich.console import Console
 
     from igkd_hpo.terminal.screen import Screen
+    from igkd_hpo.terminal.status_board import status_board
     from igkd_hpo.terminal.status_watch import StatusWatch
 
+    console = Console()
+    if not watch:
+        console.print(status_board(read_status(opened), console.width))
+        return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    watch = StatusWatch(storage)
-    with Screen(Console(), transient=False) as screen:
+    watched = StatusWatch(opened)
+    with Screen(console, transient=False) as screen:
         while True:
-            watch.look()
+            watched.look()
             if screen.redraws:
-                screen.show(watch.draw)
+                screen.show(watched.draw)
             else:
-                for line in watch.lines():
+                for line in watched.lines():
                     screen.say(line)
             time.sleep(_WATCH_SECONDS)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """At once, also out of a wait for a database that is away, with the cursor back where it was."""
+    """End at once, also out of a wait for a database that is away, with the cursor back where it was."""
     raise SystemExit(128 + number)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json, study_parameter
 from igkd_hpo.cli.completion import complete_study_file
@@ -13,16 +14,13 @@ from igkd_hpo.words import percent
 
 def train(
     study: Annotated[
-        str,
-        study_parameter("A study file without ranges, such as best.yaml.", complete_study_file, metavar="FILE"),
+        str, study_parameter("A study file without ranges, such as best.yaml.", complete_study_file, metavar="FILE")
     ],
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the file's training.seed.")] = None,
+    seed: Annotated[int | None, Option("--seed", min=0, help="Instead of the file's training.seed.")] = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
-    test: Annotated[bool, typer.Option("--test", help="Also read the test split, once, at the end.")] = False,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for metrics.json and student.pt.")
-    ] = None,
+    test: Annotated[bool, Option("--test", help="Also read the test split, once, at the end.")] = False,
+    output: Annotated[Path | None, Option("-o", "--output", help="Folder for metrics.json and student.pt.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one student from a file with no ranges: metrics and checkpoint.

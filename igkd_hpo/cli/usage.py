@@ -1,4 +1,4 @@
-"""What people typed wrong on the command line, in one line: what it was, and what was probably meant."""
+"""Describe wrong usage of the command line in one line: what was typed, and what was probably meant."""
 
 import re
 from collections.abc import Sequence
@@ -15,12 +15,7 @@ WrongUsage = typer.BadParameter.__mro__[2]
 
 
 def describe_wrong_usage(error: Any, arguments: Sequence[str], commands: Sequence[str]) -> str:
-    """The line for an error that is a `WrongUsage`.
-
-    Args:
-        arguments: as typed, without the program.
-        commands: all there are.
-    """
+    """Return the line for a `WrongUsage` that these arguments, without the program, led to."""
     command = next((argument for argument in arguments if argument in commands), None)
     see = f"see igkd-hpo {command + ' ' if command else ''}--help"
     message = error.format_message().rstrip(".")
@@ -43,15 +38,11 @@ def _meant_command(name: str, commands: Sequence[str]) -> str:
 
 
 def _meant_flag(flag: str, context: Any) -> str:
-    """The near flag of the command, or, before a command was named, the commands that have this one."""
-    owners = [
-        name
-        for name, command in getattr(context.command, "commands", {}).items()
-        if any(flag in parameter.opts for parameter in command.params)
-    ]
-    if owners:
-        return f" before a command; write it behind, as in igkd-hpo {owners[0]} {flag}"
-    known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+    """Name the near flag of the command, or, before a command was named, a command that has this flag."""
+    for name, command in getattr(context.command, "commands", {}).items():
+        if any(flag in parameter.opts for parameter in command.params):
+            return f" before a command; write it behind, as in igkd-hpo {name} {flag}"
+    flags = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
     word = flag.lstrip("-")
-    near = did_you_mean(f"--{word}", [*known, "--help"]) if len(word) > 1 else ""  # -n may have meant anything
-    return near or f" (there are: {', '.join(dict.fromkeys(known))})"
+    near = did_you_mean(f"--{word}", [*flags, "--help"]) if len(word) > 1 else ""  # -n may have meant anything
+    return near or f" (there are: {', '.join(dict.fromkeys(flags))})"

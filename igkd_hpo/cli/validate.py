@@ -3,13 +3,14 @@
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from igkd_hpo.cli.arguments import StudyFile, print_json, study_argument
 
 
 def validate(
     study: StudyFile = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of study files instead.")] = False,
+    schema: Annotated[bool, Option("--schema", help="Print the JSON schema of study files instead.")] = False,
 ) -> None:
     """Check a study file, and name every fault in it.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
 from igkd_hpo.errors import ExitCode
@@ -12,11 +13,11 @@ from igkd_hpo.words import percent
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that export --bundle wrote.")],
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the one that the bundle names.")] = None,
+    bundle: Annotated[Path, Argument(metavar="BUNDLE", help="The folder that export --bundle wrote.")],
+    seed: Annotated[int | None, Option("--seed", min=0, help="Instead of the one that the bundle names.")] = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for what is trained.")] = None,
+    output: Annotated[Path | None, Option("-o", "--output", help="Folder for what is trained.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that a bundle is whole, train its study once, and say whether the accuracy is what it claims.
@@ -30,16 +31,14 @@ def verify(
 
     settings = settings_here(allow_import=allow_import or ())
     with make_progress() as progress:
-        found = verify_bundle(bundle, settings, seed=seed, device=device, output=output, progress=progress)
-    expected = found.expected
-    low, high = percent(expected.low), percent(expected.high)
+        result = verify_bundle(bundle, settings, seed=seed, device=device, output=output, progress=progress)
+    expected = result.expected
     if as_json:
-        print_json(asdict(found) | {"expected": expected.model_dump()})
+        print_json(asdict(result) | {"expected": expected.model_dump()})
     else:
-        typer.echo(
-            f"{'verified' if found.inside else 'not verified'}: seed {found.seed} reached "
-            f"{percent(found.validation_accuracy)} on validation; {low} to {high} was expected"
-        )
+        reached = f"seed {result.seed} reached {percent(result.validation_accuracy)} on validation"
+        interval = f"{percent(expected.low)} to {percent(expected.high)}"
+        typer.echo(f"{'verified' if result.inside else 'not verified'}: {reached}; {interval} was expected")
         typer.echo(f"  {percent(expected.validation_accuracy)} and {expected.basis}")
-    if not found.inside:
+    if not result.inside:
         raise typer.Exit(ExitCode.FAILED)

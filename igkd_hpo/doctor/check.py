@@ -1,4 +1,4 @@
-"""What one check of the surroundings found."""
+"""One line of the doctor's table, and the ways to make one."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from igkd_hpo.errors import IgkdError, StudyFileError
 
 
 class CheckVerdict(StrEnum):
-    """How bad it is. Only a fault is worth an exit code."""
+    """How bad the outcome of a check is. Only a fault is worth an exit code."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,9 +19,9 @@ class Check:
     """One line of the doctor's table.
 
     Args:
-        group: study, data, teacher, assets, storage or devices.
-        name: of the check, unique in its group.
-        found: what was found, with its numbers.
+        group: study, limits, data, teacher, assets, storage or devices.
+        name: unique in its group.
+        found: the outcome, with its numbers.
         advice: what to do about it; empty where nothing is to be done.
     """
 
@@ -33,31 +33,39 @@ class Check:
 
 
 def ok(group: str, name: str, found: str) -> Check:
-    """Nothing to be done."""
+    """Return a check after which nothing is to be done."""
     return Check(group=group, name=name, verdict=CheckVerdict.OK, found=found)
 
 
 def warning(group: str, name: str, found: str, advice: str) -> Check:
-    """A study would run, and likely not as it was meant."""
+    """Return a check of a study that would run, and likely not as it was meant."""
     return Check(group=group, name=name, verdict=CheckVerdict.WARNING, found=found, advice=advice)
 
 
 def fault(group: str, name: str, found: str, advice: str) -> Check:
-    """A study would fail, or its results would be wrong."""
+    """Return a check of a study that would fail, or whose results would be wrong."""
     return Check(group=group, name=name, verdict=CheckVerdict.FAULT, found=found, advice=advice)
 
 
-def failed(group: str, name: str, error: IgkdError) -> Check:
-    """A fault that the product itself names. Its messages end with the remedy, after a semicolon.
+def grade(group: str, name: str, found: str, advice: str, *, faulty: bool = False, doubtful: bool) -> Check:
+    """Return a fault, a warning or, without advice, an ok: the worst that holds."""
+    if faulty or doubtful:
+        return (fault if faulty else warning)(group, name, found, advice)
+    return ok(group, name, found)
 
-    Those about a study file have a remedy for each of its faults, beside it.
+
+def failed(group: str, name: str, error: IgkdError) -> Check:
+    """Return a fault that an error names: what stands after its last semicolon is the advice.
+
+    A study file's error has an advice for each of its faults, beside it, and stays whole.
     """
     if isinstance(error, StudyFileError):
         return fault(group, name, str(error), "")
-    found, _, advice = " ".join(str(error).split()).rpartition("; ")
-    return fault(group, name, found, advice) if found else fault(group, name, advice, "")
+    message = " ".join(str(error).split())
+    found, _, advice = message.rpartition("; ")
+    return fault(group, name, found, advice) if found else fault(group, name, message, "")
 
 
 def not_checked(group: str, name: str, because: str) -> Check:
-    """A check that an earlier fault, which has its own line, leaves nothing to look at."""
+    """Return a check that an earlier fault, which has its own line, leaves nothing to look at."""
     return Check(group=group, name=name, verdict=CheckVerdict.WARNING, found=f"not checked: {because}")

@@ -1,5 +1,6 @@
-"""Everything that can be known to be wrong before hours are spent: file, data, teacher, assets, storage and devices."""
+"""Every check that can be made before hours are spent: file, data, teacher, assets, storage and devices."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from igkd_hpo.assets.pins import AssetPins
@@ -31,7 +32,7 @@ def examine(
     copies of its images in the other splits, which is logged.
 
     Args:
-        study: or what is wrong with its file; the surroundings are checked even so.
+        study: or the error of its file; the surroundings are checked even so.
         workers: trials side by side on this host, 1 or more.
         device: as for `launch`.
     """
@@ -45,16 +46,18 @@ def examine(
         ]
     dataset, data = check_data(study, settings, progress)
     chosen, devices = check_devices(study, dataset, workers=workers, device=device)
+    pins, teacher_sha256 = None, None
     if dataset is None:
-        teacher_sha256, teacher = None, [not_checked("teacher", "all", "the images cannot be used")]
+        limits = check_limits_of_file(study)
+        teacher = [not_checked("teacher", "all", "the images cannot be used")]
     else:
+        limits = check_limits(study, dataset.num_classes, dataset.image_size)
         teacher_sha256, teacher = check_teacher_network(study, dataset, settings, chosen, progress)
-    pins = None
-    if dataset is not None and teacher_sha256 is not None:
-        pins = AssetPins(dataset_sha256=dataset.sha256, teacher_sha256=teacher_sha256)
+        if teacher_sha256 is not None:
+            pins = AssetPins(dataset_sha256=dataset.sha256, teacher_sha256=teacher_sha256)
     return [
         *check_study_file(study),
-        *(check_limits(study, dataset.num_classes, dataset.image_size) if dataset else check_limits_of_file(study)),
+        *limits,
         *data,
         *teacher,
         *check_assets(study, dataset, teacher_sha256, settings, workers=workers),
@@ -64,19 +67,16 @@ def examine(
 
 
 def checks_table(checks: list[Check]) -> "RenderableType":
-    """Lay out checks for people: a row for each, what to do about it below what was found."""
+    """Lay out checks for people: a row for each, with its advice below its outcome."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table("", "check", "found", box=None, pad_edge=False)
-    group = ""
-    for check in checks:
-        found = Text(check.found)  # no markup: names of files and classes may well hold brackets
-        if check.advice:
-            found.append(f"\n→ {check.advice}", style="bold")
-        if check.group != group:
-            group = check.group
-            table.add_row("", Text(group, style="bold"), "")
-        verdict = Text(check.verdict.value, style=_STYLES[check.verdict])
-        table.add_row(verdict, Text(f"  {check.name}"), found)
+    for group, of_group in groupby(checks, key=lambda check: check.group):
+        table.add_row("", Text(group, style="bold"), "")
+        for check in of_group:
+            outcome = Text(check.found)  # no markup: names of files and classes may well hold brackets
+            if check.advice:
+                outcome.append(f"\n→ {check.advice}", style="bold")
+            table.add_row(Text(check.verdict.value, style=_STYLES[check.verdict]), Text(f"  {check.name}"), outcome)
     return table

@@ -1,4 +1,4 @@
-"""What a launch would run, where, and, if workers were measured, about how long."""
+"""Describe a launch: what it would run, where, and, if workers were measured, about how long."""
 
 import os
 

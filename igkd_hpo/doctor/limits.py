@@ -1,4 +1,4 @@
-"""The limits of the device: can any student of the search space keep them, and can the controls?"""
+"""The limits of the device: whether any student of the search space keeps them, and whether the controls do."""
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import Check, fault, ok, warning
@@ -15,16 +15,16 @@ def check_limits(study: Study, num_classes: int, image_size: tuple[int, int]) ->
 
     fit = check_fit(study, num_classes=num_classes, image_size=image_size)
     if fit.smallest is not None:
-        found = f"even the smallest student of the study has {fit.smallest}"
-        return [fault(_GROUP, "search space", found, fit.shrink)]
+        finding = f"even the smallest student of the study has {fit.smallest}"
+        return [fault(_GROUP, "search space", finding, fit.shrink)]
     smallest = ok(_GROUP, "search space", "the smallest student of the study is within them")
     if fit.controls is not None:
-        found = f"the controls will not be trained: their student has {fit.controls}"
-        return [smallest, warning(_GROUP, "controls", found, fit.narrow)]
+        finding = f"the controls will not be trained: their student has {fit.controls}"
+        return [smallest, warning(_GROUP, "controls", finding, fit.narrow)]
     return [smallest, ok(_GROUP, "controls", "are within them")] if study.controls else [smallest]
 
 
 def check_limits_of_file(study: Study) -> list[Check]:
-    """Check the limits as far as the file alone tells how large its images are, and of how many classes."""
-    known = SOURCES[study.dataset.name].published
-    return check_limits(study, known.classes, (known.side, known.side)) if known else []
+    """Check the limits without images, where the data set's image size and number of classes are published."""
+    published = SOURCES[study.dataset.name].published
+    return check_limits(study, published.classes, (published.side, published.side)) if published else []

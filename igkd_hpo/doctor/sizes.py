@@ -1,15 +1,13 @@
-"""How large things will be, by arithmetic and by passes that compute nothing."""
+"""Sizes of students, training steps and tables, by arithmetic and by passes that compute nothing."""
 
-from typing import TYPE_CHECKING
+import torch
+from torch import nn
 
+from igkd_hpo.assets import logits
+from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.hyperparameter import Role
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from igkd_hpo.assets.dataset import Dataset
+from igkd_hpo.trial.student import knobs_at_end, make_body
 
 # Times what the backward pass keeps: gradients and kernels need room as well. Measured growth of a process on a CPU in
 # MiB, and what is kept: 88 and 78 for `digits`, 2,229 and 2,100 for `cifar10`, 4,741 and 4,685 for `digits` at 64x64.
@@ -18,20 +16,16 @@ _COPIES = 4  # of the weights: themselves, gradients, and up to two states of th
 _PROBE = 2  # images; what a step keeps is in proportion to the batch
 
 
-def largest_student(study: Study, num_classes: int) -> "nn.Module":
-    """The largest network of the search space, on torch's default device."""
-    from igkd_hpo.trial.student import knobs_at_end, make_body
-
+def largest_student(study: Study, num_classes: int) -> nn.Module:
+    """Make the largest network of the search space, on torch's default device."""
     return make_body(study.student.architecture, knobs_at_end(study, largest=True), num_classes)
 
 
-def step_bytes(study: Study, dataset: "Dataset") -> int:
-    """What the largest training step of the search space takes, by a forward pass over tensors without numbers."""
-    import torch
-
+def step_bytes(study: Study, dataset: Dataset) -> int:
+    """Return the bytes of the search space's largest training step, by a forward pass over tensors without numbers."""
     kept: dict[int, int] = {}
 
-    def keep(tensor: "torch.Tensor") -> "torch.Tensor":
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         kept[storage._cdata] = storage.nbytes()
         return tensor
@@ -40,18 +34,16 @@ def step_bytes(study: Study, dataset: "Dataset") -> int:
         student = largest_student(study, dataset.num_classes)
         pixels = torch.empty(_PROBE, 3, *dataset.image_size)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = student(pixels)
-    del logits
+        output = student(pixels)
+    del output
     weights = sum(parameter.numel() * parameter.element_size() for parameter in student.parameters())
     batch = min(int(study.hyperparameters.highest("batch_size")), len(dataset.train_images))
     activations = max(0, sum(kept.values()) - weights) / _PROBE * batch
     return int(_WORKSPACE * activations + _COPIES * weights)
 
 
-def table_bytes(study: Study, dataset: "Dataset") -> tuple[int, int]:
-    """How large the tables of logits and of maps are; 0 for one that the study does not use."""
-    from igkd_hpo.assets import logits
-
+def table_bytes(study: Study, dataset: Dataset) -> tuple[int, int]:
+    """Return the bytes of the tables of logits and of maps; 0 for one that the study does not use."""
     images, (height, width) = len(dataset.train_images), dataset.image_size
     of_logits = logits.table_bytes(study, dataset) if logits.wants_table(study, dataset) else 0
     return of_logits, 2 * images * height * width if study.uses(Role.MAPS) else 0

@@ -1,8 +1,8 @@
-"""The database: can it be reached and written, is it fast enough, has it connections for all workers."""
+"""The database: whether it can be reached and written, is fast enough, and has connections for all workers."""
 
 import os
 import statistics
-import time
+import timeit
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from igkd_hpo.assets.pins import AssetPins, check_pins
 from igkd_hpo.config.study import Study
-from igkd_hpo.doctor.assets import nearest_folder
-from igkd_hpo.doctor.check import Check, failed, fault, not_checked, ok, warning
+from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok, warning
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.lease_table import LEASES
 from igkd_hpo.search.optuna_internals import table_names
 from igkd_hpo.search.storage import bare_connection, check_url, has_tables, mask, open_storage
-from igkd_hpo.search.study import SearchStudy, check_unchanged
+from igkd_hpo.search.study import check_unchanged
 
 _GROUP = "storage"
 _PINGS = 7
@@ -29,7 +28,7 @@ _REMOTE = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "afs", "ceph", "lustre", "g
 
 
 def check_storage(study: Study | None, pins: AssetPins | None, url: str, *, workers: int) -> list[Check]:
-    """The database and the study in it. Creates nothing.
+    """Check the database and the study in it. Creates nothing.
 
     Args:
         study: None where its file has faults.
@@ -37,11 +36,9 @@ def check_storage(study: Study | None, pins: AssetPins | None, url: str, *, work
         url: SQLAlchemy URL of the database.
     """
     try:
-        checked = check_url(url)
-        if checked.get_backend_name() == "sqlite":
-            checks, has_studies = _check_sqlite(checked)
-        else:
-            checks, has_studies = _check_postgresql(checked, workers)
+        parsed = check_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        checks, has_studies = _check_sqlite(parsed) if is_sqlite else _check_postgresql(parsed, workers)
     except IgkdError as error:
         names = ("latency", "rights", "connections", "study")
         rest = [not_checked(_GROUP, name, "the database cannot be used") for name in names]
@@ -49,39 +46,45 @@ def check_storage(study: Study | None, pins: AssetPins | None, url: str, *, work
     return [*checks, _check_study(study, pins, url, has_studies=has_studies)]
 
 
-def latency_check(seconds: float) -> Check:
-    """What the time of one statement means for a study."""
-    found = f"{1000 * seconds:.1f} ms for a statement"
-    advice = "run the workers nearer to the database"
-    if seconds > _TOO_SLOW_SECONDS:
-        return fault(_GROUP, "latency", found, advice)
-    if seconds > _SLOW_SECONDS:
-        return warning(_GROUP, "latency", found, advice)
-    return ok(_GROUP, "latency", found)
+def check_latency(seconds: float) -> Check:
+    """Check whether a study can run at this time for one statement."""
+    finding, advice = f"{1000 * seconds:.1f} ms for a statement", "run the workers nearer to the database"
+    too_slow, slow = seconds > _TOO_SLOW_SECONDS, seconds > _SLOW_SECONDS
+    return grade(_GROUP, "latency", finding, advice, faulty=too_slow, doubtful=slow)
 
 
-def file_system_check(kind: str) -> Check:
-    """Whether SQLite's locks work on a file system of this kind."""
+def check_file_system(kind: str) -> Check:
+    """Check whether SQLite's locks work on a file system of this kind."""
     if kind.startswith(_REMOTE):
-        found = f"the file is on {kind}, a network file system, where SQLite's locks do not work"
-        return fault(_GROUP, "file system", found, "name a file on a local disk with --storage, or use PostgreSQL")
+        finding = f"the file is on {kind}, a network file system, where SQLite's locks do not work"
+        return fault(_GROUP, "file system", finding, "name a file on a local disk with --storage, or use PostgreSQL")
     return ok(_GROUP, "file system", kind or "not known")
 
 
-def version_check(number: int, version: str) -> Check:
-    """What PostgreSQL's server_version_num, such as 160004, means."""
+def check_version(number: int, version: str) -> Check:
+    """Check whether PostgreSQL of this server_version_num, such as 160004, still gets corrections."""
     if number < _OLDEST_POSTGRESQL * 10_000:
-        found = f"PostgreSQL {version}, which gets no corrections any more"
-        return warning(_GROUP, "version", found, f"move to PostgreSQL {_OLDEST_POSTGRESQL} or newer")
+        finding = f"PostgreSQL {version}, which gets no corrections any more"
+        return warning(_GROUP, "version", finding, f"move to PostgreSQL {_OLDEST_POSTGRESQL} or newer")
     return ok(_GROUP, "version", f"PostgreSQL {version}")
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the path, or the nearest one above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def can_write_in(path: Path) -> bool:
+    """Return whether a path is a folder in which this user can make files."""
+    return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
 
 
 def _check_sqlite(url: URL) -> tuple[list[Check], bool]:
     path = Path(url.database or "")
-    file_system = file_system_check(_file_system(path))
+    file_system = check_file_system(_file_system(path))
     if not path.exists():
         folder = nearest_folder(path.parent)
-        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        if can_write_in(folder):
             rights = ok(_GROUP, "rights", f"{folder} can be written")
         else:
             rights = fault(_GROUP, "rights", f"nothing can be made in {folder}", "name another file with --storage")
@@ -90,7 +93,7 @@ def _check_sqlite(url: URL) -> tuple[list[Check], bool]:
         has_studies = has_tables(connection)
         version = connection.exec_driver_sql("SELECT sqlite_version()").scalar_one()
         reachable = ok(_GROUP, "reachable", f"{path}, SQLite {version}")
-        latency = latency_check(_latency(connection))
+        latency = check_latency(_latency(connection))
         connection.rollback()
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # fails where nothing can be written, and writes nothing
@@ -111,29 +114,26 @@ def _file_system(path: Path) -> str:
 
 def _check_postgresql(url: URL, workers: int) -> tuple[list[Check], bool]:
     with bare_connection(url) as connection:
-        number = int(connection.execute(text("SELECT current_setting('server_version_num')")).scalar_one())
-        version = str(connection.execute(text("SELECT current_setting('server_version')")).scalar_one())
+        number, version = connection.execute(
+            text("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
+        ).one()
         has_studies = has_tables(connection)
         return [
             ok(_GROUP, "reachable", mask(url)),
-            version_check(number, version),
-            latency_check(_latency(connection)),
+            check_version(number, version),
+            check_latency(_latency(connection)),
             _check_rights(connection, has_studies=has_studies),
             _check_connections(connection, workers),
         ], has_studies
 
 
 def _latency(connection: Connection) -> float:
-    seconds = []
-    for _ in range(_PINGS):
-        begun = time.perf_counter()
-        connection.execute(text("SELECT 1")).all()
-        seconds.append(time.perf_counter() - begun)
+    seconds = timeit.repeat(lambda: connection.execute(text("SELECT 1")).all(), repeat=_PINGS, number=1)
     return statistics.median(seconds)
 
 
 def _check_rights(connection: Connection, *, has_studies: bool) -> Check:
-    """Read and write on every table and sequence that is there; making tables where there are none."""
+    """Check the rights to read and write every table and sequence, or, without studies, to make tables."""
 
     def ask(statement: str, **values: Any) -> Any:
         return connection.execute(text(statement), values).scalar()
@@ -145,13 +145,9 @@ def _check_rights(connection: Connection, *, has_studies: bool) -> Check:
     if not has_studies:
         if schema is not None and ask("SELECT has_schema_privilege(:schema, 'CREATE')", schema=schema):
             return ok(_GROUP, name, f"{user} can make tables in the schema {schema}")
-        return fault(
-            _GROUP,
-            name,
-            f"{user} cannot make tables in the schema {schema or '(none)'}",
-            f"run GRANT CREATE, USAGE ON SCHEMA {schema or 'public'} TO {user}",
-        )
-    tables = sorted([*table_names(), LEASES.name])
+        finding = f"{user} cannot make tables in the schema {schema or '(none)'}"
+        return fault(_GROUP, name, finding, f"run GRANT CREATE, USAGE ON SCHEMA {schema or 'public'} TO {user}")
+    places = {"schema": schema, "tables": sorted([*table_names(), LEASES.name])}
     closed = ask(
         """
         SELECT string_agg(relname || ' (' || p || ')', ', ' ORDER BY relname)
@@ -159,8 +155,7 @@ def _check_rights(connection: Connection, *, has_studies: bool) -> Check:
         WHERE relnamespace = to_regnamespace(quote_ident(:schema)) AND relname = ANY(:tables)
           AND NOT has_table_privilege(pg_class.oid, p)
         """,
-        schema=schema,
-        tables=tables,
+        **places,
     ) or ask(
         """
         SELECT string_agg(s.relname || ' (USAGE)', ', ' ORDER BY s.relname)
@@ -170,18 +165,17 @@ def _check_rights(connection: Connection, *, has_studies: bool) -> Check:
           -- in this order: the function refuses what is no sequence
           AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE') ELSE false END
         """,
-        schema=schema,
-        tables=tables,
+        **places,
     )
     if closed:
         first, *others = str(closed).split(", ")
-        found = f"{user} lacks rights on {first}" + (f" and {len(others)} more" if others else "")
-        return fault(_GROUP, name, found, f"grant {user} what it lacks on all tables and sequences of {schema}")
+        finding = f"{user} lacks rights on {first}{f' and {len(others)} more' if others else ''}"
+        return fault(_GROUP, name, finding, f"grant {user} what it lacks on all tables and sequences of {schema}")
     return ok(_GROUP, name, f"{user} can read and write all tables")
 
 
 def _check_connections(connection: Connection, workers: int) -> Check:
-    """The smallest of three limits counts: the server's, the database's and the role's; -1 is no limit."""
+    """Check the smallest of three limits: the server's, the database's and the role's; -1 is no limit."""
     row = connection.execute(
         text(
             """
@@ -204,37 +198,33 @@ def _check_connections(connection: Connection, workers: int) -> Check:
     limit = min(limits, key=lambda name: limits[name])
     free = max(0, limits[limit])
     if free < need:
-        found = f"{workers} workers need {need} connections, and {limit} leaves {free}"
+        finding = f"{workers} workers need {need} connections, and {limit} leaves {free}"
         most = free // _CONNECTIONS - 1
         fewer = f", or start {most} workers" if most > 0 else ""
-        return fault(_GROUP, "connections", found, f"raise {limit}{fewer}")
+        return fault(_GROUP, "connections", finding, f"raise {limit}{fewer}")
     return ok(_GROUP, "connections", f"{row.server - row.server_used} free, {need} needed for {workers} workers")
 
 
 def _check_study(study: Study | None, pins: AssetPins | None, url: str, *, has_studies: bool) -> Check:
-    name = "study"
     if study is None:
-        return not_checked(_GROUP, name, "the study file has faults")
+        return not_checked(_GROUP, "study", "the study file has faults")
+    will_be_made = ok(_GROUP, "study", f"{study.name} will be made")
     if not has_studies:
-        return ok(_GROUP, name, f"{study.name} will be made")
+        return will_be_made
     try:
         storage = open_storage(url, create=False)
         try:
             existing = check_unchanged(storage, study)
             if existing is None:
-                return ok(_GROUP, name, f"{study.name} will be made")
-            pinned = existing.read().pins
-            if pins is not None and pinned is not None:
-                check_pins(study.name, pinned, pins)
-            return ok(_GROUP, name, _progress(existing))
+                return will_be_made
+            record, finished = existing.read(), existing.counts().finished
+            if pins is not None and record.pins is not None:
+                check_pins(study.name, record.pins, pins)
+            stopped = f", stopped: {record.stopped}" if record.stopped is not None else ""
+            progress = f"{study.name}, {finished} of {record.n_trials} trials finished{stopped}"
+            return ok(_GROUP, "study", progress)
         finally:
             storage.remove_session()
             storage.engine.dispose()
     except IgkdError as error:
-        return failed(_GROUP, name, error)
-
-
-def _progress(study: SearchStudy) -> str:
-    record = study.read()
-    stopped = f", stopped: {record.stopped}" if record.stopped is not None else ""
-    return f"{study.name}, {study.counts().finished} of {record.n_trials} trials finished{stopped}"
+        return failed(_GROUP, "study", error)

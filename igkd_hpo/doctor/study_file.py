@@ -1,4 +1,4 @@
-"""A study file that is valid, and still would not do what it says; what `validate` and `doctor` share."""
+"""Checks of a valid study file that still would not do what it says, shared by `validate` and `doctor`."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,10 @@ _GROUP = "study"
 
 
 def check_study_file(study: Study) -> list[Check]:
-    """What a valid study file says, and what in it cannot have an effect."""
-    searched = study.hyperparameters.searched()
-    what = (
-        f"searches {', '.join(searched)}" if searched else "searches nothing; its trials are seeds of one configuration"
-    )
+    """Check a valid study file: say in words what it does, and warn of what in it cannot have an effect."""
+    searches = ", ".join(study.hyperparameters.searched()) or "nothing; its trials are seeds of one configuration"
     return [
-        ok(_GROUP, "file", f"valid; {what}; {study.n_trials} trials"),
+        ok(_GROUP, "file", f"valid; searches {searches}; {study.n_trials} trials"),
         _check("search space", "every range can change the result", list(_idle_ranges(study))),
         _check("pruner", "bad trials are stopped early", list(_idle_pruner(study))),
         _check("trials", "the controls leave trials to search with", list(_no_trials_left(study))),
@@ -27,7 +24,8 @@ def check_study_file(study: Study) -> list[Check]:
 def _check(name: str, fine: str, problems: list[tuple[str, str]]) -> Check:
     if not problems:
         return ok(_GROUP, name, fine)
-    return warning(_GROUP, name, "; ".join(found for found, _ in problems), "; ".join(todo for _, todo in problems))
+    findings, advice = zip(*problems, strict=True)
+    return warning(_GROUP, name, "; ".join(findings), "; ".join(advice))
 
 
 def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
@@ -36,14 +34,11 @@ def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
     for name in searched:
         others = needs(name)
         if others and not any(settings.highest(other) for other in others):
-            weights = " and ".join(others)
-            verb = "is" if len(others) == 1 else "are"
-            yield f"{name} is searched while {weights} {verb} always 0", f"fix {name}, or let {others[0]} be above 0"
+            weights = f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'}"
+            yield f"{name} is searched while {weights} always 0", f"fix {name}, or let {others[0]} be above 0"
         if (of := SETTING_OF.get(name)) and not set(of) & set(settings.words("objective")):
-            yield (
-                f"{name} is searched while objective is never {' or '.join(of)}",
-                f"fix {name}, or let objective be {of[0]}",
-            )
+            never = f"{name} is searched while objective is never {' or '.join(of)}"
+            yield never, f"fix {name}, or let objective be {of[0]}"
         if (of := KNOB_OF.get(name)) and study.student.architecture not in of:
             yield f"{name} is searched while the student is no {' or '.join(of)}", f"fix {name}"
     if "alternating" in settings.words("flip") and not study.augmentation.horizontal_flip:
@@ -54,24 +49,18 @@ def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
             yield f"alignment has nothing to act on: {', '.join(acting)} are 0", "raise one of them"
     for name, setting in searched.items():
         if len(set(setting.corners())) == 1:
-            yield (
-                f"{name} is searched in a range of one value",
-                f"write {name}: {shown(setting.corners()[0])}, or widen it",
-            )
+            only = shown(setting.corners()[0])
+            yield f"{name} is searched in a range of one value", f"write {name}: {only}, or widen it"
 
 
 def _idle_pruner(study: Study) -> Iterator[tuple[str, str]]:
     grace = getattr(study.pruner, "grace_period", None)
     if grace is not None and grace >= study.training.epochs and study.is_search:
-        yield (
-            f"no trial can be stopped: grace_period {grace} is not below training.epochs {study.training.epochs}",
-            "lower pruner.grace_period, or write pruner: {name: none}",
-        )
+        late = f"grace_period {grace} is not below training.epochs {study.training.epochs}"
+        yield f"no trial can be stopped: {late}", "lower pruner.grace_period, or write pruner: {name: none}"
 
 
 def _no_trials_left(study: Study) -> Iterator[tuple[str, str]]:
     if study.is_search and study.n_trials <= len(study.controls):
-        yield (
-            f"the {len(study.controls)} controls take all of n_trials {study.n_trials}: nothing is searched",
-            "raise n_trials",
-        )
+        all_taken = f"the {len(study.controls)} controls take all of n_trials {study.n_trials}"
+        yield f"{all_taken}: nothing is searched", "raise n_trials"

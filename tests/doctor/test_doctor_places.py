@@ -16,7 +16,7 @@ from igkd_hpo.config.reading import read_study
 from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.devices import check_devices
 from igkd_hpo.doctor.doctor import examine
-from igkd_hpo.doctor.storage import check_storage, file_system_check, latency_check, version_check
+from igkd_hpo.doctor.storage import check_file_system, check_latency, check_storage, check_version
 from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.search.storage import open_storage
@@ -165,14 +165,14 @@ def test_too_few_connections_for_the_workers_are_a_fault(patient: Patient, postg
     ("seconds", "verdict"), [(0.01, CheckVerdict.OK), (0.2, CheckVerdict.WARNING), (2.0, CheckVerdict.FAULT)], ids=str
 )
 def test_a_slow_database(seconds: float, verdict: CheckVerdict) -> None:
-    assert latency_check(seconds).verdict is verdict
+    assert check_latency(seconds).verdict is verdict
 
 
 def test_network_file_systems_and_old_servers() -> None:
-    assert file_system_check("nfs4").verdict is CheckVerdict.FAULT
-    assert file_system_check("ext4").verdict is CheckVerdict.OK
-    assert version_check(120_022, "12.22").verdict is CheckVerdict.WARNING
-    assert version_check(130_000, "13.0").verdict is CheckVerdict.OK
+    assert check_file_system("nfs4").verdict is CheckVerdict.FAULT
+    assert check_file_system("ext4").verdict is CheckVerdict.OK
+    assert check_version(120_022, "12.22").verdict is CheckVerdict.WARNING
+    assert check_version(130_000, "13.0").verdict is CheckVerdict.OK
 
 
 def test_a_device_that_is_not_there_is_a_fault(patient: Patient) -> None:
