@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import FloatRange, IntRange
 from igkd_hpo.report.palette import control_look
-from igkd_hpo.report.selection import by_kind, curve_of, lowest_shown, thinned
+from igkd_hpo.report.selection import learning_curve, lowest_shown, split_by_kind, thin
 from igkd_hpo.report.timeline import worker_of
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.study import SearchStudy
@@ -59,7 +59,7 @@ def _overlay(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
     searched = study.config.hyperparameters.searched()
     axes = [name for name in ("overlay_strength", "alpha") if isinstance(searched.get(name), FloatRange | IntRange)]
     known = [t for t in trials if t.value is not None and "hyperparameters" in t.user_attrs]
-    complete, pruned, controls = by_kind(known)
+    complete, pruned, controls = split_by_kind(known)
     if not axes or not complete + controls:
         return None
     words = [name.replace("_", " ") for name in axes]
@@ -82,7 +82,7 @@ def _size(trials: Sequence[FrozenTrial]) -> Graph | None:
     """Draw accuracy over the student's parameters, where trials have different ones."""
     known = [t for t in trials if t.value is not None and "parameters" in t.user_attrs]
     sizes = [trial.user_attrs["parameters"] for trial in known]
-    complete, pruned, controls = by_kind(known)
+    complete, pruned, controls = split_by_kind(known)
     if len(set(sizes)) < 2 or not complete + controls:
         return None
     graph = _scatter(
@@ -114,7 +114,7 @@ def _scatter(
     colour = {"colorscale": _SCALE, "cmin": lowest, "cmax": highest} if coloured else {}
     data = [
         {
-            **_points("pruned, last accuracy", thinned(pruned, MOST_POINTS), place, titles),
+            **_points("pruned, last accuracy", thin(pruned, MOST_POINTS), place, titles),
             "marker": {"symbol": "x-thin", "size": 6, "line": {"width": 1.2, "color": _FAINT}},
         },
         {
@@ -226,8 +226,8 @@ def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
         x: list[int | None] = []
         y: list[float | None] = []
         text: list[str] = []
-        for trial in thinned(some, OTHER_CURVES):
-            epochs, accuracies = curve_of(trial)
+        for trial in thin(some, OTHER_CURVES):
+            epochs, accuracies = learning_curve(trial)
             x += [*epochs, None]
             y += [*(round(100 * fraction, 2) for fraction in accuracies), None]
             text += [f"trial {trial.number}"] * (len(epochs) + 1)
@@ -262,7 +262,7 @@ def _with_best(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
     if len(trials) <= most:
         return list(trials)
     ordered = sorted(trials, key=lambda trial: -accuracy(trial))
-    kept = {trial.number for trial in [*ordered[: most // 2], *thinned(ordered[most // 2 :], most - most // 2)]}
+    kept = {trial.number for trial in [*ordered[: most // 2], *thin(ordered[most // 2 :], most - most // 2)]}
     return [trial for trial in trials if trial.number in kept]
 
 
