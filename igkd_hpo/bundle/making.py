@@ -23,7 +23,7 @@ from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
 from igkd_hpo.bundle.weights import trained_network
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.choice import described
+from igkd_hpo.confirm.choice import describe_trial
 from igkd_hpo.errors import UsageError
 from igkd_hpo.files import sha256_of, write_bytes, write_text
 from igkd_hpo.search.best import BestTrial
@@ -105,7 +105,7 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
         record=record,
         validation_accuracy=validation_accuracy,
         weights=weights,
-        about=described(study, best),
+        about=describe_trial(study, best),
     )
 
 
