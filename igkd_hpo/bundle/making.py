@@ -1,4 +1,4 @@
-"""Making a bundle: the network, its ONNX files, what they were measured to do and the card; all of it or nothing."""
+"""Making of a bundle: the network, its ONNX files, their measurements and the card; all of it or nothing."""
 
 import os
 import platform
@@ -31,10 +31,12 @@ from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 
+_PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "optuna")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """What was made.
+    """Bundle that was made.
 
     Args:
         validation_accuracy: of the network in PyTorch, a fraction.
@@ -58,20 +60,22 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
     """
     require(NEEDED_TO_MAKE)
     with _all_or_nothing(folder) as draft:
+        from safetensors.torch import save
+
         from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 
         made = prepare_assets(study.config, settings, device="cpu", progress=progress)
         if (pins := study.read().pins) is not None:
-            here = AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
-            check_pins(study.name, pins, here)
-        assets = open_assets(study.config, settings)
-        exported = exported_study(study, best)
-        network, validation_accuracy, weights = trained_network(study, best, exported, assets, settings, progress)
+            own = AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
+            check_pins(study.name, pins, own)
+        assets, exported = open_assets(study.config, settings), exported_study(study, best)
+        network, accuracy, weights = trained_network(study, best, exported, assets, settings, progress)
         write_text(draft / contents.STUDY, to_yaml(exported))
-        _write_weights(network.body, draft / contents.WEIGHTS)
-        float_file, int8_file = draft / contents.ONNX, draft / contents.INT8
+        state = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
+        # Written by us: what safetensors writes itself is a file for the owner alone.
+        write_bytes(draft / contents.WEIGHTS, save(state, metadata={"format": "pt"}))
+        dataset, float_file, int8_file = assets.dataset, draft / contents.ONNX, draft / contents.INT8
         with progress.task("ONNX files", 3) as advance:
-            dataset = assets.dataset
             write_onnx(network, float_file, class_names=dataset.class_names, image_size=dataset.image_size)
             advance(1)
             write_int8(float_file, int8_file, calibration_images(assets))
@@ -82,42 +86,35 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
             trial=best.number,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             files={},
-            expected=expected_of(best, validation_accuracy, images=made.n_validation),
+            expected=expected_of(best, accuracy, images=made.n_validation),
             opset=OPSET,
             onnx=onnx,
             int8=int8,
-            versions=_versions(),
+            versions={
+                "igkd-hpo": igkd_hpo.__version__,
+                "commit": code_commit(),
+                "python": platform.python_version(),
+                **{package: version(package) for package in _PACKAGES},
+            },
         )
         card = model_card(
-            record,
-            exported,
-            best,
-            made,
-            class_names=dataset.class_names,
-            weights=weights,
-            validation_accuracy=validation_accuracy,
+            record, exported, best, made, class_names=dataset.class_names, weights=weights, validation_accuracy=accuracy
         )
         write_text(draft / contents.CARD, card)
         record = record.model_copy(update={"files": {path.name: sha256_of(path) for path in sorted(draft.iterdir())}})
         write_text(draft / contents.RECORD, record.model_dump_json(indent=2))
-    return Bundle(
-        folder=folder,
-        record=record,
-        validation_accuracy=validation_accuracy,
-        weights=weights,
-        about=describe_trial(study, best),
-    )
+    about = describe_trial(study, best)
+    return Bundle(folder=folder, record=record, validation_accuracy=accuracy, weights=weights, about=about)
 
 
 @contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[Path]:
-    """A new folder beside the one that is wanted, which takes its place at the end, and else leaves no trace."""
+    """Yield a new folder beside the one that is wanted, which takes its place at the end, and else leaves no trace."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there and not empty; give --bundle a new folder, or delete that one")
-    draft = None
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = folder.with_name(f".{folder.name}.{os.getpid()}")
         draft.mkdir()
         yield draft
         for path in draft.iterdir():
@@ -127,24 +124,4 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror}; give --bundle another place") from error
     finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_weights(body: object, path: Path) -> None:
-    from safetensors.torch import save
-    from torch import nn
-
-    assert isinstance(body, nn.Module)
-    state = {name: tensor.contiguous() for name, tensor in body.state_dict().items()}
-    write_bytes(path, save(state, metadata={"format": "pt"}))  # its own writing makes a file for the owner alone
-
-
-def _versions() -> dict[str, str | None]:
-    packages = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "optuna")
-    return {
-        "igkd-hpo": igkd_hpo.__version__,
-        "commit": code_commit(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
+        shutil.rmtree(draft, ignore_errors=True)

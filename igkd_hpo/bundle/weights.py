@@ -1,4 +1,4 @@
-"""The network that a bundle holds: the one that the trial trained, or the same training done once more."""
+"""Network of a bundle: the one that the trial trained, or the same training done once more."""
 
 import tempfile
 from pathlib import Path
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 def trained_network(
     study: SearchStudy, best: BestTrial, exported: Study, assets: "Assets", settings: Settings, progress: Progress
 ) -> "tuple[Network, float, str]":
-    """The network in evaluation mode on the CPU, its validation accuracy (a fraction), and where it comes from."""
+    """Return the network in evaluation mode on the CPU, its validation accuracy (a fraction), and its origin."""
     import torch
 
     from igkd_hpo.trial.build import make_student
 
-    kept = kept_network(
-        study.config, assets, settings, number=best.number, hyperparameters=best.hyperparameters, seed=best.seed
-    )
+    values = dict(best.hyperparameters)
+    kept = kept_network(study.config, assets, settings, number=best.number, hyperparameters=values, seed=best.seed)
     if kept is not None:
         return *kept, f"the checkpoint of trial {best.number}"
 
@@ -37,7 +36,7 @@ def trained_network(
         again = train_student(
             exported, settings, seed=None, device="auto", evaluate=None, output=Path(folder), progress=progress
         )
-        network = make_student(study.config, dict(best.hyperparameters), assets, seed=best.seed)
+        network = make_student(study.config, values, assets, seed=best.seed)
         network.body.load_state_dict(torch.load(Path(folder, "student.pt"), map_location="cpu", weights_only=True))
-    where = f"the training of trial {best.number}, done again with the same seed"
-    return network.eval(), again.validation_accuracy, where
+    origin = f"the training of trial {best.number}, done again with the same seed"
+    return network.eval(), again.validation_accuracy, origin
