@@ -91,7 +91,7 @@ def read_record(bundle: Path) -> Record:
 
 
 def check_files(bundle: Path, record: Record, names: list[str] | None = None) -> None:
-    """Raise DataError where a file of the bundle (of these names, if given) is gone or is not what was written."""
+    """Raise DataError where a file of the bundle (of these names, if given) is missing or was changed."""
     for name in names or record.files:
         try:
             changed = record.files.get(name) != sha256_of(bundle / name)

@@ -3,12 +3,14 @@
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import igkd_hpo
 from igkd_hpo.assets.pins import AssetPins, check_pins
@@ -20,8 +22,8 @@ from igkd_hpo.bundle.expectation import expected_of
 from igkd_hpo.bundle.measuring import calibration_images, measure_files
 from igkd_hpo.bundle.onnx_files import OPSET, write_int8, write_onnx
 from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
-from igkd_hpo.bundle.weights import trained_network
 from igkd_hpo.config.commit import code_commit
+from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import describe_trial
 from igkd_hpo.errors import UsageError
@@ -30,6 +32,11 @@ from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.kept_network import kept_network
+
+if TYPE_CHECKING:
+    from igkd_hpo.assets.study_assets import Assets
+    from igkd_hpo.distillation.models import Network
 
 _PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "optuna")
 
@@ -105,6 +112,31 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
         write_text(draft / contents.RECORD, record.model_dump_json(indent=2))
     about = describe_trial(study, best)
     return Bundle(folder=folder, record=record, validation_accuracy=accuracy, weights=weights, about=about)
+
+
+def trained_network(
+    study: SearchStudy, best: BestTrial, exported: Study, assets: "Assets", settings: Settings, progress: Progress
+) -> "tuple[Network, float, str]":
+    """Return the network in evaluation mode on the CPU, its validation accuracy (a fraction), and its origin."""
+    values = dict(best.hyperparameters)
+    kept = kept_network(study.config, assets, settings, number=best.number, hyperparameters=values, seed=best.seed)
+    if kept is not None:
+        return *kept, f"the checkpoint of trial {best.number}"
+
+    import torch
+
+    from igkd_hpo.trial.build import make_student
+    from igkd_hpo.trial.train import train_student
+
+    progress.note(f"the checkpoint of trial {best.number} is not in {settings.paths.checkpoints}: it is trained again")
+    with tempfile.TemporaryDirectory() as folder:
+        again = train_student(
+            exported, settings, seed=None, device="auto", evaluate=None, output=Path(folder), progress=progress
+        )
+        network = make_student(study.config, values, assets, seed=best.seed)
+        network.body.load_state_dict(torch.load(Path(folder, "student.pt"), map_location="cpu", weights_only=True))
+    origin = f"the training of trial {best.number}, done again with the same seed"
+    return network.eval(), again.validation_accuracy, origin
 
 
 @contextmanager

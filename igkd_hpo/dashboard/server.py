@@ -51,7 +51,7 @@ def serve(
         paths: where artifacts lie.
         port: 0 takes a free one.
         on_ready: called once with the page's URL, when the port is open. The URL holds the token if it was made here;
-            a token that was given is known, and does not belong into anybody's log.
+            a token that was given does not belong into anybody's log.
         host: the address to listen on. Beyond this machine a token is asked for.
         write: lets people change what they see, deleting studies included.
         token: what people must show; None asks for nothing on this machine, and makes a new one for other addresses.

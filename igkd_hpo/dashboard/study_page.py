@@ -44,7 +44,7 @@ class _EndedTrials:
         self.texts: list[str] = []
 
     def extend(self, trials: list[dict[str, Any]]) -> None:
-        """Keep the leading ones that have ended; the first follows the last that is kept."""
+        """Keep the leading trials that have ended; the first of them follows the last one kept."""
         for trial in trials:
             if trial["state"] not in _ENDED:
                 return

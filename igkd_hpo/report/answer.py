@@ -38,9 +38,8 @@ class ReportAnswer:
 
     Args:
         figure: the accuracy as a large number, and what it is.
-        lines: sentences that follow.
         verdicts: on IG, KD and both; empty where nothing is confirmed.
-        next_steps: commands, each with what it does.
+        next_steps: commands, each with its use.
         trained: the trial of the answer and the study that trained it; None where no trial completed.
         hyperparameters: of that trial, as text, the searched ones marked; those at their defaults are left out.
         controls: name, accuracy and difference to the best, as text.
@@ -59,7 +58,7 @@ class ReportAnswer:
 
 
 def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> ReportAnswer:
-    """Answer for a study as it stands now."""
+    """Compose the answer of a study as it stands now."""
     try:
         best = best_trial(study)
     except NoCompletedTrial:
@@ -71,8 +70,7 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
     if confirmation is None:
         source, chosen, answer = study, best, _unconfirmed(study, best)
     else:
-        source, chosen = confirmed_trial(study, confirmation)
-        answer = _confirmed(study, confirmation)
+        (source, chosen), answer = confirmed_trial(study, confirmation), _confirmed(study, confirmation)
     searched = study.config.hyperparameters.searched()
     telling = study.config.hyperparameters.telling(chosen.hyperparameters)
     ordered = sorted(telling, key=lambda name: name not in searched)
