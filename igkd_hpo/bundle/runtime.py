@@ -3,7 +3,6 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +56,8 @@ class OnnxStudent:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of uint8 RGB images (N, 3, H, W)."""
-        parts: list[Any] = [
-            self._session.run(["logits"], {"images": images[start : start + _BATCH]})[0]
-            for start in range(0, len(images), _BATCH)
-        ]
-        return np.concatenate(parts)
+        batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+        return np.concatenate([self._session.run(["logits"], {"images": batch})[0] for batch in batches])
 
     def latency(self, image: NDArray[np.uint8]) -> Latency:
         """Time one image (1, 3, H, W)."""

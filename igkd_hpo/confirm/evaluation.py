@@ -72,8 +72,7 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
     networks: dict[int, Network] = {}
     missing: list[FrozenTrial] = []
     for trial in trials:
-        facts = trial.user_attrs
-        hyperparameters, seed = facts["hyperparameters"], facts["seed"]
+        hyperparameters, seed = trial.user_attrs["hyperparameters"], trial.user_attrs["seed"]
         kept = kept_network(study, assets, settings, number=trial.number, hyperparameters=hyperparameters, seed=seed)
         if kept is None or kept[1] != trial.value:
             missing.append(trial)

@@ -197,21 +197,18 @@ def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
         ("running", [t for t in with_curve if t.state is TrialState.RUNNING], "#2fae7c", 2),
         (f"the best {len(best)}", best, _ORANGE, 2),
     )
+    hover = "%{text}<br>epoch %{x}: %{y} %"
+    common = {"type": "scatter", "mode": "lines", "hovertemplate": hover, "connectgaps": False}
     data = []
     for name, some, colour, width in kinds:
-        x: list[int | None] = []
-        y: list[float | None] = []
-        text: list[str] = []
+        trace: dict[str, Any] = {"name": name, "x": [], "y": [], "text": [], "line": {"color": colour, "width": width}}
         for trial in thin(some, OTHER_CURVES):
             epochs, accuracies = learning_curve(trial)
-            x += [*epochs, None]
-            y += [*(round(100 * fraction, 2) for fraction in accuracies), None]
-            text += [f"trial {trial.number}"] * (len(epochs) + 1)
-        if x:
-            line = {"color": colour, "width": width}
-            hover = "%{text}<br>epoch %{x}: %{y} %"
-            trace = {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "text": text}
-            data.append(trace | {"line": line, "hovertemplate": hover, "connectgaps": False})
+            trace["x"] += [*epochs, None]
+            trace["y"] += [*(round(100 * fraction, 2) for fraction in accuracies), None]
+            trace["text"] += [f"trial {trial.number}"] * (len(epochs) + 1)
+        if some:
+            data.append(common | trace)
     several = f": the best {len(best)}, and {OTHER_CURVES} of each kind" if len(trials) > OTHER_CURVES else ""
     return {"data": data, "layout": _layout(f"Learning curves{several}", "epoch", _ACCURACY)}
 

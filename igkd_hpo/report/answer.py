@@ -71,7 +71,7 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
         source, chosen, answer = study, best, _unconfirmed(study, best)
     else:
         (source, chosen), answer = confirmed_trial(study, confirmation), _confirmed(study, confirmation)
-    searched = study.config.hyperparameters.searched()
+    searched, highest = study.config.hyperparameters.searched(), best.validation_accuracy
     telling = study.config.hyperparameters.telling(chosen.hyperparameters)
     ordered = sorted(telling, key=lambda name: name not in searched)
     return replace(
@@ -80,12 +80,8 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
         trained=(source, chosen),
         hyperparameters=tuple((name, shown(telling[name]), name in searched) for name in ordered),
         controls=tuple(
-            (
-                control.control,
-                percent(control.validation_accuracy),
-                points_between(best.validation_accuracy, control.validation_accuracy),
-            )
-            for control in best.compared
+            (one.control, percent(one.validation_accuracy), points_between(highest, one.validation_accuracy))
+            for one in best.compared
         ),
     )
 

@@ -1,7 +1,4 @@
-"""The pictures of `show`: attribution maps, learning curves, and which hyperparameters mattered.
-
-Each function draws one figure; `save_figure` writes it in the format that the file's name says.
-"""
+"""Pictures of `show`: attribution maps, learning curves, and which hyperparameters mattered."""
 
 from collections.abc import Sequence
 from io import BytesIO
