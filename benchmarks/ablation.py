@@ -32,7 +32,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.statistics import Contrast, contrasts, t_interval
 from igkd_hpo.distillation.device import choose_device
 from igkd_hpo.distillation.evaluation import accuracy, predict
-from igkd_hpo.distillation.memory import keep_freed_memory
+from igkd_hpo.distillation.heap import keep_freed_memory
 from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.distillation.training import NonFiniteLoss
 from igkd_hpo.settings import Paths, Settings

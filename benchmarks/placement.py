@@ -41,8 +41,8 @@ from torch import Tensor, nn
 
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+from igkd_hpo.distillation.heap import keep_freed_memory
 from igkd_hpo.distillation.losses import distillation_loss
-from igkd_hpo.distillation.memory import keep_freed_memory
 from igkd_hpo.distillation.objectives import make_objective
 
 CLASSES = 10

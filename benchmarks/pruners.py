@@ -80,7 +80,7 @@ def record(study: Study, settings: Settings, output: Path, *, count: int, best: 
 
     from igkd_hpo.assets.study_assets import open_assets, prepare_assets
     from igkd_hpo.distillation.device import choose_device
-    from igkd_hpo.distillation.memory import keep_freed_memory
+    from igkd_hpo.distillation.heap import keep_freed_memory
 
     chosen = choose_device(device)
     if chosen.type == "cpu":

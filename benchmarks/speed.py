@@ -42,7 +42,7 @@ from igkd_hpo.distillation.attribution import integrated_gradients, rank_correla
 from igkd_hpo.distillation.augmentation import n_views
 from igkd_hpo.distillation.batches import TrainingData, draw_plan
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
-from igkd_hpo.distillation.memory import keep_freed_memory
+from igkd_hpo.distillation.heap import keep_freed_memory
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.optimization import make_optimizer
 from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
