@@ -12,7 +12,7 @@ from igkd_hpo.api.supervise import WorkerCount
 from igkd_hpo.bundle.making import Bundle, make_bundle
 from igkd_hpo.config import study as config
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.choice import best_or_confirmed, described
+from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import IgkdError, UsageError
@@ -172,7 +172,7 @@ class Study:
         study, best = best_or_confirmed(self._study)
         exported = exported_study(study, best)
         replaced = _write(path, to_yaml(exported))
-        return Export(path=path, study_file=exported, about=described(study, best), replaced=replaced)
+        return Export(path=path, study_file=exported, about=describe_trial(study, best), replaced=replaced)
 
     def export_bundle(
         self, folder: str | PathLike[str], *, allow_import: str | Iterable[str] = (), progress: bool = True

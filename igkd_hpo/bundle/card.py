@@ -1,4 +1,4 @@
-"""The model card: what a person who gets the folder, and nothing else, has to know."""
+"""Model card: all that a person who gets the folder, and nothing else, has to know."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -34,14 +34,11 @@ def model_card(
     height, width = made.image_size
     dataset, teacher = exported.dataset, exported.teacher
     root = f" from `{dataset.root}`" if dataset.root else ""
-    if teacher.checkpoints:
-        origin = ", ".join(f"`{path}`" for path in teacher.checkpoints)
-    else:
-        origin = f"trained for {teacher.epochs} epochs" if teacher.architecture == "mobilenet_v2" else "its own weights"
+    origin = f"trained for {teacher.epochs} epochs" if teacher.architecture == "mobilenet_v2" else "its own weights"
+    origin = ", ".join(f"`{path}`" for path in teacher.checkpoints) or origin
     settings = "\n".join(f"| {name} | {value} |" for name, value in best.hyperparameters.items())
     versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in record.versions.items())
-    names = ", ".join(class_names)
-    macs, factor = best.cost["macs"], best.cost["compression_factor"]
+    names, macs, factor = ", ".join(class_names), best.cost["macs"], best.cost["compression_factor"]
     computed = f", {macs:,} multiply-adds for one image" if macs else ""
     execution = exported.provenance.execution if exported.provenance else None
     where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
@@ -128,20 +125,14 @@ def _trust(best: BestTrial) -> str:
 
 
 def _method(best: BestTrial) -> str:
-    used = []
-    if best.hyperparameters["alpha"]:
-        used.append("knowledge distillation")
-    if best.hyperparameters["overlay_probability"]:
-        used.append("overlays of Integrated Gradients")
-    return f"with {' and '.join(used)}" if used else "on the labels alone"
+    parts = {"alpha": "knowledge distillation", "overlay_probability": "overlays of Integrated Gradients"}
+    used = " and ".join(name for key, name in parts.items() if best.hyperparameters[key])
+    return f"with {used}" if used else "on the labels alone"
 
 
 def _figures(figures: Figures) -> str:
-    cells = (
-        percent(figures.validation_accuracy),
-        percent(figures.test_agreement),
-        f"{figures.largest_logit_difference:.1e}",
-        f"{figures.latency_ms:.3f} ms, {figures.latency_ms_p95:.3f} ms",
-        byte_size(figures.bytes),
+    return (
+        f"{percent(figures.validation_accuracy)} | {percent(figures.test_agreement)} | "
+        f"{figures.largest_logit_difference:.1e} | {figures.latency_ms:.3f} ms, {figures.latency_ms_p95:.3f} ms | "
+        f"{byte_size(figures.bytes)}"
     )
-    return " | ".join(cells)

@@ -1,4 +1,4 @@
-"""What a bundle holds, and the record in it that says what its files must be and what they were measured to do."""
+"""Contents of a bundle, and the record in it of what its files must be and what they were measured to do."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ RECORD = "verify.json"
 
 
 class Figures(Frozen):
-    """What one ONNX file was measured to do, in onnxruntime on the CPU of the machine that made the bundle.
+    """Measurements of one ONNX file, in onnxruntime on the CPU of the machine that made the bundle.
 
     Accuracies and agreement are fractions, latencies milliseconds for one image on one thread.
     """
@@ -35,7 +35,7 @@ class Figures(Frozen):
 
 
 class Expected(Frozen):
-    """What training the bundle's study once more should give."""
+    """Accuracy to expect of training the bundle's study once more."""
 
     validation_accuracy: float
     """The mean of the runs, a fraction."""
@@ -48,12 +48,12 @@ class Expected(Frozen):
     """Where low and high come from, in a sentence."""
 
     def holds(self, accuracy: float) -> bool:
-        """Whether an accuracy is from low to high, both included, but for rounding."""
+        """Tell whether an accuracy is from low to high, both included, but for rounding."""
         return self.low - 1e-9 <= accuracy <= self.high + 1e-9
 
 
 class Record(Frozen):
-    """verify.json: enough to see that nothing was changed, and to repeat what is claimed."""
+    """Content of verify.json: enough to see that nothing was changed, and to repeat what is claimed."""
 
     format: Literal[1] = 1
     study: str
@@ -69,7 +69,7 @@ class Record(Frozen):
 
 
 def read_record(bundle: Path) -> Record:
-    """The record of a bundle.
+    """Read the record of a bundle.
 
     Raises:
         UsageError: there is no bundle.
@@ -91,7 +91,7 @@ def read_record(bundle: Path) -> Record:
 
 
 def check_files(bundle: Path, record: Record, names: list[str] | None = None) -> None:
-    """Raise DataError where a file of the bundle (of these names, if given) is gone or is not what was written."""
+    """Raise DataError where a file of the bundle (of these names, if given) is missing or was changed."""
     for name in names or record.files:
         try:
             changed = record.files.get(name) != sha256_of(bundle / name)

@@ -1,4 +1,4 @@
-"""What one more training of an exported study should give, and how sure that is."""
+"""Expectation of one more training of an exported study: its accuracy, and how sure that is."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from igkd_hpo.search.best import BestTrial
 
 
 def expected_of(best: BestTrial, accuracy: float, *, images: int) -> Expected:
-    """What training the exported trial once more should give: from all its seeds where it was confirmed.
+    """Return what to expect of one more training of an exported trial: from all its seeds where it was confirmed.
 
     Args:
         accuracy: of the network in the bundle, a fraction of the validation images.
@@ -25,42 +25,35 @@ def expected_of(best: BestTrial, accuracy: float, *, images: int) -> Expected:
 
 
 def from_runs(accuracies: Sequence[float], *, images: int, next_seed: int) -> Expected:
-    """The 95 % prediction interval of one more run after two runs or more with fresh seeds (Student's t)."""
+    """Expect the 95 % prediction interval of one more run after two runs or more with fresh seeds (Student's t)."""
     n = len(accuracies)
     mean = sum(accuracies) / n
     # Accuracies are whole images: a few that are equal by chance are not equal without end.
     rounding = 1 / (12 * images**2)
     deviation = math.sqrt(sum((accuracy - mean) ** 2 for accuracy in accuracies) / (n - 1) + rounding)
     half = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation * math.sqrt(1 + 1 / n)
-    return Expected(
-        validation_accuracy=mean,
-        runs=n,
-        low=max(0.0, mean - half),
-        high=min(1.0, mean + half),
-        seed=next_seed,
-        basis=(
-            f"the 95 % prediction interval for one more seed after {n} of them, "
-            f"with a standard deviation of {100 * deviation:.2f} points"
-        ),
+    basis = (
+        f"the 95 % prediction interval for one more seed after {n} of them, "
+        f"with a standard deviation of {100 * deviation:.2f} points"
     )
+    return _expect(mean, half, runs=n, seed=next_seed, basis=basis)
 
 
 def from_one_run(accuracy: float, *, images: int, seed: int) -> Expected:
-    """What the same seed may give elsewhere: a single run has no interval, so the bounds are a stated tolerance.
+    """Expect the same seed to stay within a stated tolerance elsewhere: a single run has no interval.
 
     Two students that are equally good differ on `images` images by less than this 95 times in 100, if they err
     independently; they see the same images, so that it is rather less.
     """
     share = (accuracy * images + 1) / (images + 2)  # away from 0 and 1, where the formula gives no room at all
     half = 1.96 * math.sqrt(2 * share * (1 - share) / images)
-    return Expected(
-        validation_accuracy=accuracy,
-        runs=1,
-        low=max(0.0, accuracy - half),
-        high=min(1.0, accuracy + half),
-        seed=seed,
-        basis=(
-            f"a tolerance of {100 * half:.2f} points, what two equally good students may differ by on {images} images: "
-            "this bundle comes from a single run, which has no interval of its own"
-        ),
+    basis = (
+        f"a tolerance of {100 * half:.2f} points, what two equally good students may differ by on {images} images: "
+        "this bundle comes from a single run, which has no interval of its own"
     )
+    return _expect(accuracy, half, runs=1, seed=seed, basis=basis)
+
+
+def _expect(mean: float, half: float, *, runs: int, seed: int, basis: str) -> Expected:
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return Expected(validation_accuracy=mean, runs=runs, low=low, high=high, seed=seed, basis=basis)

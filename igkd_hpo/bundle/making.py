@@ -1,14 +1,16 @@
-"""Making a bundle: the network, its ONNX files, what they were measured to do and the card; all of it or nothing."""
+"""Making of a bundle: the network, its ONNX files, their measurements and the card; all of it or nothing."""
 
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import igkd_hpo
 from igkd_hpo.assets.pins import AssetPins, check_pins
@@ -20,21 +22,28 @@ from igkd_hpo.bundle.expectation import expected_of
 from igkd_hpo.bundle.measuring import calibration_images, measure_files
 from igkd_hpo.bundle.onnx_files import OPSET, write_int8, write_onnx
 from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
-from igkd_hpo.bundle.weights import trained_network
 from igkd_hpo.config.commit import code_commit
+from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.choice import described
+from igkd_hpo.confirm.choice import describe_trial
 from igkd_hpo.errors import UsageError
 from igkd_hpo.files import sha256_of, write_bytes, write_text
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.kept_network import kept_network
+
+if TYPE_CHECKING:
+    from igkd_hpo.assets.study_assets import Assets
+    from igkd_hpo.distillation.models import Network
+
+_PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "optuna")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """What was made.
+    """Bundle that was made.
 
     Args:
         validation_accuracy: of the network in PyTorch, a fraction.
@@ -58,20 +67,22 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
     """
     require(NEEDED_TO_MAKE)
     with _all_or_nothing(folder) as draft:
+        from safetensors.torch import save
+
         from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 
         made = prepare_assets(study.config, settings, device="cpu", progress=progress)
         if (pins := study.read().pins) is not None:
-            here = AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
-            check_pins(study.name, pins, here)
-        assets = open_assets(study.config, settings)
-        exported = exported_study(study, best)
-        network, validation_accuracy, weights = trained_network(study, best, exported, assets, settings, progress)
+            own = AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
+            check_pins(study.name, pins, own)
+        assets, exported = open_assets(study.config, settings), exported_study(study, best)
+        network, accuracy, weights = trained_network(study, best, exported, assets, settings, progress)
         write_text(draft / contents.STUDY, to_yaml(exported))
-        _write_weights(network.body, draft / contents.WEIGHTS)
-        float_file, int8_file = draft / contents.ONNX, draft / contents.INT8
+        state = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
+        # Written by us: what safetensors writes itself is a file for the owner alone.
+        write_bytes(draft / contents.WEIGHTS, save(state, metadata={"format": "pt"}))
+        dataset, float_file, int8_file = assets.dataset, draft / contents.ONNX, draft / contents.INT8
         with progress.task("ONNX files", 3) as advance:
-            dataset = assets.dataset
             write_onnx(network, float_file, class_names=dataset.class_names, image_size=dataset.image_size)
             advance(1)
             write_int8(float_file, int8_file, calibration_images(assets))
@@ -82,42 +93,60 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
             trial=best.number,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             files={},
-            expected=expected_of(best, validation_accuracy, images=made.n_validation),
+            expected=expected_of(best, accuracy, images=made.n_validation),
             opset=OPSET,
             onnx=onnx,
             int8=int8,
-            versions=_versions(),
+            versions={
+                "igkd-hpo": igkd_hpo.__version__,
+                "commit": code_commit(),
+                "python": platform.python_version(),
+                **{package: version(package) for package in _PACKAGES},
+            },
         )
         card = model_card(
-            record,
-            exported,
-            best,
-            made,
-            class_names=dataset.class_names,
-            weights=weights,
-            validation_accuracy=validation_accuracy,
+            record, exported, best, made, class_names=dataset.class_names, weights=weights, validation_accuracy=accuracy
         )
         write_text(draft / contents.CARD, card)
         record = record.model_copy(update={"files": {path.name: sha256_of(path) for path in sorted(draft.iterdir())}})
         write_text(draft / contents.RECORD, record.model_dump_json(indent=2))
-    return Bundle(
-        folder=folder,
-        record=record,
-        validation_accuracy=validation_accuracy,
-        weights=weights,
-        about=described(study, best),
-    )
+    about = describe_trial(study, best)
+    return Bundle(folder=folder, record=record, validation_accuracy=accuracy, weights=weights, about=about)
+
+
+def trained_network(
+    study: SearchStudy, best: BestTrial, exported: Study, assets: "Assets", settings: Settings, progress: Progress
+) -> "tuple[Network, float, str]":
+    """Return the network in evaluation mode on the CPU, its validation accuracy (a fraction), and its origin."""
+    values = dict(best.hyperparameters)
+    kept = kept_network(study.config, assets, settings, number=best.number, hyperparameters=values, seed=best.seed)
+    if kept is not None:
+        return *kept, f"the checkpoint of trial {best.number}"
+
+    import torch
+
+    from igkd_hpo.trial.build import make_student
+    from igkd_hpo.trial.train import train_student
+
+    progress.note(f"the checkpoint of trial {best.number} is not in {settings.paths.checkpoints}: it is trained again")
+    with tempfile.TemporaryDirectory() as folder:
+        again = train_student(
+            exported, settings, seed=None, device="auto", evaluate=None, output=Path(folder), progress=progress
+        )
+        network = make_student(study.config, values, assets, seed=best.seed)
+        network.body.load_state_dict(torch.load(Path(folder, "student.pt"), map_location="cpu", weights_only=True))
+    origin = f"the training of trial {best.number}, done again with the same seed"
+    return network.eval(), again.validation_accuracy, origin
 
 
 @contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[Path]:
-    """A new folder beside the one that is wanted, which takes its place at the end, and else leaves no trace."""
+    """Yield a new folder beside the one that is wanted, which takes its place at the end, and else leaves no trace."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there and not empty; give --bundle a new folder, or delete that one")
-    draft = None
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = folder.with_name(f".{folder.name}.{os.getpid()}")
         draft.mkdir()
         yield draft
         for path in draft.iterdir():
@@ -127,24 +156,4 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror}; give --bundle another place") from error
     finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_weights(body: object, path: Path) -> None:
-    from safetensors.torch import save
-    from torch import nn
-
-    assert isinstance(body, nn.Module)
-    state = {name: tensor.contiguous() for name, tensor in body.state_dict().items()}
-    write_bytes(path, save(state, metadata={"format": "pt"}))  # its own writing makes a file for the owner alone
-
-
-def _versions() -> dict[str, str | None]:
-    packages = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "optuna")
-    return {
-        "igkd-hpo": igkd_hpo.__version__,
-        "commit": code_commit(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the ONNX files of a bundle do beside the network they come from, measured here."""
+"""Measurements of a bundle's ONNX files beside the network they come from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +19,14 @@ _LARGEST_DIFFERENCE = 1e-3  # of logits, for each unit of the largest one: what 
 
 
 def calibration_images(assets: "Assets") -> np.ndarray:
-    """Training images (N, 3, H, W), uint8, drawn over all classes."""
+    """Draw training images (N, 3, H, W), uint8, over all classes."""
     images = assets.dataset.train_images.numpy()
     chosen = np.random.default_rng(0).permutation(len(images))[:_CALIBRATION_IMAGES]
     return np.ascontiguousarray(images[np.sort(chosen)])
 
 
 def measure_files(network: "Network", paths: list[Path], assets: "Assets", settings: Settings) -> list[Figures]:
-    """The figures of the ONNX files of one network, the float one first.
+    """Measure the ONNX files of one network, the float one first.
 
     The test images are shown to both runtimes to compare their answers; their labels are not looked at.
 
@@ -40,13 +40,11 @@ def measure_files(network: "Network", paths: list[Path], assets: "Assets", setti
 
     test_images, _ = open_test(assets.study.dataset, settings, purpose=TestPurpose.EXPORT_PARITY)
     wanted = predict(network, test_images, device=torch.device("cpu")).numpy()
-    validation = assets.dataset.validation_images.numpy()
-    labels = assets.dataset.validation_labels.numpy()
+    validation, labels = assets.dataset.validation_images.numpy(), assets.dataset.validation_labels.numpy()
     figures = []
     for path in paths:
         student = OnnxStudent(path)
-        logits = student.logits(test_images.numpy())
-        latency = student.latency(validation[:1])
+        logits, latency = student.logits(test_images.numpy()), student.latency(validation[:1])
         figures.append(
             Figures(
                 validation_accuracy=float((student.logits(validation).argmax(axis=1) == labels).mean()),
@@ -58,10 +56,11 @@ def measure_files(network: "Network", paths: list[Path], assets: "Assets", setti
                 bytes=path.stat().st_size,
             )
         )
+    difference = figures[0].largest_logit_difference
     allowed = _LARGEST_DIFFERENCE * max(1.0, float(np.abs(wanted).max()))
-    if figures[0].largest_logit_difference > allowed:
+    if difference > allowed:
         raise IgkdError(
-            f"onnxruntime's logits differ from PyTorch's by {figures[0].largest_logit_difference:.2g}, more than "
-            f"{allowed:.2g}; nothing was written; please report this with the versions of torch and onnxruntime"
+            f"onnxruntime's logits differ from PyTorch's by {difference:.2g}, more than {allowed:.2g}; "
+            "nothing was written; please report this with the versions of torch and onnxruntime"
         )
     return figures

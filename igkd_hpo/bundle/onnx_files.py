@@ -1,4 +1,4 @@
-"""A network as ONNX files, in float32 and in int8. Raw camera pixels go in: the graph does the normalisation."""
+"""ONNX files of a network, in float32 and in int8. Raw camera pixels go in: the graph does the normalisation."""
 
 import io
 import json
@@ -90,13 +90,12 @@ def write_int8(source: Path, path: Path, images: NDArray[np.uint8]) -> None:
         )
     finally:
         prepared.unlink(missing_ok=True)
-    model, described = onnx.load(str(path)), onnx.load(str(source))
+    model = onnx.load(str(path))
     del model.metadata_props[:]
-    model.metadata_props.extend(described.metadata_props)
+    model.metadata_props.extend(onnx.load(str(source)).metadata_props)
     used = {node.domain for node in model.graph.node}
-    kept = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
+    for opset in [opset for opset in model.opset_import if opset.domain not in used]:
+        model.opset_import.remove(opset)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
@@ -110,10 +109,7 @@ def _describe(model: "onnx.ModelProto", *, class_names: tuple[str, ...], image_s
         part.ClearField("doc_string")
     del model.metadata_props[:]
     model.producer_name, model.producer_version = "igkd-hpo", igkd_hpo.__version__
-    for key, value in (
-        ("classes", json.dumps(class_names)),
-        ("image_size", json.dumps(image_size)),
-        ("input", INPUT),
-        ("output", "logits (N, classes)"),
-    ):
-        model.metadata_props.add(key=key, value=value)
+    model.metadata_props.add(key="classes", value=json.dumps(class_names))
+    model.metadata_props.add(key="image_size", value=json.dumps(image_size))
+    model.metadata_props.add(key="input", value=INPUT)
+    model.metadata_props.add(key="output", value="logits (N, classes)")

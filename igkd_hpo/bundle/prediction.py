@@ -1,4 +1,4 @@
-"""What a bundle's network sees in people's images, with onnxruntime alone."""
+"""Predictions of a bundle's network for people's images, with onnxruntime alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ TOP = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The likeliest classes of one image with their probabilities (fractions), the likeliest first."""
+    """Likeliest classes of one image with their probabilities (fractions), the likeliest first."""
 
     image: str
     classes: tuple[tuple[str, float], ...]
 
 
 def predict_images(bundle: Path, images: Sequence[Path]) -> list[Prediction]:
-    """The three likeliest classes of each image, which is resized as the data set's were.
+    """Return the three likeliest classes of each image, which is resized as the data set's were.
 
     Raises:
         UsageError: there is no bundle, or onnxruntime is not installed.
@@ -51,6 +51,6 @@ def _read(path: Path, image_size: tuple[int, int]) -> NDArray[np.uint8]:
         reason = str(error).replace(str(path), path.name)
         raise DataError(f"{path} cannot be read as an image ({reason}); give image files") from error
     if image.shape[1:] != image_size:  # a data set that is not square was not resized either
-        found = f"{image.shape[2]}x{image.shape[1]}"
-        raise DataError(f"{path} is {found} pixels, the network takes {width}x{height}; resize it to that")
+        size = f"{image.shape[2]}x{image.shape[1]}"
+        raise DataError(f"{path} is {size} pixels, the network takes {width}x{height}; resize it to that")
     return image

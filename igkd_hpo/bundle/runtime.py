@@ -1,9 +1,8 @@
-"""The student as onnxruntime runs it; no torch here, so that `predict` starts at once."""
+"""Student that onnxruntime runs; no torch here, so that `predict` starts at once."""
 
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ def require(packages: tuple[str, ...]) -> None:
 
 
 class OnnxStudent:
-    """A student in an ONNX file that a bundle holds: uint8 images (N, 3, H, W) in, logits (N, K) out.
+    """Student in an ONNX file of a bundle: uint8 images (N, 3, H, W) in, logits (N, K) out.
 
     One thread of the CPU, so that its latency is the same whatever else the machine has.
 
@@ -48,28 +47,25 @@ class OnnxStudent:
         options.log_severity_level = 3  # errors; warnings about the machine are not the user's
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            described = self._session.get_modelmeta().custom_metadata_map
-            self.class_names: tuple[str, ...] = tuple(json.loads(described["classes"]))
-            height, width = json.loads(described["image_size"])
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            self.class_names: tuple[str, ...] = tuple(json.loads(metadata["classes"]))
+            height, width = json.loads(metadata["image_size"])
         except Exception as error:  # onnxruntime's own errors have no common base
             raise DataError(f"{path} cannot be used ({first_line(error)}); export the bundle again") from error
         self.image_size: tuple[int, int] = (int(height), int(width))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The logits (N, K) of uint8 RGB images (N, 3, H, W)."""
-        parts: list[Any] = [
-            self._session.run(["logits"], {"images": images[start : start + _BATCH]})[0]
-            for start in range(0, len(images), _BATCH)
-        ]
-        return np.concatenate(parts)
+        """Return the logits (N, K) of uint8 RGB images (N, 3, H, W)."""
+        batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+        return np.concatenate([self._session.run(["logits"], {"images": batch})[0] for batch in batches])
 
     def latency(self, image: NDArray[np.uint8]) -> Latency:
-        """Of one image (1, 3, H, W)."""
+        """Time one image (1, 3, H, W)."""
         feed = {"images": np.ascontiguousarray(image)}
         return measure_latency(lambda: self._session.run(["logits"], feed))
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities of the rows of (N, K)."""
+    """Turn the rows of (N, K) into probabilities."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

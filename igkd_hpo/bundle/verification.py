@@ -1,4 +1,4 @@
-"""Does a bundle's study give, on this machine, what the bundle says?"""
+"""Verification of a bundle: its study, trained once more on this machine, against what the bundle claims."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from igkd_hpo.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """One training beside what the bundle expects; accuracies are fractions.
+    """Result of one training beside what the bundle expects; accuracies are fractions.
 
     Args:
         inside: it lies between `expected.low` and `expected.high`.
@@ -45,17 +45,9 @@ def verify_bundle(
     check_files(bundle, record)
     from igkd_hpo.trial.train import train_student
 
-    study = read_study(bundle / STUDY)
-    trained = train_student(
-        study,
-        settings,
-        seed=record.expected.seed if seed is None else seed,
-        device=device,
-        evaluate=None,
-        output=output,
-        progress=progress,
-    )
-    expected = record.expected
+    study, expected = read_study(bundle / STUDY), record.expected
+    seed = expected.seed if seed is None else seed
+    trained = train_student(study, settings, seed=seed, device=device, evaluate=None, output=output, progress=progress)
     return Verification(
         study=study.name,
         seed=trained.seed,

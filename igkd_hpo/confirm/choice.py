@@ -1,4 +1,4 @@
-"""What to take home: the choice of a confirmation, and the best so far where nothing was confirmed."""
+"""Choice of the trial to take home: that of a confirmation, or the best so far where nothing was confirmed."""
 
 import dataclasses
 
@@ -11,40 +11,35 @@ from igkd_hpo.words import percent
 
 def best_or_confirmed(study: SearchStudy) -> tuple[SearchStudy, BestTrial]:
     """Return the trial that export takes, and the study that trained it. Raises NoCompletedTrial."""
-    found = confirmation_of(study)
-    return (study, best_trial(study)) if found is None else confirmed_trial(study, found)
+    confirmation = confirmation_of(study)
+    return (study, best_trial(study)) if confirmation is None else confirmed_trial(study, confirmation)
 
 
-def confirmed_trial(study: SearchStudy, found: Confirmation) -> tuple[SearchStudy, BestTrial]:
+def confirmed_trial(study: SearchStudy, confirmation: Confirmation) -> tuple[SearchStudy, BestTrial]:
     """Return the first seed of the arm that a confirmation chose, and the linked study, which trained it.
 
-    Its `confirmed` holds what is known of all seeds.
+    Its `confirmed` holds the results of all seeds, as the provenance of an exported file does; fractions.
     """
     linked = study if study.confirms is not None else open_study(study.storage, confirmation_name(study.name))
-    trial = trained_trial(linked, found.arm(found.chosen).trials[0])
-    return linked, dataclasses.replace(trial, control=None, confirmed=provenance(found))
-
-
-def provenance(found: Confirmation) -> dict[str, object]:
-    """Return the confirmation of the chosen arm as the provenance of an exported file holds it; fractions."""
-    arm = found.arm(found.chosen)
-    return {
-        "study": found.study,
+    arm = confirmation.arm(confirmation.chosen)
+    facts = {
+        "study": confirmation.study,
         "arm": " = ".join(arm.names),
         "trial": arm.trial,
         "n_seeds": len(arm.seeds),
         "seeds": list(arm.seeds),
         "test_accuracy": arm.test.mean.value,
         "test_interval": [arm.test.mean.low, arm.test.mean.high],
-        "test_images": found.n_test_images,
+        "test_images": confirmation.n_test_images,
         "validation_accuracy": arm.validation.mean.value,
         "validation_accuracies": list(arm.validation.accuracies),
-        "named": found.named,
-        "equal": [found.arm(number).name for number in found.tie_set if number != found.chosen],
+        "named": confirmation.named,
+        "equal": [confirmation.arm(number).name for number in confirmation.tie_set if number != arm.number],
     }
+    return linked, dataclasses.replace(trained_trial(linked, arm.trials[0]), control=None, confirmed=facts)
 
 
-def described(study: SearchStudy, best: BestTrial) -> str:
+def describe_trial(study: SearchStudy, best: BestTrial) -> str:
     """Say which trial it is, and whether it was confirmed."""
     if best.confirmed is None:
         return (

@@ -1,6 +1,6 @@
-"""The test split, opened once for all networks of a confirmation; what was read is kept in the database."""
+"""Evaluation on the test split, opened once for all networks of a confirmation; the database keeps the accuracies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ _NAMED = 5  # trials that a message names before it counts
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord:
-    """What the test split has said so far.
+    """Results on the test split so far.
 
     Args:
         accuracies: by trial number, fractions.
@@ -36,7 +36,7 @@ class SplitRecord:
 
 
 def read_record(linked: SearchStudy) -> SplitRecord:
-    """What is kept in the database."""
+    """Read the results on the test split from the database."""
     kept: dict[str, Any] = linked.read().attributes.get("test_split", {"accuracies": {}, "images": 0, "opened": []})
     return SplitRecord(
         accuracies={int(number): accuracy for number, accuracy in kept["accuracies"].items()},
@@ -46,13 +46,13 @@ def read_record(linked: SearchStudy) -> SplitRecord:
 
 
 def untested(linked: SearchStudy) -> list[FrozenTrial]:
-    """COMPLETE trials whose network has not seen the test split."""
-    known = read_record(linked).accuracies
-    return [t for t in arm_trials(linked.trials()) if t.state is TrialState.COMPLETE and t.number not in known]
+    """Return the COMPLETE trials whose network has not seen the test split."""
+    tested = read_record(linked).accuracies
+    return [t for t in arm_trials(linked.trials()) if t.state is TrialState.COMPLETE and t.number not in tested]
 
 
 def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: Progress) -> None:
-    """Open the test split for the networks that have not seen it, if there are any, and keep what comes out.
+    """Open the test split for the networks that have not seen it, if there are any, and keep their accuracies.
 
     Raises:
         AssetMissing: weights are not on this host; the test split stays closed.
@@ -72,21 +72,20 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
     networks: dict[int, Network] = {}
     missing: list[FrozenTrial] = []
     for trial in trials:
-        facts = trial.user_attrs
-        kept = kept_network(
-            linked.config,
-            assets,
-            settings,
-            number=trial.number,
-            hyperparameters=facts["hyperparameters"],
-            seed=facts["seed"],
-        )
+        hyperparameters, seed = trial.user_attrs["hyperparameters"], trial.user_attrs["seed"]
+        kept = kept_network(study, assets, settings, number=trial.number, hyperparameters=hyperparameters, seed=seed)
         if kept is None or kept[1] != trial.value:
             missing.append(trial)
         else:
             networks[trial.number] = kept[0]
     if missing:
-        raise AssetMissing(_missing(linked, missing, settings))
+        hosts = sorted({str(trial.user_attrs.get("host", "unknown")) for trial in missing})
+        numbers = ", ".join(str(trial.number) for trial in missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
+        folder = settings.paths.checkpoints / linked.name
+        raise AssetMissing(
+            f"the weights of {len(missing)} trials of {linked.name} ({numbers}; trained on {', '.join(hosts)}) are not "
+            f"in {folder}; copy that folder from there, or run confirm there; the test split was not opened"
+        )
     chosen = choose_device(device)
     images, labels = open_test(study.dataset, settings, purpose=TestPurpose.CONFIRM)
     accuracies: dict[int, float] = {}
@@ -94,26 +93,12 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
         for number, network in networks.items():
             accuracies[number] = accuracy(predict(network, images, device=chosen), labels)
             advance(1)
-    _keep(linked, accuracies, len(images))
-
-
-def _keep(linked: SearchStudy, accuracies: Mapping[int, float], images: int) -> None:
     with linked.transaction():
-        known = read_record(linked)
-        joined = {**accuracies, **known.accuracies}  # what was read first stays
-        kept = {
+        earlier = read_record(linked)
+        joined = {**accuracies, **earlier.accuracies}  # what was read first stays
+        kept_record = {
             "accuracies": {str(number): joined[number] for number in sorted(joined)},
-            "images": images,
-            "opened": [*known.opened, datetime.now(UTC).isoformat(timespec="seconds")],
+            "images": len(images),
+            "opened": [*earlier.opened, datetime.now(UTC).isoformat(timespec="seconds")],
         }
-        linked.storage.set_study_user_attr(linked.study_id, "test_split", kept)
-
-
-def _missing(linked: SearchStudy, trials: Sequence[FrozenTrial], settings: Settings) -> str:
-    hosts = sorted({str(trial.user_attrs.get("host", "unknown")) for trial in trials})
-    named = ", ".join(str(trial.number) for trial in trials[:_NAMED]) + (", …" if len(trials) > _NAMED else "")
-    folder = settings.paths.checkpoints / linked.name
-    return (
-        f"the weights of {len(trials)} trials of {linked.name} ({named}; trained on {', '.join(hosts)}) are not in "
-        f"{folder}; copy that folder from there, or run confirm there; the test split was not opened"
-    )
+        linked.storage.set_study_user_attr(linked.study_id, "test_split", kept_record)

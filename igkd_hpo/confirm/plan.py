@@ -1,4 +1,4 @@
-"""Which arms a confirmation trains: the best of a search, the first of them with parts taken out, and the controls."""
+"""Plan of a confirmation's arms: the best of a search, the first of them with parts taken out, and the controls."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,11 @@ PARTS: dict[str, tuple[str, dict[str, Value]]] = {
     "without_kd": ("without KD", {key: value for key, value in PLAIN.items() if key not in _WITHOUT_IG}),
     "without_both": ("without both", PLAIN),
 }
-"""What is taken out of a configuration, by kind: its name, and the values that take it out."""
+"""Parts of a configuration that can be taken out, by kind: a name, and the values that take the part out."""
 
 
 def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
-    """The `top` best configurations that the search completed, the best first; fewer where there are no more.
+    """Return the `top` best configurations that the search completed, the best first; fewer where there are no more.
 
     Raises:
         NoCompletedTrial: there is none; controls are not the search's.
@@ -41,62 +41,47 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
             f"study {study.name} has no completed trial of its search to confirm ({study.counts().in_words()}, "
             f"controls included); `igkd-hpo launch {study.name}` goes on"
         )
-    ranked = sorted(completed, key=lambda trial: (-accuracy(trial), trial.number))
-    arms = [
-        Arm(
+    distinct: dict[str, Arm] = {}
+    for trial in sorted(completed, key=lambda trial: (-accuracy(trial), trial.number)):
+        arm = Arm(
             names=(f"trial {trial.number}",),
             kinds=("candidate",),
             trial=trial.number,
             search_accuracy=accuracy(trial),
             hyperparameters=study.config.hyperparameters.fixed() | trial.user_attrs["hyperparameters"],
         )
-        for trial in ranked
-    ]
-    distinct: dict[str, Arm] = {}
-    for arm in arms:
         distinct.setdefault(arm.training_key, arm)
     return list(distinct.values())[:top]
 
 
 def candidate_of_file(study: Study) -> Arm:
-    """The configuration of a study file without ranges. Raises UsageError when it has some."""
+    """Return the configuration of a study file without ranges. Raises UsageError when it has some."""
     if ranges := study.hyperparameters.searched():
         raise UsageError(f"{study.name} still searches {', '.join(ranges)}; launch it first, then confirm {study.name}")
-    found = study.provenance.validation_accuracy if study.provenance else None
     return Arm(
         names=(study.name,),
         kinds=("candidate",),
-        search_accuracy=found,
+        search_accuracy=study.provenance.validation_accuracy if study.provenance else None,
         hyperparameters=study.hyperparameters.fixed(),
     )
 
 
 def feasible_controls(study: SearchStudy) -> tuple[ControlName, ...]:
-    """The study's controls, without those that its device would not allow."""
+    """Return the study's controls, without those that its device would not allow."""
     beyond = {trial.user_attrs.get("control") for trial in study.trials() if is_infeasible(trial)}
     return tuple(name for name in study.config.controls if name not in beyond)
 
 
 def planned_arms(study: Study, candidates: Sequence[Arm], controls: Sequence[ControlName]) -> tuple[Arm, ...]:
-    """All arms, equal ones put together: the candidates, the first with parts taken out, the controls."""
-    return merge_arms(
-        [
-            *candidates,
-            *(without(candidates[0], kind) for kind in PARTS),
-            *(
-                Arm(
-                    names=(name,),
-                    kinds=("control",),
-                    hyperparameters=make_control(name, study.hyperparameters).hyperparameters,
-                )
-                for name in controls
-            ),
-        ]
-    )
+    """Return all arms, equal ones put together: the candidates, the first with parts taken out, the controls."""
+    parts = [without(candidates[0], kind) for kind in PARTS]
+    values = {name: make_control(name, study.hyperparameters).hyperparameters for name in controls}
+    plain = [Arm(names=(name,), kinds=("control",), hyperparameters=values[name]) for name in controls]
+    return merge_arms([*candidates, *parts, *plain])
 
 
 def without(arm: Arm, kind: str) -> Arm:
-    """The arm with a part taken out; the same in effect where it does not have that part."""
+    """Return an arm with a part taken out; the same in effect where it does not have that part."""
     name, values = PARTS[kind]
     return Arm(names=(f"{arm.name} {name}",), kinds=(kind,), hyperparameters={**arm.hyperparameters, **values})
 

@@ -1,4 +1,4 @@
-"""What repeated trainings say about the arms of a comparison: intervals, and which are as good as the best.
+"""Statistics of repeated trainings: intervals, and which arms of a comparison are as good as the best.
 
 An arm is one configuration, trained with several seeds; a sample is its accuracies. Numbers in, numbers out. Why these
 tests and no others, with their measured error rates: docs/decisions/0005-how-confirm-decides.md.
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean or a difference of means, with the ends of its 95 % interval."""
+    """Mean or difference of means, with the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -31,7 +31,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
-    """An arm set against the best one.
+    """Comparison of an arm with the best one.
 
     Args:
         difference: this arm's mean minus the best one's, with an interval that holds for all arms at once.
@@ -46,15 +46,14 @@ class Against:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmComparison:
-    """All arms against the best.
+    """Comparison of all arms with the best.
 
     Args:
         best: index of the arm with the highest mean; of equals, the first.
         named: no other arm is as good: all of them, the next one too, are significantly worse.
         runner_up_p_value: that the runner-up is as good (one-sided).
-        against: for each arm.
-        shrunken: each arm's estimated true mean, pulled towards the mean of all arms.
-        kept: the share of a difference between arms that is left after the pull, from 0 (all noise) to 1.
+        shrunken: each arm's estimated true mean, shrunk towards the mean of all arms.
+        shrinkage: the share of a difference between arms that is left by it, from 0 (all noise) to 1.
     """
 
     best: int
@@ -62,12 +61,12 @@ class ArmComparison:
     runner_up_p_value: float
     against: tuple[Against, ...]
     shrunken: tuple[float, ...]
-    kept: float
+    shrinkage: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """A difference that was asked for before the data were there.
+    """Difference of two means that was asked for before the data were there.
 
     Args:
         difference: with an interval that holds for all contrasts at once.
@@ -81,21 +80,19 @@ class Contrast:
 
     @property
     def significant(self) -> bool:
-        """Whether the sign of the difference can be told."""
+        """Tell whether the sign of the difference can be told."""
         return self.p_value <= LEVEL
 
 
 def t_interval(sample: Sequence[float]) -> Estimate:
-    """The mean and its 95 % t interval, of 2 values or more."""
-    mean, half = float(np.mean(sample)), 0.0
-    spread = float(np.std(sample, ddof=1))
-    if spread > 0:
-        half = float(scipy.stats.t.ppf(1 - LEVEL / 2, len(sample) - 1)) * spread / len(sample) ** 0.5
+    """Return the mean and its 95 % t interval, of 2 values or more."""
+    mean, spread = float(np.mean(sample)), float(np.std(sample, ddof=1))
+    half = float(scipy.stats.t.ppf(1 - LEVEL / 2, len(sample) - 1)) * spread / len(sample) ** 0.5
     return Estimate(value=mean, low=mean - half, high=mean + half)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that hold for all at once (Holm, 1979), in the order given."""
+    """Return adjusted p-values that hold for all at once (Holm, 1979), in the order given."""
     order = np.argsort(p_values)
     stepped = np.asarray(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -104,7 +101,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def moderated_variances(variances: Floats, freedom: Floats) -> tuple[Floats, Floats]:
-    """Each arm's variance, drawn towards the common one as far as the arms agree, and its degrees of freedom.
+    """Return each arm's variance, drawn towards the common one as far as the arms agree, and its degrees of freedom.
 
     Five seeds say little about an arm's variance; twelve arms say much about their usual one. Source: Smyth (2004),
     Linear models and empirical Bayes methods, section 6.2: a scaled inverse chi-square prior, fitted by the moments of
@@ -114,14 +111,14 @@ def moderated_variances(variances: Floats, freedom: Floats) -> tuple[Floats, Flo
         variances: above 0.
         freedom: of each, 1 or more.
     """
-    total = float(freedom.sum())
-    common = float((freedom * variances).sum() / total)
     if len(variances) < 2:
         return variances, freedom
+    total = float(freedom.sum())
     log_variance = np.log(variances) - scipy.special.digamma(freedom / 2) + np.log(freedom / 2)
     excess = float(np.var(log_variance, ddof=1) - scipy.special.polygamma(1, freedom / 2).mean())
     prior = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
     if prior >= _LARGEST_PRIOR:
+        common = float((freedom * variances).sum() / total)
         return np.full_like(variances, common), np.full_like(variances, total)
     centre = float(np.exp(log_variance.mean() + scipy.special.digamma(prior / 2) - np.log(prior / 2)))
     moderated = (prior * centre + freedom * variances) / (prior + freedom)
@@ -129,7 +126,7 @@ def moderated_variances(variances: Floats, freedom: Floats) -> tuple[Floats, Flo
 
 
 def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComparison:
-    """Which arm has the highest mean, which others may be as good, and what the means would be without luck.
+    """Find the arm with the highest mean, the others that may be as good, and the means without luck.
 
     The best is *named* when it beats each other arm by a one-sided t-test: the runner-up decides, and its level needs
     no correction for the choice of the best (Gutmann and Maymin, 1987, Is the selected population the best?). Arms are
@@ -142,11 +139,10 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComp
         resolution: the smallest step between two accuracies, 1 over the number of images; above 0. Rounding to it is
             the least variance that an arm can have.
     """
-    means = np.array([np.mean(sample) for sample in samples])
-    variances, freedom, sizes = _spread(samples, resolution)
+    means, squared_errors, freedom = _estimate_means(samples, resolution)
     best = int(np.argmax(means))
     differences = means - means[best]
-    errors = np.sqrt(variances / sizes + variances[best] / sizes[best])
+    errors = np.sqrt(squared_errors + squared_errors[best])
     shared = np.minimum(freedom, freedom[best])
     t = -differences / errors
     others = [i for i in np.argsort(-t, kind="stable") if i != best]
@@ -159,7 +155,10 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComp
     named = one_sided <= LEVEL
     reach = scipy.stats.t.ppf(1 - LEVEL / 2 / max(1, math.comb(len(samples), 2)), shared) * errors
     reach[best] = 0.0
-    kept = _kept(means, variances / sizes)
+    shrinkage = 1.0  # three arms or fewer cannot tell which share of the spread of the means is noise
+    between = float(((means - means.mean()) ** 2).sum())
+    if len(means) > 3 and between > 0:
+        shrinkage = max(0.0, 1 - (len(means) - 3) * float(squared_errors.mean()) / between)
     return ArmComparison(
         best=best,
         named=named,
@@ -172,15 +171,15 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComp
             )
             for i, (d, r, p) in enumerate(zip(differences, reach, p_values, strict=True))
         ),
-        shrunken=tuple(float(m) for m in means.mean() + kept * (means - means.mean())),
-        kept=kept,
+        shrunken=tuple(float(m) for m in means.mean() + shrinkage * (means - means.mean())),
+        shrinkage=shrinkage,
     )
 
 
 def contrasts(
     samples: Sequence[Sequence[float]], pairs: Sequence[tuple[int, int]], *, resolution: float
 ) -> list[Contrast]:
-    """Differences of means, first minus second of each pair, tested two-sided and corrected after Holm.
+    """Return differences of means, first minus second of each pair, tested two-sided and corrected after Holm.
 
     Args:
         samples: of all arms: those that are not in a pair help to estimate the variance.
@@ -189,11 +188,10 @@ def contrasts(
     """
     if not pairs:
         return []
-    variances, freedom, sizes = _spread(samples, resolution)
-    first, second = np.array([i for i, _ in pairs]), np.array([j for _, j in pairs])
-    means = np.array([np.mean(sample) for sample in samples])
+    means, squared_errors, freedom = _estimate_means(samples, resolution)
+    first, second = np.array(pairs).T
     differences = means[first] - means[second]
-    errors = np.sqrt(variances[first] / sizes[first] + variances[second] / sizes[second])
+    errors = np.sqrt(squared_errors[first] + squared_errors[second])
     shared = np.minimum(freedom[first], freedom[second])
     adjusted = holm([float(p) for p in 2 * scipy.stats.t.sf(np.abs(differences) / errors, shared)])
     critical = scipy.stats.t.ppf(1 - LEVEL / 2 / len(pairs), shared)
@@ -207,24 +205,16 @@ def contrasts(
     ]
 
 
-def _spread(samples: Sequence[Sequence[float]], resolution: float) -> tuple[Floats, Floats, Floats]:
-    """Moderated variances, their degrees of freedom, and the sizes of the samples."""
+def _estimate_means(samples: Sequence[Sequence[float]], resolution: float) -> tuple[Floats, Floats, Floats]:
+    """Return the means of samples, their squared standard errors by moderated variances, and the degrees of freedom."""
     sizes = np.array([len(sample) for sample in samples], dtype=float)
-    rounding = resolution**2 / 12
-    variances = np.array([max(float(np.var(sample, ddof=1)), rounding) for sample in samples])
-    return *moderated_variances(variances, sizes - 1), sizes
-
-
-def _kept(means: Floats, errors: Floats) -> float:
-    """The share of the spread of the means that is not noise; 1 for three arms or fewer, where nothing can be said."""
-    between = float(((means - means.mean()) ** 2).sum())
-    if len(means) <= 3 or between == 0:
-        return 1.0
-    return max(0.0, 1 - (len(means) - 3) * float(errors.mean()) / between)
+    variances = np.array([max(float(np.var(sample, ddof=1)), resolution**2 / 12) for sample in samples])
+    moderated, freedom = moderated_variances(variances, sizes - 1)
+    return np.array([np.mean(sample) for sample in samples]), moderated / sizes, freedom
 
 
 def _inverse_trigamma(value: float) -> float:
-    """x with trigamma(x) = value, for a value above 0, by Newton's steps on 1 / trigamma (Smyth, 2004, appendix)."""
+    """Return x with trigamma(x) = value > 0, by Newton's steps on 1 / trigamma (Smyth, 2004, appendix)."""
     if value < 1e-6:
         return 1 / value
     x = 0.5 + 1 / value

@@ -1,10 +1,10 @@
-"""The dashboard's own graphs, as Plotly takes them: accuracy over the overlay, over the size, and who ran what.
+"""Graphs that we add to the dashboard, as Plotly takes them: accuracy over the overlay and the size, and the workers.
 
 A graph is {"data": [...], "layout": {...}}, plain values: the page brings Plotly, so nothing here needs it. Colours are
 middle ones on a transparent ground, because the page does not say whether it is light or dark.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +12,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import FloatRange, IntRange
 from igkd_hpo.report.palette import control_look
-from igkd_hpo.report.selection import by_kind, curve_of, lowest_shown, thinned
+from igkd_hpo.report.selection import learning_curve, lowest_shown, split_by_kind, thin
 from igkd_hpo.report.timeline import worker_of
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import percent
 
 Graph = dict[str, Any]
+Place = Callable[[FrozenTrial], tuple[float, float]]
 
 MOST_POINTS = 1000  # of a kind; each is 100 bytes of every refresh
 CROWD = 200  # points that are drawn large
@@ -26,6 +27,7 @@ MOST_BARS = 600
 MOST_WORKERS = 40
 BEST_CURVES, OTHER_CURVES = 10, 100
 
+_ACCURACY = "validation accuracy, %"
 _TEXT, _FAINT, _LINE = "#808080", "rgba(128,128,128,0.55)", "rgba(128,128,128,0.25)"
 _BLUE, _ORANGE = "#4a90d9", "#e8862e"
 # Worst to best; the middle tones of viridis, so that neither end is lost on a light or a dark page.
@@ -45,123 +47,100 @@ def study_graphs(study: SearchStudy, trials: Sequence[FrozenTrial], *, now: date
         now: where the bars of running trials end; naive local time, as Optuna's times are.
         curves: also the learning curves, which the page draws itself while there are few.
     """
-    found = {
+    graphs = {
         "accuracy-over-overlay": _overlay(study, trials),
         "accuracy-over-size": _size(trials),
         "workers": _workers(trials, now),
         "learning-curves": _curves(trials) if curves else None,
     }
-    return {name: graph for name, graph in found.items() if graph is not None}
+    return {name: graph for name, graph in graphs.items() if graph is not None}
 
 
 def _overlay(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
     """Draw accuracy as colour over overlay strength and alpha; as height where only one of them is searched."""
     searched = study.config.hyperparameters.searched()
     axes = [name for name in ("overlay_strength", "alpha") if isinstance(searched.get(name), FloatRange | IntRange)]
-    known = [t for t in trials if t.value is not None and "hyperparameters" in t.user_attrs]
-    complete, pruned, controls = by_kind(known)
-    if not axes or not complete + controls:
+    if not axes:
         return None
     words = [name.replace("_", " ") for name in axes]
     x_title = words[0] + (" (0: no overlays)" if axes[0] == "overlay_strength" else "")
 
-    def value(trial: FrozenTrial, name: str) -> float:
-        values = trial.user_attrs["hyperparameters"]
-        return 0.0 if name == "overlay_strength" and not values["overlay_probability"] else values[name]
-
     def place(trial: FrozenTrial) -> tuple[float, float]:
-        return value(trial, axes[0]), value(trial, axes[1]) if len(axes) == 2 else 100 * accuracy(trial)
+        values = trial.user_attrs["hyperparameters"]
+        if not values["overlay_probability"]:
+            values = values | {"overlay_strength": 0.0}
+        return values[axes[0]], values[axes[1]] if len(axes) == 2 else 100 * accuracy(trial)
 
-    y_title = words[1] if len(axes) == 2 else "validation accuracy, %"
-    return _scatter(
-        f"Accuracy over {' and '.join(words)}", (complete, pruned, controls), place, x_title, y_title, len(axes) == 2
-    )
+    y_title = words[1] if len(axes) == 2 else _ACCURACY
+    recorded = [t for t in trials if t.value is not None and "hyperparameters" in t.user_attrs]
+    return _scatter(f"Accuracy over {' and '.join(words)}", recorded, place, x_title, y_title)
 
 
 def _size(trials: Sequence[FrozenTrial]) -> Graph | None:
     """Draw accuracy over the student's parameters, where trials have different ones."""
-    known = [t for t in trials if t.value is not None and "parameters" in t.user_attrs]
-    sizes = [trial.user_attrs["parameters"] for trial in known]
-    complete, pruned, controls = by_kind(known)
-    if len(set(sizes)) < 2 or not complete + controls:
+    recorded = [t for t in trials if t.value is not None and "parameters" in t.user_attrs]
+    sizes = [trial.user_attrs["parameters"] for trial in recorded]
+    if len(set(sizes)) < 2:
         return None
-    graph = _scatter(
-        "Accuracy over size",
-        (complete, pruned, controls),
-        lambda trial: (trial.user_attrs["parameters"], 100 * accuracy(trial)),
-        "parameters",
-        "validation accuracy, %",
-        False,
-    )
-    if max(sizes) > 5 * min(sizes):
+
+    def place(trial: FrozenTrial) -> tuple[float, float]:
+        return trial.user_attrs["parameters"], 100 * accuracy(trial)
+
+    graph = _scatter("Accuracy over size", recorded, place, "parameters", _ACCURACY)
+    if graph is not None and max(sizes) > 5 * min(sizes):
         graph["layout"]["xaxis"] |= {"type": "log", "dtick": "D2"}
     return graph
 
 
-def _scatter(
-    title: str,
-    kinds: tuple[list[FrozenTrial], list[FrozenTrial], list[FrozenTrial]],
-    place: Any,
-    x_title: str,
-    y_title: str,
-    coloured: bool,
-) -> Graph:
-    complete, pruned, controls = kinds
-    titles = x_title, y_title
+def _scatter(title: str, trials: list[FrozenTrial], place: Place, x_title: str, y_title: str) -> Graph | None:
+    """Draw a point for each trial, its accuracy as colour where no axis shows it; None without a COMPLETE one."""
+    complete, pruned, controls = split_by_kind(trials)
     ended = complete + controls
+    if not ended:
+        return None
+    coloured = y_title != _ACCURACY
     lowest = 100 * lowest_shown([accuracy(trial) for trial in ended])
     highest = max(100 * max(accuracy(trial) for trial in ended), lowest + 0.1)
-    colour = {"colorscale": _SCALE, "cmin": lowest, "cmax": highest} if coloured else {}
-    data = [
-        {
-            **_points("pruned, last accuracy", thinned(pruned, MOST_POINTS), place, titles),
-            "marker": {"symbol": "x-thin", "size": 6, "line": {"width": 1.2, "color": _FAINT}},
-        },
-        {
-            **_points("complete", _with_best(complete, MOST_POINTS), place, titles),
-            "marker": _marker(
-                _with_best(complete, MOST_POINTS), colour, {"size": 9 if len(complete) <= CROWD else 6, "color": _BLUE}
-            ),
-        },
-    ]
+
+    def points(name: str, some: Sequence[FrozenTrial], marker: dict[str, Any]) -> dict[str, Any]:
+        places = [place(trial) for trial in some]
+        return {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": [_shorten(x) for x, _ in places],
+            "y": [_shorten(y) for _, y in places],
+            "text": [f"trial {trial.number}: {percent(accuracy(trial))}" for trial in some],
+            "hovertemplate": f"%{{text}}<br>{x_title}: %{{x}}<br>{y_title}: %{{y}}",
+            "marker": marker,
+        }
+
+    def colour(some: Sequence[FrozenTrial], otherwise: str) -> dict[str, Any]:
+        if not coloured:
+            return {"color": otherwise}
+        colours = [round(100 * accuracy(trial), 2) for trial in some]
+        return {"color": colours, "colorscale": _SCALE, "cmin": lowest, "cmax": highest}
+
+    drawn, size = _thin_but_best(complete, MOST_POINTS), 9 if len(complete) <= CROWD else 6
+    cross = {"symbol": "x-thin", "size": 6, "line": {"width": 1.2, "color": _FAINT}}
+    dot = {"size": size, "line": {"width": 0.5, "color": _FAINT}, **colour(drawn, _BLUE)}
+    data = [points("pruned, last accuracy", thin(pruned, MOST_POINTS), cross), points("complete", drawn, dot)]
     for trial in controls:
-        look = control_look(trial.user_attrs["control"])
-        marker = _marker([trial], colour, {"symbol": look.symbol, "size": 14, "color": look.colour})
-        marker["line"] = {"width": 2.5, "color": look.colour}
-        data.append({**_points(f"control {trial.user_attrs['control']}", [trial], place, titles), "marker": marker})
-    if coloured:
-        bar = {"title": {"text": "validation accuracy, %", "side": "right"}, "thickness": 12, "outlinewidth": 0}
-        data[1]["marker"] |= {"colorbar": bar, "showscale": True}
-        data[1]["marker"] |= {"color": data[1]["marker"].get("color") or [lowest]}
+        name, look = trial.user_attrs["control"], control_look(trial.user_attrs["control"])
+        line = {"width": 2.5, "color": look.colour}
+        marker = {"symbol": look.symbol, "size": 14, "line": line, **colour([trial], look.colour)}
+        data.append(points(f"control {name}", [trial], marker))
     best = max(ended, key=lambda trial: (trial.value, -trial.number))
     ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2, "color": _ORANGE}, "color": _ORANGE}
-    data.append({**_points("best so far", [best], place, titles), "marker": ring})
+    data.append(points("best so far", [best], ring))
     layout = _layout(title, x_title, y_title)
-    if not coloured:
+    if coloured:
+        bar = {"title": {"text": _ACCURACY, "side": "right"}, "thickness": 12, "outlinewidth": 0}
+        data[1]["marker"] |= {"colorbar": bar, "showscale": True}
+    else:
         least = min([lowest, *(100 * accuracy(trial) for trial in controls)])
         layout["yaxis"]["range"] = [least - 0.06 * (highest - least), highest + 0.08 * (highest - least)]
     return {"data": [trace for trace in data if trace["x"]], "layout": layout}
-
-
-def _points(name: str, trials: Sequence[FrozenTrial], place: Any, titles: tuple[str, str]) -> dict[str, Any]:
-    places = [place(trial) for trial in trials]
-    x_title, y_title = titles
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [_short(x) for x, _ in places],
-        "y": [_short(y) for _, y in places],
-        "text": [f"trial {trial.number}: {percent(accuracy(trial))}" for trial in trials],
-        "hovertemplate": f"%{{text}}<br>{x_title}: %{{x}}<br>{y_title}: %{{y}}",
-    }
-
-
-def _marker(trials: Sequence[FrozenTrial], colour: Mapping[str, Any], look: Mapping[str, Any]) -> dict[str, Any]:
-    marker = {**look, "line": {"width": 0.5, "color": _FAINT}}
-    if colour:
-        marker |= {**colour, "color": [round(100 * accuracy(trial), 2) for trial in trials]}
-    return marker
 
 
 def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
@@ -176,32 +155,29 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
         some = [trial for trial in last if trial.state is state and worker_of(trial) in workers]
         if not some:
             continue
-        begins = [trial.datetime_start or now for trial in some]
-        ends = [trial.datetime_complete or now for trial in some]
+        times = [(trial.datetime_start or now, trial.datetime_complete or now) for trial in some]
+        seconds = [(end - begin).total_seconds() for begin, end in times]
         data.append(
             {
                 "type": "bar",
                 "orientation": "h",
                 "name": name,
                 "y": [worker_of(trial) for trial in some],
-                "base": [begin.isoformat(sep=" ", timespec="milliseconds") for begin in begins],
-                "x": [max(1, round(1000 * (e - b).total_seconds())) for b, e in zip(begins, ends, strict=True)],
-                "text": [_attempts(trial) for trial in some],
+                "base": [begin.isoformat(sep=" ", timespec="milliseconds") for begin, _ in times],
+                "x": [max(1, round(1000 * taken)) for taken in seconds],
+                "text": [f"x{n}" if (n := trial.user_attrs.get("attempts", 1)) > 1 else "" for trial in some],
                 "textposition": "inside",
                 "insidetextanchor": "middle",
                 "textangle": 0,
                 "customdata": [
-                    f"{_told(trial)}<br>{(e - b).total_seconds():,.1f} s"
-                    for trial, b, e in zip(some, begins, ends, strict=True)
+                    f"{_describe(trial)}<br>{taken:,.1f} s" for trial, taken in zip(some, seconds, strict=True)
                 ],
                 "hovertemplate": "%{customdata}<br>%{y}<extra></extra>",
                 "marker": {"color": colour, "line": {"width": 0.5, "color": _TEXT}},
             }
         )
-    newest = f"the last {len(last)} of {len(begun):,} trials" if len(begun) > len(last) else ""
-    layout = _layout("Workers" + (f": {newest}" if newest else ""), "local time", "")
-    layout["barmode"] = "overlay"
-    layout["bargap"] = 0.25
+    newest = f": the last {len(last)} of {len(begun):,} trials" if len(begun) > len(last) else ""
+    layout = _layout(f"Workers{newest}", "local time", "") | {"barmode": "overlay", "bargap": 0.25}
     layout["xaxis"]["type"] = "date"
     layout["yaxis"] |= {"type": "category", "categoryarray": workers[::-1], "categoryorder": "array", "showgrid": False}
     return {"data": data, "layout": layout}
@@ -221,23 +197,20 @@ def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
         ("running", [t for t in with_curve if t.state is TrialState.RUNNING], "#2fae7c", 2),
         (f"the best {len(best)}", best, _ORANGE, 2),
     )
+    hover = "%{text}<br>epoch %{x}: %{y} %"
+    common = {"type": "scatter", "mode": "lines", "hovertemplate": hover, "connectgaps": False}
     data = []
     for name, some, colour, width in kinds:
-        x: list[int | None] = []
-        y: list[float | None] = []
-        text: list[str] = []
-        for trial in thinned(some, OTHER_CURVES):
-            epochs, accuracies = curve_of(trial)
-            x += [*epochs, None]
-            y += [*(round(100 * fraction, 2) for fraction in accuracies), None]
-            text += [f"trial {trial.number}"] * (len(epochs) + 1)
-        if x:
-            line = {"color": colour, "width": width}
-            hover = "%{text}<br>epoch %{x}: %{y} %"
-            trace = {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "text": text}
-            data.append(trace | {"line": line, "hovertemplate": hover, "connectgaps": False})
+        trace: dict[str, Any] = {"name": name, "x": [], "y": [], "text": [], "line": {"color": colour, "width": width}}
+        for trial in thin(some, OTHER_CURVES):
+            epochs, accuracies = learning_curve(trial)
+            trace["x"] += [*epochs, None]
+            trace["y"] += [*(round(100 * fraction, 2) for fraction in accuracies), None]
+            trace["text"] += [f"trial {trial.number}"] * (len(epochs) + 1)
+        if some:
+            data.append(common | trace)
     several = f": the best {len(best)}, and {OTHER_CURVES} of each kind" if len(trials) > OTHER_CURVES else ""
-    return {"data": data, "layout": _layout(f"Learning curves{several}", "epoch", "validation accuracy, %")}
+    return {"data": data, "layout": _layout(f"Learning curves{several}", "epoch", _ACCURACY)}
 
 
 def _layout(title: str, x_title: str, y_title: str) -> dict[str, Any]:
@@ -257,25 +230,20 @@ def _layout(title: str, x_title: str, y_title: str) -> dict[str, Any]:
     }
 
 
-def _with_best(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
+def _thin_but_best(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
     """Choose at most that many: the better half of them the best of all, the others evenly chosen."""
     if len(trials) <= most:
         return list(trials)
     ordered = sorted(trials, key=lambda trial: -accuracy(trial))
-    kept = {trial.number for trial in [*ordered[: most // 2], *thinned(ordered[most // 2 :], most - most // 2)]}
+    kept = {trial.number for trial in [*ordered[: most // 2], *thin(ordered[most // 2 :], most - most // 2)]}
     return [trial for trial in trials if trial.number in kept]
 
 
-def _short(value: float) -> float:
+def _shorten(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _attempts(trial: FrozenTrial) -> str:
-    attempts = trial.user_attrs.get("attempts", 1)
-    return f"x{attempts}" if attempts > 1 else ""
-
-
-def _told(trial: FrozenTrial) -> str:
+def _describe(trial: FrozenTrial) -> str:
     control = f" (control {trial.user_attrs['control']})" if "control" in trial.user_attrs else ""
     attempts = trial.user_attrs.get("attempts", 1)
     again = f", attempt {attempts}" if attempts > 1 else ""

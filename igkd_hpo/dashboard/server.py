@@ -1,4 +1,4 @@
-"""optuna-dashboard on this project's storage: on this machine only and read-only, unless told otherwise."""
+"""Server of optuna-dashboard on this project's storage: on this machine only and read-only, unless told otherwise."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -12,8 +12,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from optuna.artifacts import FileSystemArtifactStore
 
 from igkd_hpo.dashboard.study_page import StudyPage
-from igkd_hpo.dashboard.style import styled
-from igkd_hpo.dashboard.token import authenticated, check_token, new_token, refuse
+from igkd_hpo.dashboard.style import add_style
+from igkd_hpo.dashboard.token import check_token, new_token, refuse, require_token
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.storage import SharedStorage, is_server, open_storage
 from igkd_hpo.settings import Paths
@@ -30,10 +30,7 @@ _LOCAL_ONLY = "this dashboard answers to localhost and 127.0.0.1; start it with 
 
 # An artifact is a file that a worker wrote. A browser shows it, and never runs it on the dashboard's origin nor hands
 # it to another site's page (optuna-dashboard itself answers with Access-Control-Allow-Origin: *).
-_ARTIFACT_HEADERS = [
-    ("Content-Security-Policy", "sandbox"),
-    ("X-Content-Type-Options", "nosniff"),
-]
+_ARTIFACT_HEADERS = [("Content-Security-Policy", "sandbox"), ("X-Content-Type-Options", "nosniff")]
 
 
 def serve(
@@ -54,7 +51,7 @@ def serve(
         paths: where artifacts lie.
         port: 0 takes a free one.
         on_ready: called once with the page's URL, when the port is open. The URL holds the token if it was made here;
-            a token that was given is known, and does not belong into anybody's log.
+            a token that was given does not belong into anybody's log.
         host: the address to listen on. Beyond this machine a token is asked for.
         write: lets people change what they see, deleting studies included.
         token: what people must show; None asks for nothing on this machine, and makes a new one for other addresses.
@@ -82,98 +79,76 @@ def serve(
 def application(
     storage: SharedStorage, paths: Paths, *, host: str, write: bool, token: str | None = None
 ) -> "WSGIApplication":
-    """The page as a WSGI application, guarded.
+    """Make the guarded WSGI application of the page.
 
     Args:
         storage: with its cache, without which each refresh reads every trial again.
-        paths: where artifacts lie.
         host: the address it will listen on; a loopback address answers only to local names.
         write: lets methods through that change the database.
         token: what every request must show; needed beyond loopback addresses.
     """
-    if token is None and not _is_loopback(host):
+    local = _is_loopback(host)
+    if token is None and not local:
         raise ValueError(f"a dashboard that listens on {host} needs a token")
     from optuna_dashboard import wsgi  # brings scikit-learn along: 1.3 s
 
     page: WSGIApplication = wsgi(storage, artifact_store=FileSystemArtifactStore(paths.artifacts))
-    page = styled(StudyPage(page, storage, annotate=not write))
-    if not write:
-        page = read_only(page)
-    page = contained(page)
-    if token is not None:
-        page = authenticated(page, token)
-    return local_only(page) if _is_loopback(host) else page
+    page = add_style(StudyPage(page, storage, annotate=not write))
+
+    def open_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "").startswith("/artifacts/"):
+            start_response = _contain_artifact(start_response)
+        if not write and environ["REQUEST_METHOD"] not in READING:
+            return refuse(start_response, "405 Method Not Allowed", _READ_ONLY, [("Allow", ", ".join(READING))])
+        return page(environ, start_response)
+
+    guarded_page = open_page if token is None else require_token(open_page, token)
+
+    def local_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        # A page of another site whose name is made to point at 127.0.0.1 would otherwise count as the dashboard's own
+        # origin (DNS rebinding), and could read and change everything that the person at this browser can.
+        if not _is_loopback(_host_name(environ.get("HTTP_HOST", ""))):
+            return refuse(start_response, "403 Forbidden", _LOCAL_ONLY, [])
+        return guarded_page(environ, start_response)
+
+    return local_page if local else guarded_page
 
 
-def read_only(page: "WSGIApplication") -> "WSGIApplication":
-    """Let reading methods through and answer 405 to all others."""
+def _contain_artifact(start_response: "StartResponse") -> "StartResponse":
+    """Let an artifact be shown as data: sandboxed, not sniffed, and not readable by other origins."""
 
-    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in READING:
-            return page(environ, start_response)
-        return refuse(start_response, "405 Method Not Allowed", _READ_ONLY, [("Allow", ", ".join(READING))])
+    def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        kept = [(name, value) for name, value in headers if name.lower() != "access-control-allow-origin"]
+        return start_response(status, kept + _ARTIFACT_HEADERS, *rest)
 
-    return guarded
-
-
-def local_only(page: "WSGIApplication") -> "WSGIApplication":
-    """Answer only to this machine's own names.
-
-    A page of another site whose name is made to point at 127.0.0.1 would otherwise count as the dashboard's own origin
-    (DNS rebinding), and could read and change everything that the person at this browser can.
-    """
-
-    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if _is_loopback(_name(environ.get("HTTP_HOST", ""))):
-            return page(environ, start_response)
-        return refuse(start_response, "403 Forbidden", _LOCAL_ONLY, [])
-
-    return guarded
-
-
-def contained(page: "WSGIApplication") -> "WSGIApplication":
-    """Artifacts are shown as data: sandboxed, not sniffed, and not readable by other origins."""
-
-    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if not environ.get("PATH_INFO", "").startswith("/artifacts/"):
-            return page(environ, start_response)
-
-        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            kept = [(name, value) for name, value in headers if name.lower() != "access-control-allow-origin"]
-            return start_response(status, kept + _ARTIFACT_HEADERS, *rest)
-
-        return page(environ, start)
-
-    return guarded
+    return start
 
 
 def listen(page: "WSGIApplication", host: str, port: int) -> WSGIServer:
-    """An open server, one thread for each request. Raises UsageError."""
+    """Open a server with one thread for each request. Raises UsageError."""
     try:
         return make_server(host, port, page, server_class=_ThreadedServer, handler_class=_QuietHandler)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --port, or --host"
-        ) from error
+        reason = f"{getattr(error, 'strerror', None) or error}; choose another with --port, or --host"
+        raise UsageError(f"cannot listen on {host} port {port}: {reason}") from error
 
 
 class _ThreadedServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True  # Ctrl-C does not wait for a browser's open connection
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Silent about a connection that ended under its request: the browser left, or Ctrl-C ends the process."""
+        """Say nothing of a connection that ended under its request: the browser left, or Ctrl-C ends the process."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the first request's line holds the token."""
+        """Log nothing: the first request's line holds the token."""
 
 
-def _name(authority: str) -> str:
-    """`name` of `name:port`; empty where there is none."""
+def _host_name(authority: str) -> str:
+    """Return `name` of `name:port`; empty where there is none."""
     try:
         return urlsplit(f"//{authority}").hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the dashboard's page reads of a study: optuna-dashboard's own answer, with our graphs, our note, and quickly.
+"""Study page of the dashboard: optuna-dashboard's own answer, with our graphs, our note, and quickly.
 
 optuna-dashboard turns every trial into JSON again for each browser that opens the page, and the page draws a line for
 each trial's epochs: at 5,000 trials both together take most of a minute. Trials that have ended do not change, so their
@@ -27,12 +27,12 @@ MOST_CURVES = 300
 """Trials up to which the page draws its own line for each trial: 5,000 keep a browser busy for half a minute."""
 
 _log = logging.getLogger(__name__)
-_ROUTE = re.compile(r"/api/studies/(\d+)/*")
+_ROUTE, _AFTER = re.compile(r"/api/studies/(\d+)/*"), re.compile(r"(?:after=(\d{1,9}))?")
 _ENDED = ("Complete", "Pruned", "Fail")
 
 
 class _EndedTrials:
-    """The JSON of a study's first trials that have ended, kept as long as nothing that it was made of can change.
+    """Cache of the JSON of a study's first trials that have ended, valid until something that it was made of changes.
 
     A note or an artifact of such a trial can still be edited where a dashboard may write; both are among the study's
     system attributes, so these are part of the key.
@@ -44,7 +44,7 @@ class _EndedTrials:
         self.texts: list[str] = []
 
     def extend(self, trials: list[dict[str, Any]]) -> None:
-        """Keep the leading ones that have ended; the first follows the last that is kept."""
+        """Keep the leading trials that have ended; the first of them follows the last one kept."""
         for trial in trials:
             if trial["state"] not in _ENDED:
                 return
@@ -52,7 +52,7 @@ class _EndedTrials:
 
 
 class StudyPage:
-    """The middleware: answers for one study are made here, all else is passed on.
+    """Middleware that makes the answers for one study, and passes on all else.
 
     Args:
         page: optuna-dashboard.
@@ -61,18 +61,14 @@ class StudyPage:
     """
 
     def __init__(self, page: "WSGIApplication", storage: SharedStorage, *, annotate: bool) -> None:
-        self._page = page
-        self._storage = storage
-        self._annotate = annotate
+        self._page, self._storage, self._annotate = page, storage, annotate
         self._kept: dict[int, _EndedTrials] = {}
         self._lock = Lock()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         route = _ROUTE.fullmatch(environ.get("PATH_INFO", ""))
-        if environ["REQUEST_METHOD"] != "GET" or route is None:
-            return self._page(environ, start_response)
-        after = re.fullmatch(r"(?:after=(\d{1,9}))?", environ.get("QUERY_STRING", ""))
-        if after is None:  # not what the page asks
+        after = _AFTER.fullmatch(environ.get("QUERY_STRING", ""))
+        if environ["REQUEST_METHOD"] != "GET" or route is None or after is None:  # not what the page asks
             return self._page(environ, start_response)
         return self._study(int(route[1]), int(after[1] or 0), environ, start_response)
 
@@ -92,23 +88,22 @@ class StudyPage:
                 return self._page(environ, start_response)  # says that there is no such study
             if kept.key != key:
                 kept.key, kept.texts = key, []
-            known = len(kept.texts)
-            status, headers, body = buffer_response(self._page, environ | {"QUERY_STRING": f"after={known}"})
+            n_kept = len(kept.texts)
+            status, headers, body = buffer_response(self._page, environ | {"QUERY_STRING": f"after={n_kept}"})
             if not status.startswith("200"):
                 start_response(status, headers)
                 return [body]
             detail = json.loads(body)
             kept.extend(detail["trials"])
-            later = [json.dumps(trial) for trial in detail["trials"][len(kept.texts) - known :]]
+            later = [json.dumps(trial) for trial in detail["trials"][len(kept.texts) - n_kept :]]
             texts = [*kept.texts, *later][after:]
         self._add(study_id, detail, n_trials=after + len(texts))
         del detail["trials"]
-        return answer_json(
-            f'{json.dumps(detail)[:-1]}, "trials": [{", ".join(texts)}]}}'.encode(), environ, start_response
-        )
+        answer = f'{json.dumps(detail)[:-1]}, "trials": [{", ".join(texts)}]}}'
+        return answer_json(answer.encode(), environ, start_response)
 
     def _add(self, study_id: int, detail: dict[str, Any], *, n_trials: int) -> None:
-        """Our graphs before other people's, and the summary above the note; neither for a study of another tool."""
+        """Add our graphs before other people's, and the summary above the note; neither to a study of another tool."""
         try:
             study = SearchStudy(self._storage, self._storage.get_study_name_from_id(study_id))
         except UsageError:
@@ -116,18 +111,19 @@ class StudyPage:
         # One line of JSON, which would make the page three times as wide as the screen; the note says it in words.
         detail["user_attrs"] = [one for one in detail["user_attrs"] if one["key"] != "study_file"]
         detail["has_intermediate_values"] &= n_trials <= MOST_CURVES
-        graphs, summary = self._ours(study, curves=not detail["has_intermediate_values"])
+        graphs: dict[str, Graph]
+        try:
+            trials, now = study.trials(), datetime.now()  # noqa: DTZ005 - Optuna's are naive
+            graphs = study_graphs(study, trials, now=now, curves=not detail["has_intermediate_values"])
+            summary = live_summary(study, trials)
+        except Exception as error:  # what another version wrote must not take the trials away from the reader
+            _log.warning("the graphs of study %s cannot be made: %s", study.name, error)
+            graphs, summary = (
+                {},
+                f"The summary and the graphs cannot be made: `{type(error).__name__}: {error}`\n\n---\n\n",
+            )
         detail["plotly_graph_objects"][:0] = [
             {"id": name, "graph_object": json.dumps(graph)} for name, graph in graphs.items()
         ]
         if self._annotate:
             detail["note"]["body"] = summary + detail["note"]["body"]
-
-    def _ours(self, study: SearchStudy, *, curves: bool) -> tuple[dict[str, Graph], str]:
-        try:
-            trials = study.trials()
-            graphs = study_graphs(study, trials, now=datetime.now(), curves=curves)  # noqa: DTZ005 - Optuna's are naive
-            return graphs, live_summary(study, trials)
-        except Exception as error:  # what another version wrote must not take the trials away from the reader
-            _log.warning("the graphs of study %s cannot be made: %s", study.name, error)
-            return {}, f"The summary and the graphs cannot be made: `{type(error).__name__}: {error}`\n\n---\n\n"

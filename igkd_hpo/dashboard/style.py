@@ -1,4 +1,4 @@
-"""What the page's own style lacks: graphs of ours in the colours of the chosen mode, and room on a phone."""
+"""Style that the page lacks: graphs of ours in the colours of the chosen mode, and room on a phone."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ main .MuiTableCell-root { overflow-wrap: anywhere; }
 </head>"""
 
 
-def styled(page: "WSGIApplication") -> "WSGIApplication":
+def add_style(page: "WSGIApplication") -> "WSGIApplication":
     """Add the style to the page's HTML; nothing else is touched."""
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

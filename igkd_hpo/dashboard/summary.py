@@ -1,4 +1,4 @@
-"""What a study's note begins with in the dashboard: where the study stands, and how far to trust it."""
+"""Summary that a study's note begins with in the dashboard: where the study stands, and how far to trust it."""
 
 import json
 from collections.abc import Sequence
@@ -20,11 +20,13 @@ from igkd_hpo.words import duration, percent, points_between
 
 def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     """Write the Markdown that goes above a study's own note; of a study and its confirmation alike."""
-    if study.confirms is not None:
-        return _of_confirmation(study, trials)
     counts, record = count(list(trials)), study.read()
-    next_steps = _what_next(study.name, counts, record.n_trials)
-    parts = [_best(study, trials), _progress(study, trials, counts, record), next_steps]
+    if study.confirms is not None:
+        progress = f"**{counts.finished} of {record.n_trials} trainings finished:** {counts.in_words()}."
+        parts = [progress, *_confirmed(study)]
+    else:
+        next_steps = _next_steps(study.name, counts, record.n_trials)
+        parts = [_best(study, trials), _progress(study, trials, counts, record), next_steps]
     return "\n\n".join(part for part in parts if part) + "\n\n---\n\n"
 
 
@@ -33,7 +35,7 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
         best = best_trial(study, trials)
     except NoCompletedTrial:
         return "## No trial has completed yet"
-    told = [
+    parts = [
         f"## Best so far: {percent(best.validation_accuracy)} on validation ({best.title})",
         f"The student: {student_in_words(best)}.",
     ]
@@ -43,24 +45,23 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
             f"{points_between(best.validation_accuracy, one.validation_accuracy)} |"
             for one in best.compared
         )
-        told.append(
+        parts.append(
             "Against the controls, which nobody tuned, one seed each:\n\n"
             f"| control | trial | accuracy | the best has |\n| --- | --- | --- | --- |\n{rows}"
         )
     linked = open_confirmation(study.storage, study.name)
-    confirmed = () if linked is None else _confirmed(linked)
     if linked is None:
-        told.append(caution(best))
-    elif confirmed:
-        told.append("**Confirmed with fresh seeds, on the test split:** " + " ".join(confirmed))
+        parts.append(caution(best))
+    elif confirmed := _confirmed(linked):
+        parts.append("**Confirmed with fresh seeds, on the test split:** " + " ".join(confirmed))
     else:
-        told.append(f"{caution(best)} {begun_in_words(linked)}")
-    return "\n\n".join(told)
+        parts.append(f"{caution(best)} {begun_in_words(linked)}")
+    return "\n\n".join(parts)
 
 
 def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts, record: StudyRecord) -> str:
     epochs = study.config.training.epochs
-    told = [f"**{counts.finished} of {record.n_trials} trials finished:** {counts.in_words()}."]
+    parts = [f"**{counts.finished} of {record.n_trials} trials finished:** {counts.in_words()}."]
     pruned = [
         max(trial.intermediate_values, default=0)
         for trial in trials
@@ -68,14 +69,14 @@ def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts,
     ]
     if pruned:
         saved = sum(epochs - epoch for epoch in pruned)
-        told.append(
+        parts.append(
             f"Pruning ended {len(pruned)} at epoch {median(pruned):.0f} (median; {min(pruned)} to {max(pruned)}), "
             f"so {saved:,} of {epochs * counts.finished:,} epochs were not trained."
         )
-    told.append(_time(trials, epochs, record.n_trials - counts.finished))
+    parts.append(_time(trials, epochs, record.n_trials - counts.finished))
     if record.stopped is not None:
-        told.append(f"The study was stopped: {record.stopped}")
-    return " ".join(part for part in told if part)
+        parts.append(f"The study was stopped: {record.stopped}")
+    return " ".join(part for part in parts if part)
 
 
 def _time(trials: Sequence[FrozenTrial], epochs: int, to_go: int) -> str:
@@ -87,14 +88,14 @@ def _time(trials: Sequence[FrozenTrial], epochs: int, to_go: int) -> str:
     if not spans:
         return ""
     seconds = [took for _, took in spans]
-    told = f"The trials took {duration(sum(seconds))} in all, {duration(median(seconds))} in the median"
-    told += f"; the first began on {min(start for start, _ in spans):%d %b %Y at %H:%M}."
+    text = f"The trials took {duration(sum(seconds))} in all, {duration(median(seconds))} in the median"
+    text += f"; the first began on {min(start for start, _ in spans):%d %b %Y at %H:%M}."
     done = [max(t.intermediate_values, default=0) / epochs for t in trials if t.state is TrialState.RUNNING]
     left = seconds_left(to_go, done, ended_trials(trials))
-    return told if left is None else f"{told} About {duration(left)} are left, as the last ones went."
+    return text if left is None else f"{text} About {duration(left)} are left, as the last ones went."
 
 
-def _what_next(name: str, counts: Counts, n_trials: int) -> str:
+def _next_steps(name: str, counts: Counts, n_trials: int) -> str:
     steps = []
     if counts.finished < n_trials:
         steps.append((f"igkd-hpo launch {name}", "goes on, if nothing runs"))
@@ -106,21 +107,14 @@ def _what_next(name: str, counts: Counts, n_trials: int) -> str:
     return "\n".join(f"    {command:<{width}}   # {does}" for command, does in steps)
 
 
-def _of_confirmation(linked: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
-    counts = count(list(trials))
-    told = [f"**{counts.finished} of {linked.read().n_trials} trainings finished:** {counts.in_words()}."]
-    told.extend(_confirmed(linked))
-    return "\n\n".join(told) + "\n\n---\n\n"
-
-
 def _confirmed(linked: SearchStudy) -> tuple[str, ...]:
-    """Return what the confirmation says; nothing before the test split was read."""
+    """Return the sentences of a confirmation; none before the test split was read."""
     recorded = json.dumps(dict(linked.read().attributes), sort_keys=True)
-    return _said(linked.storage, linked.name, f"{linked.counts().finished} {recorded}")
+    return _cached_sentences(linked.storage, linked.name, f"{linked.counts().finished} {recorded}")
 
 
 @lru_cache(maxsize=32)
-def _said(storage: SharedStorage, name: str, version: str) -> tuple[str, ...]:
-    """Cache by what is recorded: tests and intervals take long for a page that asks every few seconds."""
-    found = read_confirmation(SearchStudy(storage, name))
-    return () if found is None else tuple(sentences(found))
+def _cached_sentences(storage: SharedStorage, name: str, version: str) -> tuple[str, ...]:
+    """Cache sentences by what is recorded: tests and intervals take long for a page that asks every few seconds."""
+    confirmation = read_confirmation(SearchStudy(storage, name))
+    return () if confirmation is None else tuple(sentences(confirmation))

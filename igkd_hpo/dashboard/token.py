@@ -1,4 +1,4 @@
-"""The dashboard's token: who does not show it gets nothing.
+"""Token of the dashboard: who does not show it gets nothing.
 
 A browser shows it once, as `?token=` in the address, and from then on as a cookie. A script sends it as a header.
 """
@@ -25,7 +25,6 @@ _NEEDED = (
     "this dashboard needs its token: open its address once with ?token=TOKEN at the end, "
     "or send the header 'Authorization: Bearer TOKEN'"
 )
-
 _REFUSAL = [("WWW-Authenticate", 'Bearer realm="igkd-hpo dashboard"'), ("Cache-Control", "no-store")]
 
 # Not a redirect: a browser that came by a link on another site does not send a SameSite=Strict cookie along with the
@@ -38,7 +37,7 @@ _ENTRANCE = (
 
 
 def check_token(token: str) -> str:
-    """The token, if it can be one. Raises UsageError, which does not repeat it."""
+    """Return a token that can be one. Raises UsageError, which does not repeat it."""
     if not _FORM.fullmatch(token):
         raise UsageError(
             f"{VARIABLE} is no token: it takes 16 or more letters, digits, '.', '_', '~' or '-'; "
@@ -48,17 +47,12 @@ def check_token(token: str) -> str:
 
 
 def new_token() -> str:
-    """A token of 256 random bits."""
+    """Make a token of 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
-def authenticated(page: "WSGIApplication", token: str) -> "WSGIApplication":
-    """Let requests through that carry the token, and answer 401 to all others, whatever they ask for.
-
-    Args:
-        page: what is guarded.
-        token: as `check_token` returns it.
-    """
+def require_token(page: "WSGIApplication", token: str) -> "WSGIApplication":
+    """Let requests through that carry the token, and answer 401 to all others, whatever they ask for."""
     # Cookies are shared by all ports of a host: the name keeps two dashboards of one host apart.
     cookie = f"igkd_hpo_{sha256(token.encode()).hexdigest()[:12]}"
 
@@ -67,8 +61,7 @@ def authenticated(page: "WSGIApplication", token: str) -> "WSGIApplication":
         if shown:
             if environ["REQUEST_METHOD"] == "GET" and len(shown) == 1 and _same(shown[0], token):
                 return _enter(start_response, f"{cookie}={token}; Path=/; HttpOnly; SameSite=Strict")
-            return refuse(start_response, "401 Unauthorized", _NEEDED, _REFUSAL)
-        if _same(_bearer(environ), token) or any(_same(value, token) for value in _cookies(environ, cookie)):
+        elif _same(_bearer(environ), token) or any(_same(value, token) for value in _cookies(environ, cookie)):
             return page(environ, start_response)
         return refuse(start_response, "401 Unauthorized", _NEEDED, _REFUSAL)
 
@@ -78,14 +71,14 @@ def authenticated(page: "WSGIApplication", token: str) -> "WSGIApplication":
 def refuse(
     start_response: "StartResponse", status: str, reason: str, headers: list[tuple[str, str]]
 ) -> Iterable[bytes]:
-    """An answer of JSON with a `reason`: what optuna-dashboard's page itself shows to people when a request fails."""
+    """Answer in JSON with a `reason`, which optuna-dashboard's page itself shows to people when a request fails."""
     body = json.dumps({"reason": reason}).encode()
     start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers])
     return [body]
 
 
 def _same(given: str, token: str) -> bool:
-    """Compared in a time that does not tell how much of it was right."""
+    """Compare in a time that does not tell how much of it was right."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
 

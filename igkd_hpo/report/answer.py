@@ -1,9 +1,8 @@
-"""What a report opens with: which configuration, how good it is, and whether IG and KD help."""
+"""The answer that a report opens with: which configuration, how good it is, and whether IG and KD help."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from igkd_hpo.config.space import Value, shown
+from igkd_hpo.config.space import shown
 from igkd_hpo.confirm.choice import confirmed_trial
 from igkd_hpo.confirm.confirmation import Confirmation
 from igkd_hpo.confirm.sentences import ArmRow, arm_rows, sentences
@@ -25,7 +24,7 @@ _VERDICTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class PartVerdict:
-    """Whether a part helps: a sign and a word for a glance, a sentence for certainty."""
+    """Verdict on one part: a sign and a word for a glance, a sentence for certainty."""
 
     part: str
     sign: str
@@ -35,14 +34,12 @@ class PartVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportAnswer:
-    """The answer in words.
+    """Answer to what a reader asks first, in words.
 
     Args:
-        headline: one line.
-        figure: the accuracy as a large number, and what it is; empty where there is none.
-        lines: sentences that follow.
+        figure: the accuracy as a large number, and what it is.
         verdicts: on IG, KD and both; empty where nothing is confirmed.
-        next_steps: commands, each with what it does.
+        next_steps: commands, each with its use.
         trained: the trial of the answer and the study that trained it; None where no trial completed.
         hyperparameters: of that trial, as text, the searched ones marked; those at their defaults are left out.
         controls: name, accuracy and difference to the best, as text.
@@ -61,21 +58,32 @@ class ReportAnswer:
 
 
 def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> ReportAnswer:
-    """Answer for a study as it stands now."""
+    """Compose the answer of a study as it stands now."""
     try:
         best = best_trial(study)
     except NoCompletedTrial:
         return ReportAnswer(
             headline="No trial has completed yet.",
             lines=("Nothing can be said about any configuration. Below is what was tried, and what became of it.",),
-            next_steps=(
-                ("igkd-hpo status", "names the reasons"),
-                (f"igkd-hpo launch {study.name}", "goes on"),
-            ),
+            next_steps=(("igkd-hpo status", "names the reasons"), (f"igkd-hpo launch {study.name}", "goes on")),
         )
     if confirmation is None:
-        return _unconfirmed(study, best)
-    return _confirmed(study, best, confirmation)
+        source, chosen, answer = study, best, _unconfirmed(study, best)
+    else:
+        (source, chosen), answer = confirmed_trial(study, confirmation), _confirmed(study, confirmation)
+    searched, highest = study.config.hyperparameters.searched(), best.validation_accuracy
+    telling = study.config.hyperparameters.telling(chosen.hyperparameters)
+    ordered = sorted(telling, key=lambda name: name not in searched)
+    return replace(
+        answer,
+        lines=(f"The student: {student_in_words(chosen)}.", *answer.lines),
+        trained=(source, chosen),
+        hyperparameters=tuple((name, shown(telling[name]), name in searched) for name in ordered),
+        controls=tuple(
+            (one.control, percent(one.validation_accuracy), points_between(highest, one.validation_accuracy))
+            for one in best.compared
+        ),
+    )
 
 
 def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
@@ -86,65 +94,36 @@ def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
     return ReportAnswer(
         headline=f"Best so far: {best.title}. Nothing is confirmed yet.",
         figure=(percent(best.validation_accuracy), "on the validation split, one seed"),
-        lines=(f"The student: {student_in_words(best)}.", *lines),
+        lines=tuple(lines),
         next_steps=(
             (f"igkd-hpo confirm {study.name}", "trains the best few with fresh seeds, and tests them once"),
             (f"igkd-hpo export {study.name} -o best.yaml", "writes the configuration to a file that trains"),
         ),
-        trained=(study, best),
-        hyperparameters=_hyperparameters(study, best.hyperparameters),
-        controls=_controls(best),
     )
 
 
-def _confirmed(study: SearchStudy, best: BestTrial, found: Confirmation) -> ReportAnswer:
-    source, chosen = confirmed_trial(study, found)
-    said = tuple(sentences(found))
-    arm, mean = found.arm(found.chosen), found.arm(found.chosen).test.mean
-    as_good = len(found.tie_set) - 1
-    if found.named:
-        headline = f"Take {arm.name}: it is the best, confirmed with fresh seeds."
-    elif as_good:
-        headline = f"Take {arm.name}: confirmed with fresh seeds, and as good as any of the {len(found.arms)} compared."
-    else:
-        headline = f"Take {arm.name}: confirmed with fresh seeds."
+def _confirmed(study: SearchStudy, confirmation: Confirmation) -> ReportAnswer:
+    which, *others = sentences(confirmation)
+    arm = confirmation.arm(confirmation.chosen)
+    mean, headline = arm.test.mean, f"Take {arm.name}: confirmed with fresh seeds"
+    if confirmation.named:
+        headline = f"Take {arm.name}: it is the best, confirmed with fresh seeds"
+    elif len(confirmation.tie_set) > 1:
+        headline += f", and as good as any of the {len(confirmation.arms)} compared"
     verdicts = tuple(
         PartVerdict(part=PARTS[answer.question], sign=sign, word=word, sentence=sentence)
-        for answer, sentence in zip(found.answers, said[1:], strict=False)
+        for answer, sentence in zip(confirmation.answers, others, strict=False)
         for sign, word in [_VERDICTS[answer.verdict]]
     )
+    interval = f"95 % interval {percent(mean.low)} to {percent(mean.high)}"
     return ReportAnswer(
-        headline=headline,
-        figure=(
-            percent(mean.value),
-            f"on the test split; 95 % interval {percent(mean.low)} to {percent(mean.high)}, {len(arm.seeds)} seeds",
-        ),
-        lines=(f"The student: {student_in_words(chosen)}.", said[0], *said[1 + len(verdicts) :]),
+        headline=f"{headline}.",
+        figure=(percent(mean.value), f"on the test split; {interval}, {len(arm.seeds)} seeds"),
+        lines=(which, *others[len(verdicts) :]),
         verdicts=verdicts,
         next_steps=(
             (f"igkd-hpo export {study.name} -o best.yaml", "writes the configuration to a file that trains"),
             (f"igkd-hpo export {study.name} --bundle {study.name}-bundle", "makes the files for a device"),
         ),
-        trained=(source, chosen),
-        hyperparameters=_hyperparameters(study, chosen.hyperparameters),
-        controls=_controls(best),
-        arms=tuple(arm_rows(found)),
-    )
-
-
-def _hyperparameters(study: SearchStudy, values: Mapping[str, Value]) -> tuple[tuple[str, str, bool], ...]:
-    searched = study.config.hyperparameters.searched()
-    telling = study.config.hyperparameters.telling(values)
-    ordered = sorted(telling, key=lambda name: name not in searched)
-    return tuple((name, shown(telling[name]), name in searched) for name in ordered)
-
-
-def _controls(best: BestTrial) -> tuple[tuple[str, str, str], ...]:
-    return tuple(
-        (
-            comparison.control,
-            percent(comparison.validation_accuracy),
-            points_between(best.validation_accuracy, comparison.validation_accuracy),
-        )
-        for comparison in best.compared
+        arms=tuple(arm_rows(confirmation)),
     )

@@ -1,7 +1,8 @@
-"""The pictures of a report that `show` does not have, each narrow enough for a phone."""
+"""Figures of a report that `show` does not draw, each narrow enough for a phone."""
 
 import textwrap
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
@@ -11,7 +12,7 @@ from igkd_hpo.confirm.confirmation import Confirmation
 from igkd_hpo.confirm.statistics import Estimate
 from igkd_hpo.report.palette import BLUE, GREY, INK, PAPER, control_look
 from igkd_hpo.report.pictures import in_percent, new_figure, plain_axes
-from igkd_hpo.report.selection import by_kind, lowest_shown, thinned
+from igkd_hpo.report.selection import lowest_shown, split_by_kind, thin
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.study import SearchStudy
 
@@ -41,10 +42,10 @@ def compact(figure: "Figure", height: float) -> "Figure":
     return figure
 
 
-def confirmation_figure(found: Confirmation) -> "Figure":
+def confirmation_figure(confirmation: Confirmation) -> "Figure":
     """Draw each arm's seeds, mean and 95 % interval on the test split, the best on top; filled where tied with it."""
-    arms = sorted(found.arms, key=lambda arm: arm.test.mean.value)
-    names = [wrapped(" = ".join(arm.names), 24) for arm in arms]
+    arms = sorted(confirmation.arms, key=lambda arm: arm.test.mean.value)
+    names = [wrap_name(" = ".join(arm.names), 24) for arm in arms]
     lines = sum(name.count("\n") + 1 for name in names)
     figure = new_figure(width=WIDTH, height=0.9 + 0.3 * len(arms) + 0.13 * lines)
     axis = figure.subplots()
@@ -57,33 +58,29 @@ def confirmation_figure(found: Confirmation) -> "Figure":
     return figure
 
 
-def contrasts_figure(found: Confirmation) -> "Figure | None":
-    """Draw what each part adds on the test split, with intervals that hold for all at once; None if none is known."""
-    known = [answer for answer in found.answers if answer.contrast is not None]
-    if not known:
+def contrasts_figure(confirmation: Confirmation) -> "Figure | None":
+    """Draw what each part adds on the test split, with intervals that hold for all at once; None without contrasts."""
+    contrasts = [(PARTS[one.question], one.contrast) for one in reversed(confirmation.answers) if one.contrast]
+    if not contrasts:
         return None
-    figure = new_figure(width=WIDTH, height=0.9 + 0.45 * len(known))
+    figure = new_figure(width=WIDTH, height=0.9 + 0.45 * len(contrasts))
     axis = figure.subplots()
     axis.axvline(0, color=INK, linewidth=1)
-    for y, answer in enumerate(reversed(known)):
-        assert answer.contrast is not None
-        _draw_interval(axis, y, answer.contrast.difference, filled=answer.contrast.significant, scale=100)
-    names = [PARTS[answer.question] for answer in reversed(known)]
-    _label_rows(axis, names, "points that it costs (left) or adds (right)")
+    for y, (_, contrast) in enumerate(contrasts):
+        _draw_interval(axis, y, contrast.difference, filled=contrast.significant, scale=100)
+    _label_rows(axis, [name for name, _ in contrasts], "points that it costs (left) or adds (right)")
     return figure
 
 
 def _draw_interval(axis: "Axes", y: int, estimate: Estimate, *, filled: bool, scale: int = 1) -> None:
     colour = BLUE if filled else GREY
     axis.plot([scale * estimate.low, scale * estimate.high], [y, y], color=colour, linewidth=1.7, solid_capstyle="butt")
-    face = colour if filled else PAPER
-    axis.plot([scale * estimate.value], [y], "o", color=colour, markerfacecolor=face, markersize=7)
+    axis.plot([scale * estimate.value], [y], "o", color=colour, mfc=colour if filled else PAPER, markersize=7)
 
 
 def _label_rows(axis: "Axes", names: Sequence[str], x_label: str) -> None:
     axis.set_yticks(range(len(names)), names, fontsize=9)
-    axis.set_ylim(-0.6, len(names) - 0.4)
-    axis.set_xlabel(x_label)
+    axis.set(ylim=(-0.6, len(names) - 0.4), xlabel=x_label)
     plain_axes(axis, grid="x")
     axis.tick_params(axis="y", length=0)
 
@@ -93,32 +90,30 @@ def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
     ended = [trial for trial in trials if trial.value is not None]  # one beyond a limit has none
     if not ended:
         return None
-    others, pruned, controls = by_kind(ended)
+    others, pruned, controls = split_by_kind(ended)
     figure = new_figure(width=WIDTH, height=3.6)
     axis = figure.subplots()
     completed = sorted(others + controls, key=lambda trial: trial.number)
     floor = lowest_shown([accuracy(trial) for trial in completed or ended])
     looks = [(others, ".", 7, BLUE, "completed"), (pruned, "x", 4.5, GREY, "pruned, last accuracy")]
     for trial in controls:
-        look, name = control_look(trial.user_attrs["control"]), f"control {trial.user_attrs['control']}"
-        looks.append(([trial], look.mark, 6, look.colour, name))
+        name = trial.user_attrs["control"]
+        looks.append(([trial], control_look(name).mark, 6, control_look(name).colour, f"control {name}"))
     for kind, mark, size, colour, label in looks:
-        if some := thinned(kind, MOST_POINTS // 2):
+        if some := thin(kind, MOST_POINTS // 2):
             heights = [max(floor, accuracy(trial)) for trial in some]
             axis.plot([t.number for t in some], heights, mark, color=colour, markersize=size, label=label)
-    records: list[FrozenTrial] = []
-    for trial in completed:
-        if not records or accuracy(trial) > accuracy(records[-1]):
-            records.append(trial)
+    highest_before = accumulate([float("-inf"), *map(accuracy, completed)], max)
+    records = [trial for trial, best in zip(completed, highest_before, strict=False) if accuracy(trial) > best]
     if records:
         numbers = [*(trial.number for trial in records), max(trial.number for trial in ended)]
         values = [*map(accuracy, records), accuracy(records[-1])]
         axis.plot(numbers, values, drawstyle="steps-post", color=INK, linewidth=1, label="best so far", zorder=1)
-    axis.set_xlabel("trial")
-    axis.set_ylabel("validation accuracy")
+    axis.set(xlabel="trial", ylabel="validation accuracy")
     in_percent(axis.yaxis)
     plain_axes(axis, grid="y")
-    _note_floor(axis, floor, [accuracy(trial) for trial in ended])
+    if below := sum(accuracy(trial) < floor for trial in ended):
+        axis.set_title(f"{below} lower ones are drawn at the bottom", loc="right", fontsize=8, color=INK)
     figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=2)
     return figure
 
@@ -126,16 +121,16 @@ def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
 def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure | None":
     """Draw accuracy over each searched hyperparameter: completed trials as points, pruned ones as crosses below."""
     searched = study.config.hyperparameters.searched()
-    known = [t for t in trials if "hyperparameters" in t.user_attrs and t.value is not None]
-    completed = thinned([t for t in known if t.state is TrialState.COMPLETE], MOST_POINTS_IN_A_SLICE // 2)
-    pruned = thinned([t for t in known if t.state is TrialState.PRUNED], MOST_POINTS_IN_A_SLICE // 2)
+    recorded = [t for t in trials if "hyperparameters" in t.user_attrs and t.value is not None]
+    completed = thin([t for t in recorded if t.state is TrialState.COMPLETE], MOST_POINTS_IN_A_SLICE // 2)
+    pruned = thin([t for t in recorded if t.state is TrialState.PRUNED], MOST_POINTS_IN_A_SLICE // 2)
     if not searched or not completed:
         return None
     rows = -(-len(searched) // 2)
     figure = new_figure(width=WIDTH, height=0.3 + 1.85 * rows)
     axes = figure.subplots(rows, 2, squeeze=False, sharey=True).flatten()
-    floor = lowest_shown([accuracy(trial) for trial in completed])
-    top = max(accuracy(trial) for trial in completed)
+    accuracies = [accuracy(trial) for trial in completed]
+    floor, top = lowest_shown(accuracies), max(accuracies)
     step = (top - floor) * 0.09 or 0.01
     for axis, (name, setting) in zip(axes, searched.items(), strict=False):
         for some, mark, colour in ((pruned, "x", GREY), (completed, ".", BLUE)):
@@ -153,15 +148,9 @@ def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure 
     return figure
 
 
-def left_out(count: int, most: int) -> str:
-    """Say in a sentence what is not drawn, or nothing where all is."""
+def say_left_out(count: int, most: int) -> str:
+    """Say in a sentence that trials are left out of a figure, or nothing where all are drawn."""
     return f" Of {count:,} trials, at most {most:,} are drawn, evenly chosen." if count > most else ""
-
-
-def _note_floor(axis: "Axes", floor: float, values: Sequence[float]) -> None:
-    below = sum(value < floor for value in values)
-    if below:
-        axis.set_title(f"{below} lower ones are drawn at the bottom", loc="right", fontsize=8, color=INK)
 
 
 def _place(setting: Range, value: float | str) -> float:
@@ -184,14 +173,12 @@ def _scale(axis: "Axes", setting: Range) -> None:
             wide = high / low >= 30
             axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=5))
             axis.xaxis.set_minor_locator(NullLocator())
-        case IntRange():
-            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        case FloatRange():
-            axis.xaxis.set_major_locator(MaxNLocator(4))
+        case _:
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=isinstance(setting, IntRange)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def wrapped(name: str, width: int) -> str:
+def wrap_name(name: str, width: int) -> str:
     """Break a name into three lines at most of that many letters."""
     lines = textwrap.wrap(name, width) or [name]
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 1] + "…"])

@@ -1,4 +1,4 @@
-"""Training images with the teacher's map, the student's own, and the overlay, as small pictures inside a page."""
+"""Gallery of a report: training images with the teacher's map, the student's own, and the overlay, inside the page."""
 
 import base64
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _SIDE = 96  # pixels that are kept of an image: 8 rows of photographs are 0.5 MB
 
 @dataclass(frozen=True, kw_only=True)
 class GalleryRow:
-    """One image and what is shown beside it, as data URIs of PNGs."""
+    """One image, its maps and its overlay, as data URIs of PNGs."""
 
     name: str
     image: str
@@ -37,7 +37,7 @@ class GalleryRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """The rows, and in words why there are none, or none with the student's map.
+    """Rows of pictures, and in words why there are none, or none with the student's map.
 
     Args:
         strength, mode: of the overlays that are shown.
@@ -52,8 +52,8 @@ class Gallery:
     used: bool = True
 
 
-def gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, settings: Settings) -> Gallery:
-    """Show images of the training split, one class after the other; the test split is not opened.
+def make_gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, settings: Settings) -> Gallery:
+    """Make a gallery of the training split, one class after the other; the test split is not opened.
 
     Args:
         study: whose images and teacher.
@@ -66,55 +66,46 @@ def gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, s
         assets = open_assets(study.config, settings)
     except (AssetError, DataError, UsageError) as error:
         return Gallery(missing=f"The images and maps of this study are not on this machine: {error}.")
-    pins = study.read().pins
-    if pins is not None and (pins.dataset_sha256, pins.teacher_sha256) != (
-        assets.dataset.sha256,
-        assets.teacher_sha256,
-    ):
+    pins, hashes = study.read().pins, (assets.dataset.sha256, assets.teacher_sha256)
+    if pins is not None and (pins.dataset_sha256, pins.teacher_sha256) != hashes:
         return Gallery(missing="The images or the teacher on this machine are not those of the study.")
-    used = trained[1].hyperparameters if trained else {}
-    strength, mode = float(used.get("overlay_strength", 0.5)), str(used.get("overlay_mode", "blend"))
+    values = trained[1].hyperparameters if trained else {}
+    strength, mode = float(values.get("overlay_strength", 0.5)), str(values.get("overlay_mode", "blend"))
     examples = overlay_examples(assets, strength=strength, mode=mode, count=N_IMAGES)
     if examples is None:
         return Gallery(missing="This study uses no overlays, so the teacher's maps were never made.")
-    explained, why_not = None, "No trial completed, so there is no student to explain."
-    if trained is not None:
+    student_maps, student_missing = None, None
+    if trained is None:
+        student_missing = "No trial completed, so there is no student to explain."
+    else:
         source, best = trained
         kept = kept_network(
             source.config, assets, settings, number=best.number, hyperparameters=best.hyperparameters, seed=best.seed
         )
-        why_not = (
-            f"The student's maps are missing: the weights of trial {best.number} of {source.name} are not in "
-            f"storage/checkpoints on this machine{_trained_on(source, best)}."
-        )
         if kept is not None:
-            explained = _student_maps(kept[0], examples, assets)
+            student_maps = _student_maps(kept[0], examples, assets)
+        else:
+            host = source.trials()[best.number].user_attrs.get("host")
+            student_missing = (
+                f"The student's maps are missing: the weights of trial {best.number} of {source.name} are not in "
+                f"storage/checkpoints on this machine{f' (it was trained on {host})' if host else ''}."
+            )
     rows = tuple(
         GalleryRow(
-            name=examples.names[i],
+            name=name,
             image=_picture(examples.images[i]),
             teacher_map=_map(examples.maps[i]),
-            student_map=None if explained is None else _map(explained[i]),
+            student_map=None if student_maps is None else _map(student_maps[i]),
             overlay=_picture(examples.overlays[i]),
         )
-        for i in range(len(examples.names))
+        for i, name in enumerate(examples.names)
     )
-    return Gallery(
-        rows=rows,
-        student_missing=why_not if explained is None else None,
-        strength=strength,
-        mode=mode,
-        used=float(used.get("overlay_probability", 1)) > 0,
-    )
-
-
-def _trained_on(source: SearchStudy, best: BestTrial) -> str:
-    host = source.trials()[best.number].user_attrs.get("host")
-    return f" (it was trained on {host})" if host else ""
+    used = float(values.get("overlay_probability", 1)) > 0
+    return Gallery(rows=rows, student_missing=student_missing, strength=strength, mode=mode, used=used)
 
 
 def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Assets") -> npt.NDArray[Any]:
-    """Make maps of the student as the teacher's are made and stretched; (N, H, W) in [0, 1]."""
+    """Return maps of the student, made and stretched as the teacher's are; (N, H, W) in [0, 1]."""
     import torch
 
     from igkd_hpo.distillation.attribution import integrated_gradients
@@ -123,10 +114,9 @@ def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Asse
     from igkd_hpo.distillation.overlay import normalize_maps
 
     assert assets.maps is not None, "there are examples of maps"
-    attribution = assets.study.attribution
     images = torch.from_numpy(examples.images)
     targets = torch.tensor([assets.dataset.class_names.index(name) for name in examples.names])
-    if attribution.target == "prediction":
+    if assets.study.attribution.target == "prediction":
         targets = predict(network, images, device=torch.device("cpu")).argmax(dim=1)
     maps = [
         integrated_gradients(
@@ -138,15 +128,13 @@ def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Asse
         )[0]
         for i in range(len(images))
     ]
-    stretched: npt.NDArray[Any] = normalize_maps(torch.cat(maps), torch.ones(len(images))).numpy()
-    return stretched
+    return normalize_maps(torch.cat(maps), torch.ones(len(images))).numpy()
 
 
 def _map(values: npt.NDArray[Any]) -> str:
     from matplotlib import colormaps
 
-    coloured = colormaps["magma"](values.astype(np.float64))[..., :3]
-    return _picture(coloured.transpose(2, 0, 1))
+    return _picture(colormaps["magma"](values.astype(np.float64))[..., :3].transpose(2, 0, 1))
 
 
 def _picture(pixels: npt.NDArray[Any]) -> str:

@@ -1,4 +1,4 @@
-"""A study as one page that needs nothing else: no network, no JavaScript, no file beside it."""
+"""Page of a study that needs nothing else: no network, no JavaScript, no file beside it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.errors import UsageError
 from igkd_hpo.report import figures
 from igkd_hpo.report.answer import report_answer
-from igkd_hpo.report.gallery import gallery
+from igkd_hpo.report.gallery import make_gallery
 from igkd_hpo.report.pictures import curves_figure, importance_figure
 from igkd_hpo.report.provenance import provenance_facts
 from igkd_hpo.report.svg import drawing, inline_svg
@@ -32,7 +32,7 @@ _LONGEST_REASON = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure of the page; `svg` is None where there is nothing to draw, and the caption says why."""
+    """Figure of the page; `svg` is None where there is nothing to draw, and the caption says why."""
 
     name: str
     title: str
@@ -42,18 +42,14 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The page, and whether any trial has completed."""
+    """HTML of the page, and whether any trial has completed."""
 
     html: str
     completed: bool
 
 
 def write_report(study: SearchStudy, settings: Settings) -> Report:
-    """Write the page of a study as it is now.
-
-    Raises:
-        StorageError: the database is away.
-    """
+    """Write the page of a study as it is now. Raises StorageError when the database is away."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     confirmation, status, trials = confirmation_of(study), study_status(study), study.trials()
@@ -68,99 +64,87 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
     )
     with drawing():
         confirmed = [] if confirmation is None else _confirmation_pictures(confirmation)
-        searched = _search_pictures(study, trials)
-        timelines = _timelines(study, trials)
+        searched, timelines = _search_pictures(study, trials), _timelines(study, trials)
     html = environment.get_template("page.html").render(
         study=study.name,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         state=state_in_words(status),
-        finished=status.counts.finished,
-        n_trials=status.n_trials,
-        counted=study.counts().in_words(),
-        running=status.running,
-        stopped=status.stopped,
+        status=status,
         answer=answer,
         confirmed=confirmed,
         searched=searched,
         timelines=timelines,
         failures=[(trial.number, _reason(trial)) for trial in failed[-_MOST_REASONS:]],
         n_failed=len(failed),
-        gallery=gallery(study, answer.trained, settings),
+        gallery=make_gallery(study, answer.trained, settings),
         provenance=provenance_facts(study, answer.trained, confirmation),
         study_file=to_yaml(study.config),
     )
     return Report(html=html, completed=answer.trained is not None)
 
 
-def _confirmation_pictures(found: Confirmation) -> list[Picture]:
-    pictures = [
+def _confirmation_pictures(confirmation: Confirmation) -> list[Picture]:
+    pictures = (
         _picture(
             "confirmation",
             "Each configuration with fresh seeds",
-            figures.confirmation_figure(found),
+            figures.confirmation_figure(confirmation),
             "The dot is the mean over the seeds, the line its 95 % interval, each stroke one seed. Filled: cannot be "
             "told from the highest mean. Hollow: worse, or not compared.",
-        )
-    ]
-    contrasts = figures.contrasts_figure(found)
-    if contrasts is not None:
-        pictures.append(
-            _picture(
-                "contrasts",
-                f"What IG and KD add to {found.subject_name}",
-                contrasts,
-                "The accuracy with a part minus the accuracy without it, on the test split. The intervals hold for all "
-                "together. Filled: the line does not cross zero, so the sign can be told. Hollow: it cannot.",
-            )
-        )
-    return pictures
+        ),
+        _picture(
+            "contrasts",
+            f"What IG and KD add to {confirmation.subject_name}",
+            figures.contrasts_figure(confirmation),
+            "The accuracy with a part minus the accuracy without it, on the test split. The intervals hold for all "
+            "together. Filled: the line does not cross zero, so the sign can be told. Hollow: it cannot.",
+        ),
+    )
+    return [picture for picture in pictures if picture.svg is not None]
 
 
 def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
     ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     begun = sum(bool(trial.intermediate_values) for trial in trials)
-    history = figures.history_figure(trials)
-    slices = figures.slices_figure(study, trials)
-    pictures = [
+    curves = figures.compact(curves_figure(study, most=figures.MOST_LINES), 5.4) if begun else None
+    n_searched, importance, not_ranked = len(study.config.hyperparameters.searched()), None, ""
+    try:
+        importance = figures.compact(importance_figure(study), 1.0 + 0.36 * n_searched)
+    except UsageError as error:
+        not_ranked = f"Not ranked: {error}."
+    return [
         _picture(
             "history",
             "How the search went",
-            history,
+            figures.history_figure(trials),
             "Validation accuracy of each trial. The best of many is partly luck."
-            + figures.left_out(ended, figures.MOST_POINTS)
-            if history
-            else "No trial has ended yet.",
-        )
-    ]
-    try:
-        curves = figures.compact(curves_figure(study, most=figures.MOST_LINES), 5.4)
-        caption = (
+            + figures.say_left_out(ended, figures.MOST_POINTS),
+            "No trial has ended yet.",
+        ),
+        _picture(
+            "curves",
+            "Learning curves",
+            curves,
             "Validation accuracy after each epoch. Dotted lines were pruned: ended early because others "
-            "were better. The scale is that of the later epochs." + figures.left_out(begun, figures.MOST_LINES)
-        )
-    except UsageError:
-        curves, caption = None, "No trial has finished an epoch yet."
-    pictures.append(_picture("curves", "Learning curves", curves, caption))
-    try:
-        importance = figures.compact(
-            importance_figure(study), 1.0 + 0.36 * len(study.config.hyperparameters.searched())
-        )
-        caption = "How much each searched setting decided whether a trial was among the better ones."
-    except UsageError as error:
-        importance, caption = None, f"Not ranked: {error}."
-    pictures.append(_picture("importance", "Which settings mattered", importance, caption))
-    pictures.append(
+            "were better. The scale is that of the later epochs." + figures.say_left_out(begun, figures.MOST_LINES),
+            "No trial has finished an epoch yet.",
+        ),
+        _picture(
+            "importance",
+            "Which settings mattered",
+            importance,
+            "How much each searched setting decided whether a trial was among the better ones.",
+            not_ranked,
+        ),
         _picture(
             "slices",
             "Accuracy over each setting",
-            slices,
+            figures.slices_figure(study, trials),
             "Points are completed trials. Crosses at the bottom are pruned ones, where the search gave up early."
-            + figures.left_out(ended, figures.MOST_POINTS_IN_A_SLICE)
-            if slices
-            else "There is nothing to draw: no setting is searched, or no trial completed.",
-        )
-    )
-    return pictures
+            + figures.say_left_out(ended, figures.MOST_POINTS_IN_A_SLICE),
+            "There is nothing to draw: no setting is searched, or no trial completed.",
+        ),
+    ]
 
 
 def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
@@ -171,28 +155,30 @@ def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Pictur
         shown.append(("timeline-confirm", "The confirmation", linked.trials()))
     pictures = []
     for name, title, some in shown:
-        begun = sum(trial.datetime_start is not None for trial in some)
+        begun = [trial for trial in some if trial.datetime_start is not None]
+        workers = {worker_of(trial) for trial in begun}
         again = sum(trial.user_attrs.get("attempts", 1) > 1 for trial in some)
-        resumed = (
+        caption = (
+            "A row for each worker, a bar for each trial, by the hosts' own clocks. Long times in which nothing ran "
+            "are left out, at the dotted lines. "
+        ) + (
             f"{again} trials took more than one attempt (x2 is two): a worker was lost or stopped on the way. The bar "
             "is the last attempt."
             if again
             else "Every trial took one attempt."
         )
-        workers = {worker_of(trial) for trial in some if trial.datetime_start}
-        fewer = f" The last {MOST_WORKERS} of {len(workers)} workers are drawn." if len(workers) > MOST_WORKERS else ""
-        bars = f" The last {MOST_BARS:,} of {begun:,} trials are drawn." if begun > MOST_BARS else ""
-        figure = timeline_figure(some, now=now)
-        caption = (
-            "A row for each worker, a bar for each trial, by the hosts' own clocks. Long times in which nothing ran "
-            f"are left out, at the dotted lines. {resumed}{bars}{fewer}"
-        )
-        pictures.append(_picture(name, title, figure, caption if figure else "No trial has begun yet."))
+        if len(begun) > MOST_BARS:
+            caption += f" The last {MOST_BARS:,} of {len(begun):,} trials are drawn."
+        if len(workers) > MOST_WORKERS:
+            caption += f" The last {MOST_WORKERS} of {len(workers)} workers are drawn."
+        pictures.append(_picture(name, title, timeline_figure(some, now=now), caption, "No trial has begun yet."))
     return pictures
 
 
-def _picture(name: str, title: str, figure: "Figure | None", caption: str) -> Picture:
-    svg = None if figure is None else inline_svg(figure, name=name, description=f"{title}. {caption}")
+def _picture(name: str, title: str, figure: "Figure | None", caption: str, otherwise: str = "") -> Picture:
+    if figure is None:
+        return Picture(name=name, title=title, svg=None, caption=otherwise)
+    svg = inline_svg(figure, name=name, description=f"{title}. {caption}")
     return Picture(name=name, title=title, svg=svg, caption=caption)
 
 

@@ -1,7 +1,4 @@
-"""The pictures of `show`: attribution maps, learning curves, and which hyperparameters mattered.
-
-Each function draws one figure; `save_figure` writes it in the format that the file's name says.
-"""
+"""Pictures of `show`: attribution maps, learning curves, and which hyperparameters mattered."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -9,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from igkd_hpo.errors import UsageError
 from igkd_hpo.files import write_bytes
 from igkd_hpo.report.palette import BLUE, GREY, GRID, INK, control_look
-from igkd_hpo.report.selection import by_kind, curve_of, thinned
+from igkd_hpo.report.selection import learning_curve, split_by_kind, thin
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import percent
@@ -38,25 +35,22 @@ def maps_figure(
         overlays: (N, 3, H, W), uint8 or floats in [0, 1].
         names: each image's class.
     """
-    n_images = len(images)
-    columns = min(n_images, _MAX_COLUMNS)
-    bands = -(-n_images // columns)
+    columns = min(len(images), _MAX_COLUMNS)
+    bands = -(-len(images) // columns)
     figure = new_figure(width=0.9 + 1.25 * columns, height=0.35 + 4.15 * bands)
     axes = figure.subplots(3 * bands, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for n in range(n_images):
+    for n, name in enumerate(names):
         band, column = divmod(n, columns)
-        image_axis, map_axis, overlay_axis = (axes[3 * band + row, column] for row in range(3))
+        image_axis, map_axis, overlay_axis = axes[3 * band : 3 * band + 3, column]
         image_axis.imshow(images[n].transpose(1, 2, 0), interpolation="nearest")
-        image_axis.set_title(_shortened(names[n]), fontsize=9)
+        image_axis.set_title(name if len(name) <= 14 else name[:13] + "…", fontsize=9)
         map_axis.imshow(maps[n], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
         overlay_axis.imshow(overlays[n].transpose(1, 2, 0), interpolation="nearest")
-    for row in range(3 * bands):
+    for row, axis in enumerate(axes[:, 0]):
         label = ("image", "map", "overlay")[row % 3]
-        axes[row, 0].text(
-            -0.12, 0.5, label, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=10, color=INK
-        )
+        axis.text(-0.12, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=10, color=INK)
     return figure
 
 
@@ -76,13 +70,12 @@ def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
         raise UsageError(f"study {study.name} has no finished epoch to draw yet; see `igkd-hpo status`")
     figure = new_figure(width=9.5, height=5)
     axis = figure.subplots()
-    n_epochs = study.config.training.epochs
-    best = _best(trials)
+    best = max(split_by_kind(trials)[0], key=accuracy, default=None)
     named = [trial for trial in trials if trial is best or "control" in trial.user_attrs]
     others = [trial for trial in trials if trial is not best and "control" not in trial.user_attrs]
-    told = set()  # of the grey lines, one of each kind goes into the legend
-    for trial in sorted([*named, *thinned(others, most)], key=lambda trial: trial.number):
-        epochs, accuracies = curve_of(trial)
+    labels = set()  # of the grey lines, one of each kind goes into the legend
+    for trial in sorted([*named, *thin(others, most)], key=lambda trial: trial.number):
+        epochs, accuracies = learning_curve(trial)
         style: dict[str, Any] = {"marker": "." if len(epochs) == 1 else None}  # one point makes no line
         if trial is best:
             label = f"best of the search, trial {trial.number}: {percent(accuracy(trial))}"
@@ -97,13 +90,13 @@ def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
         else:
             label = "other trials"
             style |= {"color": GREY, "linewidth": 0.8}
-        axis.plot(epochs, accuracies, label=label if label not in told else "_nolegend_", **style)
-        told.add(label)
+        axis.plot(epochs, accuracies, label="_nolegend_" if label in labels else label, **style)
+        labels.add(label)
     axis.set_title(f"{study.name}: {len(trials)} trials", loc="left", fontsize=12, color=INK)
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("validation accuracy")
+    axis.set(xlabel="epoch", ylabel="validation accuracy")
     # From a quarter of the epochs on, trials differ by a few points; the steep rise before it would flatten them.
-    late = [value for trial in trials for epoch, value in trial.intermediate_values.items() if 4 * epoch >= n_epochs]
+    first = study.config.training.epochs / 4
+    late = [value for trial in trials for epoch, value in trial.intermediate_values.items() if epoch >= first]
     if late:
         axis.set_ylim(bottom=min(late) - 0.05 * (max(late) - min(late)) - 0.005)
     in_percent(axis.yaxis)
@@ -135,7 +128,7 @@ def importance_figure(study: SearchStudy) -> "Figure":
             "so no hyperparameter can be ranked"
         )
     importances = get_param_importances(study.optuna_study, params=searched)
-    names = sorted(importances, key=lambda name: importances[name])
+    names = sorted(importances, key=importances.__getitem__)
     figure = new_figure(width=7, height=1.5 + 0.42 * len(names))
     axis = figure.subplots()
     bars = axis.barh(names, [importances[name] for name in names], color=BLUE, height=0.62)
@@ -174,20 +167,13 @@ def new_figure(*, width: float, height: float) -> "Figure":
     return figure
 
 
-def _best(trials: list[FrozenTrial]) -> FrozenTrial | None:
-    completed, _, _ = by_kind(trials)
-    return max(completed, key=accuracy, default=None)
-
-
 def in_percent(axis: Any) -> None:
+    """Label an x or y axis of fractions in per cent."""
     axis.set_major_formatter(lambda fraction, _: f"{round(100 * fraction, 2):g} %")
 
 
 def plain_axes(axis: "Axes", *, grid: Any) -> None:
+    """Leave a frame of two sides, and a faint grid along x, y or both."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis=grid, color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= 14 else name[:13] + "…"

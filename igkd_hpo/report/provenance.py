@@ -1,4 +1,4 @@
-"""Where the figures of a report come from: versions, hashes, seeds, machines, data and teacher."""
+"""Provenance of a report's figures: versions, hashes, seeds, machines, data and teacher."""
 
 import platform
 from collections import Counter
@@ -12,20 +12,18 @@ from igkd_hpo.search.study import SearchStudy
 
 _PACKAGES = ("torch", "torchvision", "captum", "optuna", "numpy", "scipy")
 
-Facts = list[tuple[str, str]]
-
 
 def provenance_facts(
     study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | None, confirmation: Confirmation | None
-) -> Facts:
-    """Collect names and values, as text, in the order in which they are read."""
+) -> list[tuple[str, str]]:
+    """Return names and values, as text, in the order in which they are read."""
     config, record = study.config, study.read()
     pins, attributes = record.pins, record.attributes
     root = f" from {config.dataset.root}" if config.dataset.root else ""
     teacher = ", ".join(config.teacher.checkpoints) or f"trained here for {config.teacher.epochs} epochs"
     if config.teacher.n_networks > 1:
         teacher += f", {config.teacher.n_networks} networks"
-    facts: Facts = [
+    facts = [
         ("study", study.name),
         ("created by", str(attributes.get("created_by", "unknown"))),
         ("last launched", str(attributes.get("launched", "unknown"))),
@@ -37,9 +35,8 @@ def provenance_facts(
         ("seeds of the search", f"{config.training.seed} plus the number of the trial"),
     ]
     if confirmation is not None:
-        seeds = confirmation.arms[0].seeds
         facts += [
-            ("seeds of the confirmation", ", ".join(map(str, seeds))),
+            ("seeds of the confirmation", ", ".join(map(str, confirmation.arms[0].seeds))),
             ("test split", f"{confirmation.n_test_images:,} images, opened at {', '.join(confirmation.opened)}"),
         ]
     if trained is not None:
@@ -52,21 +49,19 @@ def provenance_facts(
             facts.append(("how it was trained", f"{machine}, {steps}, torch {how.torch}"))
         if best.cost.get("latency_of"):
             facts.append(("how its latency was measured", str(best.cost["latency_of"])))
-    facts.append(("hosts and devices", _machines(study)))
-    commit = code_commit() or "not known, because it was installed"
-    here = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    facts += [
-        ("this page was written by", f"igkd-hpo {igkd_hpo.__version__}, commit {commit}"),
-        ("with", f"Python {platform.python_version()}, {here}"),
-    ]
-    return facts
-
-
-def _machines(study: SearchStudy) -> str:
-    used = Counter(
+    machines = Counter(
         f"{trial.user_attrs['host']} ({trial.user_attrs.get('device', 'device unknown')})"
         for trial in study.trials()
         if "host" in trial.user_attrs
     )
-    named = [f"{machine}: {count} trials" for machine, count in used.most_common(20)]
-    return "; ".join([*named, *([f"{len(used) - 20} more"] if len(used) > 20 else [])]) or "none yet"
+    counted = [f"{machine}: {count} trials" for machine, count in machines.most_common(20)]
+    if len(machines) > 20:
+        counted.append(f"{len(machines) - 20} more")
+    commit = code_commit() or "not known, because it was installed"
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return [
+        *facts,
+        ("hosts and devices", "; ".join(counted) or "none yet"),
+        ("this page was written by", f"igkd-hpo {igkd_hpo.__version__}, commit {commit}"),
+        ("with", f"Python {platform.python_version()}, {versions}"),
+    ]

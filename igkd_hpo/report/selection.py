@@ -1,4 +1,4 @@
-"""Which trials a picture shows, and where its axis of accuracies begins."""
+"""Selection of the trials that a picture shows, and of where its axis of accuracies begins."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 Trials = list[FrozenTrial]
 
 
-def by_kind(trials: Sequence[FrozenTrial]) -> tuple[Trials, Trials, Trials]:
+def split_by_kind(trials: Sequence[FrozenTrial]) -> tuple[Trials, Trials, Trials]:
     """Split trials into COMPLETE ones of the search, PRUNED ones, and COMPLETE controls; leave out the others."""
     ended = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     return (
@@ -18,14 +18,14 @@ def by_kind(trials: Sequence[FrozenTrial]) -> tuple[Trials, Trials, Trials]:
     )
 
 
-def thinned(trials: Sequence[FrozenTrial], most: int | None) -> Trials:
+def thin(trials: Sequence[FrozenTrial], most: int | None) -> Trials:
     """Choose at most that many of the trials, evenly and in their order; None leaves them all."""
     if most is None or len(trials) <= most:
         return list(trials)
     return [trials[i * len(trials) // most] for i in range(most)]
 
 
-def curve_of(trial: FrozenTrial) -> tuple[list[int], list[float]]:
+def learning_curve(trial: FrozenTrial) -> tuple[list[int], list[float]]:
     """Return the epochs of a trial, from 1, and the validation accuracies after them."""
     epochs = sorted(trial.intermediate_values)
     return epochs, [trial.intermediate_values[epoch] for epoch in epochs]

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to a picture inside a page: text that can be selected, colours that follow the page's."""
+"""Figures of matplotlib as pictures inside a page: text that can be selected, colours that follow the page's."""
 
 import re
 import warnings
@@ -14,22 +14,15 @@ from igkd_hpo.report.palette import BLUE, CONTROL_LOOKS, GREY, GRID, INK, PAPER
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_VARIABLES = {
-    INK: "ink",
-    GREY: "grey",
-    GRID: "grid",
-    BLUE: "accent",
-    PAPER: "paper",
-    **{look.colour: f"control-{name.replace('_', '-')}" for name, look in CONTROL_LOOKS.items()},
+_VARIABLES = {INK: "ink", GREY: "grey", GRID: "grid", BLUE: "accent", PAPER: "paper"} | {
+    look.colour: f"control-{name.replace('_', '-')}" for name, look in CONTROL_LOOKS.items()
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "text.parse_math": False,  # a name with a dollar is a name
     "font.size": 10,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
     "hatch.linewidth": 0.6,
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
 
@@ -58,11 +51,8 @@ def inline_svg(figure: "Figure", *, name: str, description: str) -> Markup:
     buffer = StringIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    text = text.replace("xlink:href=", "href=")
+    text = buffer.getvalue().partition("<svg")[2].replace("xlink:href=", "href=")
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     referred = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in referred else "", text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)

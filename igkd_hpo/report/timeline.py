@@ -1,4 +1,4 @@
-"""Who ran what, when: a row for each worker, a bar for each trial."""
+"""Timeline of a study: a row for each worker, a bar for each trial."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from igkd_hpo.report.figures import WIDTH, wrapped
+from igkd_hpo.report.figures import WIDTH, wrap_name
 from igkd_hpo.report.palette import BLUE, GRID, INK, PAPER
 from igkd_hpo.report.pictures import new_figure, plain_axes
 
@@ -27,7 +27,7 @@ _LABEL_WIDTH = 0.2  # of the axis: the room that a date needs
 
 @dataclass(frozen=True)
 class Stretches:
-    """Times, in seconds, in which trials ran, and where they are on an axis that leaves long idle times out."""
+    """Spans of time in seconds in which trials ran, and their places on an axis that leaves long idle times out."""
 
     spans: tuple[tuple[float, float], ...]
     idle_width: float
@@ -49,9 +49,9 @@ class Stretches:
 
 def stretches(intervals: Sequence[tuple[float, float]]) -> Stretches:
     """Join intervals to stretches, apart where nothing ran for long."""
-    joined = _joined(intervals, 0.0)
+    joined = _join(intervals, 0.0)
     busy = sum(end - begin for begin, end in joined) or 1.0
-    return Stretches(tuple(_joined(joined, _LONG_IDLE * busy)), _IDLE_WIDTH * busy)
+    return Stretches(tuple(_join(joined, _LONG_IDLE * busy)), _IDLE_WIDTH * busy)
 
 
 def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure | None":
@@ -74,8 +74,9 @@ def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure 
         TrialState.FAIL: {"label": "failed", "facecolor": PAPER, "hatch": "xxxx"},
         TrialState.RUNNING: {"label": "running", "facecolor": PAPER},
     }
-    midnight = datetime.combine(min(trial.datetime_start or now for trial in drawn), time.min)
-    intervals = [_interval(trial, midnight, now) for trial in drawn]
+    times = [(trial.datetime_start or now, trial.datetime_complete or now) for trial in drawn]
+    midnight = datetime.combine(min(times)[0], time.min)
+    intervals = [((a - midnight).total_seconds(), (max(a, b) - midnight).total_seconds()) for a, b in times]
     along = stretches(intervals)
     for trial, (start, stop) in zip(drawn, intervals, strict=True):
         begin, end = along.place(start), along.place(stop)
@@ -88,12 +89,10 @@ def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure 
         if (end - begin) / along.length < _LETTER * len(text):
             text = again.strip()
         if text:
-            dark = trial.state is TrialState.COMPLETE
-            box = None if dark else {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
-            colour = PAPER if dark else INK
-            middle = (begin + end) / 2
-            axis.text(middle, row, text, ha="center", va="center", fontsize=6.5, color=colour, bbox=box)
-    axis.set_yticks(range(len(workers)), [wrapped(worker, 16) for worker in workers], fontsize=8)
+            light = {"color": INK, "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}}
+            style: dict[str, Any] = {"color": PAPER} if trial.state is TrialState.COMPLETE else light
+            axis.text((begin + end) / 2, row, text, ha="center", va="center", fontsize=6.5, **style)
+    axis.set_yticks(range(len(workers)), [wrap_name(worker, 16) for worker in workers], fontsize=8)
     axis.set_ylim(len(workers) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     _label_times(axis, along, midnight)
@@ -107,12 +106,7 @@ def worker_of(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get("worker", "another tool"))
 
 
-def _interval(trial: FrozenTrial, midnight: datetime, now: datetime) -> tuple[float, float]:
-    start, stop = trial.datetime_start or now, trial.datetime_complete or now
-    return (start - midnight).total_seconds(), (max(start, stop) - midnight).total_seconds()
-
-
-def _joined(intervals: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+def _join(intervals: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
     joined: list[tuple[float, float]] = []
     for begin, end in sorted(intervals):
         if joined and begin - joined[-1][1] <= gap:
@@ -126,22 +120,19 @@ def _label_times(axis: "Axes", along: Stretches, midnight: datetime) -> None:
     def clock(seconds: float, form: str) -> str:
         return (midnight + timedelta(seconds=seconds)).strftime(form)
 
+    axis.set_xlabel(clock(along.spans[0][0], "from %d %b %Y, %H:%M"), fontsize=9)
     if len(along.spans) == 1:
         ((begin, end),) = along.spans
         step = next((step for step in _STEPS if (end - begin) / step <= 5), end - begin)
         form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b"
         seconds = [step * n for n in range(math.ceil(begin / step), int(end // step) + 1)]
         axis.set_xticks([along.place(second) for second in seconds], [clock(s, form) for s in seconds], fontsize=9)
-        axis.set_xlabel(clock(begin, "from %d %b %Y, %H:%M"), fontsize=9)
         return
-    ticks: list[float] = []
-    labels: list[str] = []
+    labels: dict[float, str] = {}
     for begin, _ in along.spans:
         place = along.place(begin)
-        if not ticks or place - ticks[-1] >= _LABEL_WIDTH * along.length:
-            ticks.append(place)
-            labels.append(clock(begin, "%d %b\n%H:%M"))
-    axis.set_xticks(ticks, labels, fontsize=9, ha="left")
-    axis.set_xlabel(clock(along.spans[0][0], "from %d %b %Y, %H:%M"), fontsize=9)
+        if not labels or place - max(labels) >= _LABEL_WIDTH * along.length:
+            labels[place] = clock(begin, "%d %b\n%H:%M")
+    axis.set_xticks(list(labels), list(labels.values()), fontsize=9, ha="left")
     for begin, _ in along.spans[1:]:
         axis.axvline(along.place(begin) - along.idle_width / 2, color=INK, linewidth=1, linestyle=":")

@@ -269,7 +269,7 @@ def test_without_its_packages_a_bundle_says_what_to_install(bundle: Path, monkey
 def test_lost_weights_are_trained_again(place: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import load_file
 
-    from igkd_hpo.bundle.weights import trained_network
+    from igkd_hpo.bundle.making import trained_network
     from igkd_hpo.search.export import exported_study
     from igkd_hpo.search.study import open_study
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.choice import best_or_confirmed, described
+from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of, read_confirmation
 from igkd_hpo.confirm.evaluation import untested
 from igkd_hpo.confirm.plan import (
@@ -210,7 +210,7 @@ def test_export_takes_the_confirmed_choice(searched: SearchStudy) -> None:
     found = test(linked)
     for given in (searched, linked):
         source, best = best_or_confirmed(given)
-        assert "trial 2 of digits, confirmed: 97" in described(source, best)
+        assert "trial 2 of digits, confirmed: 97" in describe_trial(source, best)
         exported = exported_study(source, best)
         assert exported.name == "digits-best"
         again = parse_study(to_yaml(exported), source="best.yaml")

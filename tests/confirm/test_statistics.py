@@ -97,7 +97,7 @@ def test_the_best_is_tied_with_itself_and_shrinking_keeps_the_order(drawn: list[
     means = [float(np.mean(sample)) for sample in drawn]
     assert means[found.best] == max(means)
     assert found.against[found.best].tied
-    assert 0 <= found.kept <= 1
+    assert 0 <= found.shrinkage <= 1
     grand = float(np.mean(means))
     for mean, shrunken in zip(means, found.shrunken, strict=True):
         assert min(mean, grand) - 1e-12 <= shrunken <= max(mean, grand) + 1e-12
