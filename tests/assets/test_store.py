@@ -265,8 +265,8 @@ def test_the_store_needs_no_torch(repository: Path):
 def files_read(monkeypatch) -> list[str]:
     """The names of the files that were read in full."""
     names: list[str] = []
-    hashed = store_module.file_hash
-    monkeypatch.setattr(store_module, "file_hash", lambda path: (names.append(path.name), hashed(path))[1])
+    hash_file = store_module.sha256_of
+    monkeypatch.setattr(store_module, "sha256_of", lambda path: (names.append(path.name), hash_file(path))[1])
     return names
 
 
