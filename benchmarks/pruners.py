@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from igkd_hpo.search.sampler import make_sampler
+from igkd_hpo.search.suggest import make_sampler
 from numpy.typing import NDArray
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState

@@ -374,8 +374,9 @@ class Study(Frozen):
             raise ValueError(f"{', '.join(needing)}: {reason}, or leave them out")
         n_trials = info.data.get("n_trials")
         if n_trials is not None and len(controls) > n_trials:
-            fault = f"{len(controls)} controls do not fit into n_trials {n_trials}"
-            raise ValueError(f"{fault}; raise n_trials or drop controls")
+            raise ValueError(
+                f"{len(controls)} controls do not fit into n_trials {n_trials}; raise n_trials or drop controls"
+            )
         return controls
 
     def uses(self, role: Role) -> bool:

@@ -129,8 +129,10 @@ def listen(page: "WSGIApplication", host: str, port: int) -> WSGIServer:
     try:
         return make_server(host, port, page, server_class=_ThreadedServer, handler_class=_QuietHandler)
     except (OSError, OverflowError) as error:
-        reason = f"{getattr(error, 'strerror', None) or error}; choose another with --port, or --host"
-        raise UsageError(f"cannot listen on {host} port {port}: {reason}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {why}; choose another with --port, or --host"
+        ) from error
 
 
 class _ThreadedServer(ThreadingMixIn, WSGIServer):

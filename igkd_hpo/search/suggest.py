@@ -35,7 +35,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     enqueued = frozen.system_attrs.get("fixed_params", {})
     if unknown := sorted(enqueued.keys() - searched.keys()):
         raise UnusableTrial(f"enqueued with {', '.join(unknown)}, which this study does not search")
-    sampler = _make_sampler(study.config.sampler, frozen.number)
+    sampler = make_sampler(study.config.sampler, frozen.number)
     trial = optuna.Trial(optuna.Study(study.name, study.storage, sampler, study.pruner), id_of(frozen))
     values = hyperparameters.fixed()
     try:
@@ -54,7 +54,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     return values
 
 
-def _make_sampler(config: Sampler, number: int) -> BaseSampler:
+def make_sampler(config: Sampler, number: int) -> BaseSampler:
     """Make a sampler for the trial with this number.
 
     It is seeded by study and number: workers that share a seed would all draw the same points.

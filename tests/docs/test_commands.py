@@ -50,7 +50,7 @@ SMALLER_IN_PYTHON = {
     '"width": 0.5, "epochs": 15}': '"width": 0.25, "epochs": 6}, "attribution": {"n_steps": 2}',
     '"crop_padding": 1': '"crop_padding": 0',  # the teacher and its answers are those of the study above
     '"epochs": 4': '"epochs": 1',
-    '"width": 0.25,': '"width": 0.25, "layers_removed": 17,',
+    '"width": 0.25,\n': '"width": 0.25, "layers_removed": 17,\n',
 }
 TINY = """\
 dataset: {name: digits, validation_fraction: 0.2}

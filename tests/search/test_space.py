@@ -4,7 +4,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from igkd_hpo.search.sampler import make_sampler
+from igkd_hpo.search.suggest import make_sampler
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from igkd_hpo.config.controls import make_control
