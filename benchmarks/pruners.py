@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from igkd_hpo.search.suggest import make_sampler
 from numpy.typing import NDArray
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
@@ -41,6 +40,7 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Pruner, Study
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.space import as_setting, distributions
+from igkd_hpo.search.suggest import make_sampler
 from igkd_hpo.settings import Paths, Settings
 from igkd_hpo.terminal.progress import make_progress
 

@@ -4,13 +4,13 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from igkd_hpo.search.suggest import make_sampler
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.study import ControlName, Sampler
 from igkd_hpo.search.space import as_setting, distributions
+from igkd_hpo.search.suggest import make_sampler
 
 FIXED = {"temperature": 4.0, "alpha": 0.5, "overlay_probability": 0.1, "overlay_strength": 0.5, "learning_rate": 0.1}
 
