@@ -9,6 +9,8 @@ from pathlib import Path
 from igkd_hpo.errors import UsageError, near_or_all
 
 LEASE_SECONDS = 60.0
+_HEARTBEAT_SECONDS = 4.0  # `stop --now` ends what runs within this time and a moment
+_HEARTBEATS_PER_LEASE = 6  # at least: five heartbeats may be missed
 _SHORTEST_LEASE = 1.0  # seconds, in which a worker writes six heartbeats
 VARIABLES = {
     "IGKD_HPO_ALLOW_IMPORT",
@@ -94,6 +96,11 @@ class Settings:
     data_root: Path
     allow_import: frozenset[str]
     lease_seconds: float = LEASE_SECONDS
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """The most seconds between two heartbeats of a holder, and between two looks at the leases of others."""
+        return min(_HEARTBEAT_SECONDS, self.lease_seconds / _HEARTBEATS_PER_LEASE)
 
     @classmethod
     def resolve(cls, *, storage_url: str | None = None, allow_import: tuple[str, ...] = ()) -> "Settings":

@@ -39,8 +39,6 @@ from igkd_hpo.trial.messages import (
 from igkd_hpo.trial.pictures import draw_curve
 from igkd_hpo.trial.task import AttemptTask, TrialTask
 
-HEARTBEAT_SECONDS = 4.0  # `stop --now` ends what runs within this time and a moment
-HEARTBEATS_PER_LEASE = 6  # at least: five heartbeats may be missed
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
 KILLED_FOR_MEMORY = "the trial process was ended by SIGKILL, probably by the kernel, which was out of memory"
@@ -91,7 +89,7 @@ class AttemptRunner:
         self._stop = stop
         self._costs = costs
         self._clock = clock
-        self._heartbeat_seconds = min(HEARTBEAT_SECONDS, settings.lease_seconds / HEARTBEATS_PER_LEASE)
+        self._heartbeat_seconds = settings.heartbeat_seconds
         self._next_heartbeat = clock() + self._heartbeat_seconds
         self._steps = self._new_watch()
         self._pending: deque[Message] = deque()

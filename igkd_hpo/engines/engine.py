@@ -131,7 +131,7 @@ def run_slots(engine: Engine, study: SearchStudy, host: Host, watcher: Watcher, 
                 return all(state.phase == "done" for state in states)
             if time.monotonic() >= next_refresh:
                 refresh(leases, watcher)
-                next_refresh = time.monotonic() + REFRESH_SECONDS
+                next_refresh = time.monotonic() + min(REFRESH_SECONDS, host.settings.heartbeat_seconds)
     finally:
         engine.stop()
         refresh(leases, watcher)

@@ -40,8 +40,6 @@ class OpenStudies:
         on_message: told what a person should read.
     """
 
-    pause = LOOK_SECONDS
-
     def __init__(
         self,
         storage: SharedStorage,
@@ -53,6 +51,7 @@ class OpenStudies:
     ) -> None:
         self._storage = storage
         self._settings = settings
+        self.pause = min(LOOK_SECONDS, settings.heartbeat_seconds)
         self._worker = worker
         self._prepare = prepare
         self._on_message = on_message

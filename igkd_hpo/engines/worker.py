@@ -50,10 +50,10 @@ class OneStudy:
     study: SearchStudy
     settings: Settings
     worker: Worker
-    pause: float = CLAIM_SECONDS
     _costs: Costs = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        self.pause = min(CLAIM_SECONDS, self.settings.heartbeat_seconds)
         self._leases = Leases(self.study, lease_seconds=self.settings.lease_seconds)
 
     def claim(self) -> Job | Idle:

@@ -30,7 +30,6 @@ def bare(tmp_path: Path) -> Workspace:
         (["launch", "study.yaml", "--storage", "sqlit:///x.db"], 2, r"sqlit.*did you mean sqlite"),
         (["launch", "study.yaml", "--storage", "postgres://u:secret@h/d"], 2, r"postgresql\+psycopg://"),
         (["launch", "study.yaml", "--storage", "postgresql://u:secret@127.0.0.1:1/d"], 4, r"127\.0\.0\.1:1"),
-        (["launch", "study.yaml", "--device", "cuda:77"], 2, r"cuda:77"),
         (["launch", "study.yaml", "--device", "abacus"], 2, r"abacus"),
         (["prepare", "study.yaml", "--device", "cuda:77"], 2, r"cuda:77"),
         (["lunch"], 2, r"lunch.*launch"),

@@ -99,7 +99,7 @@ class Supervisor:
 
     def poll(self) -> Sequence[SlotState]:
         """Wait for something, at most half a second, and deal with it; return every slot's state."""
-        for key, _ in self._selector.select(TICK_SECONDS):
+        for key, _ in self._selector.select(min(TICK_SECONDS, self._host.settings.heartbeat_seconds)):
             if isinstance(key.data, SupervisedWorker):
                 self._read(key.data)
         self._fork_server.keep_running()
