@@ -5,15 +5,19 @@
 was given back and WAITS, and one that a host holds which is gone.
 """
 
+import io
 import json
-import subprocess
 import sys
 import tarfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+import igkd_hpo
+from igkd_hpo.cli.app import main
 from igkd_hpo.config.reading import read_study
 
 ARCHIVE = Path(__file__).with_name("5bf4ffa.tar.xz")
@@ -25,18 +29,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.setenv("IGKD_HPO_LEASE_SECONDS", "2")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def igkd_hpo(*arguments: str) -> str:
-    command = [sys.executable, "-m", "igkd_hpo", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run(*arguments: str) -> str:
+    """What a command prints, run in this process."""
+    out = io.StringIO()
+    with (
+        patch.object(sys, "argv", ["igkd-hpo", *arguments]),
+        redirect_stdout(out),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert ended.value.code == 0
+    return out.getvalue()
 
 
 def read(*arguments: str) -> Any:
-    return json.loads(igkd_hpo(*arguments, "--json"))
+    return json.loads(run(*arguments, "--json"))
 
 
 def content(folder: Path) -> dict[str, tuple[int, int]]:
@@ -57,15 +68,15 @@ def test_its_study_is_shown(folder: Path) -> None:
 
 
 def test_its_best_is_exported_and_read_again(folder: Path) -> None:
-    igkd_hpo("export", "old", "-o", "best.yaml")
+    run("export", "old", "-o", "best.yaml")
     exported = read_study(folder / "best.yaml")
     assert (exported.name, exported.is_search) == ("old-best", False)
-    assert igkd_hpo("validate", "best.yaml")
+    assert run("validate", "best.yaml")
 
 
 def test_it_goes_on_with_the_assets_that_are_there(folder: Path) -> None:
     before = content(folder)
-    igkd_hpo("launch", "old.yaml", "--trials", "8")
+    igkd_hpo.launch("old.yaml", trials=8, engine="in_process", progress=False)
     (search, _) = read("status")
     counts = search["counts"]
     assert (search["finished"], counts["complete"] + counts["pruned"]) == (True, 8)

@@ -19,10 +19,10 @@ from igkd_hpo.distillation.heap import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for _ in range(12):  # what else is allocated meanwhile may take a piece of the first blocks
-    torch.ones(16 * 2**20)
+    torch.ones(10 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(24):
-    torch.ones(16 * 2**20)  # 64 MB, freed at once
+for _ in range(12):
+    torch.ones(10 * 2**20)  # 40 MB, freed at once
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
