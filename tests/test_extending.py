@@ -141,6 +141,7 @@ def told(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     copy, folder = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("run")
     for name in ("igkd_hpo", "studies"):
         shutil.copytree(repository / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    assert len(FILES) == 4, "an objective, a term with its hyperparameter, an architecture, a source: a file each"
     for name, text in FILES.items():
         assert not (copy / "igkd_hpo" / name).exists(), "what is new is written, and nothing else is touched"
         (copy / "igkd_hpo" / name).write_text(text, encoding="utf-8")
