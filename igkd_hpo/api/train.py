@@ -46,16 +46,15 @@ def train(
 
     import torch
 
+    from igkd_hpo.distillation.threads import torch_threads
+
     folder = None if output is None else Path(output)
     evaluate = partial(test_accuracy, config, settings) if test else None
-    threads = torch.get_num_threads()  # training sets them to those of the trial that it repeats
-    try:
-        with make_progress(progress) as shown:
-            return train_student(
-                config, settings, seed=seed, device=device, evaluate=evaluate, output=folder, progress=shown
-            )
-    finally:
-        torch.set_num_threads(threads)
+    # Training sets the threads to those of the trial that it repeats; the caller's come back.
+    with torch_threads(torch.get_num_threads()), make_progress(progress) as shown:
+        return train_student(
+            config, settings, seed=seed, device=device, evaluate=evaluate, output=folder, progress=shown
+        )
 
 
 def test_accuracy(study: Study, settings: Settings, network: "Network", device: "torch.device") -> float:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+from igkd_hpo.distillation.threads import torch_threads
 
 # Of a timed batch: 32 images of 32x32. With 32 of any size, a step on 96x96 took 6 s and 3.3 GB.
 _PIXELS = 32 * 32 * 32
@@ -27,13 +28,9 @@ def fastest_threads(image_size: tuple[int, int], device: torch.device) -> Iterat
     Args:
         image_size: height and width, in pixels.
     """
-    before = torch.get_num_threads()
-    chosen = _fastest(image_size) if device.type == "cpu" else before
-    torch.set_num_threads(chosen)
-    try:
+    chosen = _fastest(image_size) if device.type == "cpu" else torch.get_num_threads()
+    with torch_threads(chosen):
         yield chosen
-    finally:
-        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)  # teacher, logits and maps of a study are computed alike, and it is measured once for them
@@ -44,13 +41,13 @@ def _fastest(image_size: tuple[int, int]) -> int:
 
 
 def _seconds(threads: int, image_size: tuple[int, int]) -> float:
-    torch.set_num_threads(threads)
     network = mobilenet_v2(num_classes=10, width=0.5).to(memory_format=torch.channels_last)
     batch = max(1, _PIXELS // (image_size[0] * image_size[1]))
     pixels = torch.rand(batch, 3, *image_size).to(memory_format=torch.channels_last)
     seconds = []
-    for _ in range(1 + _STEPS):
-        begun = time.perf_counter()
-        network(pixels).square().mean().backward()
-        seconds.append(time.perf_counter() - begun)
+    with torch_threads(threads):
+        for _ in range(1 + _STEPS):
+            begun = time.perf_counter()
+            network(pixels).square().mean().backward()
+            seconds.append(time.perf_counter() - begun)
     return min(seconds[1:])

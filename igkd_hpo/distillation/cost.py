@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from igkd_hpo.distillation.evaluation import evaluating
 from igkd_hpo.distillation.latency import Latency, measure_latency
+from igkd_hpo.distillation.threads import torch_threads
 
 
 def count_macs(module: nn.Module, image_size: tuple[int, int]) -> int:
@@ -24,10 +25,5 @@ def time_forward(module: nn.Module, image_size: tuple[int, int]) -> Latency:
     """Return the latency of one image (1, 3, H, W) in float32, channels last, on one thread of the CPU."""
     pixels = torch.rand(1, 3, *image_size).to(memory_format=torch.channels_last)
     module.to(memory_format=torch.channels_last)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with evaluating(module):
-            return measure_latency(lambda: module(pixels))
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1), evaluating(module):
+        return measure_latency(lambda: module(pixels))

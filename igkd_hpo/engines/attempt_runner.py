@@ -22,20 +22,7 @@ from igkd_hpo.search.artifacts import attach_pictures, written_pictures
 from igkd_hpo.search.lease import Claim, Leases, Verdict
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
-from igkd_hpo.trial.messages import (
-    Crashed,
-    Diverged,
-    EpochDone,
-    Infeasible,
-    Measured,
-    Message,
-    OutOfMemory,
-    Overlays,
-    Started,
-    StepsDone,
-    Trained,
-    Waiting,
-)
+from igkd_hpo.trial import messages
 from igkd_hpo.trial.pictures import draw_curve
 from igkd_hpo.trial.task import AttemptTask, TrialTask
 
@@ -92,11 +79,11 @@ class AttemptRunner:
         self._heartbeat_seconds = settings.heartbeat_seconds
         self._next_heartbeat = clock() + self._heartbeat_seconds
         self._steps = self._new_watch()
-        self._pending: deque[Message] = deque()
+        self._pending: deque[messages.Message] = deque()
         self._retry_at = -math.inf
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._identity_written = False
-        self._measured: Measured | None = None
+        self._measured: messages.Measured | None = None
         self._device: str | None = None
         self._attributes: dict[str, Any] = {}
         self._speeds: list[float] = []
@@ -153,9 +140,9 @@ class AttemptRunner:
     def _take_in(self, trial: RunningTrial) -> None:
         for message in trial.messages():
             match message:
-                case StepsDone(steps=steps):
+                case messages.StepsDone(steps=steps):
                     self._steps.steps(steps)
-                case Waiting():
+                case messages.Waiting():
                     self._steps = self._new_watch()
                     self._emit(Event(kind="waiting"))
                 case _:
@@ -180,29 +167,29 @@ class AttemptRunner:
                 return handled
         return None
 
-    def _handle(self, message: Message) -> "Outcome | _GoOn":
+    def _handle(self, message: messages.Message) -> "Outcome | _GoOn":
         match message:
-            case Measured():
+            case messages.Measured():
                 self._measured = message
                 self._costs[architecture(self._claim.hyperparameters)] = message.cost
-            case Infeasible(reason=reason):
+            case messages.Infeasible(reason=reason):
                 self._annotate({})
                 return Pruned(reason=f"not trained: {reason}")
-            case Overlays(png=png):
+            case messages.Overlays(png=png):
                 self._overlays = png
-            case Started(pid=pid, device=device, execution=execution):
+            case messages.Started(pid=pid, device=device, execution=execution):
                 self._annotate({"pid": pid, "device": device, "execution": execution.model_dump(mode="json")})
                 self._device = device
                 self._say("claimed", device=device)
-            case EpochDone():
+            case messages.EpochDone():
                 return self._handle_epoch(message)
-            case Trained(accuracy=accuracy):
+            case messages.Trained(accuracy=accuracy):
                 return Completed(accuracy=accuracy)
-            case Diverged(epoch=epoch):
+            case messages.Diverged(epoch=epoch):
                 return Pruned(reason=f"the loss was not finite in epoch {epoch}")
-            case OutOfMemory(reason=reason, too_large=too_large):
+            case messages.OutOfMemory(reason=reason, too_large=too_large):
                 return self._handle_out_of_memory(reason, too_large=too_large)
-            case Crashed(reason=reason, traceback=traceback):
+            case messages.Crashed(reason=reason, traceback=traceback):
                 return Failed(reason=reason, traceback=traceback)
         return _GoOn()
 
@@ -211,7 +198,7 @@ class AttemptRunner:
         cost, excess = (measured.cost.as_attributes(), measured.excess) if measured else ({}, {})
         self._leases.annotate(self._claim, facts | cost, excess=excess)
 
-    def _handle_epoch(self, message: EpochDone) -> "Outcome | _GoOn":
+    def _handle_epoch(self, message: messages.EpochDone) -> "Outcome | _GoOn":
         metrics, memory = message.metrics, message.memory
         epoch, accuracy = metrics.epoch, metrics.validation_accuracy
         verdict = self._leases.report(self._claim, epoch=epoch, accuracy=accuracy)
@@ -253,7 +240,7 @@ class AttemptRunner:
         if trial.killed_for_memory:
             # On a GPU it is another memory that is short.
             too_large = self._alone and self._device == "cpu"
-            self._pending.append(OutOfMemory(reason=KILLED_FOR_MEMORY, too_large=too_large))
+            self._pending.append(messages.OutOfMemory(reason=KILLED_FOR_MEMORY, too_large=too_large))
             return self._deliver()
         if trial.ended:
             return Released(reason=trial.describe_end(), counted=True)

@@ -57,12 +57,10 @@ class SlotState:
 
     Args:
         phase: running; restarting, after a pause; done: nothing is left for it; down: it could not be kept alive.
-        restarts: in a row, without a trial that it finished in between.
     """
 
     number: int
     phase: Literal["running", "restarting", "done", "down"]
-    restarts: int
 
     @property
     def ended(self) -> bool:
@@ -142,6 +140,15 @@ def refresh(leases: Leases, watcher: Watcher) -> None:
     try:
         for reaped in leases.reap():
             watcher.on_message(str(reaped))
+    except StorageError as error:
+        watcher.on_message(str(error))
+        return
+    let_read(watcher)
+
+
+def let_read(watcher: Watcher) -> None:
+    """Let the watcher read the database; tell it where that is away."""
+    try:
         watcher.on_refresh()
     except StorageError as error:
         watcher.on_message(str(error))

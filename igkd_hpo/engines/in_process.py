@@ -4,14 +4,13 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
-from igkd_hpo.engines.engine import Host, SlotState, Watcher, refresh
+from igkd_hpo.engines.engine import Host, SlotState, Watcher, let_read
 from igkd_hpo.engines.events import Event
 from igkd_hpo.engines.pipe_reporter import PipeReporter
 from igkd_hpo.engines.probe import Probe
@@ -19,7 +18,7 @@ from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.engines.worker import OneStudy, work
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.identity import ProcessIdentity, this_process
-from igkd_hpo.search.lease import Leases, Worker
+from igkd_hpo.search.lease import Worker
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.trial.messages import Message
 from igkd_hpo.trial.task import AttemptTask
@@ -56,7 +55,6 @@ class InProcessEngine:
         worker = Worker(name=f"{process.host}-{process.pid}", process=process)
         self._source = OneStudy(study=study, settings=host.settings, worker=worker)
         self._host, self._watcher = host, watcher
-        self._leases = Leases(study, lease_seconds=host.settings.lease_seconds)
 
     def poll(self) -> Sequence[SlotState]:
         """Run trials until none is left, or a signal came; return the slot's state after that."""
@@ -70,11 +68,11 @@ class InProcessEngine:
             stop=host.stop,
             on_event=lambda _, event: self._tell(event),
         )
-        return [SlotState(number=0, phase="done", restarts=0)]
+        return [SlotState(number=0, phase="done")]
 
     def _tell(self, event: Event) -> None:
         if event.kind == "alive":  # nobody else refreshes while a trial trains here
-            refresh(self._leases, self._watcher)
+            let_read(self._watcher)
         elif event.kind == "reaped":
             self._watcher.on_message(str(event.reason))
         else:
@@ -138,22 +136,11 @@ class TrialThread:
 
 
 def _train(task: AttemptTask, pipe: Connection) -> None:
+    from igkd_hpo.distillation.threads import torch_threads
     from igkd_hpo.trial.attempt import attempt
 
-    with pipe, _threads(task.threads):
+    with pipe, torch_threads(task.threads):
         try:
             attempt(task, PipeReporter(pipe))
         except (BrokenPipeError, ConnectionResetError):  # it was closed
             return
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -25,9 +25,9 @@ from igkd_hpo.engines.probe import Probe, find_worthwhile
 from igkd_hpo.errors import IgkdError, Interrupted
 
 SLOT_BYTES = 82 << 20
-"""Of the host's memory: what a worker takes beside its trial process."""
+"""Host memory that a worker takes beside its trial process."""
 FORK_SERVER_BYTES = 423 << 20
-"""What the fork server takes, once for all workers. Both measured as unique set sizes, `digits`, CPU, torch 2.15."""
+"""Host memory of the fork server, once for all; both measured as unique set sizes, `digits`, CPU, torch 2.15."""
 
 _STEPS = 6  # the time of so many steps is measured, within these bounds in seconds
 _SHORTEST, _LONGEST = 1.0, 4.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from igkd_hpo.engines.engine import Host, SlotState, Watcher, refresh
 from igkd_hpo.engines.events import Event
@@ -55,12 +55,14 @@ class SupervisedWorker:
     @property
     def state(self) -> SlotState:
         """The slot as an engine tells of it."""
+        phase: Literal["running", "restarting", "done", "down"] = "down"
         if self.process is not None:
-            return SlotState(number=self.slot.number, phase="running", restarts=self.restarts)
-        if self.to_restart:
-            return SlotState(number=self.slot.number, phase="restarting", restarts=self.restarts)
-        phase: Any = "done" if self.exit_code == ExitCode.DONE else "down"
-        return SlotState(number=self.slot.number, phase=phase, restarts=self.restarts)
+            phase = "running"
+        elif self.to_restart:
+            phase = "restarting"
+        elif self.exit_code == ExitCode.DONE:
+            phase = "done"
+        return SlotState(number=self.slot.number, phase=phase)
 
 
 def restart_pause(restarts: int) -> float:
