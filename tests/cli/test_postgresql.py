@@ -18,7 +18,7 @@ def on_postgresql(workspace: Workspace, postgresql_url: str) -> Workspace:
 
 def test_two_launches_and_a_killed_worker_end_at_exactly_n(on_postgresql: Workspace) -> None:
     on_postgresql.write(longer())
-    launch = ("launch", "study.yaml", "--workers", "1", "--trials", "4")
+    launch = ("launch", "study.yaml", "--workers", "1", "--trials", "3")
     other = on_postgresql.start(*launch)
     wait_until(lambda: first_epochs(on_postgresql), "a trial with an epoch")
     (lease,) = on_postgresql.leases()
@@ -26,7 +26,7 @@ def test_two_launches_and_a_killed_worker_end_at_exactly_n(on_postgresql: Worksp
     on_postgresql.here(*launch)
     output, _ = other.communicate(timeout=240)
     assert other.returncode == 0, output
-    trials = on_postgresql.checked_to_end(4)
+    trials = on_postgresql.checked_to_end(3)
     assert max(trial.user_attrs["attempts"] for trial in trials) == 2
     assert all(len(trial.intermediate_values) == LONG for trial in trials)
     assert not (on_postgresql.folder / "storage" / "igkd_hpo.db").exists()

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from tests.cli.conftest import STUDY, Workspace, is_running, json_of, signal_group, wait_until
 
-LONG = 60  # epochs; on a quiet core 3 s
+LONG = 40  # epochs; on a quiet core 2 s
 
 
 def longer() -> str:
@@ -126,12 +126,12 @@ def test_ctrl_c_gives_everything_back_and_launch_goes_on(workspace: Workspace) -
 
 def test_two_launches_at_once_end_at_exactly_n(workspace: Workspace) -> None:
     workspace.write(STUDY.replace("training: {epochs: 4}", "training: {epochs: 20}"))
-    other = workspace.start("launch", "study.yaml", "--workers", "2")
+    other = workspace.start("launch", "study.yaml", "--trials", "5")
     wait_until(lambda: workspace.states()[TrialState.RUNNING], "a trial of the first")
-    workspace.here("launch", "study.yaml", "--workers", "2")
+    workspace.here("launch", "study.yaml", "--workers", "2", "--trials", "5")
     output, _ = other.communicate(timeout=240)
     assert other.returncode == 0, output
-    workspace.checked_to_end(8)
+    workspace.checked_to_end(5)
 
 
 def fork_server_of(launched: subprocess.Popen[str]) -> int:

@@ -6,8 +6,10 @@ import pytest
 from optuna.trial import TrialState
 
 from igkd_hpo.config.reading import parse_study
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import create_or_open
+from igkd_hpo.search.study import create_or_open, open_study
 from tests.cli.conftest import STUDY, Workspace, is_running, wait_until
 
 # No trial of it ends by itself here.
@@ -34,11 +36,17 @@ def test_stop_now_ends_what_runs_and_launch_goes_on(workspace: Workspace) -> Non
     assert waiting.state == TrialState.WAITING
     assert waiting.user_attrs["attempts_without_progress"] == 0
 
-    again = workspace.start("launch", "study.yaml", "--trials", "2")
-    wait_until(lambda: workspace.trials()[waiting.number].user_attrs["attempts"] == 2, "the trial to go on")
+    storage = open_storage(workspace.url, create=False)
+    leases, worker = Leases(open_study(storage, "tiny")), Worker(name="here", process=this_process())
+    assert leases.claim(worker) is Idle.STOPPED
+    workspace.here("launch", "study.yaml", "--workers", "0")
+    claim = leases.claim(worker)
+    assert isinstance(claim, Claim)
+    assert (claim.number, claim.attempt) == (waiting.number, 2)
     assert "stopped with 0 of 2" in workspace.here("stop", "tiny").stderr
-    again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=60)
+    with leases.holding(claim) as held:
+        assert held, "without --now a trial that runs goes on"
+    storage.engine.dispose()
 
 
 def finished(workspace: Workspace, study: str) -> int:

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
+from sklearn.datasets import load_digits
 
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import prepare_assets
@@ -20,14 +22,11 @@ HEAVY_TEACHER = """
 import os, signal
 from pathlib import Path
 import numpy as np, torch
-from sklearn.datasets import load_digits
 
 class Means(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        images, labels = load_digits(return_X_y=True)
-        means = np.stack([images[labels == digit].mean(axis=0) for digit in range(10)]) / 16
-        self.means = torch.nn.Parameter(torch.tensor(means, dtype=torch.float32))
+        self.means = torch.nn.Parameter(torch.tensor(np.load("means.npy"), dtype=torch.float32))
         self.fate = None
 
     def forward(self, pixels):
@@ -107,6 +106,8 @@ with StopSignal() as stop:
 
 
 def test_a_trial_that_ran_out_of_memory_runs_alone_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = load_digits(return_X_y=True)
+    np.save(tmp_path / "means.npy", [images[labels == digit].mean(axis=0) / 16 for digit in range(10)])
     (tmp_path / "heavy_teacher.py").write_text(HEAVY_TEACHER)
     monkeypatch.syspath_prepend(tmp_path)
     settings = Settings.resolve(allow_import=("heavy_teacher",))

@@ -54,6 +54,7 @@ def test_a_study_of_seeds_says_so(tmp_path: Path) -> None:
 
 
 def test_the_dashboard_finds_the_note(tmp_path: Path) -> None:
-    study = make(tmp_path, SEARCH)
+    study = make(tmp_path, SEARCH.replace("photos/leaves", "photos/" + "of-leaves/" * 400))
     save_study_note(study)
     assert get_note(study.optuna_study) == study_note(study)
+    assert study.optuna_study.metric_names == ["validation accuracy"]
