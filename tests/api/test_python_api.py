@@ -74,7 +74,7 @@ def test_ctrl_c_is_an_interrupt_that_says_how_to_go_on() -> None:
             return []
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(igkd_hpo.Interrupted, match="stopped with 0 of 2 trials finished; `igkd-hpo launch tiny`") as e:
+    with pytest.raises(igkd_hpo.Interrupted, match=r"0 of 2 .*`igkd-hpo launch tiny`") as e:
         igkd_hpo.launch(parse_study(STUDY, source="test"), trials=2, engine=PressesCtrlC(), progress=False)
     assert isinstance(e.value, KeyboardInterrupt)
     assert e.value.signal == signal.SIGINT
@@ -92,17 +92,15 @@ def test_a_study_in_every_form(form: str, tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_an_error_of_ours() -> None:
-    with pytest.raises(igkd_hpo.UsageError, match=r"no study named 'digit' \(did you mean digits\?\)"):
+    with pytest.raises(igkd_hpo.UsageError, match=r"'digit' .*digits\?"):
         igkd_hpo.launch("digit", progress=False)
-    with pytest.raises(igkd_hpo.StudyFileError, match=r"trials: unknown key \(did you mean n_trials\?\)"):
+    with pytest.raises(igkd_hpo.StudyFileError, match=r"\btrials: .*n_trials\?"):
         igkd_hpo.launch({"name": "x", "trials": 3}, progress=False)
     with pytest.raises(igkd_hpo.StudyFileError, match="object is not JSON serializable"):
         igkd_hpo.validate({"name": object()})
-    with pytest.raises(
-        igkd_hpo.UsageError, match="device 'cuda:77' is not on this machine"
-    ):  # the child's error, its class
+    with pytest.raises(igkd_hpo.UsageError, match="'cuda:77'"):  # the child's error, its class
         igkd_hpo.launch("digits", device="cuda:77", progress=False)
-    with pytest.raises(igkd_hpo.UsageError, match=r"device 'cud' is unknown \(did you mean cuda\?\)"):
+    with pytest.raises(igkd_hpo.UsageError, match=r"'cud' .*cuda\?"):
         igkd_hpo.launch("digits", device="cud", progress=False)
 
 
@@ -112,7 +110,7 @@ def test_a_study_that_is_stopped_begins_no_trial(tmp_path: Path) -> None:
     study = igkd_hpo.open_study()
     assert study.stop(now=True) == 0
     assert found.read().stopped is not None
-    with pytest.raises(igkd_hpo.NoCompletedTrial, match="study tiny has no completed trial"):
+    with pytest.raises(igkd_hpo.NoCompletedTrial, match=r"tiny .*`igkd-hpo launch tiny`"):
         _ = study.best
 
 

@@ -69,7 +69,7 @@ def test_a_data_set_whose_test_split_was_deleted_is_refused(settings, store, pro
     prepare_dataset(DIGITS, settings, store, progress)
     (folder,) = store.root.glob("test-split-*")
     folder.rename(store.root / "gone")
-    with pytest.raises(AssetError, match=r"the test split of .* is gone; delete that folder"):
+    with pytest.raises(AssetError, match=r"test split .*/dataset-\w+ "):
         prepare_dataset(DIGITS, settings, store, progress)
 
 
@@ -86,7 +86,7 @@ def test_every_look_at_the_test_split_leaves_a_line(settings, store, progress):
 def test_an_unlogged_look_is_refused(settings, store, progress):
     prepare_dataset(DIGITS, settings, store, progress)
     settings.paths.logs.write_text("in the way")
-    with pytest.raises(AssetError, match=r"cannot write .*test-split.log"):
+    with pytest.raises(AssetError, match=r"logs/test-split\.log"):
         open_test(DIGITS, settings, purpose=TestPurpose.CONFIRM)
 
 
@@ -142,9 +142,7 @@ def test_a_download_that_fails_says_where_to_put_the_files(settings, store, prog
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(torchvision.datasets.cifar, "download_and_extract_archive", no_network)
-    with pytest.raises(
-        DataError, match=r"Name or service not known.*download https://.* by hand to .*data/cifar-100"
-    ) as e:
+    with pytest.raises(DataError, match=r"Name or service .*https://.*data/cifar-100.*dataset\.root") as e:
         prepare_dataset(DatasetConfig(name="cifar100"), settings, store, progress)
     assert "\n" not in str(e.value)
     assert progress.notes[0].startswith("downloading cifar100 to ")

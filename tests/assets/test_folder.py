@@ -122,8 +122,9 @@ def test_other_files_are_counted_and_unreadable_images_named(images, settings, s
     assert dataset.warnings == tuple(progress.warnings)
     skipped, unreadable = dataset.warnings
     assert skipped.startswith("2 files in ")
-    assert skipped.endswith("are left out, no images by their names: train/left/notes.txt, train/right/.hidden.png")
-    assert unreadable.startswith("1 of 81 images cannot be read: train/left/999.png (cannot identify image file")
+    assert skipped.endswith(": train/left/notes.txt, train/right/.hidden.png")
+    assert unreadable.startswith("1 of 81 images ")
+    assert ": train/left/999.png (cannot identify image file" in unreadable
     assert open_dataset(CONFIG, store).warnings == dataset.warnings
     assert len(dataset.train_images) + len(dataset.validation_images) == 60
 
@@ -136,9 +137,7 @@ def test_images_of_any_size_are_resized(images, settings, store, progress):
 
 def test_different_sizes_without_image_size_name_two_files(images, settings, store, progress):
     Image.new("RGB", (30, 20)).save(images / "train" / "left" / "zzz.png")
-    with pytest.raises(
-        DataError, match=r"train/left/000.png is 8x8, train/left/zzz.png is 30x20; set dataset.image_size"
-    ):
+    with pytest.raises(DataError, match=r"train/left/000\.png.* 8x8.*train/left/zzz\.png.* 30x20.*dataset\.image_size"):
         prepare(settings, store, progress)
 
 
@@ -180,28 +179,28 @@ def keep(folder, count):
 
 FAULTS = {
     "no root": (remove, "dataset.root .* is no folder"),
-    "no train": (lambda root: (root / "train").rename(root / "training"), "has no folder train; put the images into"),
+    "no train": (lambda root: (root / "train").rename(root / "training"), r" train; .*/images/train/<class>/"),
     "no class": (lambda root: [remove(path) for path in (root / "train").iterdir()], "holds no class"),
     "one class": (lambda root: remove(root / "train" / "left"), "holds only the class 'right'"),
     "empty class": (
         lambda root: (root / "train" / "up").mkdir(),
-        "up holds no images .*; add some, or remove the folder",
+        r"/train/up .*\.png",
     ),
     "test lacks a class": (
         lambda root: write_png(root / "test" / "left" / "0.png", coded_image(0, 0)),
-        "train has the class 'right', which .*test lacks",
+        "/train .*'right'.*/test ",
     ),
     "test has a class more": (
         lambda root: [write_png(root / "test" / name / "0.png", coded_image(0, 0)) for name in ("left", "right", "up")],
-        "test has the class 'up', which .*train lacks",
+        "/test .*'up'.*/train ",
     ),
     "too few": (
         lambda root: keep(root / "train" / "left", 5),
-        "class 'left' has 5 images to train on, .* need 6 of every",
+        r"'left' .* 5 .* 6 .*dataset\.validation_fraction",
     ),
     "a class lost": (
         lambda root: [path.write_bytes(b"") for path in (root / "train" / "left").iterdir()],
-        "40 of 80 images cannot be read: .* and 37 more; that leaves no image in train/left",
+        r"40 of 80 .*train/left/000\.png .* 37 more.* train/left:",
     ),
 }
 

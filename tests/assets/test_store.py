@@ -71,7 +71,7 @@ def test_a_flipped_byte_is_told_with_the_folder_to_delete(store, name):
     data = bytearray(path.read_bytes())
     data[data.find(b"7") if name == "manifest.json" else -1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(AssetError, match=f"{path.parent} is damaged .*{name}.*delete that folder") as caught:
+    with pytest.raises(AssetError, match=rf"{path.parent} .*\({name}") as caught:
         store.open("thing", INPUTS)
     assert not isinstance(caught.value, AssetMissing)
     with pytest.raises(AssetError, match="damaged"):
@@ -82,7 +82,7 @@ def test_a_flipped_byte_is_told_with_the_folder_to_delete(store, name):
 def test_a_lost_file_is_told(store, name):
     path = make(store).folder / name
     path.unlink()
-    with pytest.raises(AssetError, match=f"{name} is missing"):
+    with pytest.raises(AssetError, match=rf"{path.parent} .*\({name}"):
         store.open("thing", INPUTS)
 
 
@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_asset_and_no_rubbish(store, how, 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
-        with pytest.raises(AssetError, match=rf"cannot write .*{name}: .*free space") as caught:
+        with pytest.raises(AssetError, match=rf"/{name}\b.* File too large") as caught:
             write_beyond_limit(store, how)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -252,7 +252,7 @@ def test_a_damaged_reference_is_told(store):
     store.remember("thing", {"root": "here"}, make(store))
     (path,) = (store.root / "references").iterdir()
     path.write_text(json.dumps(["nonsense"]))
-    with pytest.raises(AssetError, match=f"{path} is damaged; delete it"):
+    with pytest.raises(AssetError, match=f"{path} .*`igkd-hpo prepare STUDY`"):
         store.recall("thing", {"root": "here"})
 
 
@@ -291,7 +291,7 @@ def test_a_file_that_was_changed_in_place_is_read_again_also_with_its_old_time(s
         file.seek(-1, os.SEEK_END)
         file.write(b"\x01")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(AssetError, match=r"numbers\.npy was changed"):
+    with pytest.raises(AssetError, match=r"\(numbers\.npy"):
         store.open("thing", INPUTS)
 
 
@@ -319,5 +319,5 @@ def test_an_asset_under_the_name_of_other_inputs_is_refused(store):
     made, other = make(store), make(store, inputs={"schema": 2}, value=8)
     shutil.rmtree(made.folder)
     shutil.copytree(other.folder, made.folder)
-    with pytest.raises(AssetError, match=rf"{made.folder} was made from other inputs"):
+    with pytest.raises(AssetError, match=f"{made.folder} .*other inputs"):
         store.open("thing", INPUTS)

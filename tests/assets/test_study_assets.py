@@ -181,10 +181,10 @@ def test_rows_in_another_order_are_refused(settings, store, progress, kind):
     order = torch.randperm(45, generator=torch.Generator().manual_seed(0))
     permuted = replace(dataset, train_images=dataset.train_images[order], train_labels=dataset.train_labels[order])
     make = {"logits": logits.prepare_logits, "maps": attribution_maps.prepare_maps}[kind]
-    with pytest.raises(AssetError, match=r"do not belong to the training images of .*; delete the first folder"):
+    with pytest.raises(AssetError, match=rf"/{kind}-\w+ .*training images .*{dataset.folder}"):
         make(study, permuted, teachers, settings, store, devices=[CPU], progress=progress)
     open_it = {"logits": logits.open_logits, "maps": attribution_maps.open_maps}[kind]
-    with pytest.raises(AssetError, match="do not belong to the training images"):
+    with pytest.raises(AssetError, match=rf"/{kind}-\w+ .*training images .*{dataset.folder}"):
         open_it(study, dataset, teachers.sha256, store)
 
 
@@ -200,7 +200,7 @@ def test_damage_is_told_with_the_folder(settings, store, progress, kind):
         lambda: open_assets(make_study(), settings),
         lambda: prepare_assets(make_study(), settings, device="cpu", progress=progress),
     ):
-        with pytest.raises(AssetError, match=rf"asset {folder} is damaged \({largest.name} was changed\); delete"):
+        with pytest.raises(AssetError, match=rf"{folder} .*\({largest.name}"):
             use()
 
 
@@ -276,5 +276,5 @@ def test_a_square_larger_than_the_images_is_refused_before_anything_is_made(
     cutout: object, images: Path, settings: Settings, progress: RecordingProgress
 ) -> None:
     study = make_study(hyperparameters={"cutout": cutout})
-    with pytest.raises(UsageError, match=r"hyperparameters\.cutout goes to 9 pixels, and the images of folder have 8"):
+    with pytest.raises(UsageError, match=r"hyperparameters\.cutout .* 9 .* folder .* 8\b"):
         prepare_assets(study, settings, device="cpu", progress=progress)

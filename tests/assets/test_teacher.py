@@ -123,7 +123,7 @@ def test_a_damaged_training_checkpoint_names_the_folder_to_delete(prepare, store
         prepare(make_study(teacher=TRAINED, augmentation=UNFLIPPED))
     (partial,) = store.root.glob("teacher-*.partial")
     (partial / "training.pt").write_bytes(b"nonsense")
-    with pytest.raises(AssetError, match=f"training.pt is damaged; delete {partial} and run again"):
+    with pytest.raises(AssetError, match=rf"/training\.pt .* {partial} "):
         prepare(make_study(teacher=TRAINED, augmentation=UNFLIPPED))
 
 
@@ -146,17 +146,17 @@ class TestOwnCode:
 
     def test_the_import_needs_permission(self, prepare, settings):
         untrusting = replace(settings, allow_import=frozenset({"other"}))
-        with pytest.raises(UsageError, match=r"module own_teacher, which .* add --allow-import own_teacher"):
+        with pytest.raises(UsageError, match="--allow-import own_teacher"):
             prepare(make_study(), settings=untrusting)
         assert "own_teacher" not in sys.modules
 
     @pytest.mark.parametrize(
         ("function", "error", "message"),
         [
-            ("wrong_type", UsageError, "returned str; it must return a torch.nn.Module"),
-            ("broken", UsageError, "RuntimeError: no such luck; mend that code"),
+            ("wrong_type", UsageError, r"own_teacher:wrong_type' .* str\b.* torch\.nn\.Module"),
+            ("broken", UsageError, "own_teacher:broken' .*RuntimeError: no such luck"),
             ("missing", UsageError, "has no attribute 'missing'"),
-            ("three_classes", DataError, r"gives \(2, 3\) for 2 images; it must give logits \(2, 2\)"),
+            ("three_classes", DataError, r"own_teacher:three_classes .*\(2, 3\) .*\(2, 2\)"),
         ],
     )
     def test_faults_are_named(self, prepare, function, error, message):
@@ -198,20 +198,18 @@ class TestOwnCode:
         assert teacher.sha256 == prepare(make_study()).sha256
 
     def test_mirrored_classes_are_recognised(self, prepare):
-        with pytest.raises(TeacherError, match=r"gets 0.00 % of 15 .*another order it would get 100.00 %.*left, right"):
+        with pytest.raises(TeacherError, match=r"0\.00 % of 15 .*100\.00 %.*left, right"):
             prepare(make_study(teacher={"architecture": "own_teacher:mirrored"}))
 
     def test_nothing_learned_is_refused_with_both_numbers(self, prepare, store):
-        with pytest.raises(
-            TeacherError, match=r"the teacher gets \d+\.\d\d % of 15 validation images right, and always "
-        ):
+        with pytest.raises(TeacherError, match=r"\d\.\d\d % of 15 .*'(left|right)' .* \d+\.\d\d %"):
             prepare(make_study(teacher={"architecture": "own_teacher:hopeless"}))
         assert [path.name for path in store.root.glob("teacher-*") if path.suffix != ".partial"] == []
 
     def test_too_few_validation_images_to_tell(self, prepare, images):
         for path in [*images.glob("train/*/02*.png"), *images.glob("train/*/01*.png"), *images.glob("train/*/03*.png")]:
             path.unlink()
-        with pytest.raises(TeacherError, match=r"validation images are too few .*; raise dataset.validation_fraction"):
+        with pytest.raises(TeacherError, match=r"^\d .* dataset\.validation_fraction"):
             prepare(make_study())
 
 
@@ -238,7 +236,7 @@ def test_wrong_normalisation_is_found(tmp_path, settings, store, progress):
     )
     study = make_study(teacher={"architecture": "own_teacher:fussy", "normalize": "dataset"})
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    with pytest.raises(TeacherError, match=r"with teacher.normalize none it would get 100.00 %"):
+    with pytest.raises(TeacherError, match=r"teacher\.normalize none.* 100\.00 %"):
         prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
 
 
@@ -253,15 +251,12 @@ MOBILENET = {"architecture": "mobilenet_v2", "width": 0.1, "checkpoint": "teache
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (Malicious(), "holds more than tensors, which could run code .*torch.save"),
+        (Malicious(), r"holds more than tensors.*torch\.save\("),
         (nn.Linear(1, 1), "holds more than tensors"),
         ([1, 2], "holds .*list.* and no state dict"),
-        ({"epoch": 3, "lr": 0.1}, "holds the keys epoch, lr and no state dict"),
-        (
-            {"weight": torch.zeros(2)},
-            r"of another architecture \(it lacks features.0.0.weight; \d+ keys missing, 1 unknown",
-        ),
-        (mobilenet_v2(num_classes=7, width=0.1).state_dict(), "tells 7 classes apart and the dataset has 2"),
+        ({"epoch": 3, "lr": 0.1}, r" epoch, lr .*model\.state_dict\(\)"),
+        ({"weight": torch.zeros(2)}, r" features\.0\.0\.weight; \d+ .* 1 .*teacher\.architecture"),
+        (mobilenet_v2(num_classes=7, width=0.1).state_dict(), r" 7 classes .* 2\b"),
         (mobilenet_v2(num_classes=2, width=0.5).state_dict(), "does not fit: .*check teacher.width"),
     ],
 )
@@ -273,11 +268,11 @@ def test_checkpoints_that_do_not_fit_are_explained(prepare, tmp_path, content, m
 
 
 def test_a_checkpoint_that_is_not_there_or_no_checkpoint(prepare, tmp_path):
-    with pytest.raises(DataError, match=r"teacher.pt is not there; give the path"):
+    with pytest.raises(DataError, match=r"teacher\.pt is not there"):
         prepare(make_study(teacher=MOBILENET))
     for content in (b"", b"hello", b"PK\x03\x04 cut off"):
         (tmp_path / "teacher.pt").write_bytes(content)
-        with pytest.raises(DataError, match=r"teacher.pt (cannot be read|holds more)"):
+        with pytest.raises(DataError, match=r"teacher\.pt .*torch\.save\("):
             prepare(make_study(teacher=MOBILENET))
     (tmp_path / "teacher.pt").unlink()
     (tmp_path / "teacher.pt").mkdir()
@@ -299,12 +294,12 @@ def test_a_shortened_mobilenet_is_taken_in_by_its_keys(prepare, tmp_path, datase
 
 
 def test_unknown_torchvision_names_name_the_near_one(prepare):
-    with pytest.raises(UsageError, match=r"'resnet81' is no torchvision model \(did you mean resnet18\?\)"):
+    with pytest.raises(UsageError, match=r"'resnet81' .*resnet18\?"):
         prepare(make_study(teacher={"architecture": "resnet81"}))
 
 
 def test_torchvision_weights_of_other_classes_are_refused_before_any_download(prepare):
-    with pytest.raises(DataError, match="weights of resnet18 are for 1000 classes and the dataset has 2; give"):
+    with pytest.raises(DataError, match=r"resnet18 .* 1000 .* 2\b.* teacher\.checkpoint"):
         prepare(make_study(teacher={"architecture": "resnet18"}))
 
 
@@ -336,5 +331,5 @@ def test_half_of_the_images_being_one_class_raises_the_bar(tmp_path, settings, s
         "    def forward(self, x):\n        return torch.tensor([[0.0, 1.0]]).repeat(len(x), 1)\n")  # fmt: skip
     study = make_study(teacher={"architecture": "own_teacher:Many"})
     dataset = prepare_dataset(study.dataset, settings, store, progress)
-    with pytest.raises(TeacherError, match=r"always guessing 'many' gets 74.67 %"):
+    with pytest.raises(TeacherError, match=r"'many'.* 74\.67 %"):
         prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)

@@ -186,21 +186,21 @@ def test_a_changed_file_is_noticed(copy: Path, name: str) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
-    with pytest.raises(DataError, match=f"{name} was changed after it was exported"):
+    with pytest.raises(DataError, match=f"{name} was changed"):
         verify_bundle(copy, Settings.resolve(), seed=None, device="cpu", output=None, progress=QUIET)
     if name == "model.onnx":
-        with pytest.raises(DataError, match="was changed"):
+        with pytest.raises(DataError, match=f"{name} was changed"):
             predict_images(copy, [])
 
 
 def test_what_is_no_bundle_is_named(copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is no bundle: it has no verify\.json"):
+    with pytest.raises(UsageError, match=r"verify\.json.*`igkd-hpo export --bundle DIR`"):
         read_record(tmp_path)
     (copy / "model.safetensors").unlink()
-    with pytest.raises(DataError, match=r"model\.safetensors cannot be read"):
+    with pytest.raises(DataError, match=r"model\.safetensors .* No such file"):
         check_files(copy, read_record(copy))
     (copy / "verify.json").write_text('{"format": 1}')
-    with pytest.raises(DataError, match=r"verify\.json is damaged"):
+    with pytest.raises(DataError, match=r"verify\.json .*\(\w+: "):
         read_record(copy)
 
 
@@ -229,7 +229,7 @@ def test_images_are_predicted(bundle: Path, network: torch.nn.Module, tmp_path: 
 def test_a_file_that_is_no_image_is_named(bundle: Path, tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("no image")
-    with pytest.raises(DataError, match=r"notes\.txt cannot be read as an image .*; give image files") as caught:
+    with pytest.raises(DataError, match=r"notes\.txt") as caught:
         predict_images(bundle, [text])
     assert "\n" not in str(caught.value)
 
@@ -239,7 +239,8 @@ def test_a_folder_that_holds_something_is_left_alone(bundle: Path, tmp_path: Pat
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     done = runner.invoke(app, ["export", "tiny", "--bundle", str(tmp_path / "mine")])
     assert isinstance(done.exception, UsageError)
-    assert "is there and not empty" in str(done.exception)
+    assert str(done.exception).startswith(f"{tmp_path / 'mine'} ")
+    assert "--bundle" in str(done.exception)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 

@@ -109,29 +109,27 @@ def test_from_confirm_to_export(
     # Without the weights of a trial nothing is tested.
     linked.storage.set_study_user_attr(linked.study_id, "test_split", {"accuracies": {}, "images": 0, "opened": []})
     shutil.rmtree(settings.paths.trial_checkpoints("tiny-confirm", 3))
-    with pytest.raises(
-        AssetMissing, match=r"the weights of 1 trials of tiny-confirm \(3; trained on .* was not opened"
-    ):
+    with pytest.raises(AssetMissing, match=r" 1 .* tiny-confirm \(3; .*/checkpoints/tiny-confirm;"):
         evaluate(linked, settings, device="cpu", progress=LineProgress(Console(quiet=True)))
     assert openings(settings) == ["confirm", "train --test"]
 
 
 def test_what_cannot_be_confirmed(workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match="--seeds 1 is too few; give 2 or more"):
+    with pytest.raises(UsageError, match=r"--seeds 1 .* 2 "):
         confirm(seeds=1)
-    with pytest.raises(UsageError, match="--workers 0 is too few; give 1 or more"):
+    with pytest.raises(UsageError, match=r"--workers 0 .* 1 "):
         confirm(workers="0")
-    with pytest.raises(UsageError, match="--workers 'two' is neither a number nor auto"):
+    with pytest.raises(UsageError, match=r"--workers 'two' .* auto"):
         confirm(workers="two")
     study = create_or_open(
         open_storage(workspace.url, create=True), parse_study(STUDY, source="study.yaml"), n_trials=None, pins=None
     )
-    with pytest.raises(UsageError, match="no study 'tinny'"):
+    with pytest.raises(UsageError, match=r"'tinny' .*tiny\?"):
         confirm("tinny")
-    with pytest.raises(NoCompletedTrial, match="study tiny has no completed trial of its search"):
+    with pytest.raises(NoCompletedTrial, match=r"tiny .*`igkd-hpo launch tiny`"):
         confirm()
     linked = create_confirmation(
         study.storage, study.config, pins=AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
     )
-    with pytest.raises(UsageError, match="tiny-confirm is a confirmation itself; give tiny"):
+    with pytest.raises(UsageError, match=r"tiny-confirm .* tiny,"):
         confirm(linked.name)

@@ -106,18 +106,18 @@ def test_tab_asks_the_named_storage_and_stays_silent_about_trouble(bare: Workspa
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["lanch"], r"no command 'lanch' \(did you mean launch\?\)"),
-        (["digits"], r"that is a study \(did you mean igkd-hpo launch digits\?\)"),
-        (["flowers.yaml"], r"did you mean igkd-hpo launch flowers\.yaml\?"),
-        (["launch", "--worker", "4"], r"no flag --worker \(did you mean --workers\?\); see igkd-hpo launch --help"),
-        (["launch", "-workers", "4"], r"no flag -workers \(did you mean --workers\?\)"),
-        (["launch", "--devise=cpu"], r"no flag --devise \(did you mean --device\?\)"),
-        (["launch", "-n", "4"], r"no flag -n \(there are: --workers, --trials"),
-        (["--workers", "4"], r"no flag --workers before a command; write it behind, as in igkd-hpo launch --workers"),
+        (["lanch"], r"'lanch' .*launch\?"),
+        (["digits"], r"'digits'.* igkd-hpo launch digits\?"),
+        (["flowers.yaml"], r"igkd-hpo launch flowers\.yaml\?"),
+        (["launch", "--worker", "4"], r" --worker .*--workers\?.* igkd-hpo launch --help"),
+        (["launch", "-workers", "4"], r" -workers .*--workers\?"),
+        (["launch", "--devise=cpu"], r" --devise .*--device\?"),
+        (["launch", "-n", "4"], r" -n .* --workers, --trials"),
+        (["--workers", "4"], r" --workers before .* igkd-hpo launch --workers"),
         (["launch", "digits", "cifar10"], r"'cifar10' is one argument too many"),
-        (["launch", "flower.yaml"], r"no study file flower\.yaml \(did you mean flowers\.yaml\?\)"),
-        (["validate", "digits.yml"], r"no study file digits\.yml \(did you mean digits\?\)"),
-        (["launch", "CIFAR10-Papr"], r"did you mean cifar10-paper\?"),
+        (["launch", "flower.yaml"], r" flower\.yaml .*\bflowers\.yaml\?"),
+        (["validate", "digits.yml"], r" digits\.yml .*digits\?"),
+        (["launch", "CIFAR10-Papr"], r"CIFAR10-Papr.*cifar10-paper\?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -129,7 +129,7 @@ def test_a_name_that_is_nearly_right(bare: Workspace, arguments: list[str], expe
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ("IGKD_HPO_STORGE", r"IGKD_HPO_STORGE is no variable of igkd-hpo \(did you mean IGKD_HPO_STORAGE\?\)"),
+        ("IGKD_HPO_STORGE", r"IGKD_HPO_STORGE .*IGKD_HPO_STORAGE\?"),
         ("IGKD_HPO_WORLD", r"IGKD_HPO_WORLD is no variable"),
     ],
 )

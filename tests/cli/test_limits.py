@@ -44,8 +44,8 @@ def test_only_what_fits_is_trained(workspace: Workspace) -> None:
 def test_a_study_in_which_nothing_fits_is_refused(workspace: Workspace) -> None:
     workspace.write(limited("parameters: 100"))
     line = workspace.refused_here("validate", "study.yaml", code=2)
-    assert "even the smallest student of the study has" in line
-    assert "where limits.parameters allows 100" in line
+    assert "even the smallest student" in line
+    assert "limits.parameters allows 100" in line
     done = workspace.here("launch", "study.yaml", code=2)
     assert "even the smallest student" in done.stderr.strip().splitlines()[-1]
     assert workspace.trials() == []

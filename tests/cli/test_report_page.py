@@ -102,16 +102,16 @@ def test_the_images_are_those_of_the_training_split(tiny: SearchStudy, monkeypat
     checkpoint.unlink()
     again = runner.invoke(app, ["report", "tiny", "-o", "page.html"])
     assert again.exit_code == 0
-    assert "page.html was there before, and is replaced" in again.stderr
+    assert re.search(r"page\.html .*replaced", again.stderr)
     html = Path("page.html").read_text(encoding="utf-8")
-    assert "the weights of trial 0 of tiny are not in storage/checkpoints on this machine" in html
+    assert re.search("weights of trial 0 of tiny .* storage/checkpoints ", html)
     assert len(pictures(html)) == 3 * N_IMAGES
 
 
 def test_without_a_completed_trial_it_writes_and_ends_with_3(tiny: SearchStudy) -> None:
     done = runner.invoke(app, ["report"])
     assert done.exit_code == 3
-    assert "study tiny has no completed trial yet, and the page says so" in done.stderr
+    assert "tiny has no completed trial" in done.stderr
     assert "No trial has completed yet." in Path("report.html").read_text(encoding="utf-8")
 
 

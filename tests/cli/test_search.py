@@ -71,19 +71,17 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
         workspace.here("show", "tiny", *kind, "-o", f"{kind[0][2:]}.png")
         assert (workspace.folder / f"{kind[0][2:]}.png").read_bytes().startswith(b"\x89PNG")
     plan = workspace.here("launch", "study.yaml", "--workers", "auto", "--trials", "10", "--dry-run").stdout
-    measured = re.search(
-        r"^workers: (\d+) \(cpu\); measured side by side on cpu: 1 trained [\d,]+ images/s", plan, re.M
-    )
+    measured = re.search(r"^workers: (\d+) \(cpu\); measured .* on cpu: 1 trained [\d,]+ images/s", plan, re.M)
     assert measured is not None, plan
     assert plan.count(": cpu, ") == int(measured[1])
     assert "10 trials of 4 epochs, 8 finished" in plan
-    assert re.search(r"for what is left, 2 trials without pruning: about \d", plan), plan
+    assert re.search(r" 2 trials without pruning: about \d", plan), plan
     assert "assets: there" in plan
     assert len(workspace.trials()) == 8
 
     again = workspace.here("launch", "study.yaml")  # nothing is left to do
     assert "8 of 8 trials finished" in again.stdout
-    assert "8 trials are finished already; `--trials N` above that adds more" in again.stderr
+    assert re.search("8 trials .*finished.*`--trials N`", again.stderr)
     assert len(workspace.trials()) == 8
     workspace.here("launch", "study.yaml", "--trials", "9")
     workspace.checked_to_end(9)

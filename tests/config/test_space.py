@@ -75,7 +75,7 @@ def test_a_word_is_fixed_or_searched() -> None:
 
 @pytest.mark.parametrize("given", ['"gren"', '{"type": "categorical", "choices": ["red", "gren"]}'])
 def test_an_unknown_word_is_refused_with_the_near_one(given: str) -> None:
-    with pytest.raises(ValidationError, match=r"'gren' is not one of red, green, blue \(did you mean green\?\)"):
+    with pytest.raises(ValidationError, match=r"'gren' .*red, green, blue .*green\?"):
         Colours.model_validate_json(f'{{"colour": {given}}}')
 
 

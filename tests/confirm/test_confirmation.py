@@ -244,7 +244,7 @@ def test_status_groups_it_with_its_parent(searched: SearchStudy, storage: Shared
 def test_only_the_search_has_candidates(study: SearchStudy, run) -> None:
     run(0.5, 0.6, 0.70)
     run(0.5, 0.6, 0.75)
-    with pytest.raises(NoCompletedTrial, match="no completed trial of its search to confirm"):
+    with pytest.raises(NoCompletedTrial, match=r"digits .*2 complete.*`igkd-hpo launch digits`"):
         best_candidates(study, 3)
     run(0.5, 0.6, 0.60)
     assert [arm.name for arm in best_candidates(study, 3)] == ["trial 2"]
@@ -256,7 +256,7 @@ def test_a_search_that_was_made_anew_is_noticed(searched: SearchStudy) -> None:
     arms = linked.read().attributes["arms"]
     arms[0]["hyperparameters"]["temperature"] = 1.5
     linked.storage.set_study_user_attr(linked.study_id, "arms", arms)
-    with pytest.raises(StudyFileError, match="confirms an earlier study digits"):
+    with pytest.raises(StudyFileError, match=r"digits-confirm .* digits: .*`igkd-hpo dashboard --write`"):
         check_same_search(searched, linked)
 
 

@@ -32,9 +32,9 @@ def test_the_best_stands_against_the_controls(study: SearchStudy, run: Run) -> N
     text = told(study)
     assert "## Best so far: 95.00 % on validation (trial 2)" in text
     assert "| student | 0 | 90.00 % | +5.00 points |\n| kd | 1 | 80.00 % | +15.00 points |" in text
-    assert "The highest of 3 completed trials with one seed each is partly luck" in text
+    assert re.search("3 completed trials .* partly luck", text)
     assert "**5 of 6 trials finished:** 3 complete, 2 pruned." in text
-    assert "Pruning ended 2 at epoch 1 (median; 1 to 1), so 4 of 15 epochs were not trained." in text
+    assert re.search(r"Pruning ended 2 at epoch 1 \(median; 1 to 1\), .* 4 of 15 epochs ", text)
     assert re.search(r"The trials took \d+ s in all, \d+ s in the median; the first began on \d\d \w{3} 20", text)
     for command in ("launch digits ", "confirm digits ", "export digits -o best.yaml "):
         assert f"    igkd-hpo {command}" in text
@@ -74,7 +74,7 @@ def confirmation(study: SearchStudy, run: Run) -> SearchStudy:
 def test_a_confirmation_is_told_when_it_begins_and_when_it_is_tested(
     study: SearchStudy, confirmation: SearchStudy
 ) -> None:
-    assert "A confirmation has begun: 0 of 10 trainings of digits-confirm are done." in told(study)
+    assert " 0 of 10 trainings of digits-confirm " in told(study)
     assert told(confirmation).startswith("**0 of 10 trainings finished:** 10 waiting.")
     accuracies = {trial.number: 0.9 + trial.number / 1000 for trial in confirmation.trials()}
     for trial in confirmation.trials():
@@ -84,7 +84,7 @@ def test_a_confirmation_is_told_when_it_begins_and_when_it_is_tested(
     record = {"accuracies": {str(n): value for n, value in accuracies.items()}, "images": 360, "opened": ["2026-11-21"]}
     study.storage.set_study_user_attr(confirmation.study_id, "test_split", record)
     said = "The search saw 50.00 % on validation"
-    assert "**Confirmed with fresh seeds, on the test split:** " in told(study)
+    assert "**Confirmed with fresh seeds" in told(study)
     assert "partly luck" not in told(study)
     assert said in told(study)
     assert said in told(confirmation)

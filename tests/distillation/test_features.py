@@ -59,7 +59,7 @@ def test_a_student_can_begin_as_the_teachers_first_blocks(teacher: Network) -> N
     found, expected = forward_to(student.eval(), pixels, (5,)), forward_to(teacher, pixels, (5,))
     torch.testing.assert_close(found[5], expected[5])
     assert student.body.features[0][1].running_mean.abs().max() > 0, "batch statistics are taken too"
-    with pytest.raises(ValueError, match="init teacher_prefix needs the teacher's width"):
+    with pytest.raises(ValueError, match=r"block \d+ .* init teacher_prefix .*width"):
         copy_prefix(make(width=1.0, layers_removed=13), teacher)
 
 
@@ -165,10 +165,10 @@ def test_logits_from_a_table_or_from_the_run_for_features_give_the_same_training
 
 def test_what_is_missing_is_named(teacher: Network, data: TrainingData, recipe: MakeRecipe) -> None:
     student = make(layers_removed=11)
-    with pytest.raises(ValueError, match="needs the teacher; give it, or weight 0"):
+    with pytest.raises(ValueError, match=r"features .*needs the teacher.* 0"):
         Training(student, data, recipe(hint_weight=1.0), device=CPU, teaching=None)
     other = Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)), [0.5] * 3, [0.3] * 3)
-    with pytest.raises(ValueError, match="the blocks of Sequential are not known"):
+    with pytest.raises(ValueError, match="blocks of Sequential "):
         Training(student, data, recipe(hint_weight=1.0), device=CPU, teaching=None, teacher=other)
 
 

@@ -44,7 +44,7 @@ def test_alpha_0_is_cross_entropy_bit_for_bit(alpha: float) -> None:
 def test_alpha_0_needs_no_teacher_and_any_other_does() -> None:
     student, targets = logits(0, 4, 3), torch.tensor([0, 1, 2, 0])
     distillation_loss(student, None, targets, temperature=4.0, alpha=0.0)
-    with pytest.raises(ValueError, match=r"alpha is 0\.1, which needs teacher_logits"):
+    with pytest.raises(ValueError, match=r"alpha is 0\.1, .*teacher_logits"):
         distillation_loss(student, None, targets, temperature=4.0, alpha=0.1)
 
 

@@ -63,7 +63,7 @@ def test_same_seed_same_weights() -> None:
     [
         ({"num_classes": 1}, "num_classes is 1"),
         ({"num_classes": 10, "width": 0.0}, r"width is 0\.0"),
-        ({"num_classes": 10, "layers_removed": 18}, "layers_removed is 18; it must be 0 to 17"),
+        ({"num_classes": 10, "layers_removed": 18}, "layers_removed is 18; .* 0 to 17"),
         ({"num_classes": 10, "layers_removed": -1}, "layers_removed is -1"),
     ],
 )

@@ -79,9 +79,9 @@ def test_one_cycle_leaves_the_momentum_alone() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="optimizer is 'lion'; it must be sgd, adam or adamw"):
+    with pytest.raises(ValueError, match=r"optimizer .*'lion'.* sgd, adam or adamw"):
         make_optimizer([parameter()], "lion", 0.1, 0.0, CPU)
-    with pytest.raises(ValueError, match="schedule is 'step'; it must be constant, cosine or one_cycle"):
+    with pytest.raises(ValueError, match=r"schedule .*'step'.* constant, cosine or one_cycle"):
         make_schedule(make_optimizer([parameter()], "sgd", 0.1, 0.0, CPU), "step", 0.1, 10)
 
 
@@ -97,7 +97,7 @@ def test_decay_can_leave_out_batch_normalisation_and_biases() -> None:
 
     assert after_a_step("weights") == [{0.905}, {1.0}, {1.0}, {1.0}]
     assert after_a_step("all") == [{0.905}] * 4
-    with pytest.raises(ValueError, match="decay is 'none'; it must be all or weights"):
+    with pytest.raises(ValueError, match=r"decay .*'none'.* all or weights"):
         decay_groups(nn.Linear(1, 1), "none")
 
 

@@ -49,7 +49,7 @@ def test_the_blocks_of_each_length(layers_removed: int, middle: tuple[int], stag
     assert attention_blocks("middle", last) == middle
     assert attention_blocks("stages", last) == stages
     assert attention_blocks("last", last) == (last,)
-    with pytest.raises(ValueError, match="must be middle, last or stages"):
+    with pytest.raises(ValueError, match=r"attention_depths .*'first'.* middle, last or stages"):
         attention_blocks("first", last)
 
 

@@ -273,7 +273,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_epoch(
 ) -> None:
     used = recipe(alpha=0.0, learning_rate=1e30, schedule="constant")
     training = Training(tiny_network(), data, used, device=CPU, teaching=None)
-    with pytest.raises(NonFiniteLoss, match="the loss of epoch 1 is not finite") as caught:
+    with pytest.raises(NonFiniteLoss, match="epoch 1 ") as caught:
         list(training.epochs())
     assert caught.value.epoch == 1
     assert training.completed_epochs == 0
@@ -282,14 +282,14 @@ def test_a_loss_that_is_not_finite_is_told_with_its_epoch(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (({"batch_size": 1}, {}), "batch_size is 1 and there are 70 training images"),
+        (({"batch_size": 1}, {}), "batch_size is 1 .* 70 training images"),
         (({}, {"images": slice(1), "labels": slice(1), "maps": slice(1)}), "there are 1 training images"),
-        (({}, {"labels": slice(69)}), "there are 69 labels for 70 training images"),
-        (({}, {"maps": slice(69)}), "there are 69 maps for 70 training images"),
-        (({}, {"maps": None}), r"overlay_probability is 0\.5, .*which needs attribution maps"),
-        (({"alpha": 0.5}, {}), r"alpha is 0\.5, which needs a teacher's logits"),
+        (({}, {"labels": slice(69)}), " 69 labels .* 70 training images"),
+        (({}, {"maps": slice(69)}), " 69 maps .* 70 training images"),
+        (({}, {"maps": None}), r"overlay_probability is 0\.5, .*attribution maps"),
+        (({"alpha": 0.5}, {}), r"alpha is 0\.5, .* logits"),
         (({"epochs": 0}, {}), "epochs is 0"),
-        (({"cutout": 9}, {}), r"cutout is 9 pixels, more than the images have \(8\)"),
+        (({"cutout": 9}, {}), r"cutout is 9 .*\(8\)"),
         (({}, {"validation_images": slice(0)}), "there are no validation images"),
     ],
 )
@@ -310,7 +310,7 @@ def test_what_cannot_be_trained_is_refused(
 def test_precision_on_a_cpu() -> None:
     assert resolve_precision("auto", CPU) == resolve_precision("float32", CPU) == "float32"
     assert resolve_precision("bfloat16", CPU) == "bfloat16"
-    with pytest.raises(UsageError, match="precision float16 is not to be had on the device cpu"):
+    with pytest.raises(UsageError, match=r"precision float16 .* cpu"):
         resolve_precision("float16", CPU)
 
 
@@ -320,7 +320,7 @@ def test_where_a_step_can_be_a_graph() -> None:
     assert resolve_compile("none", cuda, "bfloat16") == "none"
     assert resolve_compile("auto", cuda, "bfloat16") == "auto"
     assert resolve_compile("cuda_graph", cuda, "float32") == "cuda_graph"
-    with pytest.raises(UsageError, match="compile cuda_graph is not to be had on the device cpu with float32"):
+    with pytest.raises(UsageError, match=r"compile cuda_graph .* cpu .*float32"):
         resolve_compile("cuda_graph", CPU, "float32")
     with pytest.raises(UsageError, match="with float16"):
         resolve_compile("cuda_graph", cuda, "float16")

@@ -151,7 +151,7 @@ def test_too_few_validation_images_to_judge_a_teacher_are_a_fault(patient: Patie
         shutil.rmtree(patient.images / "train" / name)
     found = patient.examine(dataset={"validation_fraction": 0.2}, teacher={"architecture": "mobilenet_v2"})
     assert "data: validation" in found.faults
-    assert "are too few to tell whether a teacher learned anything" in found["data: validation"].found
+    assert "validation images are too few" in found["data: validation"].found
 
 
 def test_few_validation_images_are_a_warning(patient: Patient) -> None:

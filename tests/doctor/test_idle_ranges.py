@@ -1,5 +1,7 @@
 """A range that cannot change the result is named; one that can is not."""
 
+import re
+
 import pytest
 
 from igkd_hpo.config.builtin import builtin_studies
@@ -33,21 +35,23 @@ def found(alpha: float, *keys: str) -> tuple[CheckVerdict, str]:
 @pytest.mark.parametrize(
     ("alpha", "keys", "message"),
     [
-        (0.0, [OBJECTIVE], "objective is searched while alpha is always 0"),
+        (0.0, [OBJECTIVE], "objective .* alpha is .* 0"),
         (0.0, ["temperature: {type: float, low: 1.0, high: 8.0}"],
-         "temperature is searched while alpha and teacher_tail_weight are always 0"),
-        (0.5, [BETA], "dkd_beta is searched while objective is never dkd"),
-        (0.5, [DEPTHS], "attention_depths is searched while attention_weight is always 0"),
-        (0.5, ["objective: {type: categorical, choices: [dist]}"], "objective is searched in a range of one value"),
+         "temperature .* alpha and teacher_tail_weight are .* 0"),
+        (0.5, [BETA], "dkd_beta .* objective is never dkd"),
+        (0.5, [DEPTHS], "attention_depths .* attention_weight is .* 0"),
+        (0.5, ["objective: {type: categorical, choices: [dist]}"], "objective .* one value"),
         (0.5, ["overlay_strength: {type: float, low: 0.1, high: 0.9}"],
-         "overlay_strength is searched while overlay_probability is always 0"),
+         "overlay_strength .* overlay_probability is .* 0"),
         (0.0, ["alignment: mean_map"],
-         ("alignment has nothing to act on: alpha, overlay_probability, attention_weight, hint_weight, "
+         ("alignment .*: alpha, overlay_probability, attention_weight, hint_weight, "
           "teacher_tail_weight, attribution_weight are 0")),
     ],
 )  # fmt: skip
 def test_a_range_without_effect_is_named(alpha: float, keys: list[str], message: str) -> None:
-    assert found(alpha, *keys) == (CheckVerdict.WARNING, message)
+    verdict, told = found(alpha, *keys)
+    assert verdict is CheckVerdict.WARNING
+    assert re.fullmatch(message, told)
 
 
 @pytest.mark.parametrize(

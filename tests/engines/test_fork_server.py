@@ -147,6 +147,6 @@ def test_a_server_that_cannot_live_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         doomed.keep_running()
         assert doomed._process is not None
         doomed._process.wait(PATIENCE)
-    with pytest.raises(IgkdError, match=r"ended 5 times in a row, the last time with exit code 1; does"):
+    with pytest.raises(IgkdError, match=r" 5 times .* exit code 1\b"):
         doomed.keep_running()
     doomed.close()

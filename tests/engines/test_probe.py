@@ -74,6 +74,6 @@ def test_without_the_studys_images_there_is_nothing_to_measure() -> None:
     with (
         StopSignal() as stop,
         LocalEngine() as engine,
-        pytest.raises(UsageError, match=r"--workers auto is measured .* `igkd-hpo prepare` first"),
+        pytest.raises(UsageError, match=r"--workers auto .*`igkd-hpo prepare`"),
     ):
         engine.measure(study, Host(settings=Settings.resolve(), device="cpu", stop=stop))

@@ -70,15 +70,15 @@ def test_importance_ranks_what_was_searched(study: SearchStudy, run, tmp_path: P
 def test_equal_trials_rank_nothing(study: SearchStudy, run) -> None:
     for _ in range(4):
         run(0.5, 0.6, 0.7)
-    with pytest.raises(UsageError, match="all 4 completed trials of study digits reached the same accuracy"):
+    with pytest.raises(UsageError, match=r"all 4 .* digits .*same accuracy"):
         importance_figure(study)
 
 
 def test_too_little_to_draw_is_said(study: SearchStudy, run) -> None:
-    with pytest.raises(UsageError, match="study digits has no finished epoch to draw yet"):
+    with pytest.raises(UsageError, match=r"digits .*no finished epoch"):
         curves_figure(study)
     run(0.5, 0.6, 0.7)
-    with pytest.raises(UsageError, match="study digits has 1 completed trials, too few"):
+    with pytest.raises(UsageError, match=r"digits .* 1 completed trials"):
         importance_figure(study)
 
 
@@ -100,7 +100,7 @@ def test_a_name_without_a_format_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     one = np.zeros((1, 3, 8, 8), dtype=np.uint8)
-    with pytest.raises(UsageError, match=r"no/maps\.png: No such file or directory; name another file with -o"):
+    with pytest.raises(UsageError, match=r"no/maps\.png: No such file.* -o\b"):
         save_figure(maps_figure(one, one[:, 0], one, ["a"]), tmp_path / "no" / "maps.png")
 
 

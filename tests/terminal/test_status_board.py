@@ -1,6 +1,7 @@
 """What people see of all studies, from the database alone, once and again and again."""
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -114,7 +115,8 @@ def test_an_attempt_that_was_repeated_and_a_worker_that_is_gone() -> None:
 
 
 def test_no_study_at_all() -> None:
-    assert shown([], 80) == ["no studies yet; igkd-hpo launch makes the first one"]
+    (line,) = shown([], 80)
+    assert "igkd-hpo launch" in line
 
 
 class Clock:
@@ -149,7 +151,7 @@ def test_an_outage_is_said_and_hides_nothing(
         clock.now += 12
         watch.look()
         trouble, *rest = watched(watch)
-        assert trouble == "the database is away, trying again; as it was 12 s ago: no connection to postgresql://db"
+        assert re.fullmatch("the database is away, .* 12 s ago: no connection to postgresql://db", trouble)
         assert rest == before
         assert watch.lines() == [trouble]
         assert watch.lines() == []

@@ -12,7 +12,7 @@ TARGETS = torch.tensor([0, 1, 2, 3, 0])
 
 
 def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="objective is 'kdd'; it must be one of dist, dkd, kd, "):
+    with pytest.raises(ValueError, match=r"objective .*'kdd'.* dist, dkd, kd, "):
         make_objective("kdd", {})
 
 
