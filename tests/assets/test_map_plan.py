@@ -9,6 +9,7 @@ from igkd_hpo.assets import attribution_maps, map_plan
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.map_plan import choose_points, choose_precision, choose_steps, points_at_once, probe_rows
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+from igkd_hpo.assets.teachers import prepare_teachers
 
 from .conftest import make_study
 
@@ -120,3 +121,15 @@ def test_a_faster_way_is_looked_for_only_where_there_is_much_to_do(settings, pro
     monkeypatch.setattr(map_plan, "_PIXELS_TRIED", {"cpu": (6, 7, 8)})  # 1, 2 and 4 points, three times each
     assert map_plan._affordable(study, dataset, CPU, n_steps=16) == [1, 2]  # 3 * 3 of 720; 3 * 7 is too much
     assert points_at_once(study, dataset, CPU) == 1024
+
+    monkeypatch.setattr(map_plan, "_PIXELS_AT_ONCE", {"cpu": 1 << 7})  # 2 points, which are among those tried
+    (network,) = prepare_teachers(study, dataset, settings, store, device=CPU, progress=progress).networks(CPU)
+    tried = []
+    explain = map_plan.explain
+    monkeypatch.setattr(
+        map_plan,
+        "explain",
+        lambda *given, plan, **named: tried.append(plan.points) or explain(*given, plan=plan, **named),
+    )
+    assert map_plan.make_plan(study, dataset, network, device=CPU).points in (1, 2)
+    assert tried == [1, 1, 1, 2, 2, 2]
