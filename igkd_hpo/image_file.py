@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from igkd_hpo.errors import first_line
 from igkd_hpo.files import open_regular
@@ -113,7 +113,7 @@ def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> Re
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):  # its text holds the address of a file object
+    if isinstance(error, UnidentifiedImageError):  # its text holds the address of a file object
         return "cannot identify image file"
     return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
@@ -186,7 +186,7 @@ def _to_rgb(image: Image.Image, raw: str, bits: int, file: BinaryIO) -> tuple[Im
         upper = np.asarray(image)
         used = 8 + int(upper[..., :3].max()).bit_length()
         if bits < FULL_DEPTH:
-            values = upper[..., :3].astype(np.uint32) << 8 | _lower_bytes(file, raw)[..., :3]
+            values = upper[..., :3].astype(np.uint32) * np.uint32(256) + _lower_bytes(file, raw)[..., :3]
             alpha = image.getchannel("A") if image.mode == "RGBA" else None
             image = _scaled(values, bits)
             if alpha is not None:
@@ -210,9 +210,8 @@ def _lower_bytes(file: BinaryIO, raw: str) -> NDArray[np.uint8]:
     swapped = f"{kind};{_SWAPPED[order]}"
     file.seek(0)
     with Image.open(file, formats=image_formats()) as image:
-        assert isinstance(image, ImageFile.ImageFile)
         image.tile = [
-            tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:]))
+            tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
             for tile in image.tile
         ]
         image.load()

@@ -9,6 +9,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from igkd_hpo.assets.dataset import dataset_request
 from igkd_hpo.assets.files import writing
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config import study as config
@@ -40,7 +41,7 @@ def open_test(dataset: config.DatasetConfig, settings: Settings, *, purpose: Tes
         AssetError: the asset is damaged, or the log cannot be written.
     """
     store = AssetStore(settings.paths.assets, in_full=purpose is TestPurpose.DOCTOR_DUPLICATES)
-    request = dataset.model_dump(mode="json")
+    request = dataset_request(dataset)
     sha256 = store.recall("dataset", request).sha256
     asset = store.recall("test-split", request)
     entry = {

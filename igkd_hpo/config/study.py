@@ -63,8 +63,12 @@ class DatasetConfig(Frozen):
     root: str | None = Field(default=None, validate_default=True, description=_ROOTS)
     image_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
+    bits: int | None = Field(default=None, ge=8, le=16, exclude_if=lambda bits: bits is None)
+    """folder: bits that 16-bit images really use, such as 12: the largest such number is white; null: all 16."""
+    follow_links: bool = Field(default=False, exclude_if=lambda follow: not follow)
+    """folder: read also what links lead to outside of root; links that stay inside are always followed."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training images held out for validation; stratified and seeded."""
+    """Share of the training images held out for validation, only where the dataset brings no such split (val/)."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share held out as the test split, only where the dataset brings none of its own."""
     split_seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
@@ -88,6 +92,15 @@ class DatasetConfig(Frozen):
             resizing = " and ".join(name for name, other in SOURCES.items() if other.resizes)
             raise ValueError(f"{image_size} is for {resizing} datasets; {name} keeps its own size; remove image_size")
         return image_size
+
+    @field_validator("bits", "follow_links")
+    @classmethod
+    def _taken_by_the_source(cls, value: int | bool | None, info: ValidationInfo) -> int | bool | None:
+        source, key = SOURCES.get(name := info.data.get("name", "")), info.field_name
+        if source and value and key not in source.options:
+            takers = " and ".join(name for name, other in SOURCES.items() if key in other.options)
+            raise ValueError(f"{str(value).lower()} is for {takers} datasets, not for {name}; remove {key}")
+        return value
 
 
 def _is_trained_here(architecture: str | None, checkpoint: str | tuple[str, ...] | None) -> bool:
