@@ -145,7 +145,9 @@ def _read(file: BinaryIO, size: int | None, bits: int) -> ReadImage:
         image.load()
         turn, lost_metadata = None, False
         try:
-            turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            exif = image.getexif()
+            turn = _UPRIGHT.get(exif.get(ExifTags.Base.Orientation, 1))
+            lost_metadata = bool(image.info.get("exif")) and not exif  # which Pillow does not say of every kind
         except Exception:  # as many kinds as there are of damage
             lost_metadata = True
         rgb, used = _to_rgb(image, raw, bits, file)

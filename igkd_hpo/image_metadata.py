@@ -84,5 +84,5 @@ def _tiff(data: bytes, keep_exif: bool) -> bytes:
     for place in range(first + 2, first + 2 + 12 * count, 12):
         (tag,) = struct.unpack_from(f"{order}H", data, place)
         if tag not in kept:
-            struct.pack_into(f"{order}H", bare, place, _PRIVATE + (tag & 0xFF))
+            struct.pack_into(f"{order}HHII", bare, place, _PRIVATE + (tag & 0xFF), 1, 1, 0)  # one byte, here
     return bytes(bare)
