@@ -80,17 +80,21 @@ class _Walk:
         pending = [(folder, frozenset({folder.resolve()}))]
         while pending:
             current, above = pending.pop()
-            for entry in os.scandir(current):
+            with os.scandir(current) as scanned:
+                entries = list(scanned)
+            for entry in entries:
                 path = Path(entry.path)
                 if entry.is_symlink() and not self.may_enter(path):
                     continue
-                if entry.is_dir():
+                # An entry knows its kind; only a Path takes a link that leads in a circle for one to nowhere.
+                known: Path | os.DirEntry[str] = path if entry.is_symlink() else entry
+                if known.is_dir():
                     real = path.resolve()
                     if not entry.name.startswith(".") and real not in above:
                         pending.append((path, above | {real}))
                 elif path.suffix.lower() not in suffixes or entry.name.startswith("."):
                     self.skipped.append(self.name(path))
-                elif entry.is_file() or not path.exists():  # a link to nowhere: reading counts it among the unreadable
+                elif known.is_file() or not path.exists():  # a link to nowhere will count among the unreadable
                     self.images.append(path)
                 else:
                     self.special.append(f"{self.name(path)} ({kind_of_file(path.stat().st_mode)})")

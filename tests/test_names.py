@@ -1,4 +1,4 @@
-"""Whatever a file or class is called, its name is text that can be written anywhere, and one name is written one way."""
+"""Whatever a file or class is called, its name is text that can be written anywhere, and always in the same way."""
 
 import os
 import unicodedata
