@@ -147,8 +147,8 @@ def _list(root: Path, follow_links: bool) -> Listing:
     class_names = tuple(splits["train"])
     if len(class_names) < 2:
         classes = f"only the class {class_names[0]!r}" if class_names else "no class"
-        folders = f"{shown}/train/<class>/"
-        raise DataError(f"{shown}/train holds {classes}; a classifier needs 2 or more folders {folders} with images")
+        needed = f"a classifier needs 2 or more folders {shown}/train/<class>/ with images"
+        raise DataError(f"{shown}/train holds {classes}; {needed}")
     for name in tuple(splits)[1:]:
         _require_same_classes(shown, name, in_train=splits["train"], in_split=splits[name])
     paths, labels, sizes = [], [], dict.fromkeys(SPLITS, 0)

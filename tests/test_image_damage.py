@@ -100,6 +100,18 @@ def test_an_orientation_that_is_whole_is_followed_whatever_else_is_damaged(tmp_p
     assert (read.pixels.transpose(1, 2, 0) == np.rot90(np.asarray(PIXELS), -1)).all()
 
 
+def test_an_orientation_that_cannot_be_asked_for_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(image: Image.Image) -> Image.Exif:
+        raise SyntaxError("not a TIFF file")
+
+    (tmp_path / "image").write_bytes(saved("BMP"))  # of which nothing can be taken out
+    monkeypatch.setattr(Image.Image, "getexif", broken)
+    read = examine_image(tmp_path / "image", None)
+    assert (read.lost_metadata, read.pixels.shape) == (True, (3, 20, 30))
+
+
 def test_whole_metadata_is_not_called_damaged(tmp_path: Path) -> None:
     for kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF"):
         (tmp_path / kind).write_bytes(saved(kind, exif=lying()))

@@ -51,7 +51,11 @@ class OnnxStudent:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
-            self.class_names: tuple[str, ...] = tuple(map(accept_name, json.loads(metadata["classes"])))
+            names = json.loads(metadata["classes"])
+            n_logits = self._session.get_outputs()[0].shape[1]
+            if not isinstance(names, list) or len(names) != n_logits or not all(isinstance(n, str) for n in names):
+                raise ValueError(f"its classes are no list of {n_logits} names")
+            self.class_names: tuple[str, ...] = tuple(map(accept_name, names))
             height, width = json.loads(metadata["image_size"])
             self.bits = int(metadata.get("bits", FULL_DEPTH))
         except Exception as error:  # onnxruntime's own errors have no common base
