@@ -211,3 +211,13 @@ def test_a_small_file_of_a_huge_image_is_refused_before_memory_is_taken(
     (tmp_path / "bomb").write_bytes(BOMBS[kind])
     with pytest.raises(UnreadableImageError, match=r"bomb|exceeds limit"):
         examine_image(tmp_path / "bomb", 16)
+
+
+@pytest.mark.filterwarnings("ignore")  # as Pillow's warnings are for who does not listen to them
+def test_what_pillow_only_warns_of_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "image").write_bytes(saved("PNG"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 599)
+    with pytest.raises(UnreadableImageError, match=r"600 pixels\) exceeds limit of 599"):
+        examine_image(tmp_path / "image", 16)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
+    assert examine_image(tmp_path / "image", 16).pixels.shape == (3, 16, 16)

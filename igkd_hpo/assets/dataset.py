@@ -16,7 +16,7 @@ from torch import Tensor
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.splits import split_rows
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json, content_hash
-from igkd_hpo.config import study as config
+from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.errors import AssetError, AssetMissing, DataError
 from igkd_hpo.names import accept_name
 from igkd_hpo.settings import Settings
@@ -95,9 +95,7 @@ def row_digests(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def prepare_dataset(
-    dataset: config.DatasetConfig, settings: Settings, store: AssetStore, progress: Progress
-) -> Dataset:
+def prepare_dataset(dataset: DatasetConfig, settings: Settings, store: AssetStore, progress: Progress) -> Dataset:
     """Return the data set, made if it is missing; looks at the images, so that changed ones make a new data set.
 
     Raises:
@@ -137,12 +135,12 @@ def prepare_dataset(
     return replace(made, remarks=remarks)
 
 
-def dataset_request(dataset: config.DatasetConfig) -> dict[str, Any]:
+def dataset_request(dataset: DatasetConfig) -> dict[str, Any]:
     """Return what a prepared data set is found by: its section of the study file, as plain JSON values."""
     return dataset.model_dump(mode="json", exclude={"follow_links"})
 
 
-def open_dataset(dataset: config.DatasetConfig, store: AssetStore) -> Dataset:
+def open_dataset(dataset: DatasetConfig, store: AssetStore) -> Dataset:
     """Open the data set as it was last prepared, without its source. Raises AssetMissing, AssetError."""
     return _from_asset(store.recall("dataset", dataset_request(dataset)))
 
@@ -179,7 +177,7 @@ class _Workplace:
 def _make(
     source: Images,
     found: Found,
-    dataset: config.DatasetConfig,
+    dataset: DatasetConfig,
     inputs: Json,
     *,
     store: AssetStore,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from igkd_hpo.config.study import DatasetConfig
+from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.errors import DataError
 from igkd_hpo.sources import Images
 

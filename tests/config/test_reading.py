@@ -139,6 +139,8 @@ def faults_of(text: str) -> str:
          "dataset.image_size: 16 is for folder datasets; digits keeps its own size; remove image_size"),
         ("name: digits\n  validation", "name: digits\n  bits: 12\n  validation",
          "dataset.bits: 12 is for folder datasets, not for digits; remove bits"),
+        ("name: digits\n  validation", 'name: folder\n  root: "a\\0b"\n  validation',
+         "dataset.root: 'a\\x00b' holds the character 0, which no path has; remove it"),
         ("name: digits\n  validation", "name: digits\n  bits: 17\n  validation",
          "dataset.bits: 17 must be less than or equal to 16"),
         ("name: digits\n  validation", "name: digits\n  follow_links: true\n  validation",
