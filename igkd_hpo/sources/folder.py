@@ -181,9 +181,7 @@ def _about_files(listing: Listing) -> Iterator[Remark]:
         found = f"{count} {(one if count == 1 else many).format(shown)}: {name_some(listing.skipped)}"
         yield Remark("unreadable", found, "remove them, or convert those that are images")
     if listing.special:
-        found = (
-            f"{len(listing.special)} in {shown} left out, for they are no regular files: {name_some(listing.special)}"
-        )
+        found = f"no regular files, and left out of {shown}: {name_some(listing.special)}"
         yield Remark("unreadable", found, "remove them")
     if listing.twice:
         found = f"folders that differ only in how Unicode writes their names are one class: {name_some(listing.twice)}"
