@@ -1,7 +1,9 @@
-"""Write files in one step, so that a reader sees the old content or the new one, and hash them."""
+"""Write files in one step, so that a reader sees the old content or the new one, hash them, and open what is given."""
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,3 +39,29 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; a pipe, which could wait for ever, a device or a socket is refused.
+
+    Raises OSError, with EINVAL for what is no regular file.
+    """
+    _require_regular(path, path.stat().st_mode)  # before it is opened: opening alone does things to some devices
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _require_regular(path, os.fstat(descriptor).st_mode)  # what was opened, not what had its name before
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"{kind_of_file(mode)}, no regular file", str(path))
+
+
+def kind_of_file(mode: int) -> str:
+    """Say what a file is that is no regular one, by its mode: `a pipe`."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -1,10 +1,15 @@
 """Every kind of image file becomes the RGB pixels that a person would see."""
 
+import os
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from igkd_hpo.image_file import UnreadableImageError, read_image
+from igkd_hpo.image_file import UnreadableImageError, examine_image, read_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -138,3 +143,62 @@ def test_the_guard_against_decompression_bombs_is_on(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UnreadableImageError, match="decompression bomb"):
         read_image(tmp_path / "image.png", 8)
+
+
+def deep_png(values):
+    """A PNG of 16 bits a channel, which Pillow does not write in colour: (H, W, 3), or (H, W, 4) with alpha."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_the_used_bits_become_all_of_eight(tmp_path, bits):
+    values = np.linspace(0, 2**bits - 1, 256).astype(np.uint16)
+    Image.fromarray(values.reshape(16, 16)).save(tmp_path / "image.png")
+    read = examine_image(tmp_path / "image.png", None, bits=bits)
+    assert read.bits == bits
+    assert np.abs(read.pixels[0].ravel().astype(int) - np.arange(256)).max() <= 1
+    assert examine_image(tmp_path / "image.png", None).pixels.max() == round(255 * (2**bits - 1) / 65535)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_the_used_bits_of_colours_too(tmp_path, bits, channels):
+    values = np.random.default_rng(0).integers(0, 2**bits, (16, 16, channels))
+    values[..., 3:] = 65535  # not transparent
+    (tmp_path / "image.png").write_bytes(deep_png(values))
+    read = examine_image(tmp_path / "image.png", None, bits=bits)
+    assert read.bits == bits
+    assert np.abs(read.pixels.transpose(1, 2, 0) - values[..., :3] * (255 / (2**bits - 1))).max() <= 0.5 + 1e-9
+
+
+def test_what_is_above_the_used_bits_is_white(tmp_path):
+    Image.fromarray(np.array([[0, 1023, 1024, 65535]], dtype=np.uint16)).save(tmp_path / "image.png")
+    assert read_image(tmp_path / "image.png", None, bits=10)[0].tolist() == [[0, 255, 255, 255]]
+
+
+def test_a_file_that_says_its_range_is_scaled_by_that(tmp_path):
+    (tmp_path / "image.pgm").write_bytes(b"P5 3 1 1023\n" + np.array([0, 511, 1023], dtype=">u2").tobytes())
+    for bits in (12, 16):
+        read = examine_image(tmp_path / "image.pgm", None, bits=bits)
+        assert (read.pixels[0].tolist(), read.bits) == ([[0, 127, 255]], 0)
+
+
+def test_only_a_regular_file_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path, reason in ((tmp_path / "pipe.png", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(UnreadableImageError, match=f"{reason}, no regular file"):
+            read_image(path, 8)
+
+
+def test_postscript_is_not_given_to_ghostscript_whatever_the_file_is_called(tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **kwargs: pytest.fail("it was run"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.eps")
+    with pytest.raises(UnreadableImageError, match="cannot identify"):
+        read_image((tmp_path / "image.eps").rename(tmp_path / "image.png"), None)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from torch import Tensor
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.splits import split_rows
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json, content_hash
-from igkd_hpo.config import study as config
-from igkd_hpo.errors import AssetError, AssetMissing
+from igkd_hpo.config.dataset import DatasetConfig
+from igkd_hpo.errors import AssetError, AssetMissing, DataError
+from igkd_hpo.names import accept_name
 from igkd_hpo.settings import Settings
-from igkd_hpo.sources import SOURCES, Images
+from igkd_hpo.sources import SOURCES, Found, Images, Remark
 
 _SCHEMA = 1  # raise it when the same images and settings would give another data set
 
@@ -37,7 +39,8 @@ class Dataset:
         std: likewise; 1 where a colour never varies.
         sha256: of the content: images, labels, order, split and class names; the test split's included.
         train_digests: uint64 (N,), see `row_digests`.
-        warnings: of the source that was read.
+        own_validation: whether the source brought the validation split, rather than a share of the training images.
+        remarks: of the source, for people.
         folder: of the asset.
     """
 
@@ -50,7 +53,8 @@ class Dataset:
     std: tuple[float, float, float]
     sha256: str
     train_digests: NDArray[np.uint64]
-    warnings: tuple[str, ...]
+    own_validation: bool
+    remarks: tuple[Remark, ...]
     folder: Path
 
     @property
@@ -61,6 +65,16 @@ class Dataset:
     def image_size(self) -> tuple[int, int]:
         """Height and width, in pixels."""
         return int(self.train_images.shape[2]), int(self.train_images.shape[3])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What asks for attention among the remarks, one line each."""
+        return tuple(remark.text for remark in self.remarks if remark.level != "note")
+
+    @property
+    def more_validation(self) -> str:
+        """What to do for more validation images."""
+        return "add images to val" if self.own_validation else "raise dataset.validation_fraction or add images"
 
     def check_rows(self, asset: Asset) -> Asset:
         """Return an asset whose `digests` are those of the training images, in their order. Raises AssetError."""
@@ -81,9 +95,7 @@ def row_digests(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def prepare_dataset(
-    dataset: config.DatasetConfig, settings: Settings, store: AssetStore, progress: Progress
-) -> Dataset:
+def prepare_dataset(dataset: DatasetConfig, settings: Settings, store: AssetStore, progress: Progress) -> Dataset:
     """Return the data set, made if it is missing; looks at the images, so that changed ones make a new data set.
 
     Raises:
@@ -91,16 +103,20 @@ def prepare_dataset(
         AssetError: the asset is damaged or cannot be written.
     """
     root = settings.data_path(dataset.root if dataset.root is not None else "data")  # downloads go there
-    listing = SOURCES[dataset.name].find(root, dataset.image_size)
-    inputs: dict[str, Any] = {"schema": _SCHEMA, **dataset.model_dump(mode="json", exclude={"root"})}
+    kind = SOURCES[dataset.name]
+    options = {name: getattr(dataset, name) for name in kind.options}
+    listing = kind.find(root, dataset.image_size, **options)
+    inputs: dict[str, Any] = {"schema": _SCHEMA, **dataset.model_dump(mode="json", exclude={"root", "follow_links"})}
     if listing.facts is not None:
         inputs["listing"] = content_hash(listing.facts)
     if listing.own_test:
         del inputs["test_fraction"]
+    if listing.own_validation:
+        del inputs["validation_fraction"]
     with store.build("dataset", inputs, progress) as draft:
         if draft.finished is None:
             source = listing.read(_Workplace(store, draft, progress))
-            asset, test = _make(source, dataset, inputs, store=store, draft=draft, progress=progress)
+            asset, test = _make(source, listing, dataset, inputs, store=store, draft=draft, progress=progress)
         else:
             asset = draft.finished
             try:
@@ -109,15 +125,24 @@ def prepare_dataset(
                 raise AssetError(
                     f"the test split of {asset.folder} is gone; delete that folder and run again"
                 ) from None
-    request = dataset.model_dump(mode="json")
-    store.remember("dataset", request, asset)
-    store.remember("test-split", request, test)
-    return _from_asset(asset)
+    store.remember("dataset", dataset_request(dataset), asset)
+    store.remember("test-split", dataset_request(dataset), test)
+    made = _from_asset(asset)
+    remarks = (*listing.remarks, *_remarks(asset.facts.get("read", ())))
+    for remark in remarks:  # all of a new data set; else what lies there only since it was made
+        if draft.finished is None or remark not in made.remarks:
+            (progress.note if remark.level == "note" else progress.warn)(remark.text)
+    return replace(made, remarks=remarks)
 
 
-def open_dataset(dataset: config.DatasetConfig, store: AssetStore) -> Dataset:
+def dataset_request(dataset: DatasetConfig) -> dict[str, Any]:
+    """Return what a prepared data set is found by: its section of the study file, as plain JSON values."""
+    return dataset.model_dump(mode="json", exclude={"follow_links"})
+
+
+def open_dataset(dataset: DatasetConfig, store: AssetStore) -> Dataset:
     """Open the data set as it was last prepared, without its source. Raises AssetMissing, AssetError."""
-    return _from_asset(store.recall("dataset", dataset.model_dump(mode="json")))
+    return _from_asset(store.recall("dataset", dataset_request(dataset)))
 
 
 def _from_asset(asset: Asset) -> Dataset:
@@ -129,9 +154,14 @@ def _from_asset(asset: Asset) -> Dataset:
         std=tuple(asset.facts["std"]),
         sha256=asset.sha256,
         train_digests=asset.array("train_digests"),
-        warnings=tuple(asset.facts["warnings"]),
+        own_validation=bool(asset.facts.get("own_validation")),
+        remarks=_remarks(asset.facts.get("found", ())) + _remarks(asset.facts.get("read", ())),
         folder=asset.folder,
     )
+
+
+def _remarks(noted: Sequence[Sequence[Any]]) -> tuple[Remark, ...]:
+    return tuple(Remark(*remark) for remark in noted)
 
 
 class _Workplace:
@@ -145,8 +175,18 @@ class _Workplace:
 
 
 def _make(
-    source: Images, dataset: config.DatasetConfig, inputs: Json, *, store: AssetStore, draft: Draft, progress: Progress
+    source: Images,
+    found: Found,
+    dataset: DatasetConfig,
+    inputs: Json,
+    *,
+    store: AssetStore,
+    draft: Draft,
+    progress: Progress,
 ) -> tuple[Asset, Asset]:
+    class_names = tuple(map(accept_name, source.class_names))
+    if len(set(class_names)) < len(class_names):
+        raise DataError(f"two classes of {dataset.name} have one name; all are: {', '.join(class_names)}; rename one")
     split = split_rows(source, dataset)
     # The test split is finished first: whoever finds the data set finds it too, killed makers included.
     with store.build("test-split", inputs, progress) as test_draft:
@@ -160,18 +200,19 @@ def _make(
         draft.write_array(f"{name}_labels", source.labels[rows])
     train = np.load(draft.folder / "train_images.npy", mmap_mode="r")
     draft.write_array("train_digests", row_digests(train, source.labels[split.train]))
-    draft.write("classes.json", json.dumps(source.class_names).encode())
+    draft.write("classes.json", json.dumps(class_names).encode())
     draft.write("test_split.json", json.dumps({"sha256": test.sha256}).encode())  # part of the data set's identity
     mean, std = _mean_and_std(train)
     facts = {
         "mean": mean,
         "std": std,
-        "warnings": source.warnings,
+        "own_validation": found.own_validation,
+        "found": found.remarks,
+        "read": source.remarks,
         "images": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
     }
-    for warning in source.warnings:
-        progress.warn(warning)
-    return draft.commit(facts, drop=("decoded.npy", "readable.npy")), test
+    of_files = ("decoded", "readable", "lost_metadata", "bits")  # as sources name the columns of their tables
+    return draft.commit(facts, drop=tuple(f"{name}.npy" for name in of_files)), test
 
 
 def _mean_and_std(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:

@@ -7,14 +7,24 @@ from igkd_hpo.errors import DataError, TeacherError
 
 @dataclass(frozen=True, kw_only=True)
 class AssetPins:
-    """Hashes of the content that all hosts of a study share, SHA-256 in hexadecimal."""
+    """Hashes of the content that all hosts of a study share, SHA-256 in hexadecimal.
+
+    Args:
+        own_validation: whether the images bring their validation split; false also for studies from before it was read.
+    """
 
     dataset_sha256: str
     teacher_sha256: str
+    own_validation: bool = False
 
 
 def check_pins(name: str, pinned: AssetPins, own: AssetPins) -> None:
     """Raise DataError or TeacherError when this host's own content is not the study's."""
+    if own.dataset_sha256 != pinned.dataset_sha256 and own.own_validation and not pinned.own_validation:
+        raise DataError(
+            f"study {name!r} was made when val was not read, and validated on a share of train; "
+            "move val elsewhere to go on with it, or use a new name"
+        )
     if own.dataset_sha256 != pinned.dataset_sha256:
         raise DataError(
             f"the images here (sha256 {own.dataset_sha256[:12]}) are not those of study {name!r} "

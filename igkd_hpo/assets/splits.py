@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from igkd_hpo.config.study import DatasetConfig
+from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.errors import DataError
 from igkd_hpo.sources import Images
 
@@ -23,36 +23,43 @@ class Split:
 def split_rows(source: Images, dataset: DatasetConfig) -> Split:
     """Split the rows so that every class is in every split, in its share.
 
-    Where the source brings no test split of its own, `test_fraction` of the rows are held out first.
+    Where the source brings no test split of its own, `test_fraction` of the rows to train on are held out first; where
+    it brings no validation split, `validation_fraction` of what is left.
 
     Raises:
         DataError: a class has fewer images than the splits need.
     """
     labels = source.labels
     rows = np.arange(len(labels)) if source.rows is None else source.rows
-    train, test = rows[rows < source.n_train], rows[rows >= source.n_train]
-    test_fraction = 0.0 if source.n_train < len(labels) else dataset.test_fraction
-    needed = _fewest_images(test_fraction, dataset.validation_fraction)
+    first_test = source.n_train + source.n_validation
+    train, validation, test = np.split(rows, np.searchsorted(rows, (source.n_train, first_test)))
+    fractions = {
+        "dataset.validation_fraction": dataset.validation_fraction if source.n_validation == 0 else 0.0,
+        "dataset.test_fraction": dataset.test_fraction if first_test == len(labels) else 0.0,
+    }
+    validation_fraction, test_fraction = fractions.values()
+    needed = _fewest_images(test_fraction, validation_fraction)
     counts = np.bincount(labels[train], minlength=len(source.class_names))
     if counts.min() < needed:
         rarest = int(counts.argmin())
-        fractions = "dataset.validation_fraction" + (" or dataset.test_fraction" if test_fraction else "")
+        advice = " or ".join(["add images", *(f"change {name}" for name, share in fractions.items() if share)])
         raise DataError(
             f"class {source.class_names[rarest]!r} has {counts[rarest]} images to train on, and the splits need "
-            f"{needed} of every class; add images, or change {fractions}"
+            f"{needed} of every class; {advice}"
         )
     if test_fraction:
         train, test = _stratify(train, labels, test_fraction, dataset.split_seed)
-    train, validation = _stratify(train, labels, dataset.validation_fraction, dataset.split_seed)
+    if validation_fraction:
+        train, validation = _stratify(train, labels, validation_fraction, dataset.split_seed)
     return Split(train=train, validation=validation, test=test)
 
 
 def _fewest_images(test_fraction: float, validation_fraction: float) -> int:
     """Return the fewest images of a class that leave one in every split, whichever way shares are rounded."""
-    for count in range(2, 10**6):
+    for count in range(1, 10**6):
         left = count - math.ceil(count * test_fraction)
         for_test = math.floor(count * test_fraction) or not test_fraction
-        for_validation = math.floor(left * validation_fraction)
+        for_validation = math.floor(left * validation_fraction) or not validation_fraction
         if for_test and for_validation and left > math.ceil(left * validation_fraction):
             return count
     raise DataError(

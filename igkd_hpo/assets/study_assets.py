@@ -11,6 +11,7 @@ from igkd_hpo.assets.attribution_maps import open_maps, prepare_maps, warn_coars
 from igkd_hpo.assets.chunks import devices_for
 from igkd_hpo.assets.dataset import Dataset, open_dataset, prepare_dataset
 from igkd_hpo.assets.logits import open_logits, prepare_logits
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teachers import Teachers, open_teacher_facts, open_teachers, prepare_teachers, validation_accuracy
@@ -29,6 +30,7 @@ class AssetSummary:
         teacher_accuracy: on the validation images, a fraction; of several teachers see `validation_accuracy`.
         member_accuracies: of each teacher by itself.
         teacher_parameters: of one teacher, the first.
+        own_validation: whether the images brought their validation split.
         image_size: height and width, in pixels.
         logits: `cached` in a table, or computed `online`.
         n_steps: of the attribution maps; None where there are none.
@@ -44,6 +46,7 @@ class AssetSummary:
     teacher_parameters: int
     n_train: int
     n_validation: int
+    own_validation: bool
     num_classes: int
     image_size: tuple[int, int]
     logits: Literal["cached", "online"]
@@ -52,6 +55,13 @@ class AssetSummary:
     warnings: list[str]
     seconds: float
     folders: list[str]
+
+    @property
+    def pins(self) -> AssetPins:
+        """What all hosts of the study must have."""
+        return AssetPins(
+            dataset_sha256=self.dataset_sha256, teacher_sha256=self.teacher_sha256, own_validation=self.own_validation
+        )
 
 
 def prepare_assets(study: Study, settings: Settings, *, device: str, progress: Progress) -> AssetSummary:
@@ -89,6 +99,7 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
         teacher_parameters=teachers.members[0].parameters,
         n_train=len(dataset.train_images),
         n_validation=len(dataset.validation_images),
+        own_validation=dataset.own_validation,
         num_classes=dataset.num_classes,
         image_size=dataset.image_size,
         logits="online" if logits is None else "cached",

@@ -36,7 +36,7 @@ def check_teacher(network: Network, dataset: Dataset, *, device: torch.device) -
     if not enough_to_tell(dataset):
         raise TeacherError(
             f"{len(labels)} validation images are too few to tell whether the teacher learned anything; "
-            "raise dataset.validation_fraction or add images"
+            + dataset.more_validation
         )
     raise TeacherError(
         f"the teacher gets {percent(measured)} of {len(labels)} validation images right, and always guessing "

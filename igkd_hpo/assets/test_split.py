@@ -9,9 +9,10 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from igkd_hpo.assets.dataset import dataset_request
 from igkd_hpo.assets.files import writing
 from igkd_hpo.assets.store import AssetStore
-from igkd_hpo.config import study as config
+from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class TestPurpose(StrEnum):
     BENCHMARK = "benchmark"
 
 
-def open_test(dataset: config.DatasetConfig, settings: Settings, *, purpose: TestPurpose) -> tuple[Tensor, Tensor]:
+def open_test(dataset: DatasetConfig, settings: Settings, *, purpose: TestPurpose) -> tuple[Tensor, Tensor]:
     """Return the test images, uint8 (N, 3, H, W), and their labels, int64 (N,), of a data set that was prepared.
 
     Appends a line of JSON to `storage/logs/test-split.log` first: time, purpose, hash of the data set, process.
@@ -40,7 +41,7 @@ def open_test(dataset: config.DatasetConfig, settings: Settings, *, purpose: Tes
         AssetError: the asset is damaged, or the log cannot be written.
     """
     store = AssetStore(settings.paths.assets, in_full=purpose is TestPurpose.DOCTOR_DUPLICATES)
-    request = dataset.model_dump(mode="json")
+    request = dataset_request(dataset)
     sha256 = store.recall("dataset", request).sha256
     asset = store.recall("test-split", request)
     entry = {

@@ -38,6 +38,7 @@ def model_card(
     origin = ", ".join(f"`{path}`" for path in teacher.checkpoints) or origin
     settings = "\n".join(f"| {name} | {value} |" for name, value in best.hyperparameters.items())
     versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in record.versions.items())
+    validated = "their own split" if made.own_validation else f"{dataset.validation_fraction:g} of training"
     names, macs, factor = ", ".join(class_names), best.cost["macs"], best.cost["compression_factor"]
     computed = f", {macs:,} multiply-adds for one image" if macs else ""
     execution = exported.provenance.execution if exported.provenance else None
@@ -77,7 +78,7 @@ the device has its own. int8: static quantisation, weights per channel, calibrat
 ## Data and teacher
 
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
-({dataset.validation_fraction:g} of training), {record.onnx.test_images} for test; split seed {dataset.split_seed}
+({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
 - teacher: {teacher.architecture}, {origin}; {made.teacher_parameters:,} parameters\
 {"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import scipy
 
 from igkd_hpo.bundle.contents import Expected
-from igkd_hpo.config.study import LARGEST_SEED
+from igkd_hpo.config.space import LARGEST_SEED
 from igkd_hpo.search.best import BestTrial
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import igkd_hpo
-from igkd_hpo.assets.pins import AssetPins, check_pins
+from igkd_hpo.assets.pins import check_pins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.card import model_card
@@ -73,8 +73,7 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
 
         made = prepare_assets(study.config, settings, device="cpu", progress=progress)
         if (pins := study.read().pins) is not None:
-            own = AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
-            check_pins(study.name, pins, own)
+            check_pins(study.name, pins, made.pins)
         assets, exported = open_assets(study.config, settings), exported_study(study, best)
         network, accuracy, weights = trained_network(study, best, exported, assets, settings, progress)
         write_text(draft / contents.STUDY, to_yaml(exported))
@@ -83,7 +82,13 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
         write_bytes(draft / contents.WEIGHTS, save(state, metadata={"format": "pt"}))
         dataset, float_file, int8_file = assets.dataset, draft / contents.ONNX, draft / contents.INT8
         with progress.task("ONNX files", 3) as advance:
-            write_onnx(network, float_file, class_names=dataset.class_names, image_size=dataset.image_size)
+            write_onnx(
+                network,
+                float_file,
+                class_names=dataset.class_names,
+                image_size=dataset.image_size,
+                bits=study.config.dataset.bits,
+            )
             advance(1)
             write_int8(float_file, int8_file, calibration_images(assets))
             advance(1)

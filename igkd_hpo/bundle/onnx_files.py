@@ -18,9 +18,12 @@ OPSET = 20
 INPUT = "uint8 RGB pixels (N, 3, H, W), 0 to 255; scaling and normalisation are inside"
 
 
-def write_onnx(network: "Network", path: Path, *, class_names: tuple[str, ...], image_size: tuple[int, int]) -> None:
+def write_onnx(
+    network: "Network", path: Path, *, class_names: tuple[str, ...], image_size: tuple[int, int], bits: int | None
+) -> None:
     """Write a network in evaluation mode, on the CPU: `images` of any number in, `logits` out.
 
+    `bits` is the study file's, for who makes 8 bits of 16: `predict` does as the data set did.
     What torch notes on each node, paths of this machine's source files among it, is left out.
     """
     import onnx
@@ -54,7 +57,7 @@ def write_onnx(network: "Network", path: Path, *, class_names: tuple[str, ...], 
         )
     assert program is not None, "torch returns a program where dynamo is asked for"
     model = program.model_proto
-    _describe(model, class_names=class_names, image_size=image_size)
+    _describe(model, class_names=class_names, image_size=image_size, bits=bits)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
@@ -100,7 +103,9 @@ def write_int8(source: Path, path: Path, images: NDArray[np.uint8]) -> None:
     onnx.save(model, str(path))
 
 
-def _describe(model: "onnx.ModelProto", *, class_names: tuple[str, ...], image_size: tuple[int, int]) -> None:
+def _describe(
+    model: "onnx.ModelProto", *, class_names: tuple[str, ...], image_size: tuple[int, int], bits: int | None
+) -> None:
     import igkd_hpo
 
     graph = model.graph
@@ -111,5 +116,7 @@ def _describe(model: "onnx.ModelProto", *, class_names: tuple[str, ...], image_s
     model.producer_name, model.producer_version = "igkd-hpo", igkd_hpo.__version__
     model.metadata_props.add(key="classes", value=json.dumps(class_names))
     model.metadata_props.add(key="image_size", value=json.dumps(image_size))
+    if bits is not None:
+        model.metadata_props.add(key="bits", value=str(bits))
     model.metadata_props.add(key="input", value=INPUT)
     model.metadata_props.add(key="output", value="logits (N, classes)")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from igkd_hpo.bundle.contents import ONNX, check_files, read_record
 from igkd_hpo.bundle.runtime import OnnxStudent, softmax
 from igkd_hpo.errors import DataError
-from igkd_hpo.image_file import UnreadableImageError, read_image
+from igkd_hpo.image_file import UnreadableImageError, read_image, strict_about_bombs
+from igkd_hpo.names import accept_name
 
 TOP = 3
 
@@ -32,25 +33,26 @@ def predict_images(bundle: Path, images: Sequence[Path]) -> list[Prediction]:
     """
     check_files(bundle, read_record(bundle), [ONNX])
     student = OnnxStudent(bundle / ONNX)
-    pixels = np.stack([_read(path, student.image_size) for path in images])
+    with strict_about_bombs():
+        pixels = np.stack([_read(path, student.image_size, student.bits) for path in images])
     probabilities = softmax(student.logits(pixels))
     return [
         Prediction(
-            image=str(path),
+            image=accept_name(str(path)),
             classes=tuple((student.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:TOP]),
         )
         for path, row in zip(images, probabilities, strict=True)
     ]
 
 
-def _read(path: Path, image_size: tuple[int, int]) -> NDArray[np.uint8]:
+def _read(path: Path, image_size: tuple[int, int], bits: int) -> NDArray[np.uint8]:
     height, width = image_size
+    shown = accept_name(str(path))
     try:
-        image = read_image(path, height if height == width else None)
+        image = read_image(path, height if height == width else None, bits=bits)
     except UnreadableImageError as error:
-        reason = str(error).replace(str(path), path.name)
-        raise DataError(f"{path} cannot be read as an image ({reason}); give image files") from error
+        raise DataError(f"{shown} cannot be read as an image ({error}); give image files") from error
     if image.shape[1:] != image_size:  # a data set that is not square was not resized either
         size = f"{image.shape[2]}x{image.shape[1]}"
-        raise DataError(f"{path} is {size} pixels, the network takes {width}x{height}; resize it to that")
+        raise DataError(f"{shown} is {size} pixels, the network takes {width}x{height}; resize it to that")
     return image

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from igkd_hpo.distillation.latency import Latency, measure_latency
 from igkd_hpo.errors import DataError, UsageError, first_line
+from igkd_hpo.image_file import FULL_DEPTH
+from igkd_hpo.names import accept_name
 
 _BATCH = 256
 NEEDED_TO_RUN = ("onnxruntime",)
@@ -32,6 +34,7 @@ class OnnxStudent:
     Attributes:
         class_names: in the order of the logits.
         image_size: height and width, in pixels.
+        bits: that the images' channels of 16 bits use.
 
     Raises:
         UsageError: onnxruntime is not installed.
@@ -48,8 +51,13 @@ class OnnxStudent:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
-            self.class_names: tuple[str, ...] = tuple(json.loads(metadata["classes"]))
+            names = json.loads(metadata["classes"])
+            n_logits = self._session.get_outputs()[0].shape[1]
+            if not isinstance(names, list) or len(names) != n_logits or not all(isinstance(n, str) for n in names):
+                raise ValueError(f"its classes are no list of {n_logits} names")
+            self.class_names: tuple[str, ...] = tuple(map(accept_name, names))
             height, width = json.loads(metadata["image_size"])
+            self.bits = int(metadata.get("bits", FULL_DEPTH))
         except Exception as error:  # onnxruntime's own errors have no common base
             raise DataError(f"{path} cannot be used ({first_line(error)}); export the bundle again") from error
         self.image_size: tuple[int, int] = (int(height), int(width))

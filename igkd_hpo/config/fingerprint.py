@@ -15,7 +15,7 @@ _NOT_MEANING: dict[str, bool | set[str]] = {
     "max_retries": True,
     "max_failures": True,
     "provenance": True,
-    "dataset": {"root"},
+    "dataset": {"root", "follow_links"},
     "teacher": {"checkpoint"},
 }
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
+LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
 Number = int | float
 Value = Number | str
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from igkd_hpo.config.controls import ControlName, controls_using
+from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Provenance
-from igkd_hpo.config.space import Frozen
+from igkd_hpo.config.space import LARGEST_SEED, Frozen
 from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.sources import SOURCES
 
 Pixel = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -47,47 +47,8 @@ Steps = Annotated[
 ]
 if TYPE_CHECKING:  # a file each, which type checkers cannot know
     ArchitectureName = str
-    SourceName = str
 else:
     ArchitectureName = Literal[*ARCHITECTURES]
-    SourceName = Literal[*SOURCES]
-LARGEST_SEED = 2**31 - 1  # NumPy and scikit-learn take 32 bits; the other half is left to seed + trial number
-_NAMES = ", ".join(f"{name} ({source.help})" for name, source in SOURCES.items()) + "."
-_ROOTS = "; ".join(f"{name}: {source.about_root}" for name, source in SOURCES.items() if source.root != "unused") + "."
-
-
-class DatasetConfig(Frozen):
-    """The images, and their splits. The test split is never part of a search."""
-
-    name: SourceName = Field(description=_NAMES)
-    root: str | None = Field(default=None, validate_default=True, description=_ROOTS)
-    image_size: int | None = Field(default=None, ge=8, le=1024)
-    """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training images held out for validation; stratified and seeded."""
-    test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    """Share held out as the test split, only where the dataset brings none of its own."""
-    split_seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    """Seed of the splits."""
-
-    @field_validator("root")
-    @classmethod
-    def _root_fits(cls, root: str | None, info: ValidationInfo) -> str | None:
-        source = SOURCES.get(name := info.data.get("name", ""))
-        if source and source.root == "needed" and root is None:
-            raise ValueError(f"a {name} dataset needs root, {source.about_root.replace('`', '')}")
-        if source and source.root == "unused" and root is not None:
-            raise ValueError(f"{root!r} is not used: {source.about_root}; remove root")
-        return root
-
-    @field_validator("image_size")
-    @classmethod
-    def _resizable(cls, image_size: int | None, info: ValidationInfo) -> int | None:
-        source = SOURCES.get(name := info.data.get("name", ""))
-        if source and not source.resizes and image_size is not None:
-            resizing = " and ".join(name for name, other in SOURCES.items() if other.resizes)
-            raise ValueError(f"{image_size} is for {resizing} datasets; {name} keeps its own size; remove image_size")
-        return image_size
 
 
 def _is_trained_here(architecture: str | None, checkpoint: str | tuple[str, ...] | None) -> bool:

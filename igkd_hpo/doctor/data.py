@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,9 +20,11 @@ from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok, warning
 from igkd_hpo.errors import IgkdError
-from igkd_hpo.image_file import UnreadableImageError, read_image
+from igkd_hpo.files import sha256_of
+from igkd_hpo.image_file import FULL_DEPTH, UnreadableImageError, read_image
+from igkd_hpo.image_folder import Listing, list_folder
 from igkd_hpo.settings import Settings
-from igkd_hpo.sources.folder import Listing, list_folder
+from igkd_hpo.sources import Remark
 from igkd_hpo.words import percent
 
 _GROUP = "data"
@@ -48,13 +51,14 @@ def check_data(study: Study, settings: Settings, progress: Progress) -> tuple[Da
     labels = torch.cat([dataset.train_labels, dataset.validation_labels, test_labels]).tolist()
     listing = None
     if study.dataset.name == "folder" and study.dataset.root is not None:
-        listing = list_folder(settings.data_path(study.dataset.root))
-    name_copies = partial(_name_copies, listing, study.dataset.image_size)
+        listing = list_folder(settings.data_path(study.dataset.root), follow_links=study.dataset.follow_links)
+    read = partial(read_image, size=study.dataset.image_size, bits=study.dataset.bits or FULL_DEPTH)
+    name_copies = partial(_name_copies, listing, read)
     height, width = dataset.image_size
     counts = ", ".join(f"{len(images):,} {split}" for split, images in splits.items())
     return dataset, [
         ok(_GROUP, "images", f"{counts}; {dataset.num_classes} classes, {width}x{height} pixels"),
-        _check_unreadable(dataset, listing, n_images=len(labels)),
+        *_check_remarks(dataset),
         _check_duplicates(digests, name_copies),
         _check_labels(every_digest, labels, dataset.class_names, name_copies),
         _check_blank(dataset.train_images),
@@ -67,12 +71,23 @@ def _digest(image: NDArray[np.uint8]) -> bytes:
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
-def _check_unreadable(dataset: Dataset, listing: Listing | None, *, n_images: int) -> Check:
-    if listing is None or not dataset.warnings:
-        return ok(_GROUP, "unreadable", "every image can be read")
-    lost = len(listing.files) != n_images
-    advice = "mend these files or remove them" if lost else "remove them, or convert those that are images"
-    return grade(_GROUP, "unreadable", "; ".join(dataset.warnings), advice, faulty=lost, doubtful=True)
+def _check_remarks(dataset: Dataset) -> list[Check]:
+    """Show what the source said of the images: a check for each subject, as bad as the worst of it."""
+    by_subject = {"unreadable": [Remark("unreadable", "every image can be read", level="note")]}
+    for remark in dataset.remarks:
+        others = by_subject.get(remark.about, [])
+        by_subject[remark.about] = [*(other for other in others if other.level != "note"), remark]
+    return [
+        grade(
+            _GROUP,
+            subject,
+            "; ".join(remark.found for remark in remarks),
+            "; ".join(dict.fromkeys(remark.advice for remark in remarks if remark.advice)),
+            faulty=any(remark.level == "fault" for remark in remarks),
+            doubtful=any(remark.level == "warning" for remark in remarks),
+        )
+        for subject, remarks in by_subject.items()
+    ]
 
 
 def _check_duplicates(splits: dict[str, list[bytes]], name_copies: Callable[[bytes], str]) -> Check:
@@ -106,24 +121,23 @@ def _check_labels(
     return grade(_GROUP, "labels", finding, "keep each in the right class only", faulty=faulty, doubtful=True)
 
 
-def _name_copies(listing: Listing | None, size: int | None, digest: bytes) -> str:
+def _name_copies(listing: Listing | None, read: Callable[[Path], NDArray[np.uint8]], digest: bytes) -> str:
     """Name two files that hold the image of this digest, where they are equal byte for byte: ` (a and b)`."""
     if listing is None:
         return ""
 
     same_size = defaultdict(list)
-    for file in listing.files:
-        path = listing.root / file
+    for row, path in enumerate(listing.paths):
         if path.is_file():
-            same_size[path.stat().st_size].append(file)
-    for files in same_size.values():
+            same_size[path.stat().st_size].append(row)
+    for rows in same_size.values():
         same_content = defaultdict(list)
-        for file in files if len(files) > 1 else ():
-            same_content[hashlib.blake2b((listing.root / file).read_bytes()).digest()].append(file)
+        for row in rows if len(rows) > 1 else ():
+            same_content[sha256_of(listing.paths[row])].append(row)
         for first, *others in same_content.values():
             with suppress(UnreadableImageError):
-                if others and _digest(read_image(listing.root / first, size)) == digest:
-                    return f" ({first} and {others[0]})"
+                if others and _digest(read(listing.paths[first])) == digest:
+                    return f" ({listing.files[first]} and {listing.files[others[0]]})"
     return ""
 
 
@@ -157,7 +171,7 @@ def _check_classes(dataset: Dataset) -> Check:
 
 
 def _check_validation(dataset: Dataset) -> Check:
-    n, advice = len(dataset.validation_labels), "raise dataset.validation_fraction or add images"
+    n, advice = len(dataset.validation_labels), dataset.more_validation
     if not enough_to_tell(dataset):
         finding = f"{n:,} validation images are too few to tell whether a teacher learned anything"
         return fault(_GROUP, "validation", finding, advice)

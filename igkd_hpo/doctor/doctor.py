@@ -54,7 +54,9 @@ def examine(
         limits = check_limits(study, dataset.num_classes, dataset.image_size)
         teacher_sha256, teacher = check_teacher_network(study, dataset, settings, chosen, progress)
         if teacher_sha256 is not None:
-            pins = AssetPins(dataset_sha256=dataset.sha256, teacher_sha256=teacher_sha256)
+            pins = AssetPins(
+                dataset_sha256=dataset.sha256, teacher_sha256=teacher_sha256, own_validation=dataset.own_validation
+            )
     return [
         *check_study_file(study),
         *limits,

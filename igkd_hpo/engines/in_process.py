@@ -41,7 +41,7 @@ class InProcessEngine:
         from igkd_hpo.trial.preparation import prepare_study
 
         made = prepare_study(study, host.settings, device=host.device, progress=progress)
-        return AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256)
+        return made.pins
 
     def measure(self, study: Study, host: Host) -> Probe:
         """Refuse: there is one slot. Raises UsageError."""

@@ -8,8 +8,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.controls import in_ranges
-from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import LARGEST_SEED, Limits, NoPruner, Study
+from igkd_hpo.config.space import LARGEST_SEED, Value
+from igkd_hpo.config.study import Limits, NoPruner, Study
 from igkd_hpo.distillation.recipe import SETTING_OF, needs
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.storage import SharedStorage

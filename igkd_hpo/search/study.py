@@ -362,4 +362,8 @@ def _ended_as_excess(trials: list[FrozenTrial], control: str) -> bool:
 def _pins(attributes: dict[str, Any]) -> AssetPins | None:
     if "teacher_sha256" not in attributes:
         return None
-    return AssetPins(dataset_sha256=attributes["dataset_sha256"], teacher_sha256=attributes["teacher_sha256"])
+    return AssetPins(
+        dataset_sha256=attributes["dataset_sha256"],
+        teacher_sha256=attributes["teacher_sha256"],
+        own_validation=bool(attributes.get("own_validation")),
+    )

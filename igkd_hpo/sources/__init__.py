@@ -6,7 +6,6 @@ A file is importable without anything heavy, since the study file has names and 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from igkd_hpo.listing import list_files
@@ -36,16 +35,38 @@ class Workplace(Protocol):
         ...
 
 
+class Remark(NamedTuple):
+    """Something that people should know of a source's images.
+
+    Args:
+        about: what of them, in a word: the name of the doctor's check.
+        found: what was seen, with its numbers.
+        advice: what to do; empty where nothing is to be done.
+        level: a `note`, a `warning`, or a `fault`: images that were meant are missing.
+    """
+
+    about: str
+    found: str
+    advice: str = ""
+    level: Literal["note", "warning", "fault"] = "warning"
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        return f"{self.found}; {self.advice}" if self.advice else self.found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Images:
     """All images of a source, in a fixed order."""
 
     images: "NDArray[np.uint8]"  # (N, 3, H, W), maybe memory-mapped
     labels: "NDArray[np.int64]"  # (N,), indices into class_names
-    n_train: int  # images from this one on are the source's own test split; N where it brings none
+    n_train: int  # images from this one on are the source's own validation split, then its own test split
     class_names: tuple[str, ...]
+    n_validation: int = 0  # of the source's own validation split; 0 where it brings none
     rows: "NDArray[np.int64] | None" = None  # those that could be read, ascending; None for all
-    warnings: tuple[str, ...] = ()  # for people
+    remarks: tuple[Remark, ...] = ()  # of what was seen while they were read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +74,10 @@ class Found:
     """The content of a source, before an image is read."""
 
     own_test: bool  # whether it brings a test split of its own
+    own_validation: bool = False  # likewise
     read: Callable[[Workplace], Images]  # raises DataError where they cannot be used
     facts: Any = None  # JSON values that change when the images do; None where the name says all
+    remarks: tuple[Remark, ...] = ()  # of what lies there
 
 
 class Published(NamedTuple):
@@ -74,6 +97,7 @@ class Source:
         root: whether `dataset.root` must be given, may be given, or is refused.
         about_root: what `dataset.root` is, or why it is refused.
         resizes: whether `dataset.image_size` may be given.
+        options: what other optional keys of `dataset` may be given: `find` takes them by name.
         published: its size, where that is known without looking.
         find: looks at `root` (the folder `data` where none is given), for images of `image_size` pixels a side (None:
             their own); raises DataError where there is nothing that could be read.
@@ -82,8 +106,9 @@ class Source:
     help: str
     root: Literal["needed", "optional", "unused"]
     about_root: str
-    find: Callable[[Path, int | None], Found]
+    find: Callable[..., Found]
     resizes: bool = False
+    options: tuple[str, ...] = ()
     published: Published | None = None
 
 

@@ -15,7 +15,7 @@ BASE: dict[str, Any] = {
     "version": 1,
     "name": "base",
     "dataset": {
-        "name": "folder", "root": "images", "image_size": 16,
+        "name": "folder", "root": "images", "image_size": 16, "bits": 12, "follow_links": True,
         "validation_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0,
     },
     "teacher": {
@@ -43,13 +43,17 @@ PRUNERS = [
     {"name": "none"},
 ]
 BASES = [{**BASE, "pruner": pruner} for pruner in PRUNERS]
-IGNORED = {"name", "n_trials", "max_retries", "max_failures", "dataset.root", "teacher.checkpoint"}
+IGNORED = {
+    "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
+}  # fmt: skip
 # For each key of the format another valid value, or (another key, its value) where one cannot change alone.
 OTHER: dict[str, Any] = {
     "name": "other",
     "dataset.name": ("dataset", {"name": "digits"}),
     "dataset.root": "elsewhere",
     "dataset.image_size": 32,
+    "dataset.bits": 10,
+    "dataset.follow_links": False,
     "dataset.validation_fraction": 0.3,
     "dataset.test_fraction": 0.3,
     "dataset.split_seed": 1,
@@ -184,6 +188,12 @@ def test_a_default_written_out_means_the_same() -> None:
     assert fingerprint(build(with_value(BASE, "hyperparameters.learning_rate", 1))) == fingerprint(
         build(with_value(BASE, "hyperparameters.learning_rate", 1.0))
     )
+
+
+def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
+    plain = {key: value for key, value in BASE["dataset"].items() if key not in ("bits", "follow_links")}
+    written = build({**BASE, "dataset": plain | {"bits": None, "follow_links": False}}).model_dump(mode="json")
+    assert written["dataset"] == plain
 
 
 def test_the_difference_is_told_key_by_key() -> None:

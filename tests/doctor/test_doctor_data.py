@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import prepare_assets
@@ -74,6 +75,40 @@ def test_a_file_that_is_no_image_is_a_warning(patient: Patient) -> None:
     (patient.images / "train" / "west" / "notes.txt").write_text("taken in May")
     found = patient.examine()
     assert (found.faults, found.warnings) == (set(), {"data: unreadable"})
+
+
+def test_what_the_reader_saw_has_a_line_of_its_own(patient: Patient) -> None:
+    path = patient.images / "train" / "west" / "007.png"
+    Image.open(path).save(path, exif=b"garbage!")
+    write_png(patient.images / "valid" / "west" / "0.png", quarter_image(3, 1))
+    found = patient.examine()
+    assert (found.faults, found.warnings) == (set(), {"data: metadata", "data: folders"})
+    assert found["data: metadata"].found.startswith("1 of 320 images have damaged metadata")
+    assert "valid/" in found["data: folders"].found
+    assert "rename valid to val" in found["data: folders"].advice
+
+
+def test_the_bits_of_deep_images_are_told(patient: Patient) -> None:
+    for path in (patient.images / "train").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16).save(path)
+    found = patient.examine(teacher={"architecture": "mobilenet_v2"})
+    assert found.warnings == {"data: depth"}
+    assert "320 of 320 images have 16 bits a channel and use at most 12" in found["data: depth"].found
+    found = patient.examine(dataset={"bits": 12}, teacher={"architecture": "mobilenet_v2"})
+    assert (found.faults, found.warnings) == (set(), set())
+
+
+def test_copies_in_val_are_found_by_their_names(patient: Patient) -> None:
+    for label, name in enumerate(CLASSES):
+        for number in range(30):
+            pixels = quarter_image(label, 1000 + 30 * label + number)
+            write_png(patient.images / "val" / name / f"{number}.png", pixels)
+    assert patient.examine().faults == set()
+    shutil.copy(patient.images / "train" / "south" / "003.png", patient.images / "val" / "south" / "leak.png")
+    found = patient.examine()
+    assert found.faults == {"data: duplicates"}
+    assert "train/south/003.png and val/south/leak.png" in found["data: duplicates"].found
+    assert found["data: splits"].verdict is CheckVerdict.OK
 
 
 def test_copies_of_test_images_are_named(patient: Patient) -> None:

@@ -1,6 +1,7 @@
 """Making a study, opening it again, changing its total, and refusing what is not the same study; on both databases."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -116,6 +117,16 @@ def test_another_hosts_content_is_refused(storage: SharedStorage, study_file: St
         create_or_open(storage, study_file, n_trials=None, pins=data)
     with pytest.raises(TeacherError, match=r"teacher .*cccccccccccc.*'digits'"):
         create_or_open(storage, study_file, n_trials=None, pins=teacher)
+
+
+def test_a_study_keeps_whether_its_images_brought_a_validation_split(storage: SharedStorage, study_file: Study) -> None:
+    own = replace(PINS, dataset_sha256="with val", own_validation=True)
+    create_or_open(storage, study_file, n_trials=None, pins=PINS)
+    with pytest.raises(DataError, match="move val elsewhere"):
+        create_or_open(storage, study_file, n_trials=None, pins=own)
+    other = changed(study_file, name="other")
+    create_or_open(storage, other, n_trials=None, pins=own)
+    assert create_or_open(storage, other, n_trials=None, pins=own).read().pins == own
 
 
 def test_studies_of_other_tools_are_refused(storage: SharedStorage, study_file: Study) -> None:

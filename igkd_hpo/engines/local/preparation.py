@@ -136,7 +136,7 @@ def run_preparation(task: PrepareTask, pipe: Connection) -> None:
     progress = _PipeProgress(pipe)
     try:
         made = prepare_study(task.study, task.settings, device=task.device, progress=progress)
-        progress.send(AssetPins(dataset_sha256=made.dataset_sha256, teacher_sha256=made.teacher_sha256))
+        progress.send(made.pins)
     except IgkdError as error:
         progress.send(error)
     except Exception as error:

@@ -1,0 +1,64 @@
+"""The section `dataset` of a study file: which images, and how they are split."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from igkd_hpo.config.space import LARGEST_SEED, Frozen
+from igkd_hpo.sources import SOURCES
+
+if TYPE_CHECKING:  # a file each, which type checkers cannot know
+    SourceName = str
+else:
+    SourceName = Literal[*SOURCES]
+_NAMES = ", ".join(f"{name} ({source.help})" for name, source in SOURCES.items()) + "."
+_ROOTS = "; ".join(f"{name}: {source.about_root}" for name, source in SOURCES.items() if source.root != "unused") + "."
+
+
+class DatasetConfig(Frozen):
+    """The images, and their splits. The test split is never part of a search."""
+
+    name: SourceName = Field(description=_NAMES)
+    root: str | None = Field(default=None, validate_default=True, description=_ROOTS)
+    image_size: int | None = Field(default=None, ge=8, le=1024)
+    """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
+    bits: int | None = Field(default=None, ge=8, le=16, exclude_if=lambda bits: bits is None)
+    """folder: bits that 16-bit images really use, such as 12: the largest such number is white; null: all 16."""
+    follow_links: bool = Field(default=False, exclude_if=lambda follow: not follow)
+    """folder: read also what links lead to outside of root; links that stay inside are always followed."""
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images held out for validation, only where the dataset brings no such split (val/)."""
+    test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share held out as the test split, only where the dataset brings none of its own."""
+    split_seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    """Seed of the splits."""
+
+    @field_validator("root")
+    @classmethod
+    def _root_fits(cls, root: str | None, info: ValidationInfo) -> str | None:
+        source = SOURCES.get(name := info.data.get("name", ""))
+        if root is not None and "\0" in root:
+            raise ValueError(f"{root!r} holds the character 0, which no path has; remove it")
+        if source and source.root == "needed" and root is None:
+            raise ValueError(f"a {name} dataset needs root, {source.about_root.replace('`', '')}")
+        if source and source.root == "unused" and root is not None:
+            raise ValueError(f"{root!r} is not used: {source.about_root}; remove root")
+        return root
+
+    @field_validator("image_size")
+    @classmethod
+    def _resizable(cls, image_size: int | None, info: ValidationInfo) -> int | None:
+        source = SOURCES.get(name := info.data.get("name", ""))
+        if source and not source.resizes and image_size is not None:
+            resizing = " and ".join(name for name, other in SOURCES.items() if other.resizes)
+            raise ValueError(f"{image_size} is for {resizing} datasets; {name} keeps its own size; remove image_size")
+        return image_size
+
+    @field_validator("bits", "follow_links")
+    @classmethod
+    def _taken_by_the_source(cls, value: int | bool | None, info: ValidationInfo) -> int | bool | None:
+        source, key = SOURCES.get(name := info.data.get("name", "")), info.field_name
+        if source and value and key not in source.options:
+            takers = " and ".join(name for name, other in SOURCES.items() if key in other.options)
+            raise ValueError(f"{str(value).lower()} is for {takers} datasets, not for {name}; remove {key}")
+        return value

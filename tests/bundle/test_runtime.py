@@ -1,0 +1,76 @@
+"""What an ONNX file says of its classes and images is taken as what comes from outside."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from igkd_hpo.bundle import prediction
+from igkd_hpo.bundle.onnx_files import _describe
+from igkd_hpo.bundle.runtime import OnnxStudent
+from igkd_hpo.errors import DataError
+
+
+def brightness_model(classes: object, **metadata: str) -> onnx.ModelProto:
+    """A network of two classes whose logits are the mean brightness and 100."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
+        helper.make_node("Mul", ["column", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "hundred"], ["constant"]),
+        helper.make_node("Concat", ["column", "constant"], ["logits"], axis=1),
+    ]
+    constants = {
+        "axes": np.array([1, 2, 3]), "one": np.array([1]), "zero": np.float32(0), "hundred": np.float32(100),
+    }  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    for key, value in {"classes": json.dumps(classes), "image_size": "[8, 8]", **metadata}.items():
+        model.metadata_props.add(key=key, value=value)
+    return model
+
+
+def test_names_of_classes_are_valid_unicode(tmp_path: Path) -> None:
+    onnx.save(brightness_model(["\udce9", "e\u0301"]), str(tmp_path / "model.onnx"))
+    assert OnnxStudent(tmp_path / "model.onnx").class_names == (r"\xe9", "\u00e9")
+
+
+@pytest.mark.parametrize("classes", [[1, 2], "ab", None, ["a"], ["a", "b", "c"]])
+def test_classes_that_are_no_names_or_do_not_fit_are_refused(tmp_path: Path, classes: object) -> None:
+    onnx.save(brightness_model(classes), str(tmp_path / "model.onnx"))
+    with pytest.raises(DataError, match="cannot be used"):
+        OnnxStudent(tmp_path / "model.onnx")
+
+
+def test_predict_makes_8_bits_of_16_as_the_data_set_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "image.png")
+    (tmp_path / os.fsdecode(b"\xe9.png")).write_bytes((tmp_path / "image.png").read_bytes())
+    monkeypatch.setattr(prediction, "check_files", lambda *args: None)
+    monkeypatch.setattr(prediction, "read_record", lambda bundle: None)
+    for bits, likeliest in ((None, "dark"), (12, "bright")):
+        model = brightness_model(["bright", "dark"])
+        _describe(model, class_names=("bright", "dark"), image_size=(8, 8), bits=bits)
+        onnx.save(model, str(tmp_path / "model.onnx"))
+        (one,) = prediction.predict_images(tmp_path, [tmp_path / os.fsdecode(b"\xe9.png")])
+        assert one.classes[0][0] == likeliest
+        assert one.image == str(tmp_path / r"\xe9.png")
+
+
+def test_what_cannot_be_read_is_named_in_valid_unicode(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xe9.png")
+    path.touch()
+    with pytest.raises(DataError, match=r"\\xe9.png cannot be read as an image \(cannot identify") as caught:
+        prediction._read(path, (8, 8), 16)
+    assert str(caught.value).encode().decode() == str(caught.value)
