@@ -160,5 +160,11 @@ def _renamed(fit: Fit) -> Iterator[tuple[str, str]]:
 def _parts(fit: Fit, others: list[Fit]) -> Mapping[str, int]:
     """Count the tensors of each part of the file that is neither among the weights nor among others that fit."""
     known = [f"{other.called}." for other in others if other.called]
-    names = [name for name in fit.extras if not name.startswith(tuple(known))]
-    return Counter(name.removeprefix(fit.prefix).partition(".")[0] for name in names)
+    within = fit.prefix.split(".")
+    parts: Counter[str] = Counter()
+    for name in fit.extras:
+        if not name.startswith(tuple(known)):
+            words = name.split(".")
+            differs = next(i for i, word in enumerate(words) if i >= len(within) or word != within[i])
+            parts[".".join(words[: differs + 1])] += 1
+    return parts

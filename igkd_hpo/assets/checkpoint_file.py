@@ -40,8 +40,8 @@ def find_format(path: Path) -> Format:
     """Return the format of a checkpoint, of which only the beginning and the table of contents are read.
 
     Raises:
-        DataError: it is not there, is no regular file (a folder, a pipe, a device), is of no known format, holds less or
-            more than it says, or needs more memory than there is.
+        DataError: it is not there, is no regular file (a folder, a pipe, a device), is of no known format, holds less
+            or more than it says, or needs more memory than there is.
     """
     name = f"teacher.checkpoint {path}"
     try:

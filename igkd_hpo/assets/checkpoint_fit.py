@@ -192,7 +192,7 @@ def describe_misfit(fit: Fit, given: Shapes, expected: Shapes, *, num_classes: i
     if 2 * same < counted:
         held = ", ".join(list(given)[:3]) or "no tensor"
         return (
-            f"holds nothing that fits ({counted - same} of the network's {counted} tensors are not in it; it has {held})",
+            f"holds nothing that fits ({counted - same} of the network's {counted} tensors are missing; it has {held})",
             "set teacher.architecture to the network it was saved from",
         )
     parts = [f"it lacks {missing[0]}"] if missing else []

@@ -156,7 +156,7 @@ class TestOwnCode:
             ("wrong_type", UsageError, "returned str; it must return a torch.nn.Module"),
             ("broken", UsageError, "RuntimeError: no such luck; mend that code"),
             ("missing", UsageError, "has no attribute 'missing'"),
-            ("three_classes", DataError, r"gives \(2, 3\) for 2 images; it must give logits \(2, 2\)"),
+            ("three_classes", DataError, r"gives float32 \(64, 3\) for 64 images; it must give logits \(64, 2\)"),
         ],
     )
     def test_faults_are_named(self, prepare, function, error, message):
@@ -253,16 +253,13 @@ MOBILENET = {"architecture": "mobilenet_v2", "width": 0.1, "checkpoint": "teache
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (Malicious(), "holds more than tensors, which could run code .*torch.save"),
+        (Malicious(), r"holds more than tensors \(posix.system\), which could run code .*torch.save"),
         (nn.Linear(1, 1), "holds more than tensors"),
         ([1, 2], "holds .*list.* and no state dict"),
         ({"epoch": 3, "lr": 0.1}, "holds the keys epoch, lr and no state dict"),
-        (
-            {"weight": torch.zeros(2)},
-            r"of another architecture \(it lacks features.0.0.weight; \d+ keys missing, 1 unknown",
-        ),
+        ({"weight": torch.zeros(2)}, r"holds nothing that fits .*; set teacher.architecture"),
         (mobilenet_v2(num_classes=7, width=0.1).state_dict(), "tells 7 classes apart and the dataset has 2"),
-        (mobilenet_v2(num_classes=2, width=0.5).state_dict(), "does not fit: .*check teacher.width"),
+        (mobilenet_v2(num_classes=2, width=0.5).state_dict(), "of another width: .*check teacher.width"),
     ],
 )
 def test_checkpoints_that_do_not_fit_are_explained(prepare, tmp_path, content, message):
@@ -270,19 +267,6 @@ def test_checkpoints_that_do_not_fit_are_explained(prepare, tmp_path, content, m
     with pytest.raises(DataError, match=message) as caught:
         prepare(make_study(teacher=MOBILENET))
     assert "\n" not in str(caught.value)
-
-
-def test_a_checkpoint_that_is_not_there_or_no_checkpoint(prepare, tmp_path):
-    with pytest.raises(DataError, match=r"teacher.pt is not there; give the path"):
-        prepare(make_study(teacher=MOBILENET))
-    for content in (b"", b"hello", b"PK\x03\x04 cut off"):
-        (tmp_path / "teacher.pt").write_bytes(content)
-        with pytest.raises(DataError, match=r"teacher.pt (cannot be read|holds more)"):
-            prepare(make_study(teacher=MOBILENET))
-    (tmp_path / "teacher.pt").unlink()
-    (tmp_path / "teacher.pt").mkdir()
-    with pytest.raises(DataError, match="cannot be read"):
-        prepare(make_study(teacher=MOBILENET))
 
 
 def test_a_shortened_mobilenet_is_taken_in_by_its_keys(prepare, tmp_path, dataset, settings, store):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from igkd_hpo.assets import logits, teacher
+from igkd_hpo.assets import logits, teacher, teacher_check
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.folds import assign_folds
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
@@ -36,7 +36,7 @@ def without_maps(study):
 @pytest.fixture
 def one_epoch_is_enough(monkeypatch):
     """Let teachers pass that have hardly begun to learn."""
-    monkeypatch.setattr(teacher, "check_teacher", lambda network, dataset, device: 0.75)
+    monkeypatch.setattr(teacher_check, "check_accuracy", lambda *arguments, **options: 0.75)
 
 
 def numbers_of(images):
