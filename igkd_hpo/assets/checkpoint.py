@@ -43,11 +43,16 @@ class Taken:
         if self.others:
             chosen = self.weights or "the weights at the top"
             parts.append(f"{chosen} taken, and not {', '.join(self.others)}: see teacher.checkpoint_key")
-        parts += [f"{theirs} taken for {ours}" for ours, theirs in list(self.renamed.items())[:_MOST_NAMED]]
+        if self.renamed:
+            parts.append(_some([f"{theirs} taken for {ours}" for ours, theirs in self.renamed.items()]))
         if self.left_out:
-            named = [f"{name} ({count})" for name, count in list(self.left_out.items())[:_MOST_NAMED]]
-            parts.append(f"left out {', '.join(named)}{' …' if len(self.left_out) > _MOST_NAMED else ''}")
+            parts.append(f"left out {_some([f'{name} ({count})' for name, count in self.left_out.items()])}")
         return "; ".join(parts) or None
+
+
+def _some(parts: list[str]) -> str:
+    more = f" and {len(parts) - _MOST_NAMED} more" if len(parts) > _MOST_NAMED else ""
+    return ", ".join(parts[:_MOST_NAMED]) + more
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
