@@ -96,9 +96,15 @@ def _check_evaluation_mode(network: Network, dataset: Dataset, device: torch.dev
     """Check that the answer to an image is finite, and depends neither on others in the batch nor on chance."""
     pixels = to_pixels(dataset.train_images[:_BATCH].to(device), torch.channels_last)
     beside_black = torch.cat([pixels, torch.zeros_like(pixels)]).contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        together, again = network.to(device)(pixels), network(pixels)
-        beside = network(beside_black)[: len(pixels)]
+    try:
+        with torch.no_grad():
+            together, again = network.to(device)(pixels), network(pixels)
+            beside = network(beside_black)[: len(pixels)]
+    except Exception as error:  # somebody's code, which ran on a batch of another size
+        raise TeacherError(
+            f"the teacher fails on a batch of {len(pixels)} images ({first_line(error)}); "
+            "let its forward take any number of them"
+        ) from error
     if not bool(torch.isfinite(together).all()):
         raise TeacherError("the teacher's logits are not finite; check the weights for NaN, and teacher.normalize")
     tolerance = _TOLERANCE * float(together.abs().max())

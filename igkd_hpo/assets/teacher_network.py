@@ -218,5 +218,6 @@ def _call_own_function(name: str, num_classes: int, settings: Settings) -> nn.Mo
             f"teacher.architecture {name!r} has layers that learn their size from their first input; "
             "run it once on a tensor (1, 3, height, width) in that function"
         )
-    body.register_forward_hook(partial(take_logits, num_classes=num_classes))
+    if not isinstance(body, torch.jit.ScriptModule):  # which takes no hooks
+        body.register_forward_hook(partial(take_logits, num_classes=num_classes))
     return body

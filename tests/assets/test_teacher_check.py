@@ -87,6 +87,7 @@ a_mapping = lambda: Sides(lambda z: {"out": z, "aux": z[:, :1]})
 an_object = lambda: Sides(lambda z: SimpleNamespace(loss=None, logits=z, hidden=-z))
 view = lambda: Sides(first=lambda x: x.view(len(x), -1).view(x.shape))
 crops = lambda: Sides(first=lambda x: F.avg_pool2d(x, 20))
+sixty_four = lambda: Sides(lambda z: z.view(64, 2))
 lazy = lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
 leaves = lambda: exit(3)
 """
@@ -144,6 +145,7 @@ def test_logits_are_taken_out_of_what_a_teacher_returns(
         ("Grey", DataError, "one channel.*x.mean"),
         ("view", DataError, "reshape"),
         ("crops", DataError, "input_size: 224"),
+        ("sixty_four", TeacherError, "any number"),
         ("lazy", UsageError, "run it once"),
         ("leaves", UsageError, "mend that code"),
     ],

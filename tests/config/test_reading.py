@@ -278,6 +278,10 @@ def test_a_teacher_without_known_blocks_cannot_serve_terms_on_features(
             "folds: 2 folds need a teacher that is trained here; a given one has seen what it has",
         ),
         ("{checkpoint: []}", "checkpoint: the list is empty; name state dicts in it, or write null"),
+        (
+            "{checkpoint_key: ema}",
+            "checkpoint_key: 'ema' is a place in a checkpoint; give checkpoint, or remove checkpoint_key",
+        ),
         ("{checkpoint: 3}", "checkpoint: 3 is not a path, or a list of paths"),
         ("{checkpoint: [a.pt, 3]}", "checkpoint[1]: 3 must be text; quote it if it is meant as text"),
     ],
