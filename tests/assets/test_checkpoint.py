@@ -23,11 +23,15 @@ from torchvision.models import get_model
 
 from igkd_hpo.assets.checkpoint import Taken, load_weights, read_tensors
 from igkd_hpo.assets.checkpoint_fit import Shape, describe_misfit, find_fits
+from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.assets.study_assets import prepare_assets
 from igkd_hpo.assets.teacher_network import load_given_body
 from igkd_hpo.config.study import TeacherConfig
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.errors import DataError
 from igkd_hpo.settings import Paths, Settings
+
+from .conftest import make_study
 
 
 def shapes_of(name: str, **options: Any) -> dict[str, Shape]:
@@ -266,6 +270,14 @@ def limited(*, memory: int) -> Iterator[None]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < memory
+
+
+def test_a_strange_file_is_refused_before_images_are_decoded(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "teacher.pt")
+    here = Settings(paths=Paths(root=tmp_path), storage_url="", data_root=tmp_path, allow_import=frozenset())
+    study = make_study(teacher={"architecture": "resnet18", "checkpoint": "teacher.pt"})
+    with pytest.raises(DataError, match="is a pipe and no file"):  # and not that there are no images
+        prepare_assets(study, here, device="cpu", progress=SilentProgress())
 
 
 STATE = {"a.weight": torch.arange(24.0).reshape(2, 3, 4), "a.bias": torch.ones(2).half(), "n": torch.tensor(3)}
