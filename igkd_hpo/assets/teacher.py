@@ -89,7 +89,8 @@ def prepare_teacher(
         DataError, UsageError: its checkpoint, weights or code cannot be used, or the images do not suffice for folds.
         AssetError: the asset is damaged or cannot be written.
     """
-    inputs, body, taken = _request(study, dataset, member), None, None
+    inputs, name = _request(study, dataset, member), _name_member(study, member)
+    body, taken = None, None
     if not study.teacher.is_trained_here:
         body, taken = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
         # The weights count, not where they lie.
@@ -102,14 +103,14 @@ def prepare_teacher(
                 network = _train(study, dataset, settings, draft, member=member, device=device, progress=progress)
                 facts: Json = {"source": "trained here", "device": device.type}
             else:
-                progress.note(f"checking {_name_member(study, member)}")
+                progress.note(f"checking {name}")
                 network, told = wrap_given(body, study, dataset, device)
                 for line in (taken and taken.tell(), told):
                     if line:
-                        progress.note(f"{_name_member(study, member)}: {line}")
+                        progress.note(f"{name}: {line}")
                 source = study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"
                 facts = {"source": source, **({"taken": asdict(taken)} if taken else {})}
-            asset = _commit(draft, network, study, dataset, device, facts, taken=taken, progress=progress)
+            asset = _commit(draft, network, study, dataset, device, facts, name=name, taken=taken, progress=progress)
     store.remember("teacher", _request(study, dataset, member), asset)
     return _from_asset(asset, study, dataset, settings)
 
@@ -287,6 +288,7 @@ def _commit(
     device: torch.device,
     facts: Json,
     *,
+    name: str,
     taken: Taken | None,
     progress: Progress,
 ) -> Asset:
@@ -299,10 +301,11 @@ def _commit(
         explained=study.uses(Role.MAPS),
         others=() if taken is None else taken.others,
     ):
-        if check.error is not None and check.fatal:
-            raise check.error
         if check.error is not None:
-            progress.warn(str(check.error))
+            error = check.error if study.teacher.n_networks == 1 else TeacherError(f"{name}: {check.error}")
+            if check.fatal:
+                raise error
+            progress.warn(str(error))
         if check.accuracy is not None:
             measured["validation_accuracy"] = check.accuracy
     state = teacher_state(unwrap(network), study.teacher)

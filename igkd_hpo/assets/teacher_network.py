@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from igkd_hpo.assets.checkpoint import Taken, load_weights, read_tensors
-from igkd_hpo.assets.teacher_output import take_logits
+from igkd_hpo.assets.teacher_output import Resized, take_logits
 from igkd_hpo.config.study import Student as StudentSection
 from igkd_hpo.config.study import TeacherConfig
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
@@ -30,21 +29,6 @@ _BLOCK = re.compile(r"(?:^|\.)features\.(\d+)\.")
 _AUXILIARY = re.compile(r"(?:^|\.)(?:aux\d|AuxLogits)\.")
 # What a torchvision network does to its input and a state dict does not say: of inception_v3 and googlenet.
 _TRANSFORMS = "transform_input"
-
-
-class Resized(nn.Module):
-    """A body behind a resizing of its input to a square: bilinear with antialias, so gradients pass through it."""
-
-    def __init__(self, body: nn.Module, size: int) -> None:
-        super().__init__()
-        self.body = body
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of (B, 3, H, W), whatever H and W are."""
-        resized = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        logits: Tensor = self.body(resized)
-        return logits
 
 
 def build_body(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from igkd_hpo.assets.dataset import Dataset
@@ -13,6 +14,21 @@ from igkd_hpo.distillation.teaching import TEACHER_BATCH
 from igkd_hpo.errors import DataError, first_line
 
 _SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384)  # that networks are made for, the likeliest first
+
+
+class Resized(nn.Module):
+    """A body behind a resizing of its input to a square: bilinear with antialias, so gradients pass through it."""
+
+    def __init__(self, body: nn.Module, size: int) -> None:
+        super().__init__()
+        self.body = body
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of (B, 3, H, W), whatever H and W are."""
+        resized = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
+        logits: Tensor = self.body(resized)
+        return logits
 
 
 def take_logits(body: nn.Module, inputs: tuple[Any, ...], output: object, *, num_classes: int) -> object:
@@ -99,14 +115,15 @@ def _remedy(network: Network, pixels: Tensor, num_classes: int) -> str:
         return isinstance(output, Tensor) and output.shape == (len(pixels), num_classes)
 
     def resized(some: Tensor, size: int) -> Tensor:
-        return nn.functional.interpolate(some, (size, size), mode="bilinear", antialias=True)
+        return F.interpolate(some, (size, size), mode="bilinear", antialias=True)
 
     if runs(network, pixels.contiguous()):
         return "its view() needs another order in memory: write reshape() or flatten(1) there"
-    few, body = pixels[:2], network.body
+    few, body = pixels[:2], network.body.body if isinstance(network.body, Resized) else network.body
+    bare = Network(body, network.mean, network.std).to(pixels.device)
     for size in (0, *_SIZES):
         some = resized(few, size) if size else few
-        if size and runs(network, some):
+        if size and runs(bare, some):
             return f"set teacher.input_size: {size}"
         if runs(body, some.mean(dim=1, keepdim=True)):
             needed = f", and set teacher.input_size: {size}" if size else ""

@@ -158,6 +158,12 @@ def test_what_cannot_teach_is_refused_with_its_remedy(
     assert "\n" not in str(caught.value)
 
 
+def test_the_advice_counts_also_where_another_input_size_is_set(prepare: Callable[[Study], Teacher]) -> None:
+    study = make_study(teacher={"architecture": "own_teacher:crops", "input_size": 16})
+    with pytest.raises(DataError, match=r"set teacher\.input_size: 224"):
+        prepare(study)
+
+
 def test_log_probabilities_teach_and_a_sigmoid_is_a_warning(
     prepare: Callable[[Study], Teacher], progress: RecordingProgress
 ) -> None:
