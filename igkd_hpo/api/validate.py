@@ -7,7 +7,7 @@ from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.limits import check_limits_of_file
-from igkd_hpo.doctor.study_file import check_study_file
+from igkd_hpo.doctor.study_file import check_checkpoints, check_study_file
 from igkd_hpo.errors import StudyFileError
 
 
@@ -27,17 +27,18 @@ class Validation:
 
 
 def validate(study: StudyLike = DEFAULT) -> Validation:
-    """Check a study file alone: no image is read.
+    """Check a study file alone: no image is read, and of a checkpoint only what kind of file it is.
 
     Args:
         study: as for `launch`.
 
     Raises:
-        StudyFileError: all faults at once, each with its path in the file.
+        StudyFileError: all faults at once, each with its path in the file; or what it names cannot be a checkpoint.
         UsageError: there is no study of that name.
     """
-    study_file = study_to_run(study, settings_here())
-    first, *others = [*check_study_file(study_file), *check_limits_of_file(study_file)]
+    study_file = study_to_run(study, settings := settings_here())
+    checks = [*check_study_file(study_file), *check_limits_of_file(study_file)]
+    first, *others = [*checks, *check_checkpoints(study_file, settings)]
     for check in others:
         if check.verdict is CheckVerdict.FAULT:
             raise StudyFileError(f"{study_file.name}: {check.found}; {check.advice}")

@@ -14,6 +14,7 @@ from igkd_hpo.assets.map_plan import MapPlan, explain, make_plan
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft
 from igkd_hpo.assets.teacher import teacher_identity
+from igkd_hpo.assets.teacher_check import check_gradients
 from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import Study
@@ -43,7 +44,7 @@ def prepare_maps(
 
     `maps.npy`: float16 (N, H, W), each map divided by its own maximum; `scale.npy`: float32 (N,), that maximum;
     `completeness.npy`: float32 (N,), the error of each map's sum, see `integrated_gradients`. Facts: the plan, see
-    `MapPlan`, and the median and the 95th percentile of the completeness.
+    `MapPlan`, and the median and the 95th percentile of the completeness. Raises TeacherError, see `check_gradients`.
 
     Several processes may share the work, see `fill`; their `devices` are of one kind, the first is this process's.
     Raises AssetError.
@@ -84,7 +85,10 @@ def _plan(
         return MapPlan(**json.loads(kept))
     if study.attribution.n_steps == "auto":
         progress.note("choosing attribution.n_steps")
-    plan = make_plan(study, dataset, teachers.networks(device)[0], device=device)
+    networks = teachers.networks(device)
+    for network in networks:  # which a study without maps may have taken in
+        check_gradients(network, dataset, device=device)
+    plan = make_plan(study, dataset, networks[0], device=device)
     if plan.agreement == 1:
         progress.note(f"attribution.n_steps: {plan.n_steps}, the most that are tried: with fewer, maps still change")
     elif plan.agreement is not None:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from igkd_hpo.assets.attribution_maps import open_maps, prepare_maps, warn_coarse
+from igkd_hpo.assets.checkpoint_file import find_format
 from igkd_hpo.assets.chunks import devices_for
 from igkd_hpo.assets.dataset import Dataset, open_dataset, prepare_dataset
 from igkd_hpo.assets.logits import open_logits, prepare_logits
@@ -75,6 +76,8 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
         AssetError: an asset is damaged or cannot be written.
     """
     start = time.perf_counter()
+    for path in study.teacher.checkpoints:
+        find_format(settings.data_path(path))  # before images are decoded for what cannot be a checkpoint
     store = AssetStore(settings.paths.assets)
     devices = devices_for(torch.device(device))
     dataset = prepare_dataset(study.dataset, settings, store, progress)

@@ -3,23 +3,26 @@
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from igkd_hpo.assets.checkpoint import Taken
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.folds import assign_folds, folds_hash
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
-from igkd_hpo.assets.teacher_check import check_teacher
-from igkd_hpo.assets.teacher_network import build_body, check_output, load_given_body, unwrap, wrap
+from igkd_hpo.assets.teacher_check import choose_transform, examine_teacher
+from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher_state, unwrap, wrap
+from igkd_hpo.assets.teacher_output import check_output
 from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
@@ -85,25 +88,44 @@ def prepare_teacher(
         DataError, UsageError: its checkpoint, weights or code cannot be used, or the images do not suffice for folds.
         AssetError: the asset is damaged or cannot be written.
     """
-    inputs, body = _request(study, dataset, member), None
+    inputs, name = _request(study, dataset, member), _name_member(study, member)
+    body, taken = None, None
     if not study.teacher.is_trained_here:
-        body = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
-        del inputs["teacher"]["checkpoint"]  # the weights count, not where they lie
-        inputs["weights"] = weights_hash(body.state_dict())
+        body, taken = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
+        # The weights count, not where they lie.
+        inputs["teacher"] = {k: v for k, v in inputs["teacher"].items() if k not in ("checkpoint", "checkpoint_key")}
+        inputs["weights"] = weights_hash(teacher_state(body, study.teacher))
     with store.build("teacher", inputs, progress) as draft:
         asset = draft.finished
         if asset is None:
             if body is None:
                 network = _train(study, dataset, settings, draft, member=member, device=device, progress=progress)
-                facts = {"source": "trained here", "device": device.type}
+                facts: Json = {"source": "trained here", "device": device.type}
             else:
-                network = wrap(body, study.teacher, (dataset.mean, dataset.std)).to(device)
-                check_output(network, dataset.image_size, dataset.num_classes, study.teacher.architecture)
-                progress.note(f"measuring the accuracy of {_name_member(study, member)}")
-                facts = {"source": study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"}
-            asset = _commit(draft, network, dataset, device, facts)
+                progress.note(f"checking {name}")
+                network, told = wrap_given(body, study, dataset, device)
+                for line in (taken and taken.tell(), told):
+                    if line:
+                        progress.note(f"{name}: {line}")
+                source = study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"
+                facts = {"source": source, **({"taken": asdict(taken)} if taken else {})}
+            asset = _commit(draft, network, study, dataset, device, facts, name=name, taken=taken, progress=progress)
     store.remember("teacher", _request(study, dataset, member), asset)
     return _from_asset(asset, study, dataset, settings)
+
+
+def wrap_given(body: nn.Module, study: Study, dataset: Dataset, device: torch.device) -> tuple[Network, str | None]:
+    """Put a given body behind its normalisation, and make out by trying what its weights do not say.
+
+    Returns:
+        The network, on the device, and what was made out, in words.
+
+    Raises:
+        DataError: it does not give logits for the images, see `check_output`.
+    """
+    network = wrap(body, study.teacher, (dataset.mean, dataset.std))
+    check_output(network, dataset, study.teacher.architecture, device=device)
+    return network, choose_transform(network, body, study.teacher, dataset, device=device)
 
 
 def open_teacher(study: Study, dataset: Dataset, settings: Settings, store: AssetStore, *, member: int = 0) -> Teacher:
@@ -136,6 +158,8 @@ def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
         "dataset": dataset.sha256,
         "teacher": teacher.model_dump(mode="json", exclude={"logits", "members", "folds"}),
     }
+    if teacher.checkpoint_key is None:  # as it was before there was one
+        del request["teacher"]["checkpoint_key"]
     if teacher.is_trained_here:
         request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": _SEED + member}
     else:
@@ -148,7 +172,7 @@ def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
 
 def _from_asset(asset: Asset, study: Study, dataset: Dataset, settings: Settings) -> Teacher:
     state = torch.load(io.BytesIO(asset.read(_WEIGHTS)), map_location="cpu", weights_only=True)
-    body = build_body(study.teacher, dataset.num_classes, settings, state=state)
+    body, _ = build_body(study.teacher, dataset.num_classes, settings, tensors=state)
     return Teacher(
         network=wrap(body, study.teacher, (dataset.mean, dataset.std)),
         sha256=str(asset.facts["sha256"]),
@@ -170,7 +194,7 @@ def _train(
 ) -> Network:
     with torch.random.fork_rng([]):
         torch.manual_seed(_SEED + member)
-        body = build_body(study.teacher, dataset.num_classes, settings)
+        body, _ = build_body(study.teacher, dataset.num_classes, settings)
     _start_as_identity(body)
     network = wrap(body, study.teacher, (dataset.mean, dataset.std)).requires_grad_(True)
     data = _training_data(study, dataset, member)
@@ -257,11 +281,37 @@ def _resume(training: Training, draft: Draft) -> None:
         raise AssetError(f"{draft.folder / _CHECKPOINT} is damaged; delete {draft.folder} and run again") from error
 
 
-def _commit(draft: Draft, network: Network, dataset: Dataset, device: torch.device, facts: Json) -> Asset:
-    accuracy = check_teacher(network, dataset, device=device)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in unwrap(network).state_dict().items()}
+def _commit(
+    draft: Draft,
+    network: Network,
+    study: Study,
+    dataset: Dataset,
+    device: torch.device,
+    facts: Json,
+    *,
+    name: str,
+    taken: Taken | None,
+    progress: Progress,
+) -> Asset:
+    measured: dict[str, Any] = {}
+    for check in examine_teacher(
+        network,
+        dataset,
+        device=device,
+        given=not study.teacher.is_trained_here,
+        explained=study.uses(Role.MAPS),
+        others=() if taken is None else taken.others,
+    ):
+        if check.error is not None:
+            error = check.error if study.teacher.n_networks == 1 else TeacherError(f"{name}: {check.error}")
+            if check.fatal:
+                raise error
+            progress.warn(str(error))
+        if check.accuracy is not None:
+            measured["validation_accuracy"] = check.accuracy
+    state = teacher_state(unwrap(network), study.teacher)
     draft.write(_WEIGHTS, _to_bytes(state))
-    measured = {"sha256": weights_hash(state), "validation_accuracy": accuracy, "parameters": count_parameters(network)}
+    measured |= {"sha256": weights_hash(state), "parameters": count_parameters(network)}
     return draft.commit({**facts, **measured}, drop=(_CHECKPOINT,))
 
 

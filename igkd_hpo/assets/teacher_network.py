@@ -2,14 +2,19 @@
 
 import importlib
 import inspect
+import re
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from igkd_hpo.assets.checkpoint import layers_removed, load_weights, read_state_dict
+from igkd_hpo.assets.checkpoint import Taken, load_weights, read_tensors
+from igkd_hpo.assets.teacher_output import Resized, take_logits
 from igkd_hpo.config.study import Student as StudentSection
 from igkd_hpo.config.study import TeacherConfig
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
@@ -19,20 +24,11 @@ from igkd_hpo.settings import Settings
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
-
-class Resized(nn.Module):
-    """A body behind a resizing of its input to a square: bilinear with antialias, so gradients pass through it."""
-
-    def __init__(self, body: nn.Module, size: int) -> None:
-        super().__init__()
-        self.body = body
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of (B, 3, H, W), whatever H and W are."""
-        resized = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        logits: Tensor = self.body(resized)
-        return logits
+_LAST_BLOCK = 18  # of MobileNet-V2's 19, counted from 0
+_BLOCK = re.compile(r"(?:^|\.)features\.(\d+)\.")
+_AUXILIARY = re.compile(r"(?:^|\.)(?:aux\d|AuxLogits)\.")
+# What a torchvision network does to its input and a state dict does not say: of inception_v3 and googlenet.
+_TRANSFORMS = "transform_input"
 
 
 def build_body(
@@ -40,10 +36,13 @@ def build_body(
     num_classes: int,
     settings: Settings,
     *,
-    state: dict[str, Tensor] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
     path: Path | None = None,
-) -> nn.Module:
-    """Build the architecture with the weights of `state`, which is from `path`, or those that it begins with.
+) -> tuple[nn.Module, Taken | None]:
+    """Build the architecture with those of `tensors`, which are from `path`, that fit, or the weights it begins with.
+
+    Returns:
+        The network, and what of the tensors was taken; None without them.
 
     Raises:
         UsageError: no such architecture, or code that --allow-import does not name.
@@ -51,31 +50,49 @@ def build_body(
     """
     name = teacher.architecture
     if name == "mobilenet_v2":
-        cut = layers_removed(state) if state is not None else 0
-        body = mobilenet_v2(num_classes=num_classes, width=teacher.width, layers_removed=cut)
+        body = _mobilenet_v2(teacher.width, num_classes, tensors)
     elif ":" in name:
         body = _call_own_function(name, num_classes, settings)
     else:
-        body = _torchvision_model(name, num_classes, own_weights=state is None and teacher.checkpoint is None)
-    if state is not None:
-        load_weights(body, state, path=path or Path("teacher"), num_classes=num_classes)
-    return body
+        body = _torchvision_model(name, num_classes, tensors, own_weights=tensors is None)
+    if tensors is None:
+        return body, None
+    if has_transform(body, teacher):
+        body.transform_input = _TRANSFORMS in tensors  # type: ignore[assignment]
+    wanted = None if path is None else teacher.checkpoint_key
+    return body, load_weights(body, tensors, path=path or Path("teacher"), num_classes=num_classes, wanted=wanted)
 
 
-def load_given_body(teacher: TeacherConfig, num_classes: int, settings: Settings, *, member: int = 0) -> nn.Module:
+def load_given_body(
+    teacher: TeacherConfig, num_classes: int, settings: Settings, *, member: int = 0
+) -> tuple[nn.Module, Taken | None]:
     """Build a teacher that needs no training: with its checkpoint's weights, or those its architecture brings.
 
     Args:
         member: its number among the checkpoints, from 0.
 
     Raises:
-        UsageError, DataError: as `build_body` and `read_state_dict`.
+        UsageError, DataError: as `build_body` and `read_tensors`.
     """
     if not teacher.checkpoints:
         return build_body(teacher, num_classes, settings)
     path = Path(teacher.checkpoints[member])
-    state = read_state_dict(settings.data_path(str(path)))
-    return build_body(teacher, num_classes, settings, state=state, path=path)
+    tensors = read_tensors(settings.data_path(str(path)))
+    return build_body(teacher, num_classes, settings, tensors=tensors, path=path)
+
+
+def teacher_state(body: nn.Module, teacher: TeacherConfig) -> dict[str, Tensor]:
+    """Return all that makes this teacher of its architecture: its state dict, and what torchvision keeps beside it."""
+    own = body.state_dict().items()  # which may hold more than tensors
+    state = {name: value.detach().cpu().contiguous() for name, value in own if isinstance(value, Tensor)}
+    if has_transform(body, teacher) and body.transform_input:
+        state[_TRANSFORMS] = torch.tensor(True)
+    return state
+
+
+def has_transform(body: nn.Module, teacher: TeacherConfig) -> bool:
+    """Return whether it is a torchvision network that may change its input, by its attribute `transform_input`."""
+    return ":" not in teacher.architecture and hasattr(body, _TRANSFORMS)
 
 
 def wrap(body: nn.Module, teacher: TeacherConfig, statistics: Statistics) -> Network:
@@ -104,23 +121,24 @@ def normalization(network: TeacherConfig | StudentSection, statistics: Statistic
     return network.normalize
 
 
-def check_output(network: Network, image_size: tuple[int, int], num_classes: int, name: str) -> None:
-    """Run a network on two black images; raise DataError when it does not give logits (2, num_classes)."""
-    device = network.mean.device
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(2, 3, *image_size, device=device))
-    except Exception as error:  # whatever somebody's network raises on an input that it is not made for
-        raise DataError(
-            f"the teacher {name} fails on images of {image_size[1]}x{image_size[0]} ({first_line(error)}); "
-            "set teacher.input_size to the size it was made for"
-        ) from error
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, num_classes):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise DataError(f"the teacher {name} gives {shape} for 2 images; it must give logits (2, {num_classes})")
+def _mobilenet_v2(width: float, num_classes: int, tensors: Mapping[str, Tensor] | None) -> nn.Module:
+    """Build one with as many blocks as the tensors have: by their names, or else by how many there are."""
+    names = list(tensors or ())
+    blocks = [int(match[1]) for name in names if (match := _BLOCK.search(name))]
+    cut = min(max(_LAST_BLOCK - max(blocks, default=_LAST_BLOCK), 0), _LAST_BLOCK - 1)
+    if names and not blocks:  # its layers have other names
+        with torch.device("meta"):
+            sizes = [
+                len(mobilenet_v2(num_classes=num_classes, width=width, layers_removed=fewer).state_dict())
+                for fewer in range(_LAST_BLOCK)
+            ]
+        cut = sizes.index(len(names)) if len(names) in sizes else 0
+    return mobilenet_v2(num_classes=num_classes, width=width, layers_removed=cut)
 
 
-def _torchvision_model(name: str, num_classes: int, *, own_weights: bool) -> nn.Module:
+def _torchvision_model(
+    name: str, num_classes: int, tensors: Mapping[str, Tensor] | None, *, own_weights: bool
+) -> nn.Module:
     import torchvision.models
 
     models = torchvision.models.list_models(module=torchvision.models)
@@ -131,7 +149,11 @@ def _torchvision_model(name: str, num_classes: int, *, own_weights: bool) -> nn.
             "write mobilenet_v2, a torchvision name such as resnet18, or module:function of your own code"
         )
     if not own_weights:
-        body: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+        options: dict[str, Any] = {}
+        if name in ("googlenet", "inception_v3"):  # whose auxiliary heads only training needs, and many files lack
+            heads = any(_AUXILIARY.search(other) for other in tensors or ())
+            options = {"aux_logits": heads, "init_weights": False}
+        body: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
         return body
     weights = torchvision.models.get_model_weights(name).DEFAULT
     categories = len(weights.meta["categories"])
@@ -166,7 +188,7 @@ def _call_own_function(name: str, num_classes: int, settings: Settings) -> nn.Mo
         function = getattr(importlib.import_module(module_name), function_name)
         takes = inspect.signature(function).parameters
         body = function(num_classes=num_classes) if "num_classes" in takes else function()
-    except Exception as error:  # anything that somebody's code raises is told by name
+    except (Exception, SystemExit) as error:  # anything that somebody's code raises is told by name
         raise UsageError(
             f"teacher.architecture {name!r} cannot be used: {type(error).__name__}: "
             f"{first_line(error)}; mend that code, or the name"
@@ -175,4 +197,11 @@ def _call_own_function(name: str, num_classes: int, settings: Settings) -> nn.Mo
         raise UsageError(
             f"teacher.architecture {name!r} returned {type(body).__name__}; it must return a torch.nn.Module"
         )
+    if any(is_lazy(value) for value in (*body.parameters(), *body.buffers())):
+        raise UsageError(
+            f"teacher.architecture {name!r} has layers that learn their size from their first input; "
+            "run it once on a tensor (1, 3, height, width) in that function"
+        )
+    if not isinstance(body, torch.jit.ScriptModule):  # which takes no hooks
+        body.register_forward_hook(partial(take_logits, num_classes=num_classes))
     return body

@@ -16,7 +16,7 @@ _NOT_MEANING: dict[str, bool | set[str]] = {
     "max_failures": True,
     "provenance": True,
     "dataset": {"root", "follow_links"},
-    "teacher": {"checkpoint"},
+    "teacher": {"checkpoint", "checkpoint_key"},
 }
 
 

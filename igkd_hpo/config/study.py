@@ -64,6 +64,8 @@ class TeacherConfig(Frozen):
     """Channel multiplier of mobilenet_v2."""
     checkpoint: Checkpoint | None = None
     """A state dict to load, or a list of them; null trains here (torchvision models bring their own weights)."""
+    checkpoint_key: str | None = Field(default=None, min_length=1)
+    """Where in the checkpoint its weights lie, such as state_dict_ema, if it holds several; null: not the averaged."""
     normalize: Normalize = "dataset"
     """What the network's input is normalised with: dataset, none, or [[mean x3], [std x3]] in [0, 1] pixels."""
     input_size: int | None = Field(default=None, ge=8, le=1024)
@@ -83,6 +85,13 @@ class TeacherConfig(Frozen):
         if checkpoint == ():
             raise ValueError("the list is empty; name state dicts in it, or write null")
         return checkpoint
+
+    @field_validator("checkpoint_key")
+    @classmethod
+    def _in_a_checkpoint(cls, key: str | None, info: ValidationInfo) -> str | None:
+        if key is not None and "checkpoint" in info.data and info.data["checkpoint"] is None:
+            raise ValueError(f"{key!r} is a place in a checkpoint; give checkpoint, or remove checkpoint_key")
+        return key
 
     @field_validator("members")
     @classmethod

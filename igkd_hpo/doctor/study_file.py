@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 
+from igkd_hpo.assets.checkpoint_file import find_format
 from igkd_hpo.config.space import shown
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.recipe import KNOB_OF, SETTING_OF, needs
-from igkd_hpo.doctor.check import Check, ok, warning
+from igkd_hpo.doctor.check import Check, failed, ok, warning
+from igkd_hpo.errors import DataError
+from igkd_hpo.settings import Settings
 
 _GROUP = "study"
 
@@ -19,6 +22,22 @@ def check_study_file(study: Study) -> list[Check]:
         _check("pruner", "bad trials are stopped early", list(_idle_pruner(study))),
         _check("trials", "the controls leave trials to search with", list(_no_trials_left(study))),
     ]
+
+
+def check_checkpoints(study: Study, settings: Settings) -> list[Check]:
+    """Check the files of `teacher.checkpoint` from outside: the part of the teacher's checks that needs no images."""
+    checks = []
+    for name in study.teacher.checkpoints:
+        path = settings.data_path(name)
+        try:
+            checks.append(ok(_GROUP, "checkpoint", f"{name} is a file of {find_format(path).value}"))
+        except DataError as error:
+            if path.exists():
+                checks.append(failed(_GROUP, "checkpoint", error))
+            else:
+                found, advice = f"teacher.checkpoint {path} is not there", "have it on every host that prepares"
+                checks.append(warning(_GROUP, "checkpoint", found, advice))
+    return checks
 
 
 def _check(name: str, fine: str, problems: list[tuple[str, str]]) -> Check:

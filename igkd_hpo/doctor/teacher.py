@@ -1,40 +1,34 @@
 """The teacher: whether it fits these classes in this order, its input is right, it can be explained, and is larger."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import scipy
 import torch
 from torch import Tensor
 
 from igkd_hpo.assets.attribution_maps import warn_coarse
+from igkd_hpo.assets.checkpoint import Taken
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.folds import assign_folds
 from igkd_hpo.assets.map_plan import MapPlan, choose_steps, explain, points_at_once, probe_rows
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore
-from igkd_hpo.assets.teacher import weights_hash
-from igkd_hpo.assets.teacher_check import best_order, check_teacher, other_normalizations
-from igkd_hpo.assets.teacher_network import check_output, load_given_body, unwrap, wrap
+from igkd_hpo.assets.teacher import weights_hash, wrap_given
+from igkd_hpo.assets.teacher_check import CHECK_NAMES, examine_teacher
+from igkd_hpo.assets.teacher_network import load_given_body, teacher_state, unwrap
 from igkd_hpo.assets.teachers import combined_hash, open_teachers
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import ARCHITECTURES
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
-from igkd_hpo.distillation.evaluation import predict
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.distillation.models import Network, count_parameters, to_pixels
+from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.doctor.check import Check, CheckVerdict, failed, fault, grade, not_checked, ok
 from igkd_hpo.doctor.sizes import largest_student
-from igkd_hpo.errors import AssetMissing, IgkdError, TeacherError, first_line
+from igkd_hpo.errors import AssetMissing, IgkdError, TeacherError
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import percent
 
 _GROUP = "teacher"
-_NAMES = ("network", "evaluation mode", "accuracy", "class order", "normalisation", "attribution", "size")
-_P_VALUE = 0.001  # one-sided; what another order or normalisation must beat, so that chance finds no fault
-_SMALLEST_GAIN = 0.02  # of accuracy; published statistics of a data set differ from the split's own by less
-_PROBED = 1000  # images for each other normalisation
-_BATCH = 32
-_TOLERANCE = 0.01  # of the largest logit: kernels for another batch size differ in their last bits only
 
 
 def check_teacher_network(
@@ -43,44 +37,72 @@ def check_teacher_network(
     """Return the hash of the teachers' weights, None while there are none, and the checks of them. Trains nothing."""
     count, trained = study.teacher.n_networks, study.teacher.is_trained_here
     try:
-        networks = _networks(study, dataset, settings)
+        networks = _networks(study, dataset, settings, device)
     except AssetMissing:
         will = f"will be trained for {study.teacher.epochs} epochs when the study is prepared"
         if count > 1:
             will = f"{count} teachers; each {will}"
-        return None, [ok(_GROUP, _NAMES[0], will), _check_size(study, dataset, None)]
+        return None, [ok(_GROUP, "network", will), _check_size(study, dataset, None)]
     except IgkdError as error:
-        rest = [not_checked(_GROUP, name, "the teacher cannot be used") for name in _NAMES[1:]]
-        return None, [failed(_GROUP, _NAMES[0], error), *rest]
+        rest = [not_checked(_GROUP, name, "the teacher cannot be used") for name in (*CHECK_NAMES, "size")]
+        return None, [failed(_GROUP, "network", error), *rest]
     progress.note("checking the teacher" if count == 1 else f"checking {count} teachers")
     each = [
-        [
-            _check_evaluation_mode(network.to(device), dataset, device),
-            *_check_accuracy(network, dataset, device, given=not trained),
-            _check_attribution(study, network, dataset, device),
-        ]
-        for network in networks
+        _check_one(study, one.network, dataset, device, others=one.taken.others if one.taken else ())
+        for one in networks
     ]
     several = f"{count} of " if count > 1 else ""
+    told = [line for one in networks for line in (one.taken and one.taken.tell(), one.told) if line]
+    found = [f"{several}{study.teacher.architecture}, {'trained here' if trained else 'given'}", *dict.fromkeys(told)]
     checks = [
-        ok(_GROUP, "network", f"{several}{study.teacher.architecture}, {'trained here' if trained else 'given'}"),
+        ok(_GROUP, "network", "; ".join(found)),
         *(_worst(of_teachers) for of_teachers in zip(*each, strict=True)),
-        _check_size(study, dataset, networks[0]),
+        _check_size(study, dataset, networks[0].network),
     ]
     folds = assign_folds(dataset, study.teacher.folds) if study.teacher.folds else None
-    return combined_hash([weights_hash(unwrap(network).state_dict()) for network in networks], folds), checks
+    states = [teacher_state(unwrap(one.network), study.teacher) for one in networks]
+    return combined_hash([weights_hash(state) for state in states], folds), checks
 
 
-def _networks(study: Study, dataset: Dataset, settings: Settings) -> list[Network]:
+@dataclass(frozen=True)
+class _Examined:
+    """A teacher, what of its checkpoint was taken, and what was made out by trying."""
+
+    network: Network
+    taken: Taken | None = None
+    told: str | None = None
+
+
+def _networks(study: Study, dataset: Dataset, settings: Settings, device: torch.device) -> list[_Examined]:
     if study.teacher.is_trained_here:
         opened = open_teachers(study, dataset, settings, AssetStore(settings.paths.assets, in_full=True))
-        return [member.network for member in opened.members]
+        return [_Examined(network) for network in opened.networks(device)]
     networks = []
     for member in range(study.teacher.n_networks):
-        body = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
-        networks.append(wrap(body, study.teacher, (dataset.mean, dataset.std)))
-        check_output(networks[-1], dataset.image_size, dataset.num_classes, study.teacher.architecture)
+        body, taken = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
+        network, told = wrap_given(body, study, dataset, device)
+        networks.append(_Examined(network, taken, told))
     return networks
+
+
+def _check_one(
+    study: Study, network: Network, dataset: Dataset, device: torch.device, *, others: Sequence[str]
+) -> list[Check]:
+    """Make the checks that `prepare` makes, and with them that of the maps."""
+    given = not study.teacher.is_trained_here
+    checks = {
+        made.name: ok(_GROUP, made.name, made.found) if made.error is None else failed(_GROUP, made.name, made.error)
+        for made in examine_teacher(
+            network, dataset, device=device, given=given, explained=study.uses(Role.MAPS), others=others
+        )
+    }
+    for name in CHECK_NAMES:  # of one that was made by this program, on these classes, behind this normalisation
+        checks.setdefault(name, ok(_GROUP, name, "as it was trained here"))
+    if not study.uses(Role.MAPS):
+        checks["attribution"] = ok(_GROUP, "attribution", "no trial uses overlays")
+    elif checks["attribution"].verdict is CheckVerdict.OK:
+        checks["attribution"] = _check_maps(study, network, dataset, device)
+    return [checks[name] for name in CHECK_NAMES]
 
 
 def _worst(checks: tuple[Check, ...]) -> Check:
@@ -91,86 +113,8 @@ def _worst(checks: tuple[Check, ...]) -> Check:
     return replace(worst, found=f"teacher {checks.index(worst) + 1} of {len(checks)}: {worst.found}")
 
 
-def _check_evaluation_mode(network: Network, dataset: Dataset, device: torch.device) -> Check:
-    """Check that the answer to an image depends neither on its neighbours in the batch nor on chance."""
-    name = "evaluation mode"
-    pixels = to_pixels(dataset.train_images[:_BATCH].to(device), torch.channels_last)
-    beside_black = torch.cat([pixels, torch.zeros_like(pixels)]).contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        together, again = network(pixels), network(pixels)
-        beside = network(beside_black)[: len(pixels)]
-    if not bool(torch.isfinite(together).all()):
-        return fault(_GROUP, name, "its logits are not finite", "check the weights for NaN, and teacher.normalize")
-    tolerance = _TOLERANCE * float(together.abs().max())
-    if float((together - again).abs().max()) > tolerance:
-        finding = "it answers the same image differently each time"
-        return fault(_GROUP, name, finding, "switch its dropout off in eval()")
-    if float((together - beside).abs().max()) > tolerance:
-        finding = "its answer to an image depends on the other images of the batch: BatchNorm uses batch statistics"
-        return fault(_GROUP, name, finding, "let its BatchNorm track running statistics and use them after eval()")
-    return ok(_GROUP, name, "an image gets the same logits whatever else is in its batch")
-
-
-def _check_accuracy(network: Network, dataset: Dataset, device: torch.device, *, given: bool) -> list[Check]:
-    labels = dataset.validation_labels
-    try:
-        measured = check_teacher(network, dataset, device=device)
-        accuracy = ok(_GROUP, "accuracy", f"{percent(measured)} of {len(labels):,} validation images")
-    except TeacherError as error:
-        accuracy = failed(_GROUP, "accuracy", error)
-    if not given:  # made by this program, on these classes, behind this normalisation
-        return [accuracy, *(ok(_GROUP, name, "as it was trained here") for name in ("class order", "normalisation"))]
-    logits = predict(network, dataset.validation_images, device=device)
-    images = dataset.validation_images[:_PROBED]
-    others = other_normalizations(network, dataset).items()
-    right = {name: predict(other, images, device=device).argmax(dim=1) == labels[:_PROBED] for name, other in others}
-    network.to(device)
-    right_as_given = (logits.argmax(dim=1) == labels)[:_PROBED]
-    return [accuracy, _check_order(logits, dataset), _check_normalisation(right_as_given, right)]
-
-
-def _check_order(logits: Tensor, dataset: Dataset) -> Check:
-    """Look for a better order on one half of the images and measure it on the other: chance does not pass twice."""
-    labels, classes = dataset.validation_labels, dataset.num_classes
-    answers = logits.argmax(dim=1)
-    reordered = torch.empty_like(answers)
-    for half in (0, 1):
-        order = best_order(logits[1 - half :: 2], labels[1 - half :: 2], classes)
-        reordered[half::2] = order[answers[half::2]]
-    gain = _gain(answers == labels, reordered == labels)
-    if gain is None:
-        return ok(_GROUP, "class order", "no other order of the classes fits better")
-    order = best_order(logits, labels, classes)
-    moved = [int(number) for number in torch.nonzero(order != torch.arange(classes))]
-    swaps = ", ".join(f"its {number} is {dataset.class_names[int(order[number])]!r}" for number in moved[:4])
-    more = " …" if moved[4:] else ""
-    finding = f"with its classes in another order it would be right on {gain} more of the images ({swaps}{more})"
-    return fault(_GROUP, "class order", finding, "bring its last layer into the order of the class names")
-
-
-def _check_normalisation(right_as_given: Tensor, right: dict[str, Tensor]) -> Check:
-    gains = {other: gain for other, answers in right.items() if (gain := _gain(right_as_given, answers)) is not None}
-    if not gains:
-        return ok(_GROUP, "normalisation", "none of the usual others fits better")
-    best = max(gains, key=lambda other: int(right[other].sum()))
-    finding = f"with teacher.normalize {best} it would be right on {gains[best]} more of the images"
-    return fault(_GROUP, "normalisation", finding, f"set teacher.normalize: {best.partition(' (')[0]}")
-
-
-def _gain(before: Tensor, after: Tensor) -> str | None:
-    """Return how much more often `after` is right than `before`, unless by chance (sign test) or by too little."""
-    better, worse = int((after & ~before).sum()), int((before & ~after).sum())
-    gain = (better - worse) / len(before)
-    if gain < _SMALLEST_GAIN:
-        return None
-    by_chance = scipy.stats.binomtest(better, better + worse, 0.5, alternative="greater").pvalue
-    return percent(gain) if by_chance < _P_VALUE else None
-
-
-def _check_attribution(study: Study, network: Network, dataset: Dataset, device: torch.device) -> Check:
+def _check_maps(study: Study, network: Network, dataset: Dataset, device: torch.device) -> Check:
     name = "attribution"
-    if not study.uses(Role.MAPS):
-        return ok(_GROUP, name, "no trial uses overlays")
     rows, points = probe_rows(dataset.train_labels), points_at_once(study, dataset, device)
 
     def maps_of(n_steps: int) -> tuple[Tensor, Tensor]:
@@ -178,13 +122,9 @@ def _check_attribution(study: Study, network: Network, dataset: Dataset, device:
         return explain(study, dataset, [network], rows, plan=plan, device=device)
 
     n_steps = study.attribution.n_steps
-    try:
-        if n_steps == "auto":
-            n_steps, _ = choose_steps(lambda steps: maps_of(steps)[0])
-        maps, errors = maps_of(n_steps)
-    except (RuntimeError, AssertionError) as error:  # what torch and captum raise where no gradient reaches the image
-        finding = f"no gradient reaches the image ({first_line(error)})"
-        return fault(_GROUP, name, finding, "remove no_grad, detach and argmax")
+    if n_steps == "auto":
+        n_steps, _ = choose_steps(lambda steps: maps_of(steps)[0])
+    maps, errors = maps_of(n_steps)
     if not bool((maps > 0).any()):
         return fault(_GROUP, name, "its maps are empty: its logits do not depend on the image", "check its weights")
     median = float(errors.median())

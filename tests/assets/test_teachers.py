@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from igkd_hpo.assets import logits, teacher
+from igkd_hpo.assets import logits, teacher, teacher_check
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.folds import assign_folds
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teachers import combined_hash, prepare_teachers
 from igkd_hpo.distillation.attribution import integrated_gradients
 from igkd_hpo.distillation.augmentation import apply_views, views_from_index
-from igkd_hpo.errors import DataError
+from igkd_hpo.errors import DataError, TeacherError
 
 from .conftest import make_study
 
@@ -36,7 +36,7 @@ def without_maps(study):
 @pytest.fixture
 def one_epoch_is_enough(monkeypatch):
     """Let teachers pass that have hardly begun to learn."""
-    monkeypatch.setattr(teacher, "check_teacher", lambda network, dataset, device: 0.75)
+    monkeypatch.setattr(teacher_check, "check_accuracy", lambda *arguments, **options: 0.75)
 
 
 def numbers_of(images):
@@ -163,6 +163,15 @@ def test_a_list_of_checkpoints(settings, store, progress, tmp_path: Path):
         assets.dataset, settings, store, device=CPU, progress=progress,
     )  # fmt: skip
     assert turned.sha256 != summary.teacher_sha256
+
+
+def test_of_several_the_one_that_cannot_teach_is_named(settings, store, progress, tmp_path: Path):
+    for name, scale in (("good", 2.0), ("mirrored", -2.0)):
+        torch.save({"scale": torch.tensor(scale)}, tmp_path / f"{name}.pt")
+    study = make_study(teacher={"checkpoint": ["good.pt", "mirrored.pt"]})
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    with pytest.raises(TeacherError, match=r"^teacher 2 of 2: the teacher gets 0.00 %"):
+        prepare_teachers(study, dataset, settings, store, device=CPU, progress=progress)
 
 
 def test_folds_are_even_in_each_class_and_need_enough_images(settings, store, progress):

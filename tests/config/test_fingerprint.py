@@ -45,6 +45,7 @@ PRUNERS = [
 BASES = [{**BASE, "pruner": pruner} for pruner in PRUNERS]
 IGNORED = {
     "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
+    "teacher.checkpoint_key",
 }  # fmt: skip
 # For each key of the format another valid value, or (another key, its value) where one cannot change alone.
 OTHER: dict[str, Any] = {
@@ -60,6 +61,7 @@ OTHER: dict[str, Any] = {
     "teacher.architecture": "resnet18",
     "teacher.width": 2.0,
     "teacher.checkpoint": "teacher.pt",
+    "teacher.checkpoint_key": ("teacher", {**BASE["teacher"], "checkpoint": "teacher.pt", "checkpoint_key": "ema"}),
     "teacher.normalize": "none",
     "teacher.input_size": 64,
     "teacher.epochs": 11,

@@ -281,6 +281,7 @@ def test_a_teacher_without_known_blocks_cannot_serve_terms_on_features(
         ("{checkpoint: [a.pt, b.pt], members: 3}", r"members: 3\b.* checkpoint .* 2\b.* members"),
         ("{checkpoint: [a.pt, b.pt], folds: 2}", "folds: 2 folds .* teacher .*"),
         ("{checkpoint: []}", "checkpoint: .* empty.* null"),
+        ("{checkpoint_key: ema}", "checkpoint_key: 'ema' .*checkpoint.*"),
         ("{checkpoint: 3}", "checkpoint: 3 .* path.*"),
         ("{checkpoint: [a.pt, 3]}", r"checkpoint\[1\]: 3 .* text.*"),
     ],

@@ -1,0 +1,60 @@
+"""What `validate` says of a checkpoint without images, and `doctor` with them."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import igkd_hpo
+from igkd_hpo.doctor.check import CheckVerdict
+from igkd_hpo.errors import StudyFileError
+from tests.assets.conftest import make_study
+
+from .conftest import Patient
+
+
+def document() -> dict[str, object]:
+    section = {"architecture": "resnet18", "checkpoint": "teacher.pt"}
+    return make_study(teacher=section, student={"architecture": "mobilenet_v2"}).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "text"])
+def test_validate_refuses_what_cannot_be_a_checkpoint(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IGKD_HPO_DATA", str(tmp_path))
+    path = tmp_path / "teacher.pt"
+    {"pipe": os.mkfifo, "folder": os.mkdir, "text": lambda path: path.write_text("root:x:0:0")}[kind](path)
+    with pytest.raises(StudyFileError, match=r"teacher\.checkpoint .*; "):
+        igkd_hpo.validate(document())
+
+
+def test_validate_warns_of_a_checkpoint_that_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IGKD_HPO_DATA", str(tmp_path))
+    (warning,) = igkd_hpo.validate(document()).warnings
+    assert "is not there" in warning
+    torch.save({"a": torch.ones(1)}, tmp_path / "teacher.pt")
+    assert igkd_hpo.validate(document()).warnings == ()
+
+
+def test_the_doctor_names_the_choice_between_raw_and_averaged_weights(patient: Patient) -> None:
+    states = {
+        name: {"steep": torch.tensor(steep), "ballast": torch.zeros(100_000)}
+        for name, steep in (("state_dict", 0.0), ("state_dict_ema", 4.0))
+    }
+    torch.save(states, patient.folder / "both.pt")
+    found = patient.examine(teacher={"checkpoint": "both.pt"})
+    assert "state_dict taken, and not state_dict_ema" in found["teacher: network"].found
+    assert "checkpoint_key to state_dict_ema" in found["teacher: accuracy"].advice
+    chosen = patient.examine(teacher={"checkpoint": "both.pt", "checkpoint_key": "state_dict_ema"})
+    assert chosen.faults == set()
+
+
+def test_the_doctor_makes_the_checks_of_prepare(patient: Patient) -> None:
+    code = patient.folder / "quarters.py"
+    code.write_text(code.read_text() + "\nclass Softmax(Corners):\n    def forward(self, x):\n"
+                    "        return super().forward(x).mul(9).softmax(1)\n")  # fmt: skip
+    found = patient.examine(teacher={"architecture": "quarters:Softmax"})
+    assert found["teacher: logits"].verdict is CheckVerdict.FAULT
+    assert found.faults == {"teacher: logits"}
