@@ -11,12 +11,12 @@ import torch
 
 from igkd_hpo.assets.chunks import Columns, Compute, fill
 from igkd_hpo.assets.dataset import Dataset, row_digests
-from igkd_hpo.assets.map_plan import MapPlan, explain, make_plan
+from igkd_hpo.assets.map_plan import MapPlan, explain, make_plan, pixels_seen
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
-from igkd_hpo.assets.threads import one_thread
+from igkd_hpo.assets.threads import fastest_threads, one_thread
 from igkd_hpo.config.resolution import recorded_execution
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.hyperparameter import Role
@@ -25,7 +25,10 @@ from igkd_hpo.settings import Settings
 from igkd_hpo.words import percent
 
 _SCHEMA = 1
-_CHUNK = {"cpu": 128, "cuda": 1024}  # images between two marks of progress that survive a kill
+# Images between two marks of progress that survive a kill; on a CPU, where one process makes the first of them with one
+# thread before others join in, for images of so many pixels, and fewer of larger ones.
+_CHUNK = {"cpu": 128, "cuda": 1024}
+_SMALL = 32 * 32
 _PLAN = "plan.json"
 _WORST_MEDIAN = 0.3
 
@@ -59,16 +62,19 @@ def prepare_maps(
         if draft.finished is not None:
             return dataset.check_rows(draft.finished)
         images, (height, width) = len(dataset.train_images), dataset.image_size
+        plan = _plan(draft, study, dataset, teachers, device=devices[0], progress=progress)
+        table = draft.table(
+            maps=(np.float16, (images, height, width)),
+            scale=(np.float32, (images,)),
+            completeness=(np.float32, (images,)),
+            digests=(np.uint64, (images,)),
+        )
+        size = _CHUNK[devices[0].type]
+        if devices[0].type == "cpu":
+            size = max(1, size // max(1, pixels_seen(study, dataset) // _SMALL))
         with one_thread(devices[0]):
-            plan = _plan(draft, study, dataset, teachers, device=devices[0], progress=progress)
-            table = draft.table(
-                maps=(np.float16, (images, height, width)),
-                scale=(np.float32, (images,)),
-                completeness=(np.float32, (images,)),
-                digests=(np.uint64, (images,)),
-            )
             fill(
-                table, partial(_prepare_chunks, plan), title="attribution maps", size=_CHUNK[devices[0].type],
+                table, partial(_prepare_chunks, plan), title="attribution maps", size=size,
                 study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
             )  # fmt: skip
         errors = table.column("completeness")
@@ -94,7 +100,8 @@ def _plan(
         return MapPlan(n_steps=recorded.n_steps, agreement=None, points=recorded.map_points)
     if study.attribution.n_steps == "auto":
         progress.note("choosing attribution.n_steps")
-    plan = make_plan(study, dataset, teachers.networks(device)[0], device=device)
+    with fastest_threads(dataset.image_size, device):  # what is chosen is kept, whatever bits led to it
+        plan = make_plan(study, dataset, teachers.networks(device)[0], device=device)
     if plan.agreement == 1:
         progress.note(f"attribution.n_steps: {plan.n_steps}, the most that are tried: with fewer, maps still change")
     elif plan.agreement is not None:

@@ -47,8 +47,8 @@ def make_execution(study: Study, assets: Assets, device: torch.device) -> Execut
             "processor": processor(device),
             "logits": "online" if assets.logits is None else "cached",
             "n_steps": None if maps is None else maps.facts["n_steps"],
-            "map_points": None if maps is None else maps.facts["points"],
-            "map_precision": None if maps is None else maps.facts["precision"],
+            "map_points": None if maps is None else maps.facts.get("points"),
+            "map_precision": None if maps is None else maps.facts.get("precision"),
             "teacher_threads": assets.teacher_threads,
         }
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from igkd_hpo.assets import attribution_maps, map_plan, threads
+from igkd_hpo.assets.map_plan import MapPlan
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.config.provenance import Provenance
@@ -98,6 +99,7 @@ def test_tables_and_maps_are_made_with_one_thread_on_any_machine(settings, own_t
     monkeypatch.setattr(OnlineLogits, "logits", watched)
     monkeypatch.setattr(attribution_maps, "explain", watched_maps)
     monkeypatch.setattr(threads, "_fastest", lambda _: 2)
+    monkeypatch.setattr(attribution_maps, "make_plan", lambda *_, **__: MapPlan(n_steps=2, agreement=None, points=8))
     prepare_assets(searched(), settings, device="cpu", progress=QUIET)
     assert seen == {("logits", 1), ("maps", 1)}
 
