@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD together"}
-_CONTROLS = {"student": "plain training (student)", "paper": "the paper's settings (paper)"}
+_CONTROLS = {"student": "plain training", "paper": "the paper's settings"}
 _ROUNDING = 0.0005  # less does not show in per cent with one digit
 _USES = {"ig": "IG", "kd": "distillation", "both": "IG and distillation"}
 
@@ -164,7 +164,7 @@ def _say_what_it_beats(confirmation: Confirmation) -> str:
 
     def named(verdict: str, last: str) -> str:
         found = [answer for answer in confirmation.controls if answer.verdict == verdict]
-        texts = [f"{_CONTROLS.get(answer.control, answer.control)}{_difference(answer)}" for answer in found]
+        texts = [_with_difference(answer) for answer in found]
         return f" {last} ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
     better, worse, unknown, untested = (
@@ -180,11 +180,14 @@ def _say_what_it_beats(confirmation: Confirmation) -> str:
     return f"{confirmation.subject_name} was the search's best: {'; '.join(filter(None, parts))}."
 
 
-def _difference(answer: ControlAnswer) -> str:
-    if answer.contrast is None:
-        return ""
-    found = answer.contrast.difference
-    return f" ({points(found.value)} points on test, {points(found.low)} to {points(found.high)})"
+def _with_difference(answer: ControlAnswer) -> str:
+    word, notes = _CONTROLS.get(answer.control, answer.control), []
+    if answer.control in _CONTROLS:
+        notes.append(answer.control)
+    if answer.contrast is not None:
+        found = answer.contrast.difference
+        notes.append(f"{points(found.value)} points on test, {points(found.low)} to {points(found.high)}")
+    return f"{word} ({', '.join(notes)})" if notes else word
 
 
 def _with_interval(mean: Estimate, *, sign: str) -> str:
