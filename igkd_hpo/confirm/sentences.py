@@ -186,7 +186,8 @@ def _with_difference(answer: ControlAnswer) -> str:
         notes.append(answer.control)
     if answer.contrast is not None:
         found = answer.contrast.difference
-        notes.append(f"{points(found.value)} points on test, {points(found.low)} to {points(found.high)}")
+        interval = f"{points(found.low)} to {points(found.high)}"
+        notes.append(f"{points(found.value)} points on test, {interval}, p = {p_value(answer.contrast.p_value)}")
     return f"{word} ({', '.join(notes)})" if notes else word
 
 
