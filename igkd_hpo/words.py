@@ -14,6 +14,26 @@ def points_between(first: float, second: float) -> str:
     return f"{round(100 * first, 2) - round(100 * second, 2):+.2f} points"
 
 
+def points(fraction: float, decimals: int = 1, *, signed: bool = True) -> str:
+    """Write a difference that is an estimate, or a distance, in points: +1.1, or 1.1 without the sign."""
+    return f"{100 * fraction:{'+' if signed else ''}.{decimals}f}"
+
+
+def parameters(count: float) -> str:
+    """Write how many numbers a network learns: 140,234 parameters."""
+    return f"{count:,.0f} parameters"
+
+
+def multiply_adds(count: float) -> str:
+    """Write what a network computes for one image: 9,000,000 multiply-adds."""
+    return f"{count:,.0f} multiply-adds"
+
+
+def milliseconds(count: float) -> str:
+    """Write a latency: 2.512 ms."""
+    return f"{count:.3f} ms"
+
+
 def times_smaller(factor: float) -> str:
     """Say how a student compares with its teacher, which is `factor` times as large: 4.6 times smaller than."""
     if f"{factor:.1f}" == "1.0":

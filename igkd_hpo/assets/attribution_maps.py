@@ -1,6 +1,7 @@
 """Integrated-Gradients maps of all training images under the teacher, made once."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -10,20 +11,25 @@ import torch
 
 from igkd_hpo.assets.chunks import Columns, Compute, fill
 from igkd_hpo.assets.dataset import Dataset, row_digests
-from igkd_hpo.assets.map_plan import MapPlan, explain, make_plan
+from igkd_hpo.assets.map_plan import MapPlan, explain, make_plan, pixels_seen
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teacher_check import check_gradients
 from igkd_hpo.assets.teachers import Teachers
-from igkd_hpo.assets.threads import fastest_threads
+from igkd_hpo.assets.threads import fastest_threads, one_thread
+from igkd_hpo.config.resolution import recorded_execution
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.errors import AssetMissing
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import percent
 
 _SCHEMA = 1
-_CHUNK = {"cpu": 128, "cuda": 1024}  # images between two marks of progress that survive a kill
+# Images between two marks of progress that survive a kill; on a CPU, where one process makes the first of them with one
+# thread before others join in, for images of so many pixels, and fewer of larger ones.
+_CHUNK = {"cpu": 128, "cuda": 1024}
+_SMALL = 32 * 32
 _PLAN = "plan.json"
 _WORST_MEDIAN = 0.3
 
@@ -51,20 +57,25 @@ def prepare_maps(
     """
     if not study.uses(Role.MAPS):
         return None
+    with suppress(AssetMissing):
+        return _open(study, dataset, teachers.sha256, store)
     with store.build("maps", _inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
             return dataset.check_rows(draft.finished)
         images, (height, width) = len(dataset.train_images), dataset.image_size
-        with fastest_threads(dataset.image_size, devices[0]):
-            plan = _plan(draft, study, dataset, teachers, device=devices[0], progress=progress)
-            table = draft.table(
-                maps=(np.float16, (images, height, width)),
-                scale=(np.float32, (images,)),
-                completeness=(np.float32, (images,)),
-                digests=(np.uint64, (images,)),
-            )
+        plan = _plan(draft, study, dataset, teachers, device=devices[0], progress=progress)
+        table = draft.table(
+            maps=(np.float16, (images, height, width)),
+            scale=(np.float32, (images,)),
+            completeness=(np.float32, (images,)),
+            digests=(np.uint64, (images,)),
+        )
+        size = _CHUNK[devices[0].type]
+        if devices[0].type == "cpu":
+            size = max(1, size // max(1, pixels_seen(study, dataset) // _SMALL))
+        with one_thread(devices[0]):
             fill(
-                table, partial(_prepare_chunks, plan), title="attribution maps", size=_CHUNK[devices[0].type],
+                table, partial(_prepare_chunks, plan), title="attribution maps", size=size,
                 study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
             )  # fmt: skip
         errors = table.column("completeness")
@@ -79,16 +90,22 @@ def prepare_maps(
 def _plan(
     draft: Draft, study: Study, dataset: Dataset, teachers: Teachers, *, device: torch.device, progress: Progress
 ) -> MapPlan:
-    """Return the plan of an interrupted maker, so that all rows are made alike, or a new one."""
-    kept = draft.read(_PLAN)
+    """Return the plan of an interrupted maker, so that all rows are made alike, that of an exported file, or a new one.
+
+    On a GPU only a new one fits its memory; there no two runs have equal bits anyway.
+    """
+    kept, recorded = draft.read(_PLAN), recorded_execution(study, "cpu") if device.type == "cpu" else None
     if kept is not None:
         return MapPlan(**json.loads(kept))
+    if recorded is not None and recorded.n_steps == study.attribution.n_steps and recorded.map_points is not None:
+        return MapPlan(n_steps=recorded.n_steps, agreement=None, points=recorded.map_points)
     if study.attribution.n_steps == "auto":
         progress.note("choosing attribution.n_steps")
     networks = teachers.networks(device)
     for network in networks:  # which a study without maps may have taken in
         check_gradients(network, dataset, device=device)
-    plan = make_plan(study, dataset, networks[0], device=device)
+    with fastest_threads(dataset.image_size, device):  # what is chosen is kept, whatever bits led to it
+        plan = make_plan(study, dataset, networks[0], device=device)
     if plan.agreement == 1:
         progress.note(f"attribution.n_steps: {plan.n_steps}, the most that are tried: with fewer, maps still change")
     elif plan.agreement is not None:
@@ -139,7 +156,20 @@ def open_maps(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetS
     """Open the maps of these teachers; return None where no trial can use them. Raises AssetMissing, AssetError."""
     if not study.uses(Role.MAPS):
         return None
-    return dataset.check_rows(store.open("maps", _inputs(study, dataset, teacher_sha256)))
+    return _open(study, dataset, teacher_sha256, store)
+
+
+def _open(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset:
+    """Open the maps, or those that `auto` made with as many steps: an exported file names the number."""
+    try:
+        asset = store.open("maps", _inputs(study, dataset, teacher_sha256))
+    except AssetMissing:
+        chosen = study.attribution.model_copy(update={"n_steps": "auto"})
+        other = study.model_copy(update={"attribution": chosen})
+        asset = store.open("maps", _inputs(other, dataset, teacher_sha256))
+        if asset.facts["n_steps"] != study.attribution.n_steps:
+            raise
+    return dataset.check_rows(asset)
 
 
 def _inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ Compute = Callable[[slice], Columns]
 Maker = Callable[[Study, Dataset, Teachers, torch.device], Compute]
 """Picklable factory of the function that computes one chunk on a device."""
 
-_LONG = 60.0  # seconds of work that is left; processes need 5 to start
+_LONG = 20.0  # seconds of work that is left, on one thread; processes need 5 to start
 _PROCESS_BYTES = 2 << 30  # a process on a CPU, with 64 points of 32x32 at once: 2.0 to 2.2 GB at its peak
 _AHEAD = 2  # chunks for each process that may be done before their turn
 
@@ -83,7 +83,7 @@ def compute_chunks(
 ) -> Generator[Columns, None, None]:
     """Yield the chunks' rows, in order; closing the generator ends its processes.
 
-    This process computes the first chunk. Where the others would then take more than a minute, one process for each
+    This process computes the first chunk. Where the others would then take more than 20 s, one process for each
     device computes them; each opens data set and teachers from the asset store. On a CPU each has one thread: two
     processes of one thread made 13 maps a second where one process of two made 7.
 

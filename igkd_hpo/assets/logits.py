@@ -12,7 +12,7 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
-from igkd_hpo.assets.threads import fastest_threads
+from igkd_hpo.assets.threads import one_thread
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.hyperparameter import Role
@@ -30,11 +30,10 @@ _PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two m
 
 def wants_table(study: Study, dataset: Dataset) -> bool:
     """Return whether the logits are made beforehand: as the study says, or, for `auto`, where it costs less."""
-    if study.teacher.logits != "auto":
-        return study.teacher.logits == "cached"
-    views = _views(study)
+    if study.teacher.logits != "auto" or not study.uses(Role.LOGITS):
+        return study.teacher.logits == "cached" and study.uses(Role.LOGITS)
     epochs = study.n_trials * study.training.epochs * _EPOCHS_LEFT
-    return study.uses(Role.LOGITS) and views < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
+    return _views(study) < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
 
 
 def table_bytes(study: Study, dataset: Dataset) -> int:
@@ -61,8 +60,10 @@ def prepare_logits(
     """Return the table `logits.npy`, float16 (N, n_views, K), made if it is missing; None where logits are online.
 
     Of M members it is (N, n_views, M, K), because their average depends on a trial's temperature. Column v is the view
-    with index v of `distillation.augmentation`; the numbers are those of online teachers, because `Teachers.teaching`
-    makes both.
+    with index v of `distillation.augmentation`. `Teachers.teaching` makes these numbers and those of online teachers:
+    on a CPU they are equal, bit for bit, where a trial has one thread as well. More threads cut a tensor elsewhere, and
+    some kernels compute the ends of its parts in another way: efficientnet_b0 differed so with three threads, by a last
+    bit here and there, which a training amplifies. So each trial records which of the two it had.
 
     Several processes may share the work, see `fill`; their `devices` are of one kind, the first is this process's.
     Raises AssetError.
@@ -75,7 +76,7 @@ def prepare_logits(
         shape, views = _shape(study, dataset), _views(study)
         table = draft.table(logits=(np.float16, shape), digests=(np.uint64, shape[:1]))
         size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.train_images[0].numel() * 4))
-        with fastest_threads(dataset.image_size, devices[0]):
+        with one_thread(devices[0]):
             fill(
                 table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
                 study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
@@ -108,9 +109,9 @@ def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: 
 def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
     """Open the table of these teachers and views; return None where the logits are made online.
 
-    `auto` takes a table wherever there is one, since both give the same numbers. Raises AssetMissing, AssetError.
+    `auto` takes a table wherever there is one. Raises AssetMissing, AssetError.
     """
-    if study.teacher.logits == "online":
+    if study.teacher.logits == "online" or not study.uses(Role.LOGITS):
         return None
     try:
         return dataset.check_rows(store.open("logits", _inputs(study, dataset, teacher_sha256)))

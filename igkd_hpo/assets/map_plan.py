@@ -85,7 +85,7 @@ def probe_rows(labels: Tensor) -> Tensor:
 
 def points_at_once(study: Study, dataset: Dataset, device: torch.device) -> int:
     """Return how many images, as the teacher sees them, go through it at once, with gradients, if nothing is tried."""
-    return max(1, _PIXELS_AT_ONCE[device.type] // _pixels(study, dataset))
+    return max(1, _PIXELS_AT_ONCE[device.type] // pixels_seen(study, dataset))
 
 
 def explain(
@@ -164,13 +164,13 @@ def choose_precision(maps: Callable[[str], Tensor]) -> str:
 
 def _affordable(study: Study, dataset: Dataset, device: torch.device, *, n_steps: int) -> list[int]:
     """List the numbers of points that can be tried for a fiftieth of the work."""
-    sizes = sorted({max(1, (1 << power) // _pixels(study, dataset)) for power in _PIXELS_TRIED[device.type]})
+    sizes = sorted({max(1, (1 << power) // pixels_seen(study, dataset)) for power in _PIXELS_TRIED[device.type]})
     work = len(dataset.train_images) * n_steps
     return [points for points, all_so_far in zip(sizes, accumulate(sizes), strict=True)
             if all_so_far * _TIMES * _WORTH <= work]  # fmt: skip
 
 
-def _pixels(study: Study, dataset: Dataset) -> int:
+def pixels_seen(study: Study, dataset: Dataset) -> int:
     """Return the number of pixels of an image as the teacher sees it."""
     height, width = dataset.image_size
     return max(height * width, (study.teacher.input_size or 0) ** 2)

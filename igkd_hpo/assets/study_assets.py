@@ -131,6 +131,7 @@ class Assets:
     Args:
         teacher_sha256: of the teachers' weights, see `combined_hash`.
         teacher_parameters: of one teacher, the first.
+        teacher_threads: of its training, see `TeacherFacts`.
     """
 
     study: Study
@@ -138,6 +139,7 @@ class Assets:
     dataset: Dataset
     teacher_sha256: str
     teacher_parameters: int
+    teacher_threads: int | None
     logits: Asset | None
     maps: Asset | None
 
@@ -174,13 +176,14 @@ def open_assets(study: Study, settings: Settings) -> Assets:
     """
     store = AssetStore(settings.paths.assets)
     dataset = open_dataset(study.dataset, store)
-    teacher_sha256, teacher_parameters = open_teacher_facts(study, dataset, store)
+    teacher = open_teacher_facts(study, dataset, store)
     return Assets(
         study=study,
         settings=settings,
         dataset=dataset,
-        teacher_sha256=teacher_sha256,
-        teacher_parameters=teacher_parameters,
-        logits=open_logits(study, dataset, teacher_sha256, store),
-        maps=open_maps(study, dataset, teacher_sha256, store),
+        teacher_sha256=teacher.sha256,
+        teacher_parameters=teacher.parameters,
+        teacher_threads=teacher.threads,
+        logits=open_logits(study, dataset, teacher.sha256, store),
+        maps=open_maps(study, dataset, teacher.sha256, store),
     )

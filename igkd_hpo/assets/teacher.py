@@ -19,6 +19,7 @@ from igkd_hpo.assets.teacher_check import choose_transform, examine_teacher
 from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher_state, unwrap, wrap
 from igkd_hpo.assets.teacher_output import check_output
 from igkd_hpo.assets.threads import fastest_threads
+from igkd_hpo.config.resolution import recorded_execution, training_on
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
@@ -99,8 +100,10 @@ def prepare_teacher(
         asset = draft.finished
         if asset is None:
             if body is None:
-                network = _train(study, dataset, settings, draft, member=member, device=device, progress=progress)
-                facts: Json = {"source": "trained here", "device": device.type}
+                network, threads = _train(
+                    study, dataset, settings, draft, member=member, device=device, progress=progress
+                )
+                facts: Json = {"source": "trained here", "device": device.type, "threads": threads}
             else:
                 progress.note(f"checking {name}")
                 network, told = wrap_given(body, study, dataset, device)
@@ -191,7 +194,7 @@ def _train(
     member: int,
     device: torch.device,
     progress: Progress,
-) -> Network:
+) -> tuple[Network, int | None]:
     with torch.random.fork_rng([]):
         torch.manual_seed(_SEED + member)
         body, _ = build_body(study.teacher, dataset.num_classes, settings)
@@ -202,7 +205,12 @@ def _train(
     training = Training(network, data, recipe, device=device, teaching=None)
     _resume(training, draft)
     name = _name_member(study, member)
-    with fastest_threads(dataset.image_size, device), progress.task(f"training {name}", recipe.epochs) as advance:
+    recorded = recorded_execution(study, device.type)
+    as_before = recorded.teacher_threads if recorded else None
+    with (
+        fastest_threads(dataset.image_size, device, recorded=as_before) as threads,
+        progress.task(f"training {name}", recipe.epochs) as advance,
+    ):
         advance(training.completed_epochs)
         try:
             for _ in training.epochs():
@@ -213,7 +221,7 @@ def _train(
                 f"the training of {name} diverged in epoch {error.epoch}; "
                 "check the images and teacher.normalize, or give teacher.checkpoint"
             ) from error
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False), threads if device.type == "cpu" else None
 
 
 def _name_member(study: Study, member: int) -> str:
@@ -250,7 +258,7 @@ def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> 
             "temperature": 1.0,
             "overlay_strength": 0.0,
             "seed": seed,
-            "precision": (precision := resolve_precision(study.training.precision, device)),
+            "precision": (precision := resolve_precision(training_on(study, device.type).precision, device)),
             "channels_last": True,
             "compile": resolve_compile("auto", device, precision),
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +49,17 @@ class Teachers:
         return OnlineLogits(networks[0]) if len(networks) == 1 else MemberLogits(networks)
 
 
+class TeacherFacts(NamedTuple):
+    """Facts about a study's teachers: `combined_hash` and, of the first, its parameters and its training's threads.
+
+    `threads` is None where it was given, trained on a GPU, or trained before that was noted.
+    """
+
+    sha256: str
+    parameters: int
+    threads: int | None
+
+
 def combined_hash(weights: Sequence[str], folds: Tensor | None) -> str:
     """Hash what a study pins: all members' weights in their order, and their folds; of one teacher, its weights."""
     if len(weights) == 1:
@@ -73,14 +85,14 @@ def open_teachers(study: Study, dataset: Dataset, settings: Settings, store: Ass
     return _combine(study, dataset, members)
 
 
-def open_teacher_facts(study: Study, dataset: Dataset, store: AssetStore) -> tuple[str, int]:
-    """Return `combined_hash` and the first member's parameters without building a network.
-
-    Raises AssetMissing, AssetError.
-    """
+def open_teacher_facts(study: Study, dataset: Dataset, store: AssetStore) -> TeacherFacts:
+    """Return what is known of the teachers without building a network. Raises AssetMissing, AssetError."""
     assets = [teacher_asset(study, dataset, store, member=number) for number in range(study.teacher.n_networks)]
-    sha256 = combined_hash([str(asset.facts["sha256"]) for asset in assets], _folds(study, dataset))
-    return sha256, int(assets[0].facts["parameters"])
+    return TeacherFacts(
+        sha256=combined_hash([str(asset.facts["sha256"]) for asset in assets], _folds(study, dataset)),
+        parameters=int(assets[0].facts["parameters"]),
+        threads=assets[0].facts.get("threads"),
+    )
 
 
 def validation_accuracy(

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -18,7 +18,7 @@ _TOO_SMALL = 16 * 16  # pixels; below, one thread is the faster choice on any ma
 
 
 @contextmanager
-def fastest_threads(image_size: tuple[int, int], device: torch.device) -> Iterator[int]:
+def fastest_threads(image_size: tuple[int, int], device: torch.device, *, recorded: int | None = None) -> Iterator[int]:
     """Give torch one thread or one per core, whichever runs a training step faster here; for a GPU change nothing.
 
     Two cores that other processes kept busy took 89 ms for a step on 128 images of 8x8 pixels with one thread, 118 to
@@ -27,13 +27,22 @@ def fastest_threads(image_size: tuple[int, int], device: torch.device) -> Iterat
 
     Args:
         image_size: height and width, in pixels.
+        recorded: threads of the training that is to be repeated; None measures.
     """
-    chosen = _fastest(image_size) if device.type == "cpu" else torch.get_num_threads()
+    chosen = torch.get_num_threads() if device.type != "cpu" else recorded or _fastest(image_size)
     with torch_threads(chosen):
         yield chosen
 
 
-@lru_cache(maxsize=1)  # teacher, logits and maps of a study are computed alike, and it is measured once for them
+def one_thread(device: torch.device) -> AbstractContextManager[object]:
+    """Give torch one thread on a CPU, whatever the machine; for a GPU change nothing.
+
+    What is made so comes out alike on any number of cores; long work is shared by processes instead, see `fill`.
+    """
+    return torch_threads(1) if device.type == "cpu" else nullcontext()
+
+
+@lru_cache(maxsize=1)  # the teachers of a study are trained alike, and it is measured once for them
 def _fastest(image_size: tuple[int, int]) -> int:
     if image_size[0] * image_size[1] < _TOO_SMALL:
         return 1

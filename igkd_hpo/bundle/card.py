@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import Figures, Record
+from igkd_hpo.bundle.usage import building_code, onnx_code, torch_code
 from igkd_hpo.config.study import Study, TeacherConfig
+from igkd_hpo.confirm.choice import confirmed_in_words
 from igkd_hpo.distillation.architectures import ARCHITECTURES
-from igkd_hpo.search.best import BestTrial
-from igkd_hpo.words import byte_size, percent, times_smaller
+from igkd_hpo.search.best import BestTrial, caution
+from igkd_hpo.words import byte_size, milliseconds, multiply_adds, parameters, percent, times_smaller
 
 if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import AssetSummary
@@ -40,7 +42,7 @@ def model_card(
     versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in record.versions.items())
     validated = "their own split" if made.own_validation else f"{dataset.validation_fraction:g} of training"
     names, macs, factor = ", ".join(class_names), best.cost["macs"], best.cost["compression_factor"]
-    computed = f", {macs:,} multiply-adds for one image" if macs else ""
+    computed = f", {multiply_adds(macs)} for one image" if macs else ""
     execution = exported.provenance.execution if exported.provenance else None
     where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
     its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
@@ -48,7 +50,7 @@ def model_card(
     return f"""# {best.study}, trial {best.number}
 
 A small image classifier: {ARCHITECTURES[exported.student.architecture].called}, trained by igkd-hpo {_method(best)}.
-{best.cost["parameters"] or 0:,} parameters{computed}{compared}.
+{parameters(best.cost["parameters"] or 0)}{computed}{compared}.
 
 ## Use
 
@@ -57,7 +59,14 @@ A small image classifier: {ARCHITECTURES[exported.student.architecture].called},
 - input `images`: uint8, (N, 3, {height}, {width}), RGB, 0 to 255, any N. Scaling and normalisation are inside.
 - output `logits`: float32, (N, {len(class_names)}); softmax makes probabilities of them. In this order: {names}.
 
-`{contents.WEIGHTS}` holds the same weights for PyTorch. `igkd-hpo predict` shows an image to the float file.
+`igkd-hpo predict` shows an image to the float file. So does this, which needs no igkd-hpo:
+
+```python
+{onnx_code()}
+```
+
+`{contents.WEIGHTS}` holds the same weights for PyTorch. Its metadata hold mean and deviation of its \
+input, image size, classes and architecture.{_in_torch(exported, class_names)}
 
 ## How good it is
 
@@ -80,7 +89,7 @@ the device has its own. int8: static quantisation, weights per channel, calibrat
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
 ({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
-- teacher: {teacher.architecture}, {origin}; {made.teacher_parameters:,} parameters\
+- teacher: {teacher.architecture}, {origin}; {parameters(made.teacher_parameters)}\
 {"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}
 - SHA-256 of the teacher's weights: `{made.teacher_sha256}`
 
@@ -103,6 +112,12 @@ The SHA-256 of every file is in `{contents.RECORD}`. They show a damaged copy; t
 """
 
 
+def _in_torch(exported: Study, class_names: Sequence[str]) -> str:
+    """Return a paragraph and plain code; the paragraph alone where the architecture has no code."""
+    build = building_code(exported.student.architecture, exported.hyperparameters.fixed(), len(class_names))
+    return "" if build is None else f" So it is used there:\n\n```python\n{torch_code(build)}\n```"
+
+
 def _several(teacher: TeacherConfig) -> str:
     if teacher.folds:
         return f" (the mean of {teacher.folds} teachers, each trained without one part of the images)"
@@ -110,19 +125,7 @@ def _several(teacher: TeacherConfig) -> str:
 
 
 def _trust(best: BestTrial) -> str:
-    if best.confirmed is None:
-        return (
-            f"The search chose the best of {best.completed} completed trials by this very figure, so that it is "
-            "partly luck, and nothing was confirmed with fresh seeds."
-        )
-    facts = best.confirmed
-    low, high = facts["test_interval"]
-    equal = f" As good, as far as can be told: {', '.join(facts['equal'])}." if facts["equal"] else ""
-    return (
-        f"Its configuration, {facts['arm']} of {facts['study']}, was confirmed with {facts['n_seeds']} fresh seeds: "
-        f"{percent(facts['test_accuracy'])} on {facts['test_images']} test images on average, with a 95 % "
-        f"interval of the mean from {percent(low)} to {percent(high)}.{equal}"
-    )
+    return caution(best) if best.confirmed is None else f"Its configuration is {confirmed_in_words(best.confirmed)}."
 
 
 def _method(best: BestTrial) -> str:
@@ -134,6 +137,7 @@ def _method(best: BestTrial) -> str:
 def _figures(figures: Figures) -> str:
     return (
         f"{percent(figures.validation_accuracy)} | {percent(figures.test_agreement)} | "
-        f"{figures.largest_logit_difference:.1e} | {figures.latency_ms:.3f} ms, {figures.latency_ms_p95:.3f} ms | "
+        f"{figures.largest_logit_difference:.1e} | {milliseconds(figures.latency_ms)}, "
+        f"{milliseconds(figures.latency_ms_p95)} | "
         f"{byte_size(figures.bytes)}"
     )

@@ -8,6 +8,7 @@ import scipy
 from igkd_hpo.bundle.contents import Expected
 from igkd_hpo.config.space import LARGEST_SEED
 from igkd_hpo.search.best import BestTrial
+from igkd_hpo.words import points
 
 
 def expected_of(best: BestTrial, accuracy: float, *, images: int) -> Expected:
@@ -34,7 +35,7 @@ def from_runs(accuracies: Sequence[float], *, images: int, next_seed: int) -> Ex
     half = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation * math.sqrt(1 + 1 / n)
     basis = (
         f"the 95 % prediction interval for one more seed after {n} of them, "
-        f"with a standard deviation of {100 * deviation:.2f} points"
+        f"with a standard deviation of {points(deviation, 2, signed=False)} points"
     )
     return _expect(mean, half, runs=n, seed=next_seed, basis=basis)
 
@@ -48,8 +49,8 @@ def from_one_run(accuracy: float, *, images: int, seed: int) -> Expected:
     share = (accuracy * images + 1) / (images + 2)  # away from 0 and 1, where the formula gives no room at all
     half = 1.96 * math.sqrt(2 * share * (1 - share) / images)
     basis = (
-        f"a tolerance of {100 * half:.2f} points, what two equally good students may differ by on {images} images: "
-        "this bundle comes from a single run, which has no interval of its own"
+        f"a tolerance of {points(half, 2, signed=False)} points, what two equally good students may differ by on "
+        f"{images} images: this bundle comes from a single run, which has no interval of its own"
     )
     return _expect(accuracy, half, runs=1, seed=seed, basis=basis)
 

@@ -22,6 +22,7 @@ from igkd_hpo.bundle.expectation import expected_of
 from igkd_hpo.bundle.measuring import calibration_images, measure_files
 from igkd_hpo.bundle.onnx_files import OPSET, write_int8, write_onnx
 from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
+from igkd_hpo.bundle.usage import weights_metadata
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
@@ -79,8 +80,15 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
         write_text(draft / contents.STUDY, to_yaml(exported))
         state = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
         # Written by us: what safetensors writes itself is a file for the owner alone.
-        write_bytes(draft / contents.WEIGHTS, save(state, metadata={"format": "pt"}))
         dataset, float_file, int8_file = assets.dataset, draft / contents.ONNX, draft / contents.INT8
+        metadata = weights_metadata(
+            network,
+            architecture=exported.student.architecture,
+            hyperparameters=best.hyperparameters,
+            class_names=dataset.class_names,
+            image_size=dataset.image_size,
+        )
+        write_bytes(draft / contents.WEIGHTS, save(state, metadata=metadata))
         with progress.task("ONNX files", 3) as advance:
             write_onnx(
                 network,

@@ -7,7 +7,7 @@ import typer
 from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage
-from igkd_hpo.words import byte_size, percent
+from igkd_hpo.words import byte_size, milliseconds, percent, points
 
 if TYPE_CHECKING:
     from igkd_hpo.bundle.contents import Figures
@@ -53,7 +53,7 @@ def _measurements(made: "Bundle") -> str:
     def row(name: str, figures: "Figures") -> str:
         return (
             f"{name:<16}{percent(figures.validation_accuracy):>11}{percent(figures.test_agreement):>16}"
-            f"{figures.largest_logit_difference:>18.1e}{figures.latency_ms:>12.3f} ms{byte_size(figures.bytes):>12}"
+            f"{figures.largest_logit_difference:>18.1e}{milliseconds(figures.latency_ms):>15}{byte_size(figures.bytes):>12}"
         )
 
     record = made.record
@@ -69,7 +69,9 @@ def _measurements(made: "Bundle") -> str:
     ]
     lost = made.validation_accuracy - record.int8.validation_accuracy
     if lost > 0.01:
-        lines.append(f"int8 costs {100 * lost:.1f} points of accuracy here: use model.onnx, or quantise it otherwise")
+        lines.append(
+            f"int8 costs {points(lost, signed=False)} points of accuracy here: use model.onnx, or quantise it otherwise"
+        )
     if record.int8.latency_ms > record.onnx.latency_ms:
         lines.append("int8 is no faster on this machine; only the device can tell")
     return "\n".join(lines)

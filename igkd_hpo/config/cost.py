@@ -1,19 +1,20 @@
 """Cost of a student, and its violation of a study's limits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Limits
 from igkd_hpo.distillation.recipe import KNOB_OF
+from igkd_hpo.words import milliseconds, multiply_adds, parameters
 
 # Values of the limits in words, by their names in the study file.
-_IN_WORDS = {
-    "parameters": "{:,.0f} parameters",
-    "macs": "{:,.0f} multiply-adds",
-    "size_kb": "{:,.1f} kB of weights",
-    "latency_ms": "{:.3g} ms for an image",
+_IN_WORDS: dict[str, Callable[[float], str]] = {
+    "parameters": parameters,
+    "macs": multiply_adds,
+    "size_kb": lambda kilobytes: f"{kilobytes:,.1f} KiB of weights",
+    "latency_ms": lambda latency: f"{milliseconds(latency)} for an image",
 }
 
 
@@ -69,7 +70,7 @@ def excess(limits: Limits, cost: StudentCost) -> dict[str, float]:
 def why_infeasible(limits: Limits, cost: StudentCost) -> str | None:
     """Say which limits are exceeded, with value and limit; None when the cost is within all of them."""
     beyond = [
-        f"{_IN_WORDS[name].format(getattr(cost, name))} where limits.{name} allows {getattr(limits, name):,g}"
+        f"{_IN_WORDS[name](getattr(cost, name))} where limits.{name} allows {getattr(limits, name):,g}"
         for name, over in excess(limits, cost).items()
         if over > 0
     ]

@@ -22,6 +22,18 @@ class Execution(Frozen):
     """What training.compile came to."""
     torch: str
     """Version of PyTorch."""
+    processor: str | None = None
+    """Model and instruction set of the CPU, or model of the GPU. This and the rest is null in older records."""
+    logits: Literal["cached", "online"] | None = None
+    """What teacher.logits came to."""
+    n_steps: int | None = None
+    """What attribution.n_steps came to; null without maps."""
+    map_points: int | None = None
+    """Points that went through the teacher at once when the maps were made; null without maps."""
+    map_precision: Literal["float32", "bfloat16"] | None = None
+    """Precision of the maps' making; null without maps."""
+    teacher_threads: int | None = None
+    """Threads of the teacher's training on a CPU; null where it was given, or trained on a GPU."""
 
 
 class Provenance(Frozen):

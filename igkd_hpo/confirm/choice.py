@@ -1,6 +1,8 @@
 """Choice of the trial to take home: that of a confirmation, or the best so far where nothing was confirmed."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.search.best import BestTrial, best_trial, trained_trial
@@ -46,10 +48,15 @@ def describe_trial(study: SearchStudy, best: BestTrial) -> str:
             f"trial {best.number} of {study.name}, {percent(best.validation_accuracy)} on validation, best so far "
             "(not confirmed with fresh seeds)"
         )
-    facts = best.confirmed
+    return confirmed_in_words(best.confirmed)
+
+
+def confirmed_in_words(facts: Mapping[str, Any]) -> str:
+    """Say how a configuration was confirmed, from the facts that a `BestTrial` and an exported file hold."""
     low, high = facts["test_interval"]
-    equal = f"; as good: {', '.join(facts['equal'])}" if facts["equal"] else ""
+    equal = f"; as good, as far as can be told: {', '.join(facts['equal'])}" if facts["equal"] else ""
     return (
-        f"{facts['arm']} of {facts['study']}, confirmed: {percent(facts['test_accuracy'])} on test "
-        f"({percent(low)} to {percent(high)}, {facts['n_seeds']} fresh seeds){equal}"
+        f"{facts['arm']} of {facts['study']}, confirmed with {facts['n_seeds']} fresh seeds: "
+        f"{percent(facts['test_accuracy'])} on {facts['test_images']:,} test images on average "
+        f"({percent(low)} to {percent(high)}){equal}"
     )

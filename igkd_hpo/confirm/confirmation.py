@@ -1,7 +1,8 @@
 """Confirmation of a study, read from the database: one frozen object, for people, files and pages alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -16,6 +17,8 @@ from igkd_hpo.search.confirmation_study import Arm, arm_trials, arms_of, open_co
 from igkd_hpo.search.study import SearchStudy
 
 _QUESTIONS = ("ig", "kd", "both")
+Compare = Callable[[Iterable[int]], Mapping[int, Contrast]]
+"""Takes the numbers of a family of arms and returns the subject's contrasts with those that can be compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,22 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ControlAnswer:
+    """Answer to whether the search's best is better than a control.
+
+    Args:
+        control, arm: its name, and the number of its arm.
+        contrast: accuracy of the search's best minus the control's, on the test split; None where there is none.
+        verdict: better, worse, unknown, or untested (an arm diverged or is not there yet).
+    """
+
+    control: str
+    arm: int
+    contrast: Contrast | None
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confirmation:
     """Results of the fresh seeds on the test split.
 
@@ -105,7 +124,10 @@ class Confirmation:
         runner_up_p_value: one-sided.
         tie_set: numbers of the arms that cannot be told from the best, itself included, by mean.
         chosen: the smallest of the tie set by parameters; of equals, the one with the highest mean. What export takes.
-        subject, subject_name: the arm that parts were taken out of, the search's best.
+        subject, subject_name: the search's best by its value there, before any fresh seed: the arm that parts were
+            taken out of, and that is compared with each control.
+        answers: whether the subject's parts help, a family of their own; `controls`: whether it is better than each
+            control, another.
         baseline: number of the arm that is plain training with the subject's settings; None when there is none.
         gain: mean of the best minus the baseline's on the test split; `shrunken_gain` without the luck of the seeds.
         kept: the share of the differences between arms that is not noise.
@@ -124,6 +146,7 @@ class Confirmation:
     subject: int
     subject_name: str
     answers: tuple[Answer, ...]
+    controls: tuple[ControlAnswer, ...]
     baseline: int | None
     gain: float | None
     shrunken_gain: float | None
@@ -162,7 +185,10 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
         arm.number: replace(arm, against=against, shrunken=shrunken)
         for arm, against, shrunken in zip(compared, comparison.against, comparison.shrunken, strict=True)
     }
-    answers = _answer(planned, subject, {arm.number: i for i, arm in enumerate(compared)}, samples, resolution)
+    contrast_with = partial(
+        _contrast_with, subject, {arm.number: i for i, arm in enumerate(compared)}, samples, resolution
+    )
+    answers = _answer(planned, subject, contrast_with)
     tied = sorted((arm for arm in by_number.values() if arm.tied), key=lambda arm: (-arm.test.mean.value, arm.number))
     best, baseline, gain = compared[comparison.best].number, answers[-1].without, None
     if baseline is not None and baseline in by_number and baseline != best:
@@ -179,6 +205,7 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
         subject=subject,
         subject_name=planned[subject].name,
         answers=answers,
+        controls=_compare_with_controls(planned, subject, contrast_with),
         baseline=baseline,
         gain=gain,
         shrunken_gain=None if gain is None else comparison.shrinkage * gain,
@@ -210,29 +237,62 @@ def _measure(number: int, arm: Arm, trials: Sequence[FrozenTrial], tested: Mappi
     )
 
 
-def _answer(
-    arms: Sequence[Arm], subject: int, index: Mapping[int, int], samples: Sequence[Sequence[float]], resolution: float
-) -> tuple[Answer, ...]:
-    number = {arm.training_key: n for n, arm in enumerate(arms)}
-    others = [number.get(without(arms[subject], f"without_{part}").training_key, subject) for part in _QUESTIONS]
+def _contrast_with(
+    subject: int,
+    index: Mapping[int, int],
+    samples: Sequence[Sequence[float]],
+    resolution: float,
+    others: Iterable[int],
+) -> dict[int, Contrast]:
+    """Return the subject's contrasts with a family of arms, by their numbers, where both can be compared.
+
+    Args:
+        index: of each arm's sample, by its number.
+    """
     pairs = sorted({other for other in others if other != subject and {other, subject} <= index.keys()})
     differences = contrasts(samples, [(index[subject], index[other]) for other in pairs], resolution=resolution)
-    contrast_with = dict(zip(pairs, differences, strict=True))
+    return dict(zip(pairs, differences, strict=True))
+
+
+def _answer(arms: Sequence[Arm], subject: int, compare_with: Compare) -> tuple[Answer, ...]:
+    number = {arm.training_key: n for n, arm in enumerate(arms)}
+    others = [number.get(without(arms[subject], f"without_{part}").training_key, subject) for part in _QUESTIONS]
+    contrast_with = compare_with(others)
     return tuple(
         Answer(
             question=question,
             subject=subject,
             without=None if other == subject else other,
             contrast=contrast_with.get(other),
-            verdict="absent" if other == subject else _judge(contrast_with.get(other)),
+            verdict="absent" if other == subject else _judge(contrast_with.get(other), "helps", "hurts"),
         )
         for question, other in zip(_QUESTIONS, others, strict=True)
     )
 
 
-def _judge(contrast: Contrast | None) -> str:
+def _compare_with_controls(arms: Sequence[Arm], subject: int, compare_with: Compare) -> tuple[ControlAnswer, ...]:
+    """Compare with each control that trains otherwise than the subject."""
+    controls = [
+        (name, number)
+        for number, arm in enumerate(arms)
+        for name, kind in zip(arm.names, arm.kinds, strict=True)
+        if kind == "control" and number != subject
+    ]
+    contrast_with = compare_with(number for _, number in controls)
+    return tuple(
+        ControlAnswer(
+            control=name,
+            arm=number,
+            contrast=contrast_with.get(number),
+            verdict=_judge(contrast_with.get(number), "better", "worse"),
+        )
+        for name, number in controls
+    )
+
+
+def _judge(contrast: Contrast | None, above: str, below: str) -> str:
     if contrast is None:
         return "untested"
     if not contrast.significant:
         return "unknown"
-    return "helps" if contrast.difference.value > 0 else "hurts"
+    return above if contrast.difference.value > 0 else below

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from igkd_hpo.confirm.confirmation import Answer, Confirmation, ConfirmedArm
+from igkd_hpo.confirm.confirmation import Answer, Confirmation, ConfirmedArm, ControlAnswer
 from igkd_hpo.confirm.statistics import Estimate
-from igkd_hpo.words import percent
+from igkd_hpo.words import parameters, percent, points
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD together"}
+_CONTROLS = {"student": "plain training", "paper": "the paper's settings"}
 _ROUNDING = 0.0005  # less does not show in per cent with one digit
 _USES = {"ig": "IG", "kd": "distillation", "both": "IG and distillation"}
 
@@ -27,11 +28,13 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
     yield _name_best(confirmation, best)
     for answer in confirmation.answers:
         yield _say_whether_it_helps(confirmation, answer)
+    if confirmation.controls:
+        yield _say_what_it_beats(confirmation)
     if confirmation.gain is not None and confirmation.shrunken_gain is not None:
         yield (
             f"Against plain training with the settings of {confirmation.subject_name}, {best.name} gains "
-            f"{_points(confirmation.gain)} points; without the luck of the seeds, "
-            f"{_points(confirmation.shrunken_gain)}."
+            f"{points(confirmation.gain)} points; without the luck of the seeds, "
+            f"{points(confirmation.shrunken_gain)}."
         )
     subject = next((arm for arm in confirmation.arms if arm.number == confirmation.subject), None)
     if subject is not None and subject.search_accuracy is not None:
@@ -39,7 +42,7 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
         yield (
             f"The search saw {percent(subject.search_accuracy)} on validation for {subject.name}; fresh seeds have "
             f"{percent(subject.validation.mean.value)}"
-            + (f": {100 * luck:.1f} points of it were luck." if luck >= _ROUNDING else ", no less.")
+            + (f": {points(luck, signed=False)} points of it were luck." if luck >= _ROUNDING else ", no less.")
         )
     for arm in confirmation.arms:
         if arm.diverged:
@@ -48,7 +51,7 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
     sampling = 2 * (share * (1 - share) / n_images) ** 0.5
     yield (
         f"Intervals are about the luck of {confirmation.n_seeds} seeds. The {n_images:,} test images are a sample "
-        f"too: another one could move all accuracies together by {100 * sampling:.1f} points."
+        f"too: another one could move all accuracies together by {points(sampling, signed=False)} points."
     )
 
 
@@ -131,7 +134,7 @@ def _name_best(confirmation: Confirmation, best: ConfirmedArm) -> str:
         return f"{equal}. They are equally large; {best.name} has the highest mean, {mean}."
     return (
         f"{equal}. {best.name} has the highest mean, {mean}; {chosen.name} is the smallest, with "
-        f"{chosen.parameters:,} parameters and {percent(chosen.test.mean.value)}."
+        f"{parameters(chosen.parameters or 0)} and {percent(chosen.test.mean.value)}."
     )
 
 
@@ -142,8 +145,8 @@ def _say_whether_it_helps(confirmation: Confirmation, answer: Answer) -> str:
     if contrast is None:
         return f"{part}: nothing can be said, because {subject} does without {_USES[answer.question]}."
     numbers = (
-        f"{_points(contrast.difference.value)} points on test "
-        f"({_points(contrast.difference.low)} to {_points(contrast.difference.high)}), p = {p_value(contrast.p_value)}"
+        f"{points(contrast.difference.value)} points on test "
+        f"({points(contrast.difference.low)} to {points(contrast.difference.high)}), p = {p_value(contrast.p_value)}"
     )
     s = "" if answer.question == "both" else "s"
     if answer.verdict == "helps":
@@ -152,13 +155,41 @@ def _say_whether_it_helps(confirmation: Confirmation, answer: Answer) -> str:
         return f"{part} hurt{s} {subject} on this data: it changes by {numbers}."
     return (
         f"Whether {part} help{s} {subject} on this data cannot be told: {numbers}; with {confirmation.n_seeds} seeds "
-        f"only a difference of about {100 * contrast.detectable:.1f} points would be found."
+        f"only a difference of about {points(contrast.detectable, signed=False)} points would be found."
     )
+
+
+def _say_what_it_beats(confirmation: Confirmation) -> str:
+    """Say in one sentence how the search's best compares with each control."""
+
+    def named(verdict: str, last: str) -> str:
+        found = [answer for answer in confirmation.controls if answer.verdict == verdict]
+        texts = [_with_difference(answer) for answer in found]
+        return f" {last} ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
+
+    better, worse, unknown, untested = (
+        named(verdict, last)
+        for verdict, last in (("better", "and"), ("worse", "and"), ("unknown", "or"), ("untested", "or"))
+    )
+    parts = [
+        f"it is better than {better}" if better else "",
+        f"it is worse than {worse}" if worse else "",
+        f"whether it is better than {unknown} cannot be told" if unknown else "",
+        f"nothing can be said about {untested}, because an arm diverged or was not trained" if untested else "",
+    ]
+    return f"{confirmation.subject_name} was the search's best: {'; '.join(filter(None, parts))}."
+
+
+def _with_difference(answer: ControlAnswer) -> str:
+    word, notes = _CONTROLS.get(answer.control, answer.control), []
+    if answer.control in _CONTROLS:
+        notes.append(answer.control)
+    if answer.contrast is not None:
+        found = answer.contrast.difference
+        interval = f"{points(found.low)} to {points(found.high)}"
+        notes.append(f"{points(found.value)} points on test, {interval}, p = {p_value(answer.contrast.p_value)}")
+    return f"{word} ({', '.join(notes)})" if notes else word
 
 
 def _with_interval(mean: Estimate, *, sign: str) -> str:
     return f"{100 * mean.value:{sign}.2f} ± {100 * (mean.high - mean.value):.2f}"
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:+.1f}"

@@ -1,6 +1,8 @@
 """The device that a network trains on. Names can be checked without torch, whose import takes seconds."""
 
+import platform
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igkd_hpo.errors import UsageError, did_you_mean
@@ -40,3 +42,17 @@ def choose_device(name: str, slot: int = 0) -> "torch.device":
     if name == "cuda" or torch.device(name).index >= gpus:
         raise UsageError(f"device {name!r} is not on this machine, which has {gpus} usable GPUs; use auto or cpu")
     return torch.device(name)
+
+
+def processor(device: "torch.device") -> str:
+    """Return the model of a GPU, or of the CPU with the instruction set that torch uses: they decide last bits."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(named, platform.machine())}, {torch.backends.cpu.get_cpu_capability()}"

@@ -10,7 +10,7 @@ from igkd_hpo.distillation.augmentation import Views, index_of, n_views
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.models import Network
 
-TEACHER_BATCH = 64  # the one batch size of every teacher logit, cached or online, so that both give the same numbers
+TEACHER_BATCH = 64  # the one batch size of every teacher logit, cached or online: both shall give the same numbers
 
 
 class Teaching(Protocol):

@@ -6,6 +6,7 @@ import torch
 
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.host_memory import free_memory
+from igkd_hpo.config.resolution import training_on
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import CUDA_CONTEXT_BYTES, choose_device
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
@@ -50,8 +51,9 @@ def _device_in_words(device: torch.device, cores: int) -> str:
 
 def _check_precision(study: Study, device: torch.device) -> Check:
     try:
-        precision = resolve_precision(study.training.precision, device)
-        resolve_compile(study.training.compile, device, precision)
+        training = training_on(study, device.type)
+        precision = resolve_precision(training.precision, device)
+        resolve_compile(training.compile, device, precision)
         return ok(_GROUP, "precision", precision)
     except UsageError as error:
         return failed(_GROUP, "precision", error)

@@ -26,7 +26,7 @@ from igkd_hpo.doctor.check import Check, CheckVerdict, failed, fault, grade, not
 from igkd_hpo.doctor.sizes import largest_student
 from igkd_hpo.errors import AssetMissing, IgkdError, TeacherError
 from igkd_hpo.settings import Settings
-from igkd_hpo.words import percent
+from igkd_hpo.words import parameters, percent
 
 _GROUP = "teacher"
 
@@ -138,7 +138,7 @@ def _check_size(study: Study, dataset: Dataset, network: Network | None) -> Chec
         student = count_parameters(largest_student(study, dataset.num_classes))
         to_train = mobilenet_v2(num_classes=dataset.num_classes, width=study.teacher.width)
     teacher = count_parameters(to_train if network is None else network)
-    sizes = f"the largest student has {student:,} parameters, the teacher {teacher:,}"
+    sizes = f"the largest student has {parameters(student)}, the teacher {teacher:,}"
     knobs = ARCHITECTURES[study.student.architecture].knobs.items()
     smaller = "".join(f"{'raise' if knob.smallest == 'high' else 'lower'} {name}, " for name, knob in knobs)
     return grade(_GROUP, "size", sizes, f"{smaller}or take a larger teacher", doubtful=student >= teacher)

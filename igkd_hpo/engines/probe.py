@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from igkd_hpo.errors import UsageError
+from igkd_hpo.words import byte_size
 
 WORTH = 1.05
 """Twice the trials must give this many times the images per second: fewer side by side leave the sampler more to
@@ -63,7 +64,7 @@ class Probe:
         each = f"{self.per_device} on each of {len(self.devices)} GPUs" if len(self.devices) > 1 else self.devices[0]
         return (
             f"workers: {self.workers} ({each}); measured side by side on {self.devices[0]}: {measured}; {self.why}; "
-            f"a trial takes {_gib(self.trial_bytes)} of {_gib(self.free_bytes)}"
+            f"a trial takes {byte_size(self.trial_bytes)} of {byte_size(self.free_bytes)}"
         )
 
 
@@ -115,7 +116,3 @@ def find_worthwhile(trainings: Trainings, devices: tuple[str, ...], cores: int) 
         trial_bytes=trainings.trial_bytes,
         free_bytes=trainings.free_bytes,
     )
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f} GiB"

@@ -11,7 +11,7 @@ from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value, shown
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.words import percent, points_between, times_smaller
+from igkd_hpo.words import milliseconds, multiply_adds, parameters, percent, points_between, times_smaller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,13 +161,13 @@ def student_in_words(best: BestTrial) -> str:
     cost = best.cost
     if cost["parameters"] is None:
         return f"seed {best.seed}"
-    parts = [f"{cost['parameters']:,} parameters"]
+    parts = [parameters(cost["parameters"])]
     if cost["compression_factor"]:
         parts.append(f"{times_smaller(cost['compression_factor'])} the teacher")
     if cost["macs"]:
-        parts.append(f"{cost['macs'] / 1e6:,.2f} million multiply-adds")
+        parts.append(multiply_adds(cost["macs"]))
     if cost["latency_ms"]:
-        parts.append(f"{cost['latency_ms']:.2f} ms for an image on one CPU thread")
+        parts.append(f"{milliseconds(cost['latency_ms'])} for an image on one CPU thread")
     return ", ".join([*parts, f"seed {best.seed}"])
 
 

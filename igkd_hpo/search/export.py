@@ -1,4 +1,4 @@
-"""Write a trial as a study file, every range replaced by the value that trained, so that anyone can train it again."""
+"""Write a trial as a study file that repeats it: each range and each `auto` is replaced by what trained."""
 
 from datetime import UTC, datetime
 
@@ -6,6 +6,7 @@ import igkd_hpo
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Provenance
+from igkd_hpo.config.resolution import resolve_autos
 from igkd_hpo.config.study import Limits, NoPruner, Study
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
@@ -20,6 +21,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
     are fresh seeds. A control comes out as it trained. Paths stay as they are in the study's file.
     """
     config, pins = study.config, study.read().pins
+    resolved = resolve_autos(config, best.execution)
     provenance = {
         "study": study.name,
         "trial": best.number,
@@ -38,7 +40,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
     }
     changed = {
         "name": f"{(study.confirms or study.name)[:95]}-best",  # a study's name has at most 100 characters
-        "training": config.training.model_copy(update={"seed": best.seed}),
+        "training": resolved.training.model_copy(update={"seed": best.seed}),
         "hyperparameters": Hyperparameters.model_validate(dict(best.hyperparameters)),
         "limits": Limits(),  # it is within them; timed once more, one of its seeds might not be
         "pruner": NoPruner(name="none"),
@@ -47,6 +49,6 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "provenance": Provenance.model_validate(provenance),
     }
     # Validated as a whole: what is written here is read back by the same rules.
-    exported = Study.model_validate({**dict(config), **changed})
+    exported = Study.model_validate({**dict(resolved), **changed})
     marked = Provenance.model_validate(provenance | {"exported_fingerprint": fingerprint(exported)})
     return exported.model_copy(update={"provenance": marked})

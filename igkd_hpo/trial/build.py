@@ -10,9 +10,11 @@ import torch
 from igkd_hpo.assets.study_assets import Assets
 from igkd_hpo.assets.teacher_network import normalization
 from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.resolution import training_on
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.blocks import copy_prefix
+from igkd_hpo.distillation.device import processor
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import Network
@@ -30,17 +32,24 @@ class PreparedTrial:
     execution: Execution
 
 
-def make_execution(study: Study, device: torch.device) -> Execution:
-    """Return the settings with which this process would run a trial of the study."""
-    precision = resolve_precision(study.training.precision, device)
+def make_execution(study: Study, assets: Assets, device: torch.device) -> Execution:
+    """Return the settings with which this process would run a trial of the study, and those its assets came from."""
+    training, maps = training_on(study, device.type), assets.maps
+    precision = resolve_precision(training.precision, device)
     return Execution.model_validate(
         {
             "device": device.type,
             "threads": torch.get_num_threads(),
             "precision": precision,
             "memory_format": "channels_last",
-            "compile": resolve_compile(study.training.compile, device, precision),
+            "compile": resolve_compile(training.compile, device, precision),
             "torch": torch.__version__,
+            "processor": processor(device),
+            "logits": "online" if assets.logits is None else "cached",
+            "n_steps": None if maps is None else maps.facts["n_steps"],
+            "map_points": None if maps is None else maps.facts.get("points"),
+            "map_precision": None if maps is None else maps.facts.get("precision"),
+            "teacher_threads": assets.teacher_threads,
         }
     )
 
@@ -81,7 +90,7 @@ def make_trial(
     execution: Execution | None = None,
 ) -> PreparedTrial:
     """Build a trial that is ready to train; see `TrialTask` for its settings."""
-    execution = execution or make_execution(study, device)
+    execution = execution or make_execution(study, assets, device)
     student = make_student(study, hyperparameters, assets, seed=seed)
     recipe = recipe_of(study, hyperparameters, execution, seed=seed)
     # The study file refuses terms on features where there are several teachers.

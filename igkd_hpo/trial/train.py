@@ -12,8 +12,10 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.cost import why_infeasible
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.resolution import resolve_autos
 from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.errors import AssetError, IgkdError, UsageError
 from igkd_hpo.files import write_bytes, write_text
@@ -88,7 +90,7 @@ def train_student(
     summary = prepare_assets(study, settings, device=str(chosen), progress=progress)
     hashes = {"teacher_sha256": summary.teacher_sha256, "dataset_sha256": summary.dataset_sha256}
     notes = note_edits(study) + _note_differences(study, **hashes)
-    execution = _repeat(study, chosen.type, torch.__version__, notes)
+    execution = _repeat(study, chosen, notes)
     if execution is not None:
         torch.set_num_threads(execution.threads)
     for note in notes:
@@ -122,7 +124,7 @@ def train_student(
     weights = io.BytesIO()
     torch.save(trial.training.network.body.state_dict(), weights)
     with _writing(folder):
-        write_text(folder / "study.yaml", to_yaml(study))
+        write_text(folder / "study.yaml", to_yaml(resolve_autos(study, trial.execution)))
         facts = asdict(trained) | {"epochs": [asdict(epoch) for epoch in epochs.metrics]}
         write_text(folder / "metrics.json", json.dumps(facts, indent=2))
         write_bytes(folder / "student.pt", weights.getvalue())
@@ -175,15 +177,31 @@ def _recorded(study: Study) -> dict[str, Any]:
     return (study.provenance and study.provenance.model_extra) or {}
 
 
-def _repeat(study: Study, device_type: str, torch_version: str, notes: list[str]) -> Execution | None:
+def _repeat(study: Study, device: "torch.device", notes: list[str]) -> Execution | None:
     """Return the recorded execution if this device can repeat it; append to `notes` why the result may differ."""
+    import torch
+
+    from igkd_hpo.distillation.device import processor
+
     execution = study.provenance.execution if study.provenance else None
     if execution is None:
         return None
-    ran = "the exported trial ran on"
-    if execution.device != device_type:
-        notes.append(f"{ran} {execution.device}, this is {device_type}; the last digits will differ")
+    if execution.device != device.type:
+        notes.append(
+            f"the exported trial ran on {execution.device} in {execution.precision}, this is {device.type}, which "
+            "chooses its own precision; the last digits will differ"
+        )
         return None
-    if execution.torch != torch_version:
-        notes.append(f"{ran} torch {execution.torch}, this is {torch_version}; the last digits may differ")
-    return execution.model_copy(update={"torch": torch_version})
+    here = {"processor": processor(device), "torch": torch.__version__}
+    there = {"processor": execution.processor or here["processor"], "torch": execution.torch}
+    if there != here:
+        notes.append(
+            f"the exported trial ran on {there['processor']} with torch {there['torch']}, this is "
+            f"{here['processor']} with torch {here['torch']}; the last digits may differ"
+        )
+    if study.teacher.logits == "auto" and study.uses(Role.LOGITS):
+        notes.append(
+            "the file does not say whether the exported trial asked its teacher in each step (logits: online) or "
+            "beforehand (cached); the result may differ"
+        )
+    return execution.model_copy(update=here)

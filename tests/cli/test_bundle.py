@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -145,6 +147,69 @@ def test_onnx_answers_as_pytorch_on_every_test_image(bundle: Path, network: torc
     assert student.class_names == tuple("0123456789")
     # Any number of images, one as many.
     assert np.abs(student.logits(images[:1].numpy()) - wanted[:1]).max() < 1e-4
+
+
+PLAIN = """
+import json, sys
+from importlib import import_module
+from pathlib import Path
+
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "igkd_hpo":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())  # it may lie beside torch: no path leaves it out
+try:
+    import_module("igkd_hpo")
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("igkd_hpo can be imported")
+codes = Path("MODEL_CARD.md").read_text().split("```python\\n")[1:]
+assert len(codes) == 2
+for code in codes:
+    for photo in sys.argv[1:]:
+        names = {}
+        exec(code.split("```")[0].replace("photo.jpg", photo), names)
+        print(json.dumps(names["logits"].tolist()))
+"""
+
+
+def test_the_card_is_enough_without_this_project(copy: Path, network: torch.nn.Module, tmp_path: Path) -> None:
+    """Its code, run where igkd_hpo cannot be imported, answers as `predict` does: large, turned and grey images too."""
+    random = np.random.default_rng(0)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by 90 degrees
+    photos = [tmp_path / "large.jpg", tmp_path / "turned.jpg", tmp_path / "grey.png"]
+    Image.fromarray(random.integers(0, 256, (60, 90, 3), dtype=np.uint8)).resize((900, 600)).save(photos[0])
+    Image.fromarray(random.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(photos[1], exif=turned)
+    Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(photos[2])
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PLAIN, *map(str, photos)], cwd=copy, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    *said, _ = done.stdout.split("\n")
+    answers, logits = said[::2], [json.loads(line)[0] for line in said[1::2]]
+    wanted = [prediction.classes for prediction in predict_images(copy, photos)]
+    assert answers == 2 * [likeliest[0][0] for likeliest in wanted]
+    for row, likeliest in zip(logits, 2 * wanted, strict=True):
+        shares = torch.tensor(row).softmax(dim=0)
+        for name, share in likeliest:
+            assert shares[int(name)].item() == pytest.approx(share, abs=1e-4)
+
+
+def test_the_weights_say_what_they_are(bundle: Path, network: torch.nn.Module) -> None:
+    from safetensors import safe_open
+
+    with safe_open(bundle / contents.WEIGHTS, "pt") as file:
+        facts = file.metadata()
+    assert facts["igkd_hpo_format"] == "1"
+    assert json.loads(facts["architecture"]) == {"name": "mobilenet_v2", "layers_removed": 17, "width": 0.25}
+    assert (json.loads(facts["image_size"]), json.loads(facts["channels"])) == ([8, 8], 3)
+    assert json.loads(facts["classes"]) == list("0123456789")
+    for name in ("mean", "std"):
+        assert torch.equal(torch.tensor(json.loads(facts[name])), getattr(network, name).flatten())
 
 
 def test_the_figures_are_measured(bundle: Path) -> None:

@@ -21,6 +21,7 @@ from igkd_hpo.confirm.plan import (
     planned_arms,
 )
 from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences
+from igkd_hpo.confirm.statistics import contrasts
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
 from igkd_hpo.search.export import exported_study
@@ -150,6 +151,41 @@ def test_what_hurts_is_said_too_and_one_alone_is_named(searched: SearchStudy) ->
     assert "IG and KD together hurt trial 4 on this data" in text
 
 
+def test_the_searchs_best_is_compared_with_each_control_as_a_family_of_its_own(searched: SearchStudy) -> None:
+    """Whatever arm has the highest mean: the question was fixed before the fresh seeds ran."""
+    linked = confirm(searched)
+    train(linked, EVEN | {"trial 2": 0.99, "trial 4": 0.93, "student": 0.90, "kd": 0.929})
+    found = test(linked)
+    assert found.arm(found.best).name == "trial 2"
+    assert [(answer.control, answer.verdict) for answer in found.controls] == [("student", "better"), ("kd", "unknown")]
+    samples = {arm.name: arm.test.accuracies for arm in found.arms}
+    names = list(samples)
+    pairs = [(names.index("trial 4"), names.index(control)) for control in ("student", "kd")]
+    alone = contrasts(list(samples.values()), pairs, resolution=1 / IMAGES)
+    assert [answer.contrast for answer in found.controls] == alone, "corrected for the two controls, not for all pairs"
+    (sentence,) = [sentence for sentence in sentences(found) if "the search's best" in sentence]
+    assert all(name in sentence for name in ("trial 4", "plain training (student", "kd"))
+
+    worse = confirm(searched, seeds=7)
+    train(worse, EVEN | {"trial 4": 0.80, "kd": float("nan")})
+    verdicts = {answer.control: answer.verdict for answer in test(worse).controls}
+    assert verdicts == {"student": "unknown", "kd": "untested"}
+
+
+def test_a_search_that_found_its_own_control_has_nothing_to_compare(searched: SearchStudy, run) -> None:
+    """The arm of both is one arm: no contrast of an arm with itself."""
+    student = searched.trials()[0].user_attrs["hyperparameters"]
+    params = {key: student[key] for key in ("alpha", "temperature", "overlay_strength", "learning_rate", "batch_size")}
+    searched.optuna_study.enqueue_trial({**params, "alpha": 0.0, "overlay_strength": 0.5})
+    run(0.5, 0.6, 0.99)
+    linked = confirm(searched, top=1)
+    names = {trial.user_attrs["arm_name"] for trial in linked.trials()}
+    train(linked, dict.fromkeys(names, 0.9))
+    found = test(linked)
+    assert found.controls
+    assert found.subject not in {answer.arm for answer in found.controls}
+
+
 def test_of_equals_the_smallest_is_chosen(searched: SearchStudy) -> None:
     linked = confirm(searched)
     train(linked, EVEN | {"trial 4": 0.902, "kd": 0.80}, parameters={"trial 2": SMALL, "kd": 10})
@@ -210,7 +246,7 @@ def test_export_takes_the_confirmed_choice(searched: SearchStudy) -> None:
     found = test(linked)
     for given in (searched, linked):
         source, best = best_or_confirmed(given)
-        assert "trial 2 of digits, confirmed: 97" in describe_trial(source, best)
+        assert "trial 2 of digits, confirmed with 5 fresh seeds: 97" in describe_trial(source, best)
         exported = exported_study(source, best)
         assert exported.name == "digits-best"
         again = parse_study(to_yaml(exported), source="best.yaml")

@@ -141,7 +141,7 @@ def test_a_configuration_that_is_better_is_named() -> None:
 
 def test_among_equals_hardly_anything_is_claimed() -> None:
     random = np.random.default_rng(20261121)
-    claims = helps = 0
+    claims = helps = beats = 0
     for _ in range(200):
         arms, _ = confirmed(random, better_by=0.0)
         # The strictest count: any arm that is said to be worse than another.
@@ -150,5 +150,8 @@ def test_among_equals_hardly_anything_is_claimed() -> None:
         found = compare(more, resolution=RESOLUTION)
         asked = contrasts(more, [(0, 5), (0, 6), (0, 7)], resolution=RESOLUTION)
         helps += found.named or any(contrast.significant for contrast in asked)
+        controls = contrasts(more, [(0, control) for control in range(8, 12)], resolution=RESOLUTION)
+        beats += any(contrast.significant for contrast in controls)
     assert claims <= 15
     assert helps <= 15
+    assert beats <= 15

@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2, plain_code
 from igkd_hpo.distillation.models import Network, count_parameters, to_pixels
 
 # Full width, 10 classes: parameters left when so many blocks are cut from the end (index = blocks cut).
@@ -95,3 +97,14 @@ def test_bytes_become_pixels_in_0_to_1() -> None:
     assert to_pixels(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.channels_last).is_contiguous(
         memory_format=torch.channels_last
     )
+
+
+@pytest.mark.parametrize(("width", "layers_removed"), [(1.0, 0), (0.25, 17), (1.4, 5)])
+def test_the_plain_code_of_a_card_builds_the_same_network(width: float, layers_removed: int) -> None:
+    names: dict[str, Any] = {}
+    with torch.device("meta"):
+        exec(plain_code(num_classes=7, width=width, layers_removed=layers_removed), names)
+        wanted = mobilenet_v2(num_classes=7, width=width, layers_removed=layers_removed)
+        assert str(names["body"]) == str(wanted)
+        shapes = [{key: value.shape for key, value in body.state_dict().items()} for body in (names["body"], wanted)]
+    assert shapes[0] == shapes[1]

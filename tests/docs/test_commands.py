@@ -211,7 +211,7 @@ def test_the_python_of_the_guide_runs(
     exec(compile(python, "python.md", "exec"), names)
     said = capsys.readouterr().out
     assert "3 of 3 trials finished" in said
-    assert "confirmed: " in said
+    assert "confirmed with " in said
     assert "no study named 'digit' (did you mean digits?)" in said
     for made in ("best.yaml", "report.html"):
         assert (folder / made).is_file(), made

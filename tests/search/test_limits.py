@@ -26,7 +26,7 @@ def test_a_limit_itself_is_allowed_and_the_excess_is_a_fraction_of_it() -> None:
     assert why_infeasible(Limits(parameters=600), COST) is None
     both = why_infeasible(Limits(parameters=500, size_kb=1.5), COST)
     assert both is not None
-    assert both.endswith(" and 2.0 kB of weights where limits.size_kb allows 1.5")
+    assert both.endswith(" and 2.0 KiB of weights where limits.size_kb allows 1.5")
 
 
 def test_a_student_too_large_by_its_counts_is_not_even_timed() -> None:

@@ -44,6 +44,8 @@ class Architecture:
         build: returns the body, float32 (B, 3, H, W) -> logits (B, num_classes), its weights drawn from torch's global
             generator; takes `num_classes` and the knobs by their names.
         knobs: its hyperparameters, whose role is `Role.ARCHITECTURE`, by name.
+        code: takes what `build` takes, and returns plain code that builds the same as `body`, with torch and public
+            packages alone, for people who have a bundle and not this project; without it they have its ONNX files.
         taps: takes a body apart, None where it is another architecture's; without it, terms on features are refused.
     """
 
@@ -51,6 +53,7 @@ class Architecture:
     build: "Callable[..., nn.Module]"
     knobs: Mapping[str, Knob] = field(default_factory=dict)
     taps: "Callable[[nn.Module], Taps | None] | None" = None
+    code: Callable[..., str] | None = None
 
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -47,6 +47,18 @@ def mobilenet_v2(*, num_classes: int, width: float = 1.0, layers_removed: int = 
     return cast("nn.Module", network)
 
 
+def plain_code(*, num_classes: int, width: float, layers_removed: int) -> str:
+    """Return code that builds what `mobilenet_v2` builds, but for the weights that it begins with."""
+    return f"""from torch import nn
+from torchvision.models import MobileNetV2
+
+setting = {_SETTING}
+body = MobileNetV2(num_classes={num_classes}, width_mult={width!r}, inverted_residual_setting=setting)
+body.features[0][0].stride = (1, 1)
+body.features = body.features[:{_BLOCKS - layers_removed}]
+body.classifier = nn.Sequential(nn.Dropout(0.0), nn.Linear(body.features[-1].out_channels, {num_classes}))"""
+
+
 def take_apart(body: "nn.Module") -> Taps | None:
     """Return the blocks of a MobileNet-V2, which have the resolution of the teacher's blocks of the same number."""
     import torch.nn.functional as F
@@ -69,5 +81,6 @@ ARCHITECTURE = Architecture(
     called="MobileNet-V2, cut and scaled",
     build=mobilenet_v2,
     taps=take_apart,
+    code=plain_code,
     knobs={"layers_removed": Knob(_LAYERS_REMOVED, "high"), "width": Knob(_WIDTH, "low")},
 )

@@ -71,8 +71,8 @@ def test_the_summary_says_how_far_to_trust_it(study: SearchStudy, run) -> None:
     text = summary(study)
     assert "digits: 3 of 6 trials finished (3 complete)" in text
     assert "best: trial 2, 81.20 % validation accuracy after 3 epochs" in text
-    size = "140,234 parameters, 4.1 times smaller than the teacher, 9.00 million multiply-adds"
-    assert f"{size}, 2.50 ms for an image on one CPU thread, seed 42" in text
+    size = "140,234 parameters, 4.1 times smaller than the teacher, 9,000,000 multiply-adds"
+    assert f"{size}, 2.500 ms for an image on one CPU thread, seed 42" in text
     assert "\n  temperature " in text
     assert "dkd_beta" not in text, "a default that nobody chose is no news"
     assert "  student  70.00 %  +11.20 points" in text

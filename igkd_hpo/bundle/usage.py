@@ -1,0 +1,87 @@
+"""Use of a bundle without this project: what its weights' file says of itself, and plain code for people to copy."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from igkd_hpo.bundle import contents
+from igkd_hpo.config.space import Value
+from igkd_hpo.distillation.architectures import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from igkd_hpo.distillation.models import Network
+
+FORMAT = "1"
+_INPUT = "RGB pixels in [0, 1], float32 (N, 3, H, W), minus mean, divided by std"
+# As `image_file.read_image` reads an ordinary photograph; a test compares them.
+_READ = """image = Image.open("photo.jpg")
+image.draft(None, (2 * width, 2 * height))
+image = ImageOps.exif_transpose(image).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)"""
+
+
+def weights_metadata(
+    network: "Network",
+    *,
+    architecture: str,
+    hyperparameters: Mapping[str, Value],
+    class_names: Sequence[str],
+    image_size: tuple[int, int],
+) -> dict[str, str]:
+    """Return the metadata of the weights' file: all that somebody needs to use them, lists and mappings as JSON."""
+    knobs = {name: hyperparameters[name] for name in ARCHITECTURES[architecture].knobs}
+    code = building_code(architecture, hyperparameters, len(class_names))
+    return {
+        "format": "pt",
+        "igkd_hpo_format": FORMAT,
+        "architecture": json.dumps({"name": architecture, **knobs}),
+        **({"build": code} if code else {}),
+        "input": _INPUT,
+        "channels": json.dumps(3),
+        "image_size": json.dumps(image_size),
+        "mean": json.dumps(network.mean.flatten().tolist()),
+        "std": json.dumps(network.std.flatten().tolist()),
+        "classes": json.dumps(class_names),
+    }
+
+
+def building_code(architecture: str, hyperparameters: Mapping[str, Value], num_classes: int) -> str | None:
+    """Return plain code that builds the network as `body`; None for an architecture that has none."""
+    chosen = ARCHITECTURES[architecture]
+    if chosen.code is None:
+        return None
+    knobs = {name: knob.declared.cast(hyperparameters[name]) for name, knob in chosen.knobs.items()}
+    return chosen.code(num_classes=num_classes, **knobs)
+
+
+def onnx_code() -> str:
+    """Return code that shows an image to the float ONNX file, with onnxruntime, NumPy and Pillow alone."""
+    return f"""import json
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("{contents.ONNX}")
+facts = session.get_modelmeta().custom_metadata_map
+height, width = json.loads(facts["image_size"])
+{_READ}
+(logits,) = session.run(None, {{"images": np.asarray(image).transpose(2, 0, 1)[None]}})
+print(json.loads(facts["classes"])[int(logits.argmax())])"""
+
+
+def torch_code(build: str) -> str:
+    """Return code that shows an image to the weights, with PyTorch, torchvision, safetensors and Pillow alone."""
+    return f"""import json
+import torch
+from PIL import Image, ImageOps
+from safetensors import safe_open
+from torchvision.transforms.functional import normalize, pil_to_tensor
+{build}
+with safe_open("{contents.WEIGHTS}", "pt") as file:
+    facts = file.metadata()
+    body.load_state_dict({{name: file.get_tensor(name) for name in file.keys()}})
+height, width = json.loads(facts["image_size"])
+{_READ}
+pixels = normalize(pil_to_tensor(image)[None] / 255, json.loads(facts["mean"]), json.loads(facts["std"]))
+with torch.inference_mode():
+    logits = body.eval()(pixels)
+print(json.loads(facts["classes"])[int(logits.argmax())])"""
