@@ -10,6 +10,7 @@ from igkd_hpo.assets import attribution_maps, map_plan, threads
 from igkd_hpo.assets.map_plan import MapPlan
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+from igkd_hpo.assets.teacher_check import TeacherCheck
 from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.resolution import resolve_autos
 from igkd_hpo.config.study import Study
@@ -57,7 +58,8 @@ def test_a_fresh_folder_gives_the_same_student(teacher, settings, fresh, own_tea
     given = {**teacher, "normalize": "dataset", "width": 0.1, "epochs": 2}
     monkeypatch.setattr(map_plan, "choose_steps", lambda _: (8, 0.99))
     monkeypatch.setattr(threads, "_fastest", lambda _: 1)
-    monkeypatch.setattr("igkd_hpo.assets.teacher.check_teacher", lambda *_, **__: 1.0)
+    checked = [TeacherCheck(name="accuracy", accuracy=1.0)]
+    monkeypatch.setattr("igkd_hpo.assets.teacher.examine_teacher", lambda *_, **__: checked)
     file, weights = exported(searched(teacher=given), settings)
     assert file.provenance.execution.logits == "cached"
     monkeypatch.setattr(threads, "_fastest", lambda _: pytest.fail("the file says how many"))

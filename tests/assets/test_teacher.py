@@ -156,7 +156,7 @@ class TestOwnCode:
             ("wrong_type", UsageError, r"own_teacher:wrong_type' .* str\b.* torch\.nn\.Module"),
             ("broken", UsageError, "own_teacher:broken' .*RuntimeError: no such luck"),
             ("missing", UsageError, "has no attribute 'missing'"),
-            ("three_classes", DataError, r"own_teacher:three_classes .*\(2, 3\) .*\(2, 2\)"),
+            ("three_classes", DataError, r"own_teacher:three_classes .*\(64, 3\) .*\(64, 2\)"),
         ],
     )
     def test_faults_are_named(self, prepare, function, error, message):
