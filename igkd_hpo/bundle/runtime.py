@@ -3,10 +3,13 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from igkd_hpo.config.space import Frozen
 from igkd_hpo.distillation.latency import Latency, measure_latency
 from igkd_hpo.errors import DataError, UsageError, first_line
 
@@ -22,6 +25,16 @@ def require(packages: tuple[str, ...]) -> None:
             f"bundles need {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; "
             "`pip install 'igkd-hpo[bundle]'` (in a checkout: `pip install '.[bundle]'`)"
         )
+
+
+_Pixels = Annotated[int, Field(ge=1, le=4096)]  # a network for a larger side than this is not a small one
+
+
+class _Description(Frozen):
+    """Metadata of an ONNX file: whatever stands there is held to these types and bounds before it is used."""
+
+    classes: tuple[str, ...]
+    image_size: tuple[_Pixels, _Pixels]
 
 
 class OnnxStudent:
@@ -44,15 +57,16 @@ class OnnxStudent:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; warnings about the machine are not the user's
+        # Fatal ones alone: an error is raised as well, and would be printed here with the names in the file as they are.
+        options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
-            self.class_names: tuple[str, ...] = tuple(json.loads(metadata["classes"]))
-            height, width = json.loads(metadata["image_size"])
+            stated = {key: json.loads(metadata[key]) for key in _Description.model_fields}
+            described = _Description.model_validate_json(json.dumps(stated))
         except Exception as error:  # onnxruntime's own errors have no common base
             raise DataError(f"{path} cannot be used ({first_line(error)}); export the bundle again") from error
-        self.image_size: tuple[int, int] = (int(height), int(width))
+        self.class_names, self.image_size = described.classes, described.image_size
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of uint8 RGB images (N, 3, H, W)."""

@@ -57,9 +57,9 @@ def study_argument(text: str | None) -> "Study | str":
     """Read STUDY where a study is created: a file, a name, or `-` for standard input; left out, the built-in."""
     if text != "-":
         return text or DEFAULT
-    from igkd_hpo.config.reading import parse_study
+    from igkd_hpo.config.reading import read_stream
 
-    return parse_study(sys.stdin.read(), source="standard input")
+    return read_stream(sys.stdin.buffer, source="standard input")
 
 
 def count_of_workers(text: str) -> int | Literal["auto"]:

@@ -196,7 +196,7 @@ def test_a_key_named_like_a_union_tag_is_still_an_unknown_key(key: str) -> None:
          "column 1: a key without its value; write key: value, with a space after the colon"),
         ("name: {digits\n", "is not YAML: line 2, column 1:"),
         ("name: \x00", "is not YAML:"),
-        ("a: " + "[" * 3000, "is nested too deeply for a study file; look for a bracket left open"),
+        ("a: " + "[" * 3000, "is nested too deeply, more than 32 levels; look for a bracket left open"),
         ("a: &a {b: *a}\n", "has an alias (*name) inside its own value; write the value out"),
         ("a: !!binary aGVsbG8=\n", "holds what is neither text nor number: Object of type bytes is not"),
         ("? [a, b]\n: 1\n", "holds what is neither text nor number: keys must be"),
