@@ -1,14 +1,14 @@
 """Read YAML, JSON and folders that others wrote, within bounds that hold before and while they are parsed.
 
-What is refused here is refused in milliseconds: 300 bytes can stand for gigabytes (aliases of aliases), and a parser that
-is written in Python needs a minute for 5 MB of whatever text.
+What is refused here is refused in milliseconds: 300 bytes can stand for gigabytes (aliases of aliases), and a parser
+that is written in Python needs a minute for 5 MB of whatever text.
 """
 
 import json
 import os
 import stat
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
@@ -125,14 +125,14 @@ class _BoundedComposer(Composer):
             if values is None:
                 raise DocumentError("has an alias (*name) inside its own value; write the value out")
             self._count(values)
-            return super().compose_node(parent, index)
+            return cast(Node, super().compose_node(parent, index))
         before, anchor = self._values, event.anchor
         if anchor is not None:
             self._values_of[anchor] = None
         self._levels += 1
         _check_depth(self._levels)
         self._count(1)
-        node = super().compose_node(parent, index)
+        node = cast(Node, super().compose_node(parent, index))
         self._levels -= 1
         if anchor is not None:
             self._values_of[anchor] = self._values - before

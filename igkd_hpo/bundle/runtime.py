@@ -57,7 +57,7 @@ class OnnxStudent:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # Fatal ones alone: an error is raised as well, and would be printed here with the names in the file as they are.
+        # Fatal ones alone: an error is raised as well, and would be printed with the names in the file as they are.
         options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
