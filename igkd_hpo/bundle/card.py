@@ -7,6 +7,7 @@ from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import Figures, Record
 from igkd_hpo.config.study import Study, TeacherConfig
 from igkd_hpo.distillation.architectures import ARCHITECTURES
+from igkd_hpo.escaping import code, markdown
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.words import byte_size, percent, times_smaller
 
@@ -33,12 +34,13 @@ def model_card(
     """
     height, width = made.image_size
     dataset, teacher = exported.dataset, exported.teacher
-    root = f" from `{dataset.root}`" if dataset.root else ""
+    root = f" from {code(dataset.root)}" if dataset.root else ""
     origin = f"trained for {teacher.epochs} epochs" if teacher.architecture == "mobilenet_v2" else "its own weights"
-    origin = ", ".join(f"`{path}`" for path in teacher.checkpoints) or origin
-    settings = "\n".join(f"| {name} | {value} |" for name, value in best.hyperparameters.items())
-    versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in record.versions.items())
-    names, macs, factor = ", ".join(class_names), best.cost["macs"], best.cost["compression_factor"]
+    origin = ", ".join(code(path) for path in teacher.checkpoints) or origin
+    settings = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in best.hyperparameters.items())
+    versions = "\n".join(f"| {name} | {markdown(value or 'not known')} |" for name, value in record.versions.items())
+    names = ", ".join(markdown(name) for name in class_names)
+    macs, factor = best.cost["macs"], best.cost["compression_factor"]
     computed = f", {macs:,} multiply-adds for one image" if macs else ""
     execution = exported.provenance.execution if exported.provenance else None
     where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
@@ -79,7 +81,7 @@ the device has its own. int8: static quantisation, weights per channel, calibrat
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
 ({dataset.validation_fraction:g} of training), {record.onnx.test_images} for test; split seed {dataset.split_seed}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
-- teacher: {teacher.architecture}, {origin}; {made.teacher_parameters:,} parameters\
+- teacher: {markdown(teacher.architecture)}, {origin}; {made.teacher_parameters:,} parameters\
 {"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}
 - SHA-256 of the teacher's weights: `{made.teacher_sha256}`
 

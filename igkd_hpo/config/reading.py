@@ -65,7 +65,7 @@ def study_from_json(text: str, *, source: str) -> Study:
         faults = describe(error)
     if len(faults) == 1:
         raise StudyFileError(f"{source}: {faults[0]}")
-    raise StudyFileError(f"{source} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+    raise StudyFileError(f"{source} has {len(faults)} faults:", *(f"  {fault}" for fault in faults))
 
 
 def _one_line(error: YAMLError) -> str:

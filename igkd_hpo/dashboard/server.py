@@ -3,6 +3,7 @@
 import logging
 import resource
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from igkd_hpo.dashboard.study_page import StudyPage
 from igkd_hpo.dashboard.style import add_style
 from igkd_hpo.dashboard.token import check_token, new_token, refuse, require_token
 from igkd_hpo.errors import UsageError
+from igkd_hpo.escaping import lines
 from igkd_hpo.search.storage import SharedStorage, is_server, open_storage
 from igkd_hpo.settings import Paths
 
@@ -121,12 +123,25 @@ def application(
 
     guarded_page = open_page if token is None else require_token(open_page, token)
 
+    def logged_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        return guarded_page(environ | {"wsgi.errors": _Errors()}, start_response)
+
     def local_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if not is_sent_to_loopback(environ):
             return refuse(start_response, "403 Forbidden", _LOCAL_ONLY, [])
-        return guarded_page(environ, start_response)
+        return logged_page(environ, start_response)
 
-    return local_page if local else guarded_page
+    return local_page if local else logged_page
+
+
+class _Errors:
+    """Stream that optuna-dashboard writes tracebacks to, with whatever a request or the database held in them."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(lines(text))
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _contain_artifact(start_response: "StartResponse") -> "StartResponse":

@@ -12,6 +12,7 @@ import threading
 from multiprocessing.connection import Connection
 
 from igkd_hpo.engines.pipe_reporter import PipeReporter
+from igkd_hpo.escaping import LineFormatter, escape_diagnostics
 from igkd_hpo.trial.task import AttemptTask
 
 
@@ -39,9 +40,10 @@ def _write_into(log: "os.PathLike[str]") -> None:
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    escape_diagnostics()
 
 
 def _leave_with_worker(pipe: Connection) -> None:
