@@ -17,6 +17,7 @@ from igkd_hpo.config.reading import parse_study, read_stream, read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.documents import MOST_BYTES, MOST_DEPTH, MOST_VALUES, DocumentError, file_inside, parse_yaml
 from igkd_hpo.errors import DataError, IgkdError, StudyFileError, UsageError
+from tests.fixtures.bundles import A_RECORD
 
 DIGITS = builtin_studies()["digits"].read_bytes()
 LEVELS = "".join(
@@ -36,15 +37,6 @@ TOO_MUCH = {
     "digits": f"a: {'9' * 5000}",
     "digits, in hexadecimal": f"a: 0x{'f' * 20_000}",
 }
-FIGURES = {
-    "validation_accuracy": 0.9, "test_agreement": 1.0, "test_images": 9, "largest_logit_difference": 0.0,
-    "latency_ms": 1.0, "latency_ms_p95": 1.0, "bytes": 9,
-}  # fmt: skip
-RECORD_OF_ALL = {
-    "study": "tiny", "trial": 0, "created": "2026-11-28", "files": {STUDY: "0" * 64}, "opset": 18, "versions": {},
-    "expected": {"validation_accuracy": 0.9, "runs": 1, "low": 0.8, "high": 1.0, "seed": 0, "basis": "one run"},
-    "onnx": FIGURES, "int8": FIGURES,
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", TOO_MUCH)
@@ -107,7 +99,7 @@ def bundle(tmp_path: Path) -> Path:
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / STUDY).write_bytes(DIGITS)
-    (folder / RECORD).write_text(json.dumps(RECORD_OF_ALL))
+    (folder / RECORD).write_text(json.dumps(A_RECORD))
     return folder
 
 
@@ -116,7 +108,7 @@ def test_a_record_with_changed_bytes_is_a_record_or_a_fault_of_ours(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("bundle")
-    (folder / RECORD).write_bytes(_damaged(data, json.dumps(RECORD_OF_ALL).encode()))
+    (folder / RECORD).write_bytes(_damaged(data, json.dumps(A_RECORD).encode()))
     with suppress(IgkdError):
         assert isinstance(read_record(folder), Record)
 
@@ -145,7 +137,7 @@ def test_a_bundle_names_no_file_elsewhere(bundle: Path, name: str, monkeypatch: 
     os.mkfifo(bundle / "pipe")  # to open it would wait for ever
     opened: list[Path] = []
     monkeypatch.setattr("igkd_hpo.bundle.contents.sha256_of", lambda path: opened.append(path) or "0" * 64)
-    record = Record.model_validate_json(json.dumps(RECORD_OF_ALL | {"files": {STUDY: "0" * 64, name: "0" * 64}}))
+    record = Record.model_validate_json(json.dumps(A_RECORD | {"files": {STUDY: "0" * 64, name: "0" * 64}}))
     with pytest.raises(DataError):
         check_files(bundle, record)
     assert opened in ([], [bundle / STUDY])
@@ -163,7 +155,7 @@ def test_a_file_inside_is_found_also_where_the_folder_is_a_link(bundle: Path) ->
 def test_a_study_that_the_record_does_not_name_is_not_run(bundle: Path) -> None:
     (bundle / "other").write_text("x")
     with pytest.raises(DataError, match=STUDY):
-        check_files(bundle, Record.model_validate_json(json.dumps(RECORD_OF_ALL | {"files": {}})))
+        check_files(bundle, Record.model_validate_json(json.dumps(A_RECORD | {"files": {}})))
 
 
 def test_a_record_that_is_a_link_or_a_pipe_is_not_opened(bundle: Path) -> None:
