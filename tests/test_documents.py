@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from ruamel.yaml.error import YAMLError
 
-from igkd_hpo.bundle.contents import RECORD, STUDY, Record, check_files, read_record
+from igkd_hpo.bundle.contents import ONNX, RECORD, STUDY, Record, check_files, read_record
+from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import parse_study, read_stream, read_study
 from igkd_hpo.config.study import Study
@@ -156,6 +157,45 @@ def test_a_study_that_the_record_does_not_name_is_not_run(bundle: Path) -> None:
     (bundle / "other").write_text("x")
     with pytest.raises(DataError, match=STUDY):
         check_files(bundle, Record.model_validate_json(json.dumps(A_RECORD | {"files": {}})))
+
+
+@pytest.mark.parametrize("location", ["../secret", "link", "SECRET"])
+def test_a_network_whose_weights_lie_elsewhere_is_not_used(bundle: Path, location: str) -> None:
+    """ONNX may keep tensors in other files, named in it: onnxruntime refuses what is not beside it."""
+    from onnx import TensorProto, helper
+
+    secret = bundle.parent / "secret"
+    secret.write_bytes(bytes(16))
+    (bundle / "link").symlink_to(secret)
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location.replace("SECRET", str(secret)), "length": "16"}.items():
+        tensor.external_data.add(key=key, value=value)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("images", "logits")]
+    graph = helper.make_graph([helper.make_node("Add", ["images", "w"], ["logits"])], "g", ends[:1], ends[1:], [tensor])
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    for key, text in {"classes": '["a"]', "image_size": "[1, 4]"}.items():
+        network.metadata_props.add(key=key, value=text)
+    (bundle / ONNX).write_bytes(network.SerializeToString())
+    with pytest.raises(DataError, match="cannot be used"):
+        OnnxStudent(bundle / ONNX)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [{"classes": "[1]"}, {"classes": "{}"}, {"classes": "[" * 9999}, {"image_size": "[0, 8]"},
+     {"image_size": "[8, 1000000000]"}, {"image_size": "[8.5, 8]"}, {"image_size": "8"}],
+)  # fmt: skip
+def test_a_network_is_held_to_what_it_may_say_of_itself(bundle: Path, described: dict[str, str]) -> None:
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("images", "logits")]
+    graph = helper.make_graph([helper.make_node("Identity", ["images"], ["logits"])], "g", ends[:1], ends[1:])
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    for key, text in ({"classes": '["a"]', "image_size": "[8, 8]"} | described).items():
+        network.metadata_props.add(key=key, value=text)
+    (bundle / ONNX).write_bytes(network.SerializeToString())
+    with pytest.raises(DataError, match="cannot be used"):
+        OnnxStudent(bundle / ONNX)
 
 
 def test_a_record_that_is_a_link_or_a_pipe_is_not_opened(bundle: Path) -> None:
