@@ -19,7 +19,8 @@ from typing import Any
 _HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
 _UNPRINTABLE = re.compile(f"[{_HIDDEN}]")
 _UNPRINTABLE_IN_LINES = re.compile(f"(?![\n\t])[{_HIDDEN}]")
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]#!|~$:@]|(?<=www)\.", re.IGNORECASE)  # the last three make links of bare addresses
+# An underscore within a word is one to Markdown too. `:`, `@` and `www.` make links of bare addresses.
+_MARKDOWN = re.compile(r"[\\`*{}\[\]#!|~$:@]|(?<!\w)_|_(?!\w)|(?<=www)\.", re.IGNORECASE)
 
 
 def one_line(text: str) -> str:
