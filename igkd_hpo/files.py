@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,8 +47,12 @@ def make_folder(folder: Path) -> None:
 
 
 def create_file(path: Path) -> None:
-    """Create an empty file, if there is none, for those whom `make_folder` makes a folder for. Raises OSError."""
-    os.close(os.open(path, os.O_CREAT | os.O_RDONLY, _writers_of(path.parent) & 0o666))
+    """Create an empty file, if there is none, for those whom `make_folder` makes a folder for. Raises OSError.
+
+    One that is there is not even opened: to close it would drop the locks that SQLite holds on it in this process.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _writers_of(path.parent) & 0o666))
 
 
 def _writers_of(folder: Path) -> int:
