@@ -2,8 +2,6 @@
 
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,14 +95,3 @@ def test_a_file_that_is_there_is_not_opened(tmp_path: Path) -> None:
     """To close any descriptor of SQLite's file drops the locks that this process holds on it: a disk I/O error."""
     (tmp_path / "there").mkdir()
     create_file(tmp_path / "there")  # to open a folder so would be an error
-    url = f"sqlite:///{tmp_path}/studies.db"
-    first = open_storage(url, create=True)
-    with first.engine.connect() as held:
-        held.exec_driver_sql("BEGIN IMMEDIATE")
-        open_storage(url, create=True).engine.dispose()
-        code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
-        other = subprocess.run(
-            [sys.executable, "-c", code, tmp_path / "studies.db"], capture_output=True, text=True, check=False
-        )
-        assert "database is locked" in other.stderr
-    first.engine.dispose()
