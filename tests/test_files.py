@@ -1,10 +1,15 @@
-"""Files that are written in one step."""
+"""Files that are written in one step, and folders that are made for those who may write there."""
 
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from igkd_hpo.files import write_text
+from igkd_hpo.files import create_file, make_folder, write_text
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.settings import Settings
 
 
 def test_writing_replaces_the_file_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +28,70 @@ def test_writing_replaces_the_file_in_one_step(tmp_path: Path, monkeypatch: pyte
     write_text(path, "the new text")
     assert path.read_text(encoding="utf-8") == "the new text"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """The usual umask, under which everybody reads what is made."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize(
+    ("above", "umask_of_user", "folder", "file"),
+    [
+        (0o755, 0o022, 0o700, 0o600),  # a folder of one's own
+        (0o700, 0o022, 0o700, 0o600),
+        (0o1777, 0o000, 0o700, 0o600),  # /tmp
+        (0o775, 0o002, 0o770, 0o660),  # a folder that a group shares
+        (0o2770, 0o007, 0o2770, 0o660),
+        (0o775, 0o077, 0o700, 0o600),  # the user's own wish is tighter
+        (0o777, 0o000, 0o777, 0o666),
+    ],
+)
+def test_what_is_made_is_for_those_who_may_write_there(
+    tmp_path: Path, above: int, umask_of_user: int, folder: int, file: int
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(above)
+    os.umask(umask_of_user)
+    make_folder(shared / "storage" / "logs")
+    create_file(shared / "studies.db")
+    for made in (shared / "storage", shared / "storage" / "logs"):
+        assert stat.S_IMODE(made.stat().st_mode) == folder
+    assert stat.S_IMODE((shared / "studies.db").stat().st_mode) == file
+
+
+@pytest.mark.usefixtures("umask")
+def test_what_is_there_keeps_its_permissions_and_content(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir(mode=0o755)
+    (there / "studies.db").write_text("content")
+    make_folder(there)
+    create_file(there / "studies.db")
+    assert stat.S_IMODE(there.stat().st_mode) == 0o755
+    assert stat.S_IMODE((there / "studies.db").stat().st_mode) == 0o644
+    assert (there / "studies.db").read_text() == "content"
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_new_database_and_its_journal_are_nobody_elses(tmp_path: Path) -> None:
+    paths = Settings.resolve().paths
+    for url, folder in ((f"sqlite:///{paths.database}", paths.root), (f"sqlite:///{tmp_path}/other.db", tmp_path)):
+        storage = open_storage(url, create=True)
+        with storage.reading() as connection:
+            connection.exec_driver_sql("SELECT * FROM studies")  # and with it the journal's files
+            modes = {path.name: path.stat().st_mode & 0o077 for path in folder.glob("*.db*") if path.suffix != ".lock"}
+        storage.engine.dispose()
+        assert len(modes) > 1
+        assert set(modes.values()) == {0}
+    assert stat.S_IMODE(paths.root.stat().st_mode) == 0o700
+
+
+def test_a_file_that_is_there_is_not_opened(tmp_path: Path) -> None:
+    """To close any descriptor of SQLite's file drops the locks that this process holds on it: a disk I/O error."""
+    (tmp_path / "there").mkdir()
+    create_file(tmp_path / "there")  # to open a folder so would be an error

@@ -14,7 +14,7 @@ from igkd_hpo.config.builtin import builtin_studies
 
 ROOT = Path(__file__).resolve().parents[2]
 # Pages that are kept outside of docs/, because people look for them there.
-KEPT_ELSEWHERE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+KEPT_ELSEWHERE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 # What a reader of the repository finds in the source, and a reader of the site on a page.
 MADE_FROM = {"igkd_hpo/config/study.py": "reference/study-keys.md", "igkd_hpo/cli/app.py": "reference/commands.md"}
 DRAWING = re.compile(r"!\[([^\]]*)\]\((?:\.\./)*drawings/([a-z-]+)\.svg\)")

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
-
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
 from igkd_hpo.assets.pins import AssetPins
@@ -19,6 +17,7 @@ from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import SharedStorage, mask, open_storage
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
+from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
-from rich.console import Console
-
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
@@ -18,6 +16,7 @@ from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import mask, open_storage
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
 from igkd_hpo.settings import Settings
+from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
 
 

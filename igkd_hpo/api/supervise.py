@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-from rich.console import Console
-
 from igkd_hpo.engines.engine import Engine, Host, Watcher, run_slots
 from igkd_hpo.engines.in_process import InProcessEngine
 from igkd_hpo.engines.local.engine import LocalEngine
 from igkd_hpo.errors import UsageError, near_or_all
 from igkd_hpo.search.status import study_status
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.live import LiveView
 from igkd_hpo.terminal.progress import tell
 

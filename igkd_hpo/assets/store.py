@@ -29,7 +29,7 @@ from igkd_hpo.assets.files import sync_folder, writing
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.verified import note_verified, read_verified, state_of
 from igkd_hpo.errors import AssetError, AssetMissing
-from igkd_hpo.files import replacing, sha256_of
+from igkd_hpo.files import make_folder, replacing, sha256_of
 
 Json = Mapping[str, Any]
 """Plain JSON values by name."""
@@ -271,7 +271,7 @@ class AssetStore:
         """Hold the file lock `name`, which a holder that is killed releases at once."""
         path = self.root / "locks" / f"{name}.lock"
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             lock = FileLock(path)
             try:
                 lock.acquire(timeout=0)
@@ -287,7 +287,7 @@ class AssetStore:
         """Note that `request` led to `asset`, so that `recall` finds it without the data."""
         path = self._reference(kind, request)
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             with replacing(path) as file:
                 file.write(_canonical({"request": request, "asset": asset.folder.name}))
 

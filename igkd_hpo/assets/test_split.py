@@ -13,6 +13,7 @@ from igkd_hpo.assets.dataset import dataset_request
 from igkd_hpo.assets.files import writing
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.dataset import DatasetConfig
+from igkd_hpo.files import make_folder
 from igkd_hpo.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def open_test(dataset: DatasetConfig, settings: Settings, *, purpose: TestPurpos
     }
     log = settings.paths.test_split_log
     with writing(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         with log.open("a", encoding="utf-8") as file:  # one short write: lines of several processes do not mix
             file.write(json.dumps(entry) + "\n")
             file.flush()

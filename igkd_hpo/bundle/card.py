@@ -9,6 +9,7 @@ from igkd_hpo.bundle.usage import building_code, onnx_code, torch_code
 from igkd_hpo.config.study import Study, TeacherConfig
 from igkd_hpo.confirm.choice import confirmed_in_words
 from igkd_hpo.distillation.architectures import ARCHITECTURES
+from igkd_hpo.escaping import code, markdown
 from igkd_hpo.search.best import BestTrial, caution
 from igkd_hpo.words import byte_size, milliseconds, multiply_adds, parameters, percent, times_smaller
 
@@ -35,13 +36,14 @@ def model_card(
     """
     height, width = made.image_size
     dataset, teacher = exported.dataset, exported.teacher
-    root = f" from `{dataset.root}`" if dataset.root else ""
+    root = f" from {code(dataset.root)}" if dataset.root else ""
     origin = f"trained for {teacher.epochs} epochs" if teacher.architecture == "mobilenet_v2" else "its own weights"
-    origin = ", ".join(f"`{path}`" for path in teacher.checkpoints) or origin
-    settings = "\n".join(f"| {name} | {value} |" for name, value in best.hyperparameters.items())
-    versions = "\n".join(f"| {name} | {value or 'not known'} |" for name, value in record.versions.items())
+    origin = ", ".join(code(path) for path in teacher.checkpoints) or origin
+    settings = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in best.hyperparameters.items())
+    versions = "\n".join(f"| {name} | {markdown(value or 'not known')} |" for name, value in record.versions.items())
     validated = "their own split" if made.own_validation else f"{dataset.validation_fraction:g} of training"
-    names, macs, factor = ", ".join(class_names), best.cost["macs"], best.cost["compression_factor"]
+    names = ", ".join(markdown(name) for name in class_names)
+    macs, factor = best.cost["macs"], best.cost["compression_factor"]
     computed = f", {multiply_adds(macs)} for one image" if macs else ""
     execution = exported.provenance.execution if exported.provenance else None
     where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
@@ -89,7 +91,7 @@ the device has its own. int8: static quantisation, weights per channel, calibrat
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
 ({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
-- teacher: {teacher.architecture}, {origin}; {parameters(made.teacher_parameters)}\
+- teacher: {markdown(teacher.architecture)}, {origin}; {parameters(made.teacher_parameters)}\
 {"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}
 - SHA-256 of the teacher's weights: `{made.teacher_sha256}`
 

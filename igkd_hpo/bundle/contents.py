@@ -1,11 +1,13 @@
 """Contents of a bundle, and the record in it of what its files must be and what they were measured to do."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
 from igkd_hpo.config.space import Frozen
+from igkd_hpo.documents import DocumentError, file_inside, read_bounded
 from igkd_hpo.errors import DataError, UsageError
 from igkd_hpo.files import sha256_of
 
@@ -76,25 +78,31 @@ def read_record(bundle: Path) -> Record:
         DataError: the record is damaged.
     """
     path = bundle / RECORD
+    if not path.exists():
+        raise UsageError(f"{bundle} is no bundle: it has no {RECORD}; `igkd-hpo export --bundle DIR` makes one")
     try:
-        return Record.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(
-            f"{bundle} is no bundle: it has no {RECORD}; `igkd-hpo export --bundle DIR` makes one"
-        ) from None
+        with file_inside(bundle, RECORD).open("rb") as file:
+            return Record.model_validate_json(read_bounded(file))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; give the folder of a bundle") from error
+    except DocumentError as error:
+        raise DataError(f"{path} {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise DataError(f"{path} is damaged ({where}: {first['msg']}); export the bundle again") from None
 
 
-def check_files(bundle: Path, record: Record, names: list[str] | None = None) -> None:
-    """Raise DataError where a file of the bundle (of these names, if given) is missing or was changed."""
-    for name in names or record.files:
+def check_files(bundle: Path, record: Record, names: Sequence[str] | None = None) -> None:
+    """Raise DataError where a file of the bundle (of these names, if given) is missing, was changed or lies elsewhere.
+
+    What lies elsewhere is not opened: a bundle may come from anybody, and name any file of the machine.
+    """
+    for name in dict.fromkeys([STUDY, *record.files]) if names is None else names:
         try:
-            changed = record.files.get(name) != sha256_of(bundle / name)
+            changed = record.files.get(name) != sha256_of(file_inside(bundle, name))
+        except DocumentError as error:
+            raise DataError(f"{bundle}: the file {name!r} {error}; export the bundle again") from None
         except OSError as error:
             raise DataError(f"{bundle / name} cannot be read: {error.strerror}; export the bundle again") from error
         if changed:

@@ -3,10 +3,13 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from igkd_hpo.config.space import Frozen
 from igkd_hpo.distillation.latency import Latency, measure_latency
 from igkd_hpo.errors import DataError, UsageError, first_line
 from igkd_hpo.image_file import FULL_DEPTH
@@ -24,6 +27,17 @@ def require(packages: tuple[str, ...]) -> None:
             f"bundles need {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; "
             "`pip install 'igkd-hpo[bundle]'` (in a checkout: `pip install '.[bundle]'`)"
         )
+
+
+_Pixels = Annotated[int, Field(ge=1, le=4096)]  # a network for a larger side than this is not a small one
+
+
+class _Description(Frozen):
+    """Metadata of an ONNX file: whatever stands there is held to these types and bounds before it is used."""
+
+    classes: tuple[str, ...]
+    image_size: tuple[_Pixels, _Pixels]
+    bits: Annotated[int, Field(ge=8, le=FULL_DEPTH)] = FULL_DEPTH
 
 
 class OnnxStudent:
@@ -47,20 +61,20 @@ class OnnxStudent:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; warnings about the machine are not the user's
+        # Fatal ones alone: an error is raised as well, and would be printed with the names in the file as they are.
+        options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
-            names = json.loads(metadata["classes"])
             n_logits = self._session.get_outputs()[0].shape[1]
-            if not isinstance(names, list) or len(names) != n_logits or not all(isinstance(n, str) for n in names):
-                raise ValueError(f"its classes are no list of {n_logits} names")
-            self.class_names: tuple[str, ...] = tuple(map(accept_name, names))
-            height, width = json.loads(metadata["image_size"])
-            self.bits = int(metadata.get("bits", FULL_DEPTH))
+            stated = {key: json.loads(metadata[key]) for key in _Description.model_fields if key in metadata}
+            described = _Description.model_validate_json(json.dumps(stated))
+            if len(described.classes) != n_logits:
+                raise ValueError(f"it names {len(described.classes)} classes and tells {n_logits} apart")
         except Exception as error:  # onnxruntime's own errors have no common base
             raise DataError(f"{path} cannot be used ({first_line(error)}); export the bundle again") from error
-        self.image_size: tuple[int, int] = (int(height), int(width))
+        self.class_names = tuple(map(accept_name, described.classes))
+        self.image_size, self.bits = described.image_size, described.bits
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of uint8 RGB images (N, 3, H, W)."""

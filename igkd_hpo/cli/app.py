@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
+from igkd_hpo.cli.arguments import print_line
 from igkd_hpo.cli.process_list import leave_process_list
 from igkd_hpo.cli.usage import WrongUsage, describe_wrong_usage
 from igkd_hpo.errors import ExitCode, IgkdError, Interrupted
+from igkd_hpo.escaping import escape_diagnostics, lines, one_line
 
 # Threads that spin while they wait for a core that another process has: a training step on two busy cores took 707 to
 # 3360 ms, and 118 to 147 ms with threads that sleep. OpenMP reads this when torch is imported; workers inherit it.
@@ -56,7 +58,7 @@ def _register(name: str, panel: str) -> None:
         try:
             command(*arguments, **options)
         except Interrupted as stopped:  # typer lets no KeyboardInterrupt out
-            typer.echo(str(stopped), err=True)
+            print_line(stopped, err=True)
             raise typer.Exit(128 + stopped.signal) from None
 
 
@@ -85,6 +87,7 @@ def _globals(
 def main() -> None:
     """Run `igkd-hpo`: every error for people is one line on standard error, with its own exit code."""
     leave_process_list()
+    escape_diagnostics()
     arguments = sys.argv[1:] or ["--help"]
     try:
         code = app(arguments, prog_name="igkd-hpo", standalone_mode=False)
@@ -100,12 +103,12 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, WrongUsage):
             _fail(error, describe_wrong_usage(error, arguments, COMMANDS), ExitCode.USAGE)
-        defect = f"{type(error).__name__}: {error or 'no message'}"
+        defect = one_line(f"{type(error).__name__}: {error or 'no message'}")
         _fail(error, f"{defect}; please report this defect; --debug shows where", ExitCode.FAILED)
 
 
 def _fail(error: BaseException, message: str, code: ExitCode) -> None:
     if os.environ.get("IGKD_HPO_DEBUG"):
         raise error
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {lines(message)}", err=True)
     sys.exit(code)

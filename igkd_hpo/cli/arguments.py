@@ -14,6 +14,7 @@ from igkd_hpo.cli.completion import complete_device, complete_existing_study, co
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.errors import UsageError
+from igkd_hpo.escaping import lines, one_line
 
 if TYPE_CHECKING:
     from igkd_hpo.config.study import Study
@@ -57,9 +58,9 @@ def study_argument(text: str | None) -> "Study | str":
     """Read STUDY where a study is created: a file, a name, or `-` for standard input; left out, the built-in."""
     if text != "-":
         return text or DEFAULT
-    from igkd_hpo.config.reading import parse_study
+    from igkd_hpo.config.reading import read_stream
 
-    return parse_study(sys.stdin.read(), source="standard input")
+    return read_stream(sys.stdin.buffer, source="standard input")
 
 
 def count_of_workers(text: str) -> int | Literal["auto"]:
@@ -72,8 +73,14 @@ def count_of_workers(text: str) -> int | Literal["auto"]:
         raise UsageError(f"--workers {text!r} is neither a number nor auto; give one of them") from None
 
 
+def print_line(text: object, *, err: bool = False) -> None:
+    """Print one line, whatever names from outside stand in it."""
+    typer.echo(one_line(str(text)), err=err)
+
+
 def print_text(text: str) -> None:
     """Print lines for people; for a terminal break them between words, so that they are no wider than it is."""
+    text = lines(text)
     if not sys.stdout.isatty():
         typer.echo(text)
         return

@@ -40,10 +40,9 @@ def confirm(
         igkd-hpo confirm digits --top 5 --seeds 5 --workers 4
         igkd-hpo confirm best.yaml --seeds 3
     """
-    from rich.console import Console
-
     from igkd_hpo.api.confirm import confirm as run
     from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences
+    from igkd_hpo.terminal.console import Console
 
     count, allowed = count_of_workers(workers), allow_import or ()
     confirmation = run(study, top=top, seeds=seeds, workers=count, storage=storage, device=device, allow_import=allowed)

@@ -4,10 +4,9 @@ import gc
 import os
 from typing import Annotated
 
-import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import Storage
+from igkd_hpo.cli.arguments import Storage, print_line
 from igkd_hpo.settings import Settings
 
 
@@ -47,5 +46,5 @@ def dashboard(
         host=host,
         write=write,
         token=os.environ.get(VARIABLE) or None,  # no flag: a flag stands in the process list
-        on_ready=lambda url: typer.echo(f"dashboard at {url} (Ctrl-C ends it)", err=True),
+        on_ready=lambda url: print_line(f"dashboard at {url} (Ctrl-C ends it)", err=True),
     )

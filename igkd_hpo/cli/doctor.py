@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_argument
+from igkd_hpo.cli.arguments import (
+    AllowImport,
+    AsJson,
+    Device,
+    Storage,
+    StudyFile,
+    print_json,
+    print_line,
+    study_argument,
+)
 from igkd_hpo.errors import ExitCode, StudyFileError, UsageError
 
 
@@ -24,11 +33,10 @@ def doctor(
     Examples:
         igkd-hpo doctor flowers.yaml --workers 4
     """
-    from rich.console import Console
-
     from igkd_hpo.api.source import looks_like_path, settings_here, study_to_run
     from igkd_hpo.config.study import Study
     from igkd_hpo.doctor.check import CheckVerdict
+    from igkd_hpo.terminal.console import Console
     from igkd_hpo.terminal.progress import make_progress
 
     if workers < 1:
@@ -52,6 +60,6 @@ def doctor(
     else:
         Console().print(checks_table(checks))
         counted = f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}"
-        typer.echo(f"{len(checks)} checks: {counted}")
+        print_line(f"{len(checks)} checks: {counted}")
     if faults:
         raise typer.Exit(ExitCode.DOCTOR)

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage
+from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage, print_line, print_text
 from igkd_hpo.words import byte_size, milliseconds, percent, points
 
 if TYPE_CHECKING:
@@ -39,12 +38,12 @@ def export(
     if bundle is not None:
         keep_freed_memory()
         made = opened.export_bundle(bundle, allow_import=allow_import or ())
-        typer.echo(f"{bundle}: {made.about}", err=True)
-        typer.echo(_measurements(made))
+        print_line(f"{bundle}: {made.about}", err=True)
+        print_text(_measurements(made))
         if output is None:
             return
     written = opened.export(output or "best.yaml")
-    typer.echo(f"{written.path}{' (replaced)' if written.replaced else ''}: {written.about}", err=True)
+    print_line(f"{written.path}{' (replaced)' if written.replaced else ''}: {written.about}", err=True)
 
 
 def _measurements(made: "Bundle") -> str:

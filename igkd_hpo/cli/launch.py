@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import typer
 from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, print_text, study_argument
@@ -51,7 +50,7 @@ def launch(
     given, allowed = study_argument(study), allow_import or ()
     options: dict[str, Any] = {"workers": count, "trials": trials, "device": device, "new_version": new_version}
     if dry_run:
-        typer.echo(api.dry_run(given, settings_here(storage, allowed), **options))
+        print_text(api.dry_run(given, settings_here(storage, allowed), **options))
         return
     launched = api.launch(given, storage=storage, allow_import=allowed, engine=LocalEngine(server), **options)
     if count:

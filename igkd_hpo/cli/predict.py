@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument
 
-from igkd_hpo.cli.arguments import AsJson, print_json
+from igkd_hpo.cli.arguments import AsJson, print_json, print_line
 from igkd_hpo.words import percent
 
 
@@ -30,4 +29,4 @@ def predict(
         return
     for prediction in predictions:
         shown = ", ".join(f"{name} {percent(share, 1)}" for name, share in prediction.classes)
-        typer.echo(f"{prediction.image}: {shown}")
+        print_line(f"{prediction.image}: {shown}")

@@ -2,9 +2,16 @@
 
 from dataclasses import asdict
 
-import typer
-
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_argument
+from igkd_hpo.cli.arguments import (
+    AllowImport,
+    AsJson,
+    Device,
+    Storage,
+    StudyFile,
+    print_json,
+    print_line,
+    study_argument,
+)
 from igkd_hpo.words import percent
 
 
@@ -35,4 +42,4 @@ def prepare(
     teachers = "the teacher is" if members == 1 else f"{members} teachers together are"
     if folds:
         teachers = f"each of {folds} teachers, on average, is"
-    typer.echo(f"{config.name}: ready; {teachers} right on {percent(summary.teacher_accuracy)} of validation")
+    print_line(f"{config.name}: ready; {teachers} right on {percent(summary.teacher_accuracy)} of validation")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import ExistingStudy, Storage
+from igkd_hpo.cli.arguments import ExistingStudy, Storage, print_line
 from igkd_hpo.errors import ExitCode
 
 
@@ -24,8 +24,8 @@ def report(
 
     page = open_study(study, storage=storage).report(output)
     if page.replaced:
-        typer.echo(f"{page.path} was there before, and is replaced", err=True)
-    typer.echo(page.path)
+        print_line(f"{page.path} was there before, and is replaced", err=True)
+    print_line(page.path)
     if not page.completed:
-        typer.echo(f"study {page.study} has no completed trial yet, and the page says so", err=True)
+        print_line(f"study {page.study} has no completed trial yet, and the page says so", err=True)
         raise typer.Exit(ExitCode.NO_COMPLETED_TRIAL)

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import ExistingStudy, Storage
+from igkd_hpo.cli.arguments import ExistingStudy, Storage, print_line
 from igkd_hpo.errors import NoCompletedTrial, UsageError
 
 
@@ -51,4 +50,4 @@ def show(
         kind, figure = "maps", maps_figure(*examples)
     path = output or Path(f"{opened.name}-{kind}.png")
     save_figure(figure, path)
-    typer.echo(path)
+    print_line(path)

@@ -32,8 +32,7 @@ def status(
     if as_json:
         print_json([asdict(study) for study in read_status(opened)])
         return
-    from rich.console import Console
-
+    from igkd_hpo.terminal.console import Console
     from igkd_hpo.terminal.screen import Screen
     from igkd_hpo.terminal.status_board import status_board
     from igkd_hpo.terminal.status_watch import StatusWatch

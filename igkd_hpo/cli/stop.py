@@ -2,10 +2,9 @@
 
 from typing import Annotated
 
-import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import NamedStudy, Storage
+from igkd_hpo.cli.arguments import NamedStudy, Storage, print_line
 
 
 def stop(
@@ -24,10 +23,10 @@ def stop(
     opened = open_study(study, storage=storage)
     name, n_trials = opened.name, opened.n_trials
     if opened.counts.finished >= n_trials:
-        typer.echo(f"study {name} is finished; there is nothing to stop", err=True)
+        print_line(f"study {name} is finished; there is nothing to stop", err=True)
         return
     running = opened.stop(now=now)
     fate = "went back to the queue" if now else "run to the end; --now ends them too"
     were = f"; {running} trial{'s' if running > 1 else ''} {fate}" if running else ""
     finished = opened.counts.finished
-    typer.echo(f"study {name}: stopped with {finished} of {n_trials} trials finished{were}", err=True)
+    print_line(f"study {name}: stopped with {finished} of {n_trials} trials finished{were}", err=True)

@@ -4,10 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json, study_parameter
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json, print_line, study_parameter
 from igkd_hpo.cli.completion import complete_study_file
 from igkd_hpo.words import percent
 
@@ -38,4 +37,4 @@ def train(
         print_json(asdict(trained))
         return
     tested = "" if trained.test_accuracy is None else f", {percent(trained.test_accuracy)} on test"
-    typer.echo(f"{percent(trained.validation_accuracy)} on validation{tested}; in {trained.folder}")
+    print_line(f"{percent(trained.validation_accuracy)} on validation{tested}; in {trained.folder}")

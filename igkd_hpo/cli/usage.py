@@ -22,7 +22,9 @@ def describe_wrong_usage(error: Any, arguments: Sequence[str], commands: Sequenc
     if unknown := re.match(r"No such command '(.*?)'", message):
         return f"no command {unknown[1]!r}{_meant_command(unknown[1], commands)}; {see}"
     if (flag := getattr(error, "option_name", None)) and message.startswith("No such option"):
-        typed = next((a for a in arguments if a.partition("=")[0] == flag or re.match(rf"{flag}\w", a)), flag)
+        typed = next(
+            (a for a in arguments if a.partition("=")[0] == flag or re.match(rf"{re.escape(flag)}\w", a)), flag
+        )
         return f"no flag {typed.partition('=')[0]}{_meant_flag(typed.partition('=')[0], error.ctx)}; {see}"
     if extra := re.match(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", message):
         return f"{extra[1]!r} is one argument too many; {see}"

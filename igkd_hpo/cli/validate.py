@@ -2,10 +2,9 @@
 
 from typing import Annotated
 
-import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import StudyFile, print_json, study_argument
+from igkd_hpo.cli.arguments import StudyFile, print_json, print_line, study_argument
 
 
 def validate(
@@ -26,6 +25,6 @@ def validate(
     from igkd_hpo.api.validate import validate as run
 
     valid = run(study_argument(study))
-    typer.echo(f"{valid.study_file.name}: {valid.found}")
+    print_line(f"{valid.study_file.name}: {valid.found}")
     for warning in valid.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        print_line(f"warning: {warning}", err=True)

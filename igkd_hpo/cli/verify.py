@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json
+from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json, print_line
 from igkd_hpo.errors import ExitCode
 from igkd_hpo.words import percent
 
@@ -38,7 +38,7 @@ def verify(
     else:
         reached = f"seed {result.seed} reached {percent(result.validation_accuracy)} on validation"
         interval = f"{percent(expected.low)} to {percent(expected.high)}"
-        typer.echo(f"{'verified' if result.inside else 'not verified'}: {reached}; {interval} was expected")
-        typer.echo(f"  {percent(expected.validation_accuracy)} and {expected.basis}")
+        print_line(f"{'verified' if result.inside else 'not verified'}: {reached}; {interval} was expected")
+        print_line(f"  {percent(expected.validation_accuracy)} and {expected.basis}")
     if not result.inside:
         raise typer.Exit(ExitCode.FAILED)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import AllowImport, Device, EveryStudy, Storage
+from igkd_hpo.cli.arguments import AllowImport, Device, EveryStudy, Storage, print_line
 from igkd_hpo.errors import ExitCode, UsageError
 
 
@@ -30,7 +30,7 @@ def worker(
     from igkd_hpo.api.worker import run_worker
     from igkd_hpo.search.lease import Idle
 
-    say = partial(typer.echo, err=True)
+    say = partial(print_line, err=True)
     served, ended = run_worker(study, settings_here(storage, allow_import or ()), device, threads=threads, say=say)
     if ended is Idle.STOPPED:
         say("the study is stopped; igkd-hpo status says why")

@@ -3,65 +3,58 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.faults import describe
 from igkd_hpo.config.study import Study
+from igkd_hpo.documents import DocumentError, parse_yaml, read_bounded
 from igkd_hpo.errors import StudyFileError, did_you_mean
-
-
-class _Constructor(SafeConstructor):
-    """Constructor without dates, which YAML 1.2 does not have: 2026-01-31 is a word, and a fine name for a study."""
-
-
-_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
 def read_study(path: Path) -> Study:
     """Read the study in a YAML file. Raises StudyFileError with all faults of the file, or why it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            return read_stream(file, source=str(path))
     except FileNotFoundError:
         beside = [str(other) for other in sorted([*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")])]
         near = did_you_mean(str(path), [*beside, *builtin_studies()])
         raise StudyFileError(
             f"no study file {path}{near}; give the path of a YAML file, or the name of a study"
         ) from None
-    except UnicodeDecodeError as error:
-        raise StudyFileError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except ValueError:  # a null byte
+        raise StudyFileError(f"{path} is no path; give the path of a YAML file") from None
     except OSError as error:
         raise StudyFileError(f"cannot read {path}: {error.strerror}; give the path of a readable YAML file") from error
-    return parse_study(text, source=str(path))
+
+
+def read_stream(file: IO[bytes], *, source: str) -> Study:
+    """Read the study in an open file; `source` names it in messages. Raises OSError, StudyFileError."""
+    try:
+        text = read_bounded(file).decode()
+    except UnicodeDecodeError as error:
+        raise StudyFileError(f"{source} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except DocumentError as error:
+        raise StudyFileError(f"{source} {error}") from None
+    return parse_study(text, source=source)
 
 
 def parse_study(text: str, *, source: str) -> Study:
     """Parse the study in a YAML text; `source` names it in messages. Raises StudyFileError."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Constructor
     try:
-        document = yaml.load(text)
+        document = parse_yaml(text)
     except YAMLError as error:
         raise StudyFileError(f"{source} is not YAML: {_one_line(error)}") from None
-    except RecursionError:
-        raise StudyFileError(f"{source} is nested too deeply for a study file; look for a bracket left open") from None
-    except ValueError as error:  # 1e is a number to YAML's grammar and to nobody else
-        raise StudyFileError(f"{source} is not YAML: {error}; quote what is meant as text") from None
+    except DocumentError as error:
+        raise StudyFileError(f"{source} {error}") from None
     if not isinstance(document, dict):
         kind = {type(None): "nothing", list: "a list"}.get(type(document), "one plain value")
         raise StudyFileError(f"{source} holds {kind}; a study file is a mapping with name, dataset, hyperparameters …")
-    try:
-        as_json = json.dumps(document)
-    except TypeError as error:
-        raise StudyFileError(f"{source} holds what is neither text nor number: {error}; quote it") from None
-    except ValueError:
-        raise StudyFileError(f"{source} has an alias (*name) inside its own value; write the value out") from None
-    return study_from_json(as_json, source=source)
+    return study_from_json(json.dumps(document), source=source)
 
 
 def study_from_json(text: str, *, source: str) -> Study:
@@ -72,7 +65,7 @@ def study_from_json(text: str, *, source: str) -> Study:
         faults = describe(error)
     if len(faults) == 1:
         raise StudyFileError(f"{source}: {faults[0]}")
-    raise StudyFileError(f"{source} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+    raise StudyFileError(f"{source} has {len(faults)} faults:", *(f"  {fault}" for fault in faults))
 
 
 def _one_line(error: YAMLError) -> str:

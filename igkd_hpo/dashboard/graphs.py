@@ -4,6 +4,7 @@ A graph is {"data": [...], "layout": {...}}, plain values: the page brings Plotl
 middle ones on a transparent ground, because the page does not say whether it is light or dark.
 """
 
+import html
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import FloatRange, IntRange
+from igkd_hpo.escaping import one_line
 from igkd_hpo.report.palette import control_look
 from igkd_hpo.report.selection import learning_curve, lowest_shown, split_by_kind, thin
 from igkd_hpo.report.timeline import worker_of
@@ -129,7 +131,7 @@ def _scatter(title: str, trials: list[FrozenTrial], place: Place, x_title: str, 
         name, look = trial.user_attrs["control"], control_look(trial.user_attrs["control"])
         line = {"width": 2.5, "color": look.colour}
         marker = {"symbol": look.symbol, "size": 14, "line": line, **colour([trial], look.colour)}
-        data.append(points(f"control {name}", [trial], marker))
+        data.append(points(f"control {_plain(name)}", [trial], marker))
     best = max(ended, key=lambda trial: (trial.value, -trial.number))
     ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2, "color": _ORANGE}, "color": _ORANGE}
     data.append(points("best so far", [best], ring))
@@ -149,10 +151,10 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
     if not begun:
         return None
     last = begun[-MOST_BARS:]
-    workers = list(dict.fromkeys(map(worker_of, last)))[-MOST_WORKERS:]
+    workers = list(dict.fromkeys(map(_worker, last)))[-MOST_WORKERS:]
     data = []
     for state, (name, colour) in _STATES.items():
-        some = [trial for trial in last if trial.state is state and worker_of(trial) in workers]
+        some = [trial for trial in last if trial.state is state and _worker(trial) in workers]
         if not some:
             continue
         times = [(trial.datetime_start or now, trial.datetime_complete or now) for trial in some]
@@ -162,7 +164,7 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
                 "type": "bar",
                 "orientation": "h",
                 "name": name,
-                "y": [worker_of(trial) for trial in some],
+                "y": [_worker(trial) for trial in some],
                 "base": [begin.isoformat(sep=" ", timespec="milliseconds") for begin, _ in times],
                 "x": [max(1, round(1000 * taken)) for taken in seconds],
                 "text": [f"x{n}" if (n := trial.user_attrs.get("attempts", 1)) > 1 else "" for trial in some],
@@ -243,8 +245,17 @@ def _shorten(value: float) -> float:
     return float(f"{value:.5g}")
 
 
+def _worker(trial: FrozenTrial) -> str:
+    return _plain(worker_of(trial))
+
+
+def _plain(name: str) -> str:
+    """Write a name from the database as Plotly shows it as it is: its texts are a kind of HTML, with links."""
+    return html.escape(one_line(name), quote=False)
+
+
 def _describe(trial: FrozenTrial) -> str:
-    control = f" (control {trial.user_attrs['control']})" if "control" in trial.user_attrs else ""
+    control = f" (control {_plain(trial.user_attrs['control'])})" if "control" in trial.user_attrs else ""
     attempts = trial.user_attrs.get("attempts", 1)
     again = f", attempt {attempts}" if attempts > 1 else ""
     return f"trial {trial.number}{control}: {_STATES[trial.state][0]}{again}"

@@ -1,20 +1,22 @@
 """Server of optuna-dashboard on this project's storage: on this machine only and read-only, unless told otherwise."""
 
+import logging
+import resource
+import socket
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from ipaddress import ip_address
-from socketserver import ThreadingMixIn
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.artifacts import FileSystemArtifactStore
+from waitress.server import TcpWSGIServer, create_server
 
+from igkd_hpo.dashboard.origin import is_loopback, is_of_another_site, is_sent_to_loopback
 from igkd_hpo.dashboard.study_page import StudyPage
 from igkd_hpo.dashboard.style import add_style
 from igkd_hpo.dashboard.token import check_token, new_token, refuse, require_token
 from igkd_hpo.errors import UsageError
+from igkd_hpo.escaping import lines
 from igkd_hpo.search.storage import SharedStorage, is_server, open_storage
 from igkd_hpo.settings import Paths
 
@@ -26,11 +28,25 @@ if TYPE_CHECKING:
 READING = ("GET", "HEAD", "OPTIONS")
 
 _READ_ONLY = "this dashboard is read-only; start it with --write to change or delete what it shows"
+_OTHER_SITE = "this request comes from a page of another site; change things on the dashboard's own page"
 _LOCAL_ONLY = "this dashboard answers to localhost and 127.0.0.1; start it with --host 0.0.0.0 to serve other names"
 
 # An artifact is a file that a worker wrote. A browser shows it, and never runs it on the dashboard's origin nor hands
 # it to another site's page (optuna-dashboard itself answers with Access-Control-Allow-Origin: *).
 _ARTIFACT_HEADERS = [("Content-Security-Policy", "sandbox"), ("X-Content-Type-Options", "nosniff")]
+
+
+THREADS = 8
+"""Requests that are answered at a time; others wait."""
+IDLE_SECONDS = 30
+"""After which a connection that sends nothing, or no more of a request that it began, is closed."""
+_CONNECTIONS = 2000  # at a time; one that waits takes some KiB and no thread
+_OTHER_FILES = 200  # of the process: the database's, and what a request opens
+_MOST_HEADERS = 16 * 1024
+_MOST_SENT, _MOST_UPLOADED = (
+    64 * 1024,
+    64 * 1024 * 1024,
+)  # bytes of a request's body; artifacts are uploaded with --write
 
 
 def serve(
@@ -63,15 +79,15 @@ def serve(
     shown = ""
     if token is not None:
         check_token(token)
-    elif not _is_loopback(host):
+    elif not is_loopback(host):
         token = new_token()
         shown = f"?token={token}"
     storage = open_storage(storage_url, create=is_server(storage_url))
     try:
         page = application(storage, paths, host=host, write=write, token=token)
-        with suppress(KeyboardInterrupt), listen(page, host, port) as server:
-            on_ready(f"http://{host}:{server.server_port}/dashboard{shown}")
-            server.serve_forever()
+        with suppress(KeyboardInterrupt), closing(listen(page, host, port, write=write)) as server:
+            on_ready(f"http://{host}:{server.effective_port}/dashboard{shown}")
+            server.run()
     finally:
         storage.engine.dispose()
 
@@ -87,7 +103,7 @@ def application(
         write: lets methods through that change the database.
         token: what every request must show; needed beyond loopback addresses.
     """
-    local = _is_loopback(host)
+    local = is_loopback(host)
     if token is None and not local:
         raise ValueError(f"a dashboard that listens on {host} needs a token")
     from optuna_dashboard import wsgi  # brings scikit-learn along: 1.3 s
@@ -98,20 +114,34 @@ def application(
     def open_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith("/artifacts/"):
             start_response = _contain_artifact(start_response)
-        if not write and environ["REQUEST_METHOD"] not in READING:
-            return refuse(start_response, "405 Method Not Allowed", _READ_ONLY, [("Allow", ", ".join(READING))])
+        if environ["REQUEST_METHOD"] not in READING:
+            if is_of_another_site(environ):
+                return refuse(start_response, "403 Forbidden", _OTHER_SITE, [])
+            if not write:
+                return refuse(start_response, "405 Method Not Allowed", _READ_ONLY, [("Allow", ", ".join(READING))])
         return page(environ, start_response)
 
     guarded_page = open_page if token is None else require_token(open_page, token)
 
-    def local_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        # A page of another site whose name is made to point at 127.0.0.1 would otherwise count as the dashboard's own
-        # origin (DNS rebinding), and could read and change everything that the person at this browser can.
-        if not _is_loopback(_host_name(environ.get("HTTP_HOST", ""))):
-            return refuse(start_response, "403 Forbidden", _LOCAL_ONLY, [])
-        return guarded_page(environ, start_response)
+    def logged_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        return guarded_page(environ | {"wsgi.errors": _Errors()}, start_response)
 
-    return local_page if local else guarded_page
+    def local_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if not is_sent_to_loopback(environ):
+            return refuse(start_response, "403 Forbidden", _LOCAL_ONLY, [])
+        return logged_page(environ, start_response)
+
+    return local_page if local else logged_page
+
+
+class _Errors:
+    """Stream that optuna-dashboard writes tracebacks to, with whatever a request or the database held in them."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(lines(text))
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _contain_artifact(start_response: "StartResponse") -> "StartResponse":
@@ -124,41 +154,40 @@ def _contain_artifact(start_response: "StartResponse") -> "StartResponse":
     return start
 
 
-def listen(page: "WSGIApplication", host: str, port: int) -> WSGIServer:
-    """Open a server with one thread for each request. Raises UsageError."""
+def listen(page: "WSGIApplication", host: str, port: int, *, write: bool = False) -> TcpWSGIServer:
+    """Open a server whose connections, threads and buffers are bounded. Raises UsageError."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        return make_server(host, port, page, server_class=_ThreadedServer, handler_class=_QuietHandler)
+        listener.bind((host, port))
     except (OSError, OverflowError) as error:
+        listener.close()
         why = getattr(error, "strerror", None) or error
         raise UsageError(
             f"cannot listen on {host} port {port}: {why}; choose another with --port, or --host"
         ) from error
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # a full queue is no fault of the person at the terminal
+    server: TcpWSGIServer = create_server(
+        page,
+        sockets=[listener],
+        threads=THREADS,
+        connection_limit=min(_CONNECTIONS, _allow_files(_CONNECTIONS + _OTHER_FILES) - _OTHER_FILES),
+        asyncore_use_poll=True,  # select() knows no file above 1,023
+        channel_timeout=IDLE_SECONDS,
+        cleanup_interval=IDLE_SECONDS // 3,
+        max_request_header_size=_MOST_HEADERS,
+        max_request_body_size=_MOST_UPLOADED if write else _MOST_SENT,
+        inbuf_overflow=_MOST_SENT,  # more of a body goes to a temporary file
+        outbuf_high_watermark=1 << 30,  # never: above it, a client that does not read would keep a thread for good
+        ident=None,
+    )
+    return server
 
 
-class _ThreadedServer(ThreadingMixIn, WSGIServer):
-    daemon_threads = True  # Ctrl-C does not wait for a browser's open connection
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a connection that ended under its request: the browser left, or Ctrl-C ends the process."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: the first request's line holds the token."""
-
-
-def _host_name(authority: str) -> str:
-    """Return `name` of `name:port`; empty where there is none."""
-    try:
-        return urlsplit(f"//{authority}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name.lower() == "localhost"
+def _allow_files(wanted: int) -> int:
+    """Raise the number of files that this process may open, as far as it may, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in (soft, hard) and soft < wanted:
+        soft = min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft

@@ -17,6 +17,7 @@ from igkd_hpo.dashboard.graphs import Graph, study_graphs
 from igkd_hpo.dashboard.summary import live_summary
 from igkd_hpo.dashboard.wsgi import answer_json, buffer_response
 from igkd_hpo.errors import UsageError
+from igkd_hpo.escaping import code
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
 
@@ -120,7 +121,7 @@ class StudyPage:
             _log.warning("the graphs of study %s cannot be made: %s", study.name, error)
             graphs, summary = (
                 {},
-                f"The summary and the graphs cannot be made: `{type(error).__name__}: {error}`\n\n---\n\n",
+                f"The summary and the graphs cannot be made: {code(f'{type(error).__name__}: {error}')}\n\n---\n\n",
             )
         detail["plotly_graph_objects"][:0] = [
             {"id": name, "graph_object": json.dumps(graph)} for name, graph in graphs.items()

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import NoCompletedTrial
+from igkd_hpo.escaping import markdown
 from igkd_hpo.search.best import best_trial, caution, student_in_words
 from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation
 from igkd_hpo.search.status import seconds_left
@@ -75,7 +76,7 @@ def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts,
         )
     parts.append(_time(trials, epochs, record.n_trials - counts.finished))
     if record.stopped is not None:
-        parts.append(f"The study was stopped: {record.stopped}")
+        parts.append(f"The study was stopped: {markdown(record.stopped)}")
     return " ".join(part for part in parts if part)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from igkd_hpo.errors import IgkdError, StudyFileError
+from igkd_hpo.escaping import one_line
 
 
 class CheckVerdict(StrEnum):
@@ -21,7 +22,7 @@ class Check:
     Args:
         group: study, limits, data, teacher, assets, storage or devices.
         name: unique in its group.
-        found: the outcome, with its numbers.
+        found: the outcome, with its numbers; one line, but for a study file with several faults.
         advice: what to do about it; empty where nothing is to be done.
     """
 
@@ -34,17 +35,17 @@ class Check:
 
 def ok(group: str, name: str, found: str) -> Check:
     """Return a check after which nothing is to be done."""
-    return Check(group=group, name=name, verdict=CheckVerdict.OK, found=found)
+    return Check(group=group, name=name, verdict=CheckVerdict.OK, found=one_line(found))
 
 
 def warning(group: str, name: str, found: str, advice: str) -> Check:
     """Return a check of a study that would run, and likely not as it was meant."""
-    return Check(group=group, name=name, verdict=CheckVerdict.WARNING, found=found, advice=advice)
+    return Check(group=group, name=name, verdict=CheckVerdict.WARNING, found=one_line(found), advice=one_line(advice))
 
 
 def fault(group: str, name: str, found: str, advice: str) -> Check:
     """Return a check of a study that would fail, or whose results would be wrong."""
-    return Check(group=group, name=name, verdict=CheckVerdict.FAULT, found=found, advice=advice)
+    return Check(group=group, name=name, verdict=CheckVerdict.FAULT, found=one_line(found), advice=one_line(advice))
 
 
 def grade(group: str, name: str, found: str, advice: str, *, faulty: bool = False, doubtful: bool) -> Check:
@@ -60,7 +61,7 @@ def failed(group: str, name: str, error: IgkdError) -> Check:
     A study file's error has an advice for each of its faults, beside it, and stays whole.
     """
     if isinstance(error, StudyFileError):
-        return fault(group, name, str(error), "")
+        return Check(group=group, name=name, verdict=CheckVerdict.FAULT, found=str(error))
     message = " ".join(str(error).split())
     found, _, advice = message.rpartition("; ")
     return fault(group, name, found, advice) if found else fault(group, name, message, "")

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.errors import UsageError
+from igkd_hpo.escaping import lines
 from igkd_hpo.report import figures
 from igkd_hpo.report.answer import report_answer
 from igkd_hpo.report.gallery import make_gallery
@@ -58,6 +59,7 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
     environment = Environment(
         loader=PackageLoader("igkd_hpo.report"),
         autoescape=True,  # names of studies, classes, hosts, and reasons come from outside
+        finalize=lambda shown: type(shown)(lines(shown)) if isinstance(shown, str) else shown,  # Markup stays Markup
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

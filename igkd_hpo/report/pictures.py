@@ -9,6 +9,7 @@ import numpy.typing as npt
 from optuna.trial import TrialState
 
 from igkd_hpo.errors import UsageError
+from igkd_hpo.escaping import one_line
 from igkd_hpo.files import write_bytes
 from igkd_hpo.report.palette import BLUE, GREY, GRID, INK, control_look
 from igkd_hpo.report.selection import learning_curve, split_by_kind, thin
@@ -41,11 +42,11 @@ def maps_figure(
     axes = figure.subplots(3 * bands, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for n, name in enumerate(names):
+    for n, name in enumerate(map(one_line, names)):
         band, column = divmod(n, columns)
         image_axis, map_axis, overlay_axis = axes[3 * band : 3 * band + 3, column]
         image_axis.imshow(images[n].transpose(1, 2, 0), interpolation="nearest")
-        image_axis.set_title(name if len(name) <= 14 else name[:13] + "…", fontsize=9)
+        image_axis.set_title(name if len(name) <= 14 else name[:13] + "…", fontsize=9, parse_math=False)
         map_axis.imshow(maps[n], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
         overlay_axis.imshow(overlays[n].transpose(1, 2, 0), interpolation="nearest")
     for row, axis in enumerate(axes[:, 0]):
@@ -92,7 +93,7 @@ def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
             style |= {"color": GREY, "linewidth": 0.8}
         axis.plot(epochs, accuracies, label="_nolegend_" if label in labels else label, **style)
         labels.add(label)
-    axis.set_title(f"{study.name}: {len(trials)} trials", loc="left", fontsize=12, color=INK)
+    axis.set_title(f"{study.name}: {len(trials)} trials", loc="left", fontsize=12, color=INK, parse_math=False)
     axis.set(xlabel="epoch", ylabel="validation accuracy")
     # From a quarter of the epochs on, trials differ by a few points; the steep rise before it would flatten them.
     first = study.config.training.epochs / 4
@@ -134,7 +135,9 @@ def importance_figure(study: SearchStudy) -> "Figure":
     bars = axis.barh(names, [importances[name] for name in names], color=BLUE, height=0.62)
     axis.bar_label(bars, labels=[percent(importances[name], 0) for name in names], padding=4, fontsize=10)
     axis.set_xlim(0, 1.12 * max(importances.values()))
-    axis.set_title(f"{study.name}: which hyperparameters mattered", loc="left", fontsize=12, color=INK)
+    axis.set_title(
+        f"{study.name}: which hyperparameters mattered", loc="left", fontsize=12, color=INK, parse_math=False
+    )
     few = "; so few say little" if len(completed) < _MANY else ""
     axis.set_xlabel(f"relative importance (PED-ANOVA on {len(completed)} completed trials{few})")
     in_percent(axis.xaxis)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.exceptions import UpdateFinishedTrialError
 
+from igkd_hpo.files import make_folder
 from igkd_hpo.search.storage import SharedStorage, storage_errors
 from igkd_hpo.settings import Paths
 
@@ -23,7 +24,7 @@ def written_pictures(paths: Paths, pictures: Mapping[str, bytes]) -> Iterator[li
 
     Raises OSError where the artifact folder cannot be written.
     """
-    paths.artifacts.mkdir(parents=True, exist_ok=True)
+    make_folder(paths.artifacts)
     with tempfile.TemporaryDirectory(dir=paths.artifacts, prefix=".upload-") as folder:
         for name, content in pictures.items():
             Path(folder, name).write_bytes(content)

@@ -6,6 +6,7 @@ from functools import partial
 from optuna.exceptions import ExperimentalWarning
 
 from igkd_hpo.config.space import shown, shown_range
+from igkd_hpo.escaping import code, markdown
 from igkd_hpo.search.study import SearchStudy
 
 
@@ -41,9 +42,9 @@ trial is its accuracy on the validation split. The test split is read once, when
     if searched := hyperparameters.searched():
         rows = "\n".join(f"| {name} | {shown_range(setting)} |" for name, setting in searched.items())
         space = f"| searched | values |\n| --- | --- |\n{rows}\n"
-    root = f" from `{config.dataset.root}`" if config.dataset.root else ""
+    root = f" from {code(config.dataset.root)}" if config.dataset.root else ""
     given = config.teacher.checkpoints
-    teacher = ", ".join(f"`{path}`" for path in given) if given else f"{config.teacher.epochs} epochs here"
+    teacher = ", ".join(code(path) for path in given) if given else f"{config.teacher.epochs} epochs here"
     if config.teacher.folds:
         teacher += f", {config.teacher.folds} folds: an image's teacher has not seen it"
     elif config.teacher.members > 1:
@@ -58,7 +59,7 @@ The value of a trial is its accuracy on the validation split, a fraction of 1; t
 {space}
 Fixed: {fixed}; the rest is at its default.
 
-- teacher: {config.teacher.architecture}, {teacher}
+- teacher: {markdown(config.teacher.architecture)}, {teacher}
 - controls (fixed trials that the others are compared with): {controls}
 - a trial's pictures, its learning curve and its overlays, are under *Artifacts*
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, Prog
 from sqlalchemy.orm import Session
 
 from igkd_hpo.errors import StorageError, UsageError, did_you_mean
+from igkd_hpo.files import create_file, make_folder
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
 from igkd_hpo.search.optuna_internals import CACHES, CachedStorage, PlainStorage, StudyInfo, forget
@@ -263,13 +264,14 @@ def _check_sqlite_file(url: URL, *, create: bool) -> None:
             raise UsageError(f"no database {path}; igkd-hpo launch makes one, or name another with --storage")
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     except OSError as error:
         raise StorageError(
             f"cannot make the folder {path.parent}: {error.strerror}; name another with --storage"
         ) from error
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise StorageError(f"cannot write {path}: it or its folder is read-only; name another with --storage")
+    create_file(path)
 
 
 def _engine_options(url: URL) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def _facts(study: StudyStatus, *, full: bool) -> list[Text]:
     if (pruned := study.last_pruned) is None:
         third.append("none yet")
     else:
-        third.append(f"#{pruned.trial}", "yellow").append(" " + pruned.reason.splitlines()[0], "default")
+        third.append(f"#{pruned.trial}", "yellow").append(" " + (pruned.reason.splitlines() or [""])[0], "default")
     return [first, second, third]
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Self
 
-from rich.console import Console
-
 from igkd_hpo.engines.events import Event
 from igkd_hpo.search.status import StudyStatus
 from igkd_hpo.terminal.board import Board, WorkerRow, name_trial, render, summary_line
+from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.screen import Screen
 from igkd_hpo.words import percent
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich import progress as rich_progress
-from rich.console import Console
 
 from igkd_hpo.assets.progress import Progress as AnyProgress
 from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.escaping import one_line
+from igkd_hpo.terminal.console import Console
 from igkd_hpo.words import duration
 
 _LINE_SECONDS = 15.0
@@ -20,8 +21,8 @@ def make_console(shown: bool) -> Console:
 
 
 def tell(console: Console, text: str) -> None:
-    """Print one line for people, as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print one line for people; brackets in it are brackets."""
+    console.print(one_line(text), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def make_progress(shown: bool = True) -> Iterator[AnyProgress]:
         yield LineProgress(console)
     else:
         columns = (
-            rich_progress.TextColumn("{task.description}"),
+            rich_progress.TextColumn("{task.description}", markup=False),
             rich_progress.BarColumn(),
             rich_progress.TaskProgressColumn(),
             rich_progress.MofNCompleteColumn(),
@@ -54,15 +55,15 @@ class BarProgress:
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        task = self._bars.add_task(description, total=total)
+        task = self._bars.add_task(one_line(description), total=total)
         yield lambda count: self._bars.advance(task, count)
         self._bars.update(task, completed=total)
 
     def note(self, text: str) -> None:
-        self._bars.console.print(text, highlight=False, markup=False)
+        self._bars.console.print(one_line(text), highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
-        self._bars.console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
+        self._bars.console.print(f"warning: {one_line(text)}", style="yellow", highlight=False, markup=False)
 
 
 class LineProgress:

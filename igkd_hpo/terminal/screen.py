@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, Self
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
+
+from igkd_hpo.escaping import one_line
+from igkd_hpo.terminal.console import Console
 
 _NOTEBOOK_COLUMNS, _NOTEBOOK_LINES = 100, 60
 _NOTEBOOK_FORMAT = '<pre style="line-height:1.25;font-family:monospace">{code}</pre>'
@@ -52,11 +55,11 @@ class Screen:
     def say(self, text: str) -> None:
         """Print a line that stays: whole where lines go into a file, cut at the edge of a terminal."""
         if self._live is not None:
-            self._console.print(Text(text), no_wrap=True, overflow="ellipsis", highlight=False)
+            self._console.print(Text(one_line(text)), no_wrap=True, overflow="ellipsis", highlight=False)
         else:
             # Not through the console's styles: FORCE_COLOR would put codes into a log, a notebook gets HTML for each.
             file = sys.stdout if self._notebook is not None else self._console.file
-            file.write(text + "\n")
+            file.write(one_line(text) + "\n")
             file.flush()
 
 

@@ -79,7 +79,8 @@ def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
 
 
 def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:
-    failed = study.last_failure and f"the last failed trial: {study.last_failure.strip().splitlines()[-1]}"
+    reasons = (study.last_failure or "").strip().splitlines()
+    failed = f"the last failed trial: {reasons[-1]}" if reasons else None
     lines = [
         Text(f"{study.name}: {reason}", style="red" if study.stopped else "yellow")
         for reason in (study.stopped and f"stopped: {study.stopped}", failed)

@@ -20,7 +20,7 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.files import write_bytes
+from igkd_hpo.files import make_folder, write_bytes
 from igkd_hpo.trial.task import TrialTask
 
 SCHEMA = 1
@@ -53,7 +53,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     content = {"schema": SCHEMA, **vars(checkpoint), "metrics": [asdict(metrics) for metrics in checkpoint.metrics]}
     buffer = io.BytesIO()
     torch.save(content, buffer)  # not to the file: a full disk would be a RuntimeError
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_bytes(path, buffer.getbuffer())
 
 

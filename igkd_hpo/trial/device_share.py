@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from igkd_hpo.files import make_folder
+
 _POLL_SECONDS = 0.2
 
 
@@ -23,7 +25,7 @@ def hold_device(folder: Path, device: str, *, alone: bool, on_wait: Callable[[],
         alone: no other process holds it or gets it.
         on_wait: called every fifth of a second while others hold it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with (folder / f"{device}.turn").open("ab") as turn:
         _lock(turn, fcntl.LOCK_EX, on_wait)
         held = (folder / f"{device}.lock").open("ab")

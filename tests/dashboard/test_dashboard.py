@@ -97,7 +97,8 @@ def test_everything_else_is_refused_and_changes_nothing(
         "version": 1,
     }
     body |= {"user_attrs": {"a": 1}, "file": "data:text/plain;base64,aGk=", "filename": "a.txt"}
-    for method, rule in [*writing, ("TRACE", "/dashboard"), ("get", "/dashboard"), ("PATCH", "/api/studies/1")]:
+    assert request_page("get", "/dashboard").status == 400
+    for method, rule in [*writing, ("TRACE", "/dashboard"), ("PATCH", "/api/studies/1")]:
         refused = request_page(method, filled(rule), body)
         assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD, OPTIONS"), rule
         assert "--write" in json.loads(refused.content)["reason"]

@@ -114,6 +114,15 @@ def test_accuracy_over_size_is_there_when_sizes_differ(draw: Draw) -> None:
     assert wide["layout"]["xaxis"]["type"] == "log"
 
 
+def test_a_name_from_the_database_is_no_link(draw: Draw) -> None:
+    evil = "<a href='javascript:x'>one</a>\x1b[2J\u202e"
+    graphs = draw(ended(0, 0.9, worker=evil, control="student"), ended(1, 0.8, worker="two"))
+    text = json.dumps(graphs, ensure_ascii=False)
+    assert "<a" not in text
+    assert "\u202e" not in text
+    assert "&lt;a href='javascript:x'&gt;one&lt;/a&gt;\\\\x1b[2J\\\\u202e" in text
+
+
 def test_each_worker_has_a_row_of_its_trials(draw: Draw) -> None:
     graph = draw(
         ended(0, 0.9, worker="one", minutes=10),

@@ -22,6 +22,7 @@ from igkd_hpo.settings import Paths, Settings
 from tests.confirm.test_confirmation import EVEN, confirm, test, train
 
 HOSTILE = "<script>$x_1$&\"'"
+HIDDEN = "\x1b[31m\u202e\x9b"
 SECTIONS = ["answer", "search", "gallery", "workers", "provenance"]
 
 
@@ -139,19 +140,21 @@ def test_an_empty_study_has_a_page(storage: SharedStorage, study_file: Study, se
 def test_what_comes_from_outside_is_text(study: SearchStudy, settings: Settings) -> None:
     leases = Leases(study)
     for end in ("complete", "fail"):
-        claim = leases.claim(Worker(name=HOSTILE[:16], process=this_process()))
+        claim = leases.claim(Worker(name=HOSTILE[:16] + HIDDEN, process=this_process()))
         assert isinstance(claim, Claim)
         leases.report(claim, epoch=1, accuracy=0.5)
         if end == "complete":
             assert leases.complete(claim, 0.5, {})
         else:
-            assert leases.fail(claim, f"{HOSTILE} reason", {})
-    study.stop(f"{HOSTILE} stop")
+            assert leases.fail(claim, f"{HOSTILE} reason{HIDDEN}", {})
+    study.stop(f"{HOSTILE} stop{HIDDEN}")
     study.name = HOSTILE  # a dashboard renames studies, and asks for no pattern
     report = write_report(study, settings)
     page = checked(report)
-    for what in ("", " reason", " stop"):
+    written = r"\x1b[31m\u202e\x9b"
+    for what in ("", f" reason{written}", f" stop{written}"):
         assert f"{HOSTILE}{what}" in page.text
+    assert set(HIDDEN[:1] + HIDDEN[-2:]).isdisjoint(report.html)
     pictures = report.html.partition('id="workers"')[2].partition("<figcaption>")[0]
     assert "&lt;script&gt;$x_1$" in pictures.replace("&amp;", "&"), "in a picture too"
 

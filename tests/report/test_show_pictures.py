@@ -31,6 +31,14 @@ def test_maps_stand_below_their_images(tmp_path: Path) -> None:
         assert picture.width > 1000
 
 
+def test_a_class_may_be_called_what_it_likes(tmp_path: Path) -> None:
+    images, maps = np.zeros((2, 3, 8, 8), dtype=np.uint8), np.zeros((2, 8, 8))
+    figure = maps_figure(images, maps, images, ["$\\frac{$", "a\x1b[2J\n"])  # to matplotlib the first is a formula
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["$\\frac{$", "a\\x1b[2J\\n"]
+    save_figure(figure, tmp_path / "maps.png")
+    assert (tmp_path / "maps.png").stat().st_size > 1000
+
+
 def test_curves_name_the_best_and_the_controls(study: SearchStudy, run) -> None:
     run(0.5, 0.6, 0.70)
     run(0.5, 0.6, 0.75)

@@ -20,6 +20,7 @@ from igkd_hpo.engines.local.fork_server import AS_MODULE, ForkServer
 from igkd_hpo.engines.local.worker_main import WorkerTask
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.errors import ExitCode, StorageError
+from igkd_hpo.files import make_folder
 from igkd_hpo.search.identity import identify, this_process
 from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
@@ -148,7 +149,7 @@ class Supervisor:
 
     def _start(self, worker: SupervisedWorker) -> None:
         log = self._log(worker)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         worker.log = log.open("ab")
         worker.process = subprocess.Popen(
             [sys.executable, *AS_MODULE, "igkd_hpo.engines.local.worker_main"],

@@ -10,8 +10,11 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from igkd_hpo.engines.pipe_reporter import PipeReporter
+from igkd_hpo.escaping import LineFormatter, escape_diagnostics
+from igkd_hpo.files import make_folder
 from igkd_hpo.trial.task import AttemptTask
 
 
@@ -35,13 +38,14 @@ def run_trial(task: AttemptTask, pipe: Connection) -> None:
 
 
 def _write_into(log: "os.PathLike[str]") -> None:
-    os.makedirs(os.path.dirname(log), exist_ok=True)
+    make_folder(Path(log).parent)
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    escape_diagnostics()
 
 
 def _leave_with_worker(pipe: Connection) -> None:

@@ -46,7 +46,7 @@ def main() -> int:
             _work(task, stop)
             return 0 if stop.received is None else 128 + stop.received
     except IgkdError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {error}\n")  # escaped, as every message of ours
         return int(error.exit_code)
 
 
