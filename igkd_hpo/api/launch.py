@@ -15,7 +15,7 @@ from igkd_hpo.engines.engine import Engine, Host
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
 from igkd_hpo.search.note import save_study_note
-from igkd_hpo.search.storage import mask, open_storage
+from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
@@ -64,7 +64,7 @@ def launch(
     config = study_to_run(study, settings)
     console = make_console(progress)
     with open_engine(engine) as opened_engine:
-        opened = open_storage(settings.storage_url, create=True)
+        opened = open_storage_here(settings, create=True)
         if new_version:
             config = config.model_copy(update={"name": next_version(opened, config.name)})
         existed = check_unchanged(opened, config) is not None
@@ -81,7 +81,7 @@ def launch(
             if not existed:
                 save_study_note(search)
             n_trials, finished = search.read().n_trials, search.counts().finished
-            tell(console, f"study {search.name}, {n_trials} trials, in {mask(settings.storage_url)}")
+            tell(console, f"study {search.name}, {n_trials} trials, in {opened.place}")
             if existed and finished >= n_trials:
                 tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
             if workers == 0:
@@ -103,7 +103,7 @@ def dry_run(
     config = study_to_run(study, settings)
     if new_version:
         with suppress(UsageError):  # no database yet holds no earlier version
-            opened = open_storage(settings.storage_url, create=False)
+            opened = open_storage_here(settings, create=False)
             config = config.model_copy(update={"name": next_version(opened, config.name)})
     measured = None
     if workers == "auto":

@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
-from igkd_hpo.search.storage import check_url, open_storage
+from igkd_hpo.files import user_path
+from igkd_hpo.search.storage import open_storage_here
+from igkd_hpo.search.storage_url import check_url
 from igkd_hpo.search.study import SearchStudy, latest_study, open_study, study_names
 from igkd_hpo.settings import Settings
 
@@ -41,7 +42,7 @@ def study_to_run(given: StudyLike, settings: Settings) -> Study:
     check_url(settings.storage_url)
     existing: list[str] = []
     with suppress(UsageError):  # no database yet holds no studies
-        storage = open_storage(settings.storage_url, create=False)
+        storage = open_storage_here(settings, create=False)
         existing = study_names(storage)
     if name in existing:
         return open_study(storage, name).config
@@ -51,7 +52,7 @@ def study_to_run(given: StudyLike, settings: Settings) -> Study:
 
 def existing_study(given: StudyLike | None, settings: Settings) -> SearchStudy:
     """Open the study in the database of this name or file; left out, the latest. Raises UsageError."""
-    storage = open_storage(settings.storage_url, create=False)
+    storage = open_storage_here(settings, create=False)
     if given is None:
         return open_study(storage, latest_study(storage))
     study_file = _read(given)
@@ -75,4 +76,4 @@ def _read(given: StudyLike) -> Study | None:
         return study_from_json(text, source="the study")
     if isinstance(given, str) and not looks_like_path(given):
         return None
-    return read_study(Path(given))
+    return read_study(user_path(given))

@@ -1,7 +1,6 @@
 """`igkd-hpo doctor`: checks of study file, data, teacher, storage and devices before hours are spent."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, Storage, StudyFile, print_json, study_argument
 from igkd_hpo.errors import ExitCode, StudyFileError, UsageError
+from igkd_hpo.files import user_path
 
 
 def doctor(
@@ -38,7 +38,7 @@ def doctor(
     try:
         config = study_to_run(study_argument(study), settings)
     except StudyFileError as error:
-        if study is not None and looks_like_path(study) and not Path(study).exists():
+        if study is not None and looks_like_path(study) and not user_path(study).exists():
             raise
         config = error
     from igkd_hpo.doctor.doctor import checks_table, examine  # imports torch, after what was typed wrong is said

@@ -8,7 +8,7 @@ from igkd_hpo.engines.attempt_runner import Costs
 from igkd_hpo.engines.worker import Job
 from igkd_hpo.errors import IgkdError, Interrupted, StorageError
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
-from igkd_hpo.search.storage import SharedStorage, mask
+from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, launches
 from igkd_hpo.settings import Settings
 
@@ -79,7 +79,7 @@ class OpenStudies:
                 return job
         if not self._waiting:
             self._waiting = True
-            self._on_message(f"nothing to do in {mask(self._storage.url)}; waiting for a study")
+            self._on_message(f"nothing to do in {self._storage.place}; waiting for a study")
         return Idle.WAIT
 
     def _look_up(self, name: str, launch: str) -> _Launched | None:

@@ -1,4 +1,4 @@
-"""Check the URL of the database, open it, and explain its errors in one line."""
+"""Open the database, and explain its errors in one line."""
 
 import copy
 import logging
@@ -13,17 +13,17 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, inspect
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from igkd_hpo.errors import StorageError, UsageError, did_you_mean
+from igkd_hpo.errors import IgkdError, StorageError, UsageError
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
 from igkd_hpo.search.optuna_internals import CACHES, CachedStorage, PlainStorage, StudyInfo, forget
+from igkd_hpo.search.storage_url import check_url, mask
+from igkd_hpo.settings import Settings, sqlite_url
 
-_EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password@host/database"
-_SECRET_QUERY_KEYS = {"password", "sslpassword"}
 _SQLITE_BUSY_SECONDS = 60  # 16 launches at once on 2 cores queue for their one writer
 _OTHERS_MAKE_TABLES = 2  # tries that may fail: two were enough each time that this was tried with 4 processes
 _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not after TCP's quarter of an hour
@@ -46,11 +46,17 @@ class SharedStorage(CachedStorage):
     def __init__(self, backend: PlainStorage, url: URL) -> None:
         super().__init__(backend)
         self.url = url
+        self.variable = ""  # the environment variable that the URL is from
         self.engine: Engine = backend.engine  # Optuna's own: 2 connections at most
         self.get_trial_to_judge = backend.get_trial_to_judge  # these know nothing of the cache
         self.set_trial_user_attrs = backend.set_trial_user_attrs
         self.add_intermediate_value = backend.add_intermediate_value
         self._in_order: dict[tuple[int, tuple[TrialState, ...]], list[FrozenTrial]] = {}  # of a study, in these states
+
+    @property
+    def place(self) -> str:
+        """Name the database for people: its URL without passwords, and the variable that it is from."""
+        return mask(self.url) + (f" (from {self.variable})" if self.variable else "")
 
     @contextmanager
     def transaction(self, study_id: int) -> Iterator[Connection]:
@@ -139,68 +145,21 @@ class SharedStorage(CachedStorage):
             self._in_order.clear()
 
 
-def check_url(url: str) -> URL:
-    """Return the storage URL with the driver filled in. Raises UsageError that says what to write instead."""
-    if "://" not in url:
-        shown = "the storage" if "@" in url else f"storage {url!r}"  # a password stands before an @
-        raise UsageError(f"{shown} is not a URL; write for example {_EXAMPLES}")
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise UsageError(f"the storage URL cannot be read; write for example {_EXAMPLES}") from None
-    backend, _, driver = parsed.drivername.partition("+")
-    if backend == "postgres":
-        raise UsageError(f"{backend}:// is not a dialect of SQLAlchemy; write postgresql+psycopg:// and keep the rest")
-    if backend == "postgresql":
-        if driver not in {"", "psycopg"}:
-            raise UsageError(
-                f"driver {driver!r} is not used here: PostgreSQL is reached through psycopg 3; "
-                "write postgresql+psycopg:// and keep the rest"
-            )
-        if parsed.host is not None and "@" in parsed.host:
-            raise UsageError("the storage URL holds more than one '@'; in a user name or password write '@' as %40")
-        return parsed.set(drivername="postgresql+psycopg")
-    if backend == "sqlite" and driver in {"", "pysqlite"}:
-        return _check_sqlite(parsed)
-    meant = "" if backend == "sqlite" else did_you_mean(backend, ["sqlite", "postgresql"]).replace("?", "://?")
-    raise UsageError(f"storage dialect {parsed.drivername!r} is not supported{meant}; write for example {_EXAMPLES}")
-
-
-def _check_sqlite(url: URL) -> URL:
-    if url.host:
-        raise UsageError(f"{mask(url)} names a host; a SQLite path follows three slashes: sqlite:///folder/file.db")
-    if not url.database or url.database == ":memory:" or url.query.get("mode") == "memory":
-        raise UsageError(
-            "SQLite in memory cannot be shared by several processes; name a file: sqlite:///folder/file.db"
-        )
-    if url.database.startswith("file:"):
-        raise UsageError(f"{mask(url)} is a SQLite URI; name the file plainly: sqlite:///folder/file.db")
-    return url.set(database=str(Path(url.database).absolute()))
-
-
-def is_server(url: str) -> bool:
-    """Tell whether a URL leads to a database server, where a database without our tables waits for its first study.
-
-    A file that is not there is most likely another directory's. Raises UsageError.
-    """
-    return check_url(url).get_backend_name() == "postgresql"
-
-
-def mask(url: str | URL) -> str:
-    """Return a storage URL as it may be shown: passwords are hidden."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        parsed = None
-    if parsed is None or "@" in (parsed.host or ""):  # the rest of a password with an @ in it
-        return "(unreadable storage URL)"
-    secret = {key: "***" for key in parsed.query if key in _SECRET_QUERY_KEYS}
-    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
-
-
 def no_studies(url: URL) -> str:
     """Say that a database holds no studies."""
     return f"{mask(url)} holds no studies yet; igkd-hpo launch makes one when its maps are there"
+
+
+def open_storage_here(settings: Settings, *, create: bool) -> SharedStorage:
+    """Open the database of these settings as `open_storage` does; an error names the variable that the URL is from."""
+    try:
+        storage = open_storage(settings.storage_url, create=create)
+    except IgkdError as error:
+        if settings.storage_from:
+            raise type(error)(f"{error} (the storage is that of {settings.storage_from})") from error
+        raise
+    storage.variable = settings.storage_from
+    return storage
 
 
 def open_storage(url: str, *, create: bool) -> SharedStorage:
@@ -257,7 +216,7 @@ def storage_errors(url: URL) -> Iterator[None]:
 def _check_sqlite_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it: sqlite:///{path}/igkd_hpo.db")
+        raise UsageError(f"{path} is a folder; name a file in it: {sqlite_url(path / 'igkd_hpo.db')}")
     if not create:
         if not path.exists():
             raise UsageError(f"no database {path}; igkd-hpo launch makes one, or name another with --storage")

@@ -25,7 +25,7 @@ from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
-from igkd_hpo.search.storage import SharedStorage, mask, no_studies, storage_errors
+from igkd_hpo.search.storage import SharedStorage, no_studies, storage_errors
 
 EXCESS = "surplus"
 """Reason of a trial that waited when enough others had finished."""
@@ -91,7 +91,7 @@ class SearchStudy:
     def __init__(self, storage: SharedStorage, name: str) -> None:
         self.storage = storage
         self.name = name
-        place = f"study {name!r} in {mask(storage.url)}"
+        place = f"study {name!r} in {storage.place}"
         with storage_errors(storage.url):
             self.study_id: int = storage.get_study_id_from_name(name)
             attributes = storage.get_study_user_attrs(self.study_id)
@@ -152,7 +152,7 @@ class SearchStudy:
             if error.args != (NOT_FOUND,):
                 raise
             raise UsageError(
-                f"study {self.name!r} lost a record in {mask(self.storage.url)}; was it deleted or renamed in a "
+                f"study {self.name!r} lost a record in {self.storage.place}; was it deleted or renamed in a "
                 "dashboard? `igkd-hpo status` shows what is there"
             ) from error
 
@@ -241,7 +241,7 @@ def open_study(storage: SharedStorage, name: str) -> SearchStudy:
     if (study := find_study(storage, name)) is not None:
         return study
     near = near_or_all(name, _some_names(storage))
-    raise UsageError(f"no study {name!r} in {mask(storage.url)}{near}; `igkd-hpo status` shows what is there")
+    raise UsageError(f"no study {name!r} in {storage.place}{near}; `igkd-hpo status` shows what is there")
 
 
 def latest_study(storage: SharedStorage) -> str:
