@@ -135,7 +135,7 @@ class Leases:
             if connection.execute(statement).rowcount == 0:
                 return Verdict.LOST
             reaped = self._reap(connection)  # all who live may be training, and claim nothing for days
-            stop = self._storage.get_study_user_attrs(self._study_id).get("stopped_now")
+            stop = self._study.read().attributes.get("stopped_now")
         self._reaped += reaped
         return Verdict.STOP if stop else Verdict.GO_ON
 
@@ -253,9 +253,9 @@ class Leases:
             return trial
         if held:  # somebody ended it with other tools, a dashboard for example
             drop_lease(connection, claim.trial_id)
-        elif trial.state is ended_as and trial.user_attrs["attempts"] == claim.attempt:
+        elif trial.state is ended_as and trial.user_attrs.get("attempts") == claim.attempt:
             return trial
-        late = self._storage.get_study_user_attrs(self._study_id)["late_results"]
+        late = self._study.read().attributes.get("late_results", 0)
         self._storage.set_study_user_attr(self._study_id, "late_results", late + 1)
         return None
 
@@ -294,6 +294,7 @@ class Leases:
     def _free(self, connection: Connection, lease: Lease, reason: str, *, counted: bool) -> Reaped:
         if lease.trial_process is not None:
             kill(lease.trial_process)
+        self._study.trials()  # from here on a damaged trial counts as one that has ended
         trial = self._storage.get_trial(lease.trial_id)
         host, state = lease.process.host, trial.state
         if state is TrialState.RUNNING:
@@ -324,7 +325,7 @@ class Leases:
         self._storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
 
     def _next(self, connection: Connection, worker: Worker) -> Claim | Idle:
-        attributes = self._storage.get_study_user_attrs(self._study_id)
+        attributes = self._study.read().attributes
         if attributes.get("stopped") is not None:
             return Idle.STOPPED
         trials = self._study.trials()

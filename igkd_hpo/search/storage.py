@@ -3,21 +3,26 @@
 import copy
 import logging
 import os
+import shlex
+import sqlite3
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL, Connection, Engine, create_engine, inspect
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, inspect
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from igkd_hpo.errors import IgkdError, StorageError, UsageError
+from igkd_hpo.search.damage import searched_by, spoil_damaged
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
 from igkd_hpo.search.optuna_internals import CACHES, CachedStorage, PlainStorage, StudyInfo, forget
@@ -25,6 +30,8 @@ from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.settings import Settings, sqlite_url
 
 _SQLITE_BUSY_SECONDS = 60  # 16 launches at once on 2 cores queue for their one writer
+_NO_RIGHTS = {"42501", "25006"}  # PostgreSQL's codes: not allowed to this role, or a server that is read-only
+_WHAT_READS = "only use what reads: status, best, export, report, show, dashboard"
 _OTHERS_MAKE_TABLES = 2  # tries that may fail: two were enough each time that this was tried with 4 processes
 _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not after TCP's quarter of an hour
     "connect_timeout": 5,  # seconds for each address of the host
@@ -51,6 +58,7 @@ class SharedStorage(CachedStorage):
         self.get_trial_to_judge = backend.get_trial_to_judge  # these know nothing of the cache
         self.set_trial_user_attrs = backend.set_trial_user_attrs
         self.add_intermediate_value = backend.add_intermediate_value
+        self._searched: dict[int, frozenset[str] | None] = {}  # names by study; None for another tool's
         self._in_order: dict[tuple[int, tuple[TrialState, ...]], list[FrozenTrial]] = {}  # of a study, in these states
 
     @property
@@ -75,6 +83,7 @@ class SharedStorage(CachedStorage):
             except BaseException:  # after a rollback the cache may hold trials that never came to be
                 forget(self)
                 self._in_order.clear()
+                self._searched.clear()
                 raise
 
     @contextmanager
@@ -140,6 +149,11 @@ class SharedStorage(CachedStorage):
         return copy.deepcopy(trials) if deepcopy else list(trials)
 
     def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
+        if study_id not in self._searched:
+            self._searched[study_id] = searched_by(self._backend.get_study_user_attrs(study_id))
+        if (searched := self._searched[study_id]) is not None:
+            for trial in trials:
+                spoil_damaged(trial, searched)
         super()._add_trials_to_cache(study_id, trials)
         if any(trial.state.is_finished() for trial in trials):
             self._in_order.clear()
@@ -234,9 +248,25 @@ def _check_sqlite_file(url: URL, *, create: bool) -> None:
 def _engine_options(url: URL) -> dict[str, Any]:
     pool = {"pool_size": 2, "max_overflow": 0}
     if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "")
+        if path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            return {"creator": partial(_connect_to_read, path), "poolclass": NullPool}
         return {"connect_args": {"timeout": _SQLITE_BUSY_SECONDS}, **pool}
     connect = {key: value for key, value in _POSTGRESQL_CONNECT.items() if key not in url.query}
     return {"connect_args": connect, "pool_pre_ping": True, "isolation_level": "READ COMMITTED", **pool}
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Connect to a file where nothing can be written, which alone is too little for the log that SQLite reads with.
+
+    While somebody who may write has the file open, or died with it open, there is a log, and its index beside it can be
+    read. Without a log the file alone is the database, and does not change: it is read without index and locks. Each
+    connection looks anew.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    unchanging = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    name = f"file:{quote(str(path))}?mode=ro{unchanging}"
+    return sqlite3.connect(name, uri=True, timeout=_SQLITE_BUSY_SECONDS, check_same_thread=False)
 
 
 def _open_backend(url: URL, *, create: bool) -> PlainStorage:
@@ -250,7 +280,11 @@ def _open_backend(url: URL, *, create: bool) -> PlainStorage:
     try:
         backend = storage_class(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
     except RuntimeError as error:
-        raise StorageError(f"{mask(url)} was made by another version of Optuna: {_one_line(error)}") from error
+        reason, _, remedy = _one_line(error).partition(" Please ")  # which has a variable of somebody's shell in it
+        advice = "update Optuna here (`pip install -U optuna`)"
+        if "upgrade" in remedy.partition("pip")[0]:
+            advice = f"make a copy, then run `optuna storage upgrade --storage {shlex.quote(mask(url))}`"
+        raise StorageError(f"{mask(url)} was made by another version of Optuna: {reason} {advice}") from error
     if create and url.get_backend_name() == "sqlite":
         with backend.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers do not wait for writers; stays in the file
@@ -285,6 +319,12 @@ def _explain(url: URL, error: Exception) -> str:
     remedy = "check --storage, that the server runs, and that it can be reached from here"
     if url.get_backend_name() == "sqlite":
         remedy = "check that the file is a SQLite database on a local disk with room left"
+        if "readonly" in reason:
+            remedy = f"the file or its folder is read-only for this user, who can {_WHAT_READS}"
+        elif not os.access(Path(url.database or "").parent, os.W_OK):
+            remedy = "its folder is read-only for this user; copy the folder, and name the copy with --storage"
+    elif getattr(cause, "sqlstate", "") in _NO_RIGHTS:
+        remedy = f"this role can {_WHAT_READS}; connect with one that may write"
     return f"the database {mask(url)} cannot be used: {reason}; {remedy}"
 
 
