@@ -14,6 +14,7 @@ from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
+from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
@@ -82,14 +83,18 @@ def launch(
                 save_study_note(search)
             n_trials, finished = search.read().n_trials, search.counts().finished
             tell(console, f"study {search.name}, {n_trials} trials, in {opened.place}")
-            if existed and finished >= n_trials:
+            enqueued = enqueued_trials(search.trials())
+            for trial in enqueued:
+                remark = remark_on(trial, config.hyperparameters)
+                tell(console, f"trial {trial.number} was enqueued{f': {remark}' if remark else ''}")
+            if existed and finished >= n_trials and not enqueued:
                 tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
             if workers == 0:
-                left = max(0, n_trials - finished)
+                left = max(len(enqueued), n_trials - finished)
                 then = f"igkd-hpo worker {search.name} runs them" if left else "--trials gives it more"
                 tell(console, f"submitted; {left} of {n_trials} trials are left; {then}")
                 return Study(search, settings)
-            if workers == "auto" and finished >= n_trials:
+            if workers == "auto" and finished >= n_trials and not enqueued:
                 workers = 1  # which says that nothing is left
             _run(opened_engine, search, host, workers=workers, console=console)
     return Study(search, settings)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from igkd_hpo.engines.attempt_runner import Costs
 from igkd_hpo.engines.worker import Job
 from igkd_hpo.errors import IgkdError, Interrupted, StorageError
+from igkd_hpo.search.enqueued import enqueued_trials
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, launches
@@ -100,7 +101,9 @@ class OpenStudies:
     @staticmethod
     def _is_open(study: SearchStudy) -> bool:
         record = study.read()
-        return record.stopped is None and study.counts().finished < record.n_trials
+        if record.stopped is not None:
+            return False
+        return study.counts().finished < record.n_trials or bool(enqueued_trials(study.trials()))
 
     def _claim_of(self, known: _Launched) -> Job | None:
         if not known.prepared:

@@ -16,6 +16,7 @@ from sqlalchemy import Case, ColumnElement, Connection, Update, case, select, up
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
+from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
 from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
@@ -316,8 +317,9 @@ class Leases:
         return reaped
 
     def _end_excess(self, trials: list[FrozenTrial]) -> None:
+        kept = {trial.number for trial in enqueued_trials(trials)}
         for trial in trials:
-            if not trial.state.is_finished():
+            if not trial.state.is_finished() and trial.number not in kept:
                 self._fail(trial, EXCESS)
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:
@@ -331,23 +333,30 @@ class Leases:
         trials = self._study.trials()
         leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
         finished = count(trials).finished
-        if finished >= attributes["n_trials"]:
+        taken = finished + len(leased)
+        waiting = unclaimed(trials, leased)
+        if taken >= attributes["n_trials"]:
+            waiting = enqueued_trials(waiting)  # they run all the same
+        if finished >= attributes["n_trials"] and not waiting:
             if not leased:
                 self._end_excess(trials)
             return Idle.FINISHED
         if reason := why_stopping(trials, attributes["ended_before_launch"], self._study.config.max_failures):
             self._storage.set_study_user_attr(self._study_id, "stopped", reason)
             return Idle.STOPPED
-        if finished + len(leased) >= attributes["n_trials"]:
-            return Idle.WAIT
-        waiting = unclaimed(trials, leased)
-        if "confirms" in attributes and not waiting:
-            return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
         for trial in waiting:
             try:
-                return self._begin(connection, worker, trial)
+                claim = self._begin(connection, worker, trial)
             except UnusableTrial as error:
                 self._fail(trial, str(error))
+                continue
+            if taken >= attributes["n_trials"]:
+                self._storage.set_study_user_attr(self._study_id, "n_trials", taken + 1)
+            return claim
+        if taken >= attributes["n_trials"]:
+            return Idle.WAIT  # the next look finds it finished, if it is
+        if "confirms" in attributes:
+            return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
         return self._begin(connection, worker, self._storage.get_trial(self._storage.create_new_trial(self._study_id)))
 
     def _begin(self, connection: Connection, worker: Worker, trial: FrozenTrial) -> Claim:
@@ -367,6 +376,8 @@ class Leases:
         )
         values = {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
         values |= {"worker": worker.name, "host": worker.process.host}
+        if enqueued_trials([trial]) and (remark := remark_on(trial, self._study.config.hyperparameters)) is not None:
+            values["enqueued"] = remark
         self._storage.set_trial_user_attrs(trial_id, values)
         epoch = max(trial.intermediate_values, default=0)
         lease = Lease(
