@@ -84,9 +84,11 @@ def launch(
             n_trials, finished = search.read().n_trials, search.counts().finished
             tell(console, f"study {search.name}, {n_trials} trials, in {opened.place}")
             enqueued = enqueued_trials(search.trials())
+            if enqueued:
+                tell(console, f"{len(enqueued)} trials were enqueued; all of them run, also beyond that total")
             for trial in enqueued:
-                remark = remark_on(trial, config.hyperparameters)
-                tell(console, f"trial {trial.number} was enqueued{f': {remark}' if remark else ''}")
+                if (remark := remark_on(trial, config.hyperparameters)) is not None:
+                    tell(console, f"trial {trial.number}: {remark}")
             if existed and finished >= n_trials and not enqueued:
                 tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
             if workers == 0:

@@ -151,7 +151,7 @@ def unusable(place: str, attributes: Mapping[str, Any], why: str) -> StudyUnusab
 def _in_words(error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
     if fault["type"] == "missing":
-        return f"{fault['loc'][-1]} is missing"
+        return f"{'.'.join(map(str, fault['loc']))} is missing"
     value = repr(fault["input"])
     shown = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"
     return f"{'.'.join(map(str, fault['loc']))} is {shown} ({fault['msg'].lower()})"

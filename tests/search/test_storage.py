@@ -118,6 +118,17 @@ def test_files_and_folders_that_cannot_be_a_database(tmp_path: Path) -> None:
         open_storage(f"sqlite:///{tmp_path / 'file' / 'x.db'}", create=True)
 
 
+@pytest.mark.parametrize(("version", "expected"), [("v2.4.0.a", "optuna storage upgrade"), ("v9", "update Optuna")])
+def test_tables_of_another_optuna_are_refused_with_what_to_run(sqlite_url: str, version: str, expected: str) -> None:
+    open_storage(sqlite_url, create=True).engine.dispose()
+    with sqlite3.connect(make_url(sqlite_url).database or "") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [version])
+    with pytest.raises(StorageError, match=expected) as error:
+        open_storage(sqlite_url, create=False)
+    assert "$" not in str(error.value)
+    assert sqlite_url in str(error.value)
+
+
 def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Tests may run as root, for whom no folder is read-only.
     monkeypatch.setattr("igkd_hpo.search.storage.os.access", lambda *_: False)
