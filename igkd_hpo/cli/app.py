@@ -23,7 +23,7 @@ PANELS = {
     "Search": ("launch", "worker", "stop", "confirm"),
     "Results": ("best", "export", "train", "verify", "predict"),
     "Look": ("status", "show", "report", "dashboard"),
-    "Check": ("validate", "doctor", "prepare"),
+    "Check": ("validate", "doctor", "prepare", "clean"),
 }
 COMMANDS = tuple(command for commands in PANELS.values() for command in commands)
 
