@@ -100,7 +100,8 @@ def main() -> None:
         sys.exit(ExitCode.FAILED)
     except OSError as error:  # a full disk, also behind `> file`, a file that may not be read, too many open files
         _drop_output()
-        _fail(error, f"cannot use {error.filename or 'a file'}: {error.strerror or error}", ExitCode.FAILED)
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(error, f"cannot go on: {error.strerror or error}{where}; --debug shows where", ExitCode.FAILED)
     except Exception as error:
         if isinstance(error, WrongUsage):
             _fail(error, describe_wrong_usage(error, arguments, COMMANDS), ExitCode.USAGE)
