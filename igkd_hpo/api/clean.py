@@ -124,8 +124,9 @@ def _needs(storages: Sequence[SharedStorage]) -> _Needs:
                 whole.add(name)
                 all_assets = True
                 continue
-            if name in studies:  # one in each of two databases
+            if name in studies:  # one in each of two databases, which share their folders
                 whole.add(name)
+                all_assets = True
             studies[name] = study
             if (born := json.loads(record.attributes["study_file"])["name"]) != name:
                 whole.add(born)  # it was renamed, and its files were not
