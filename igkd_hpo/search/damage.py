@@ -102,7 +102,7 @@ def searched_by(attributes: Mapping[str, Any]) -> frozenset[str] | None:
     try:
         hyperparameters = json.loads(attributes["study_file"])["hyperparameters"]
         return frozenset(name for name, setting in hyperparameters.items() if isinstance(setting, dict))
-    except (AttributeError, KeyError, TypeError, ValueError):  # the study itself cannot be used
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):  # the study itself cannot be used
         return frozenset()
 
 

@@ -207,7 +207,7 @@ def _fill(
             distribution = _distribution(written)
             trial._params[name] = distribution.to_external_repr(float(value))
             trial._distributions[name] = distribution
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             damage[trial_id] = f"its parameter {name} cannot be read ({error})"
     for trial_id, step, value, kind in rows(_EPOCH, "step", "intermediate_value", "intermediate_value_type"):
         if kind is _EPOCH.TrialIntermediateValueType.FINITE and not isinstance(value, float | int):
