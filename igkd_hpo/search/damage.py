@@ -64,7 +64,7 @@ class _Arm(_Facts):
 
 class _TestSplit(_Facts):
     accuracies: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], _Accuracy]
-    images: Annotated[int, Field(ge=1)]
+    images: _Count
     opened: list[str]
 
 
@@ -92,6 +92,8 @@ def study_damage(attributes: Mapping[str, Any]) -> str | None:
         return _in_words(error)
     if facts.arms and (facts.subject is None or facts.subject >= len(facts.arms)):
         return f"subject is {facts.subject}, of {len(facts.arms)} arms"
+    if facts.test_split is not None and facts.test_split.accuracies and not facts.test_split.images:
+        return "test_split has accuracies on 0 images"
     return None
 
 
