@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the names come f
         StorageError,
         StudyFileError,
         StudyStopped,
+        StudyUnusable,
         TeacherError,
         UsageError,
     )
@@ -43,6 +44,7 @@ __all__ = [
     "StudyFile",
     "StudyFileError",
     "StudyStopped",
+    "StudyUnusable",
     "TeacherError",
     "UsageError",
     "__version__",

@@ -2,7 +2,8 @@
 
     IgkdError                1  something failed while running
     ├── UsageError           2  a wrong flag, name or combination
-    │   └── StudyFileError   2  the study file is wrong, or is not the one the study was created from
+    │   ├── StudyFileError   2  the study file is wrong, or is not the one the study was created from
+    │   └── StudyUnusable    2  a study in the database is damaged, or of a version that this one cannot read
     ├── DataError            2  the images, the split or a checkpoint cannot be used as given
     ├── NoCompletedTrial     3  the study ended, and no trial completed
     ├── StorageError         4  the database cannot be reached or used
@@ -56,6 +57,10 @@ class UsageError(IgkdError):
 
 class StudyFileError(UsageError):
     """A study file that is wrong, or differs from the one that the study was created from."""
+
+
+class StudyUnusable(UsageError):
+    """A study in the database that is damaged, or of a version that this one cannot read; others are not affected."""
 
 
 class DataError(IgkdError):

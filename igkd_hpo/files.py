@@ -9,6 +9,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from igkd_hpo.errors import UsageError
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """Return a path that a person wrote, in a flag, a variable, a URL or a study file, with its `~` expanded.
+
+    Shells expand `~` only at the beginning of a word: not in --storage=sqlite:///~/x.db, nor in a compose file.
+    Raises UsageError: nobody has the home folder that it begins with.
+    """
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        advice = f"write the folder out, or ./{path} where that is its name"
+        raise UsageError(f"{path} begins with a home folder that is not known here; {advice}") from None
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:

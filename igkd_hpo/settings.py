@@ -5,13 +5,16 @@ import os
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from igkd_hpo.errors import UsageError, near_or_all
+from igkd_hpo.files import user_path
 
 LEASE_SECONDS = 60.0
 _HEARTBEAT_SECONDS = 4.0  # `stop --now` ends what runs within this time and a moment
 _HEARTBEATS_PER_LEASE = 6  # at least: five heartbeats may be missed
 _SHORTEST_LEASE = 1.0  # seconds, in which a worker writes six heartbeats
+_STORAGE_VARIABLES = ("IGKD_HPO_STORAGE", "OPTUNA_STORAGE")  # the first that is set counts
 VARIABLES = {
     "IGKD_HPO_ALLOW_IMPORT",
     "IGKD_HPO_DASHBOARD_TOKEN",
@@ -87,6 +90,7 @@ class Settings:
     Args:
         paths: names below `storage/` in the current directory.
         storage_url: SQLAlchemy URL of the database.
+        storage_from: the variable that it comes from; empty where it comes from a flag, a call or the default.
         data_root: folder that relative dataset and checkpoint paths start at.
         allow_import: top-level modules whose code a study file may name as a teacher.
         lease_seconds: longest time without a heartbeat of a trial's holder; the same on all hosts of a study.
@@ -97,6 +101,7 @@ class Settings:
     data_root: Path
     allow_import: frozenset[str]
     lease_seconds: float = LEASE_SECONDS
+    storage_from: str = ""
 
     @property
     def heartbeat_seconds(self) -> float:
@@ -117,19 +122,33 @@ class Settings:
                 )
         cwd = Path.cwd()
         paths = Paths(root=cwd / "storage")
-        url = storage_url or os.environ.get("IGKD_HPO_STORAGE") or os.environ.get("OPTUNA_STORAGE")
+        variables = [] if storage_url else [name for name in _STORAGE_VARIABLES if os.environ.get(name)]
+        url = storage_url or (os.environ[variables[0]] if variables else sqlite_url(paths.database))
         allowed = os.environ.get("IGKD_HPO_ALLOW_IMPORT", "").replace(",", " ").split()
         return cls(
             paths=paths,
-            storage_url=url or f"sqlite:///{paths.database}",
-            data_root=Path(os.environ.get("IGKD_HPO_DATA") or cwd),
+            storage_url=url,
+            storage_from=next(iter(variables), ""),
+            data_root=cwd / user_path(os.environ.get("IGKD_HPO_DATA", "")),
             allow_import=frozenset((*allow_import, *allowed)),
             lease_seconds=_lease_seconds(),
         )
 
     def data_path(self, path: str) -> Path:
         """Resolve a path from a study file: absolute as it is, relative from `data_root`."""
-        return self.data_root / Path(path).expanduser()
+        return self.data_root / user_path(path)
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the SQLAlchemy URL of a SQLite file, whatever characters its path has.
+
+    As `sqlalchemy.URL.create` writes it, whose import takes 0.3 s, too long for a shell that completes a word.
+    Raises UsageError: the path is not UTF-8, in which URLs are written.
+    """
+    try:
+        return f"sqlite:///{quote(str(path), safe=' /')}"
+    except UnicodeEncodeError:
+        raise UsageError(f"{path!r} is not UTF-8, and no URL can name it; work in another folder") from None
 
 
 def host_name() -> str:

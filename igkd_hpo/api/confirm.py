@@ -14,7 +14,7 @@ from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
 from igkd_hpo.search.confirmation_study import Arm, create_confirmation, extend, fresh_seeds, open_confirmation
 from igkd_hpo.search.note import save_study_note
-from igkd_hpo.search.storage import SharedStorage, mask, open_storage
+from igkd_hpo.search.storage import SharedStorage, open_storage_here
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
@@ -56,14 +56,14 @@ def confirm(
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
     config, searched, arms = _choose(study, settings, top, console)
-    database = searched.storage if searched else open_storage(settings.storage_url, create=True)
+    database = searched.storage if searched else open_storage_here(settings, create=True)
     with open_engine(engine) as opened, StopSignal() as stop:
         host = Host(settings=settings, device=device, stop=stop)
         pins = searched.read().pins if searched else None
         if pins is None:
             with make_progress(progress) as shown:
                 pins = opened.prepare(config, host, shown)
-        linked = _create_trials(database, settings.storage_url, config, arms, seeds, pins, console)
+        linked = _create_trials(database, config, arms, seeds, pins, console)
         _run(linked, opened, host, console, workers=workers, progress=progress)
         if stop.received is not None:
             again = f"`igkd-hpo confirm {config.name}` with the same flags goes on"
@@ -100,7 +100,7 @@ def _choose(
 
 
 def _create_trials(
-    storage: SharedStorage, url: str, config: Study, arms: Sequence[Arm], seeds: int, pins: AssetPins, console: Console
+    storage: SharedStorage, config: Study, arms: Sequence[Arm], seeds: int, pins: AssetPins, console: Console
 ) -> SearchStudy:
     """Create or open the study of the confirmation, and give it a trial for every arm and seed."""
     is_new = open_confirmation(storage, config.name) is None
@@ -109,7 +109,7 @@ def _create_trials(
         save_study_note(linked)
     added, n_trials = extend(linked, arms, fresh_seeds(config, seeds)), linked.read().n_trials
     counted = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
-    tell(console, f"study {linked.name}, {counted}, in {mask(url)}")
+    tell(console, f"study {linked.name}, {counted}, in {storage.place}")
     return linked
 
 

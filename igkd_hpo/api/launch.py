@@ -12,8 +12,9 @@ from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
+from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.note import save_study_note
-from igkd_hpo.search.storage import mask, open_storage
+from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
@@ -63,7 +64,7 @@ def launch(
     config = study_to_run(study, settings)
     console = make_console(progress)
     with open_engine(engine) as opened_engine:
-        opened = open_storage(settings.storage_url, create=True)
+        opened = open_storage_here(settings, create=True)
         if new_version:
             config = config.model_copy(update={"name": next_version(opened, config.name)})
         existed = check_unchanged(opened, config) is not None
@@ -80,15 +81,21 @@ def launch(
             if not existed:
                 save_study_note(search)
             n_trials, finished = search.read().n_trials, search.counts().finished
-            tell(console, f"study {search.name}, {n_trials} trials, in {mask(settings.storage_url)}")
-            if existed and finished >= n_trials:
+            tell(console, f"study {search.name}, {n_trials} trials, in {opened.place}")
+            enqueued = enqueued_trials(search.trials())
+            if enqueued:
+                tell(console, f"{len(enqueued)} trials were enqueued; all of them run, also beyond that total")
+            for trial in enqueued:
+                if (remark := remark_on(trial, config.hyperparameters)) is not None:
+                    tell(console, f"trial {trial.number}: {remark}")
+            if existed and finished >= n_trials and not enqueued:
                 tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
             if workers == 0:
-                left = max(0, n_trials - finished)
+                left = max(len(enqueued), n_trials - finished)
                 then = f"igkd-hpo worker {search.name} runs them" if left else "--trials gives it more"
                 tell(console, f"submitted; {left} of {n_trials} trials are left; {then}")
                 return Study(search, settings)
-            if workers == "auto" and finished >= n_trials:
+            if workers == "auto" and finished >= n_trials and not enqueued:
                 workers = 1  # which says that nothing is left
             _run(opened_engine, search, host, workers=workers, console=console)
     return Study(search, settings)
@@ -102,7 +109,7 @@ def dry_run(
     config = study_to_run(study, settings)
     if new_version:
         with suppress(UsageError):  # no database yet holds no earlier version
-            opened = open_storage(settings.storage_url, create=False)
+            opened = open_storage_here(settings, create=False)
             config = config.model_copy(update={"name": next_version(opened, config.name)})
     measured = None
     if workers == "auto":

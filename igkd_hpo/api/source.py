@@ -1,22 +1,24 @@
 """Find the study that a call names: by a path, a name, a mapping, or a study file that was read already."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
-from igkd_hpo.search.storage import check_url, open_storage
-from igkd_hpo.search.study import SearchStudy, latest_study, open_study, study_names
+from igkd_hpo.files import user_path
+from igkd_hpo.search.storage import open_storage_here
+from igkd_hpo.search.storage_url import check_url
+from igkd_hpo.search.study import SearchStudy, find_study, latest_study, open_study, study_names
 from igkd_hpo.settings import Settings
 
 StudyLike = str | PathLike[str] | Mapping[str, Any] | Study
-"""A text with a slash, or that ends in .yaml or .yml, is a path; another one is a name."""
+"""A text with a slash, or that ends in .yaml or .yml (large or small), is a path; another one is a name."""
 
 
 def settings_here(storage: str | None = None, allow_import: str | Iterable[str] = ()) -> Settings:
@@ -41,26 +43,36 @@ def study_to_run(given: StudyLike, settings: Settings) -> Study:
     check_url(settings.storage_url)
     existing: list[str] = []
     with suppress(UsageError):  # no database yet holds no studies
-        storage = open_storage(settings.storage_url, create=False)
+        storage = open_storage_here(settings, create=False)
         existing = study_names(storage)
     if name in existing:
         return open_study(storage, name).config
+    _check_no_file(name)
     near = near_or_all(name, [*builtin, *existing])
     raise UsageError(f"no study named {name!r}{near}; give a study file, or the name of a study")
 
 
 def existing_study(given: StudyLike | None, settings: Settings) -> SearchStudy:
     """Open the study in the database of this name or file; left out, the latest. Raises UsageError."""
-    storage = open_storage(settings.storage_url, create=False)
+    storage = open_storage_here(settings, create=False)
     if given is None:
         return open_study(storage, latest_study(storage))
     study_file = _read(given)
-    return open_study(storage, str(given) if study_file is None else study_file.name)
+    name = str(given) if study_file is None else study_file.name
+    if study_file is None and find_study(storage, name) is None:
+        _check_no_file(name)
+    return open_study(storage, name)
+
+
+def _check_no_file(name: str) -> None:
+    """Raise UsageError where a name that no study has is that of a file."""
+    if os.path.isfile(name):
+        raise UsageError(f"no study named {name!r}, but a file; write ./{name} to read it")
 
 
 def looks_like_path(text: str) -> bool:
     """Return whether a text is a path rather than a name."""
-    return text.endswith((".yaml", ".yml")) or "/" in text
+    return text.lower().endswith((".yaml", ".yml")) or "/" in text
 
 
 def _read(given: StudyLike) -> Study | None:
@@ -75,4 +87,4 @@ def _read(given: StudyLike) -> Study | None:
         return study_from_json(text, source="the study")
     if isinstance(given, str) and not looks_like_path(given):
         return None
-    return read_study(Path(given))
+    return read_study(user_path(given))

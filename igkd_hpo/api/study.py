@@ -16,7 +16,7 @@ from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import IgkdError, UsageError
-from igkd_hpo.files import write_text
+from igkd_hpo.files import user_path, write_text
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import BestTrial, best_trial, result, summary
 from igkd_hpo.search.confirmation_study import parent_of
@@ -25,7 +25,8 @@ from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.records import TrialRecord, study_trials
 from igkd_hpo.search.status import StudyStatus, study_status
 from igkd_hpo.search.status import status as every_status
-from igkd_hpo.search.storage import mask, open_storage
+from igkd_hpo.search.storage import open_storage_here
+from igkd_hpo.search.storage_url import mask
 from igkd_hpo.search.study import Counts, SearchStudy
 from igkd_hpo.settings import Settings, host_name
 from igkd_hpo.terminal.progress import make_progress
@@ -168,7 +169,7 @@ class Study:
             NoCompletedTrial: there is nothing to export.
             UsageError: the file cannot be written.
         """
-        path = Path(output)
+        path = user_path(output)
         study, best = best_or_confirmed(self._study)
         exported = exported_study(study, best)
         replaced = _write(path, to_yaml(exported))
@@ -187,11 +188,11 @@ class Study:
         study, best = best_or_confirmed(self._study)
         settings = replace(self._settings, allow_import=settings_here(allow_import=allow_import).allow_import)
         with make_progress(progress) as shown:
-            return make_bundle(study, best, Path(folder), settings, shown)
+            return make_bundle(study, best, user_path(folder), settings, shown)
 
     def report(self, output: str | PathLike[str] = "report.html") -> ReportFile:
         """Write one HTML page with the answer, its pictures and their sources. Raises UsageError."""
-        path = Path(output)
+        path = user_path(output)
         if path.is_dir():
             raise UsageError(f"{path} is a folder; name a file with -o, for example {path / 'report.html'}")
         if not path.parent.is_dir():
@@ -255,7 +256,7 @@ def status(*, storage: str | None = None) -> list[StudyStatus]:
         UsageError: there is no database yet.
         StorageError: the database is out of reach.
     """
-    return every_status(open_storage(settings_here(storage).storage_url, create=False))
+    return every_status(open_storage_here(settings_here(storage), create=False))
 
 
 def _write(path: Path, text: str) -> bool:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.config.study import Study
+from igkd_hpo.files import user_path
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_progress
 from igkd_hpo.trial.train import TrainedStudent, train_student
@@ -48,7 +48,7 @@ def train(
 
     from igkd_hpo.distillation.threads import torch_threads
 
-    folder = None if output is None else Path(output)
+    folder = None if output is None else user_path(output)
     evaluate = partial(test_accuracy, config, settings) if test else None
     # Training sets the threads to those of the trial that it repeats; the caller's come back.
     with torch_threads(torch.get_num_threads()), make_progress(progress) as shown:

@@ -19,7 +19,8 @@ from igkd_hpo.engines.worker import OneStudy, Source, work
 from igkd_hpo.errors import Interrupted
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Idle, Worker
-from igkd_hpo.search.storage import is_server, open_storage
+from igkd_hpo.search.storage import open_storage_here
+from igkd_hpo.search.storage_url import is_server
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_progress
@@ -62,7 +63,7 @@ def run_worker(
         server.keep_running()  # it imports torch while we look around
         source: Source
         if only is None:
-            opened = open_storage(settings.storage_url, create=is_server(settings.storage_url))
+            opened = open_storage_here(settings, create=is_server(settings.storage_url))
             source = OpenStudies(opened, settings, worker, prepare=prepare, on_message=say)
         else:
             prepare(only)

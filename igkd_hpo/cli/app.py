@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from functools import wraps
 from importlib import import_module
 from inspect import cleandoc
@@ -24,7 +25,7 @@ PANELS = {
     "Search": ("launch", "worker", "stop", "confirm"),
     "Results": ("best", "export", "train", "verify", "predict"),
     "Look": ("status", "show", "report", "dashboard"),
-    "Check": ("validate", "doctor", "prepare"),
+    "Check": ("validate", "doctor", "prepare", "clean"),
 }
 COMMANDS = tuple(command for commands in PANELS.values() for command in commands)
 
@@ -49,10 +50,10 @@ app = typer.Typer(
 def _register(name: str, panel: str) -> None:
     """Add a command with its docstring as help, and the examples that the docstring ends with below the options."""
     command = getattr(import_module(f"igkd_hpo.cli.{name}"), name)
-    text, _, examples = cleandoc(command.__doc__).partition("Examples:\n")
+    text, _, examples = cleandoc(command.__doc__ or "").partition("Examples:\n")  # -OO leaves none
     lines = "\n".join(f"  [cyan]{line.strip()}[/]" for line in examples.splitlines())
 
-    @app.command(name, help=text, epilog=f"Examples:\n{lines}", rich_help_panel=panel)
+    @app.command(name, help=text, epilog=f"Examples:\n{lines}" if lines else None, rich_help_panel=panel)
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
         try:
@@ -91,15 +92,19 @@ def main() -> None:
     arguments = sys.argv[1:] or ["--help"]
     try:
         code = app(arguments, prog_name="igkd-hpo", standalone_mode=False)
+        sys.stdout.flush()  # here, where what it raises is told in one line
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
     except IgkdError as error:
         _fail(error, str(error), error.exit_code)
     except KeyboardInterrupt as error:
         _fail(error, "interrupted", ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output (head, say) has left; Python must not complain about it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output (head, say) has left
+        _drop_output()
         sys.exit(ExitCode.FAILED)
+    except OSError as error:  # a full disk, also behind `> file`, a file that may not be read, too many open files
+        _drop_output()
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(error, f"cannot go on: {error.strerror or error}{where}; --debug shows where", ExitCode.FAILED)
     except Exception as error:
         if isinstance(error, WrongUsage):
             _fail(error, describe_wrong_usage(error, arguments, COMMANDS), ExitCode.USAGE)
@@ -107,8 +112,15 @@ def main() -> None:
         _fail(error, f"{defect}; please report this defect; --debug shows where", ExitCode.FAILED)
 
 
+def _drop_output() -> None:
+    """Throw away what is still to be written to standard output: at exit, Python would complain of it once more."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(error: BaseException, message: str, code: ExitCode) -> None:
     if os.environ.get("IGKD_HPO_DEBUG"):
         raise error
-    typer.echo(f"error: {lines(message)}", err=True)
+    with suppress(OSError):  # `2> file` on a full disk: the exit code is all that is left
+        typer.echo(f"error: {lines(message)}", err=True)
     sys.exit(code)

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import typer
 
 from igkd_hpo.config.builtin import builtin_studies
-from igkd_hpo.errors import IgkdError
+from igkd_hpo.errors import IgkdError, UsageError
+from igkd_hpo.files import user_path
 from igkd_hpo.settings import Settings
 
 _PATIENCE_SECONDS = 0.4
@@ -63,10 +64,10 @@ def _study_files(incomplete: str) -> Iterator[str]:
     folder, slash, _ = incomplete.rpartition("/")
     prefix = folder + slash
     try:
-        root = Path(prefix or ".").expanduser()
+        root = user_path(prefix or ".")
         paths = (path for pattern in ("*.yaml", "*.yml", "*/*.yaml", "*/*.yml") for path in root.glob(pattern))
         names = sorted(path.relative_to(root).as_posix() for path in paths)
-    except OSError:
+    except (OSError, UsageError):
         return
     for name in names[:_MOST_FILES]:
         if not name.startswith(".") and " " not in name:  # shells take completions as they are, unquoted
@@ -89,9 +90,9 @@ def _existing(context: typer.Context) -> list[str]:
 def _study_names(url: str) -> list[str]:
     """Read the names by the database's own driver: importing SQLAlchemy takes 0.3 s. Empty on any trouble."""
     scheme, _, rest = url.partition("://")
-    path = rest.partition("?")[0].removeprefix("/")
     try:
         if scheme.startswith("sqlite"):
+            path = user_path(unquote(rest.partition("?")[0].removeprefix("/")))
             with closing(sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True)) as connection:
                 return [str(name) for (name,) in connection.execute(_STUDY_NAMES)]
         import psycopg

@@ -1,7 +1,6 @@
 """`igkd-hpo doctor`: checks of study file, data, teacher, storage and devices before hours are spent."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from igkd_hpo.cli.arguments import (
     study_argument,
 )
 from igkd_hpo.errors import ExitCode, StudyFileError, UsageError
+from igkd_hpo.files import user_path
 
 
 def doctor(
@@ -46,7 +46,7 @@ def doctor(
     try:
         config = study_to_run(study_argument(study), settings)
     except StudyFileError as error:
-        if study is not None and looks_like_path(study) and not Path(study).exists():
+        if study is not None and looks_like_path(study) and not user_path(study).exists():
             raise
         config = error
     from igkd_hpo.doctor.doctor import checks_table, examine  # imports torch, after what was typed wrong is said

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Argument
 
 from igkd_hpo.cli.arguments import AsJson, print_json, print_line
+from igkd_hpo.files import user_path
 from igkd_hpo.words import percent
 
 
@@ -22,7 +23,7 @@ def predict(
     """
     from igkd_hpo.bundle.prediction import predict_images
 
-    predictions = predict_images(bundle, images)
+    predictions = predict_images(user_path(bundle), [user_path(image) for image in images])
     if as_json:
         classes = [[{"name": name, "probability": share} for name, share in one.classes] for one in predictions]
         print_json([{"image": one.image, "classes": of_one} for one, of_one in zip(predictions, classes, strict=True)])

@@ -7,6 +7,7 @@ from typer import Option
 
 from igkd_hpo.cli.arguments import ExistingStudy, Storage, print_line
 from igkd_hpo.errors import NoCompletedTrial, UsageError
+from igkd_hpo.files import user_path
 
 
 def show(
@@ -48,6 +49,6 @@ def show(
         if examples is None:
             raise UsageError(f"study {opened.name} uses no overlays, so it has no maps; --curves shows its trials")
         kind, figure = "maps", maps_figure(*examples)
-    path = output or Path(f"{opened.name}-{kind}.png")
+    path = user_path(output or f"{opened.name}-{kind}.png")
     save_figure(figure, path)
     print_line(path)

@@ -26,9 +26,9 @@ def status(
     """
     from igkd_hpo.api.source import settings_here
     from igkd_hpo.search.status import status as read_status
-    from igkd_hpo.search.storage import open_storage
+    from igkd_hpo.search.storage import open_storage_here
 
-    opened = open_storage(settings_here(storage).storage_url, create=False)
+    opened = open_storage_here(settings_here(storage), create=False)
     if as_json:
         print_json([asdict(study) for study in read_status(opened)])
         return

@@ -34,7 +34,7 @@ def describe_wrong_usage(error: Any, arguments: Sequence[str], commands: Sequenc
 
 
 def _meant_command(name: str, commands: Sequence[str]) -> str:
-    if name in builtin_studies() or name.endswith((".yaml", ".yml")):
+    if name in builtin_studies() or name.lower().endswith((".yaml", ".yml")):
         return f", that is a study (did you mean igkd-hpo launch {name}?)"
     return did_you_mean(name, commands)
 

@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json, print_line
 from igkd_hpo.errors import ExitCode
+from igkd_hpo.files import user_path
 from igkd_hpo.words import percent
 
 
@@ -31,7 +32,8 @@ def verify(
 
     settings = settings_here(allow_import=allow_import or ())
     with make_progress() as progress:
-        result = verify_bundle(bundle, settings, seed=seed, device=device, output=output, progress=progress)
+        folder = output and user_path(output)
+        result = verify_bundle(user_path(bundle), settings, seed=seed, device=device, output=folder, progress=progress)
     expected = result.expected
     if as_json:
         print_json(asdict(result) | {"expected": expected.model_dump()})

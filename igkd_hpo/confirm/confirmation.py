@@ -173,7 +173,10 @@ def confirmation_of(study: SearchStudy) -> Confirmation | None:
 def read_confirmation(linked: SearchStudy) -> Confirmation | None:
     """Read the confirmation that a linked study holds; None before two seeds of an arm were tested."""
     record, trials = read_record(linked), arm_trials(linked.trials())
-    planned, subject = arms_of(linked), int(linked.read().attributes["subject"])
+    planned = arms_of(linked)
+    if not planned:
+        return None
+    subject = int(linked.read().attributes["subject"])
     measured = [_measure(number, arm, trials, record.accuracies) for number, arm in enumerate(planned)]
     arms = [arm for arm in measured if arm is not None]
     compared = [arm for arm in arms if arm.diverged == 0]
@@ -218,7 +221,8 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
 
 def _measure(number: int, arm: Arm, trials: Sequence[FrozenTrial], tested: Mapping[int, float]) -> ConfirmedArm | None:
     own = [trial for trial in trials if trial.user_attrs["arm"] == number]
-    done = sorted((t for t in own if t.number in tested), key=lambda trial: int(trial.user_attrs["seed"]))
+    complete = [trial for trial in own if trial.state is TrialState.COMPLETE]
+    done = sorted((t for t in complete if t.number in tested), key=lambda trial: int(trial.user_attrs["seed"]))
     if len(done) < 2:
         return None
     on_validation = tuple(accuracy(trial) for trial in done)

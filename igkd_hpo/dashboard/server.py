@@ -17,7 +17,8 @@ from igkd_hpo.dashboard.style import add_style
 from igkd_hpo.dashboard.token import check_token, new_token, refuse, require_token
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import lines
-from igkd_hpo.search.storage import SharedStorage, is_server, open_storage
+from igkd_hpo.search.storage import SharedStorage, open_storage
+from igkd_hpo.search.storage_url import is_server
 from igkd_hpo.settings import Paths
 
 if TYPE_CHECKING:

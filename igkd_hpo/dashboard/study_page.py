@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from igkd_hpo.dashboard.graphs import Graph, study_graphs
 from igkd_hpo.dashboard.summary import live_summary
 from igkd_hpo.dashboard.wsgi import answer_json, buffer_response
-from igkd_hpo.errors import UsageError
+from igkd_hpo.errors import StudyUnusable, UsageError
 from igkd_hpo.escaping import code
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
@@ -107,6 +107,10 @@ class StudyPage:
         """Add our graphs before other people's, and the summary above the note; neither to a study of another tool."""
         try:
             study = SearchStudy(self._storage, self._storage.get_study_name_from_id(study_id))
+        except StudyUnusable as error:
+            if self._annotate:
+                detail["note"]["body"] = f"{error}\n\n---\n\n{detail['note']['body']}"
+            return
         except UsageError:
             return
         # One line of JSON, which would make the page three times as wide as the screen; the note says it in words.

@@ -8,7 +8,8 @@ from igkd_hpo.doctor.check import Check
 from igkd_hpo.doctor.limits import check_limits, check_limits_of_file
 from igkd_hpo.engines.probe import Probe
 from igkd_hpo.errors import IgkdError, UsageError
-from igkd_hpo.search.storage import mask, open_storage
+from igkd_hpo.search.storage import open_storage_here
+from igkd_hpo.search.storage_url import mask
 from igkd_hpo.search.study import check_unchanged
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import duration
@@ -57,7 +58,7 @@ def describe_launch(
 def _so_far(study: Study, settings: Settings) -> tuple[int, int]:
     """Return the number of finished trials, and the total that a launch without --trials would run to."""
     try:
-        storage = open_storage(settings.storage_url, create=False)
+        storage = open_storage_here(settings, create=False)
     except UsageError:  # no database yet
         return 0, study.n_trials
     existing = check_unchanged(storage, study)

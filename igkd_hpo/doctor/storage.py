@@ -16,7 +16,8 @@ from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok, 
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.search.lease_table import LEASES
 from igkd_hpo.search.optuna_internals import table_names
-from igkd_hpo.search.storage import bare_connection, check_url, has_tables, mask, open_storage
+from igkd_hpo.search.storage import bare_connection, has_tables, open_storage
+from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.search.study import check_unchanged
 
 _GROUP = "storage"

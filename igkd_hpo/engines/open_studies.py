@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from igkd_hpo.engines.attempt_runner import Costs
 from igkd_hpo.engines.worker import Job
 from igkd_hpo.errors import IgkdError, Interrupted, StorageError
+from igkd_hpo.search.enqueued import enqueued_trials
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
-from igkd_hpo.search.storage import SharedStorage, mask
+from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, launches
 from igkd_hpo.settings import Settings
 
@@ -79,7 +80,7 @@ class OpenStudies:
                 return job
         if not self._waiting:
             self._waiting = True
-            self._on_message(f"nothing to do in {mask(self._storage.url)}; waiting for a study")
+            self._on_message(f"nothing to do in {self._storage.place}; waiting for a study")
         return Idle.WAIT
 
     def _look_up(self, name: str, launch: str) -> _Launched | None:
@@ -100,7 +101,9 @@ class OpenStudies:
     @staticmethod
     def _is_open(study: SearchStudy) -> bool:
         record = study.read()
-        return record.stopped is None and study.counts().finished < record.n_trials
+        if record.stopped is not None:
+            return False
+        return study.counts().finished < record.n_trials or bool(enqueued_trials(study.trials()))
 
     def _claim_of(self, known: _Launched) -> Job | None:
         if not known.prepared:

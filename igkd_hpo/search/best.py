@@ -7,6 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
+from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value, shown
 from igkd_hpo.errors import NoCompletedTrial
@@ -97,13 +98,15 @@ def trained_trial(study: SearchStudy, number: int) -> BestTrial:
 
 def _describe(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenTrial]) -> BestTrial:
     attributes = best.user_attrs
+    later = study.config.hyperparameters.fixed()  # what the format got since then was at its default
+    values = later | attributes["hyperparameters"]
     execution = attributes.get("execution")
     return BestTrial(
         study=study.name,
         number=best.number,
         validation_accuracy=accuracy(best),
         epochs=max(best.intermediate_values, default=study.config.training.epochs),
-        hyperparameters=attributes["hyperparameters"],
+        hyperparameters={name: values[name] for name in Hyperparameters.model_fields if name in values},
         control=attributes.get("control"),
         seed=attributes["seed"],
         execution=Execution.model_validate(execution) if execution else None,

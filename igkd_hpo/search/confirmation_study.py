@@ -163,4 +163,4 @@ def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int
 
 def arm_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that belong to an arm: other tools can add trials to any study."""
-    return [trial for trial in trials if {"arm", "seed"} <= trial.user_attrs.keys()]
+    return [trial for trial in trials if {"arm", "seed", "hyperparameters"} <= trial.user_attrs.keys()]

@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 import igkd_hpo
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.resolution import resolve_autos
 from igkd_hpo.config.study import Limits, NoPruner, Study
+from igkd_hpo.errors import StudyUnusable
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
 
@@ -49,6 +52,11 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "provenance": Provenance.model_validate(provenance),
     }
     # Validated as a whole: what is written here is read back by the same rules.
-    exported = Study.model_validate({**dict(resolved), **changed})
+    try:
+        exported = Study.model_validate({**dict(resolved), **changed})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        why = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise StudyUnusable(f"trial {best.number} of {study.name} cannot be a study file: {why}") from error
     marked = Provenance.model_validate(provenance | {"exported_fingerprint": fingerprint(exported)})
     return exported.model_copy(update={"provenance": marked})

@@ -13,10 +13,12 @@ from typing import Any
 
 from optuna.distributions import json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Connection, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from igkd_hpo.search.optuna_internals import NOT_FOUND, PlainStorage, models
+from igkd_hpo.errors import StudyUnusable
+from igkd_hpo.search.damage import spoil
+from igkd_hpo.search.optuna_internals import NOT_FOUND, FrozenStudy, PlainStorage, models
 
 _TRIAL, _VALUE, _PARAM = models.TrialModel, models.TrialValueModel, models.TrialParamModel
 _EPOCH, _USER = models.TrialIntermediateValueModel, models.TrialUserAttributeModel
@@ -50,6 +52,48 @@ class HistoryStorage(PlainStorage):
             if connection.execute(select(study).where(study == study_id)).first() is None:
                 raise KeyError(NOT_FOUND)
             return _read(connection, wanted, states)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._get_study_attributes(models.StudyUserAttributeModel, study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._get_study_attributes(models.StudySystemAttributeModel, study_id)
+
+    def _get_study_attributes(self, model: Any, study_id: int) -> dict[str, Any]:
+        study = models.StudyModel.study_id
+        with self._statements() as connection:
+            if connection.execute(select(study).where(study == study_id)).first() is None:
+                raise KeyError(NOT_FOUND)
+            query = select(model.key, model.value_json).where(model.study_id == study_id)
+            return {key: _from_json(written) for key, written in connection.execute(query)}
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        study, direction = models.StudyModel, models.StudyDirectionModel
+        kinds = (models.StudyUserAttributeModel, models.StudySystemAttributeModel)
+        with self._statements() as connection:
+            names = connection.execute(select(study.study_id, study.study_name).order_by(study.study_id)).all()
+            given = connection.execute(
+                select(direction.study_id, direction.direction).order_by(direction.study_id, direction.objective)
+            ).all()
+            written = [connection.execute(select(one.study_id, one.key, one.value_json)).all() for one in kinds]
+        directions: dict[int, list[Any]] = {study_id: [] for study_id, _ in names}
+        attributes: list[dict[int, dict[str, Any]]] = [{study_id: {} for study_id, _ in names} for _ in kinds]
+        for study_id, towards in given:
+            directions.get(study_id, []).append(towards)
+        for of_kind, rows in zip(attributes, written, strict=True):
+            for study_id, key, value in rows:
+                of_kind.get(study_id, {})[key] = _from_json(value)
+        return [
+            FrozenStudy(
+                study_name=name,
+                direction=None,
+                directions=directions[study_id],
+                user_attrs=attributes[0][study_id],
+                system_attrs=attributes[1][study_id],
+                study_id=study_id,
+            )
+            for study_id, name in names
+        ]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return self._get_trial(trial_id, _PARTS)
@@ -130,7 +174,7 @@ def _read(
             intermediate_values={},
             trial_id=trial_id,
         )
-        for trial_id, number, state, start, complete in connection.execute(query).all()
+        for trial_id, number, state, start, complete in _fetch(connection, query)
         if states is None or state in states
     }
     if trials:
@@ -146,23 +190,51 @@ def _fill(
             return []
         columns = [getattr(model, name) for name in ("trial_id", *names)]
         query = select(*columns).join(_TRIAL).where(wanted).order_by(model.__mapper__.primary_key[0])
-        return [row for row in connection.execute(query) if row[0] in trials]  # others may have come meanwhile
+        return [row for row in _fetch(connection, query) if row[0] in trials]  # others may have come meanwhile
 
+    damage: dict[int, str] = {}
     for trial_id, objective, value, kind in rows(_VALUE, "objective", "value", "value_type"):
+        if kind is _VALUE.TrialValueType.FINITE and not isinstance(value, float | int):
+            damage[trial_id] = f"its value is {value!r}"
+            continue
         values = trials[trial_id]._values or []
         values += [0.0] * (objective + 1 - len(values))
         values[objective] = _VALUE.stored_repr_to_value(value, kind)
         trials[trial_id]._values = values
     for trial_id, name, value, written in rows(_PARAM, "param_name", "param_value", "distribution_json"):
-        trial, distribution = trials[trial_id], _distribution(written)
-        trial._params[name] = distribution.to_external_repr(value)
-        trial._distributions[name] = distribution
+        trial = trials[trial_id]
+        try:
+            distribution = _distribution(written)
+            trial._params[name] = distribution.to_external_repr(float(value))
+            trial._distributions[name] = distribution
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            damage[trial_id] = f"its parameter {name} cannot be read ({error})"
     for trial_id, step, value, kind in rows(_EPOCH, "step", "intermediate_value", "intermediate_value_type"):
+        if kind is _EPOCH.TrialIntermediateValueType.FINITE and not isinstance(value, float | int):
+            damage[trial_id] = f"its value after step {step} is {value!r}"
+            continue
         trials[trial_id].intermediate_values[step] = _EPOCH.stored_repr_to_intermediate_value(value, kind)
     for trial_id, name, written in rows(_USER, "key", "value_json"):
-        trials[trial_id]._user_attrs[name] = json.loads(written)
+        trials[trial_id]._user_attrs[name] = _from_json(written)
     for trial_id, name, written in rows(_SYSTEM, "key", "value_json"):
-        trials[trial_id]._system_attrs[name] = json.loads(written)
+        trials[trial_id]._system_attrs[name] = _from_json(written)
+    for trial_id, why in damage.items():
+        spoil(trials[trial_id], why)
+
+
+def _fetch(connection: Connection, query: Select[Any]) -> Sequence[Any]:
+    try:
+        return connection.execute(query).all()
+    except (LookupError, TypeError, ValueError) as error:  # SQLite takes any text for a state or a time
+        raise StudyUnusable(f"a row of its trials cannot be read: {error}; restore the database from a copy") from error
+
+
+def _from_json(written: Any) -> Any:
+    """Return what a JSON text says, and any other text as it is: nothing of ours is taken for more than it is."""
+    try:
+        return json.loads(written)
+    except (RecursionError, TypeError, ValueError):
+        return str(written)
 
 
 def _local(time: datetime | None) -> datetime | None:

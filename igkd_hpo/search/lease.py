@@ -16,6 +16,7 @@ from sqlalchemy import Case, ColumnElement, Connection, Update, case, select, up
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
+from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
 from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
@@ -135,7 +136,7 @@ class Leases:
             if connection.execute(statement).rowcount == 0:
                 return Verdict.LOST
             reaped = self._reap(connection)  # all who live may be training, and claim nothing for days
-            stop = self._storage.get_study_user_attrs(self._study_id).get("stopped_now")
+            stop = self._study.read().attributes.get("stopped_now")
         self._reaped += reaped
         return Verdict.STOP if stop else Verdict.GO_ON
 
@@ -253,9 +254,9 @@ class Leases:
             return trial
         if held:  # somebody ended it with other tools, a dashboard for example
             drop_lease(connection, claim.trial_id)
-        elif trial.state is ended_as and trial.user_attrs["attempts"] == claim.attempt:
+        elif trial.state is ended_as and trial.user_attrs.get("attempts") == claim.attempt:
             return trial
-        late = self._storage.get_study_user_attrs(self._study_id)["late_results"]
+        late = self._study.read().attributes.get("late_results", 0)
         self._storage.set_study_user_attr(self._study_id, "late_results", late + 1)
         return None
 
@@ -294,6 +295,7 @@ class Leases:
     def _free(self, connection: Connection, lease: Lease, reason: str, *, counted: bool) -> Reaped:
         if lease.trial_process is not None:
             kill(lease.trial_process)
+        self._study.trials()  # from here on a damaged trial counts as one that has ended
         trial = self._storage.get_trial(lease.trial_id)
         host, state = lease.process.host, trial.state
         if state is TrialState.RUNNING:
@@ -315,8 +317,9 @@ class Leases:
         return reaped
 
     def _end_excess(self, trials: list[FrozenTrial]) -> None:
+        kept = {trial.number for trial in enqueued_trials(trials)}
         for trial in trials:
-            if not trial.state.is_finished():
+            if not trial.state.is_finished() and trial.number not in kept:
                 self._fail(trial, EXCESS)
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:
@@ -324,29 +327,36 @@ class Leases:
         self._storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
 
     def _next(self, connection: Connection, worker: Worker) -> Claim | Idle:
-        attributes = self._storage.get_study_user_attrs(self._study_id)
+        attributes = self._study.read().attributes
         if attributes.get("stopped") is not None:
             return Idle.STOPPED
         trials = self._study.trials()
         leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
         finished = count(trials).finished
-        if finished >= attributes["n_trials"]:
+        taken = finished + len(leased)
+        waiting = unclaimed(trials, leased)
+        if taken >= attributes["n_trials"]:
+            waiting = enqueued_trials(waiting)  # they run all the same
+        if finished >= attributes["n_trials"] and not waiting:
             if not leased:
                 self._end_excess(trials)
             return Idle.FINISHED
         if reason := why_stopping(trials, attributes["ended_before_launch"], self._study.config.max_failures):
             self._storage.set_study_user_attr(self._study_id, "stopped", reason)
             return Idle.STOPPED
-        if finished + len(leased) >= attributes["n_trials"]:
-            return Idle.WAIT
-        waiting = unclaimed(trials, leased)
-        if "confirms" in attributes and not waiting:
-            return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
         for trial in waiting:
             try:
-                return self._begin(connection, worker, trial)
+                claim = self._begin(connection, worker, trial)
             except UnusableTrial as error:
                 self._fail(trial, str(error))
+                continue
+            if taken >= attributes["n_trials"]:
+                self._storage.set_study_user_attr(self._study_id, "n_trials", taken + 1)
+            return claim
+        if taken >= attributes["n_trials"]:
+            return Idle.WAIT  # the next look finds it finished, if it is
+        if "confirms" in attributes:
+            return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
         return self._begin(connection, worker, self._storage.get_trial(self._storage.create_new_trial(self._study_id)))
 
     def _begin(self, connection: Connection, worker: Worker, trial: FrozenTrial) -> Claim:
@@ -366,6 +376,8 @@ class Leases:
         )
         values = {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
         values |= {"worker": worker.name, "host": worker.process.host}
+        if enqueued_trials([trial]) and (remark := remark_on(trial, self._study.config.hyperparameters)) is not None:
+            values["enqueued"] = remark
         self._storage.set_trial_user_attrs(trial_id, values)
         epoch = max(trial.intermediate_values, default=0)
         lease = Lease(

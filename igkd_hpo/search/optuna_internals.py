@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
 
-__all__ = ["CachedStorage", "StudyInfo", "models"]  # Optuna's, by the names that they have in this project
+__all__ = ["CachedStorage", "FrozenStudy", "StudyInfo", "models"]  # Optuna's, by their names in this project
 
 if TYPE_CHECKING:
     from optuna.storages import _CachedStorage as CachedStorage
     from optuna.storages._cached_storage import _StudyInfo as StudyInfo
     from optuna.storages._rdb import models
+    from optuna.study._frozen import FrozenStudy
 else:
     try:
         from optuna.storages._rdb import models
+        from optuna.study._frozen import FrozenStudy
     except ImportError:
-        models = None
+        models = FrozenStudy = None
     try:
         from optuna.storages import _CachedStorage as CachedStorage
         from optuna.storages._cached_storage import _StudyInfo as StudyInfo

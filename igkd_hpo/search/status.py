@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
+from igkd_hpo.errors import UsageError
 from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import Lease, read_leases
 from igkd_hpo.search.optuna_internals import id_of
@@ -78,6 +79,7 @@ class StudyStatus:
         finished: nothing is left to run.
         stopped: why no new trial begins, if it was stopped before its end.
         last_failure: why the last FAIL failed.
+        unusable: why this version cannot read the study, and the rest of this says nothing; None where it can.
     """
 
     name: str
@@ -96,18 +98,45 @@ class StudyStatus:
     finished: bool
     stopped: str | None
     last_failure: str | None
+    unusable: str | None = None
 
 
 def status(storage: SharedStorage) -> list[StudyStatus]:
     """Return all studies of this project, the last launched last, each before its confirmation. Raises StorageError."""
     with storage.snapshot():
-        studies = [study_status(SearchStudy(storage, name)) for name in study_names(storage)]
+        studies = [_status_of(storage, name) for name in study_names(storage)]
     launched = {study.name: place for place, study in enumerate(studies)}
 
     def place(study: StudyStatus) -> tuple[int, bool]:
         return launched.get(study.confirms or study.name, launched[study.name]), study.confirms is not None
 
     return sorted(studies, key=place)
+
+
+def _status_of(storage: SharedStorage, name: str) -> StudyStatus:
+    try:
+        return study_status(SearchStudy(storage, name))
+    except UsageError as error:  # of another version, or damaged: the others are shown all the same
+        why = str(error)
+    return StudyStatus(
+        name=name,
+        confirms=None,
+        n_trials=0,
+        counts=count([]),
+        best_accuracy=None,
+        best_trial=None,
+        best_control=None,
+        best_cost=None,
+        controls=(),
+        last_pruned=None,
+        epochs=0,
+        running=(),
+        seconds_left=None,
+        finished=False,
+        stopped=None,
+        last_failure=None,
+        unusable=why,
+    )
 
 
 def study_status(study: SearchStudy) -> StudyStatus:
@@ -175,7 +204,9 @@ def seconds_left(to_go: int, done: Sequence[float], ended: Sequence[FrozenTrial]
 
 
 def state_in_words(study: StudyStatus) -> str:
-    """Return finished, stopped, running or not running."""
+    """Return finished, stopped, running, not running or unusable."""
+    if study.unusable is not None:
+        return "unusable"
     if study.finished:
         return "finished"
     if study.stopped is not None:

@@ -1,31 +1,38 @@
-"""Check the URL of the database, open it, and explain its errors in one line."""
+"""Open the database, and explain its errors in one line."""
 
 import copy
 import logging
 import os
+import shlex
+import sqlite3
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, inspect
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from igkd_hpo.errors import StorageError, UsageError, did_you_mean
+from igkd_hpo.errors import IgkdError, StorageError, UsageError
 from igkd_hpo.files import create_file, make_folder
+from igkd_hpo.search.damage import searched_by, spoil_damaged
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
 from igkd_hpo.search.optuna_internals import CACHES, CachedStorage, PlainStorage, StudyInfo, forget
+from igkd_hpo.search.storage_url import check_url, mask
+from igkd_hpo.settings import Settings, sqlite_url
 
-_EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password@host/database"
-_SECRET_QUERY_KEYS = {"password", "sslpassword"}
 _SQLITE_BUSY_SECONDS = 60  # 16 launches at once on 2 cores queue for their one writer
+_NO_RIGHTS = {"42501", "25006"}  # PostgreSQL's codes: not allowed to this role, or a server that is read-only
+_WHAT_READS = "only use what reads: status, best, export, report, show, dashboard"
 _OTHERS_MAKE_TABLES = 2  # tries that may fail: two were enough each time that this was tried with 4 processes
 _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not after TCP's quarter of an hour
     "connect_timeout": 5,  # seconds for each address of the host
@@ -47,11 +54,18 @@ class SharedStorage(CachedStorage):
     def __init__(self, backend: PlainStorage, url: URL) -> None:
         super().__init__(backend)
         self.url = url
+        self.variable = ""  # the environment variable that the URL is from
         self.engine: Engine = backend.engine  # Optuna's own: 2 connections at most
         self.get_trial_to_judge = backend.get_trial_to_judge  # these know nothing of the cache
         self.set_trial_user_attrs = backend.set_trial_user_attrs
         self.add_intermediate_value = backend.add_intermediate_value
+        self._searched: dict[int, frozenset[str] | None] = {}  # names by study; None for another tool's
         self._in_order: dict[tuple[int, tuple[TrialState, ...]], list[FrozenTrial]] = {}  # of a study, in these states
+
+    @property
+    def place(self) -> str:
+        """Name the database for people: its URL without passwords, and the variable that it is from."""
+        return mask(self.url) + (f" (from {self.variable})" if self.variable else "")
 
     @contextmanager
     def transaction(self, study_id: int) -> Iterator[Connection]:
@@ -70,6 +84,7 @@ class SharedStorage(CachedStorage):
             except BaseException:  # after a rollback the cache may hold trials that never came to be
                 forget(self)
                 self._in_order.clear()
+                self._searched.clear()
                 raise
 
     @contextmanager
@@ -135,73 +150,31 @@ class SharedStorage(CachedStorage):
         return copy.deepcopy(trials) if deepcopy else list(trials)
 
     def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
+        if study_id not in self._searched:
+            self._searched[study_id] = searched_by(self._backend.get_study_user_attrs(study_id))
+        if (searched := self._searched[study_id]) is not None:
+            for trial in trials:
+                spoil_damaged(trial, searched)
         super()._add_trials_to_cache(study_id, trials)
         if any(trial.state.is_finished() for trial in trials):
             self._in_order.clear()
 
 
-def check_url(url: str) -> URL:
-    """Return the storage URL with the driver filled in. Raises UsageError that says what to write instead."""
-    if "://" not in url:
-        shown = "the storage" if "@" in url else f"storage {url!r}"  # a password stands before an @
-        raise UsageError(f"{shown} is not a URL; write for example {_EXAMPLES}")
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise UsageError(f"the storage URL cannot be read; write for example {_EXAMPLES}") from None
-    backend, _, driver = parsed.drivername.partition("+")
-    if backend == "postgres":
-        raise UsageError(f"{backend}:// is not a dialect of SQLAlchemy; write postgresql+psycopg:// and keep the rest")
-    if backend == "postgresql":
-        if driver not in {"", "psycopg"}:
-            raise UsageError(
-                f"driver {driver!r} is not used here: PostgreSQL is reached through psycopg 3; "
-                "write postgresql+psycopg:// and keep the rest"
-            )
-        if parsed.host is not None and "@" in parsed.host:
-            raise UsageError("the storage URL holds more than one '@'; in a user name or password write '@' as %40")
-        return parsed.set(drivername="postgresql+psycopg")
-    if backend == "sqlite" and driver in {"", "pysqlite"}:
-        return _check_sqlite(parsed)
-    meant = "" if backend == "sqlite" else did_you_mean(backend, ["sqlite", "postgresql"]).replace("?", "://?")
-    raise UsageError(f"storage dialect {parsed.drivername!r} is not supported{meant}; write for example {_EXAMPLES}")
-
-
-def _check_sqlite(url: URL) -> URL:
-    if url.host:
-        raise UsageError(f"{mask(url)} names a host; a SQLite path follows three slashes: sqlite:///folder/file.db")
-    if not url.database or url.database == ":memory:" or url.query.get("mode") == "memory":
-        raise UsageError(
-            "SQLite in memory cannot be shared by several processes; name a file: sqlite:///folder/file.db"
-        )
-    if url.database.startswith("file:"):
-        raise UsageError(f"{mask(url)} is a SQLite URI; name the file plainly: sqlite:///folder/file.db")
-    return url.set(database=str(Path(url.database).absolute()))
-
-
-def is_server(url: str) -> bool:
-    """Tell whether a URL leads to a database server, where a database without our tables waits for its first study.
-
-    A file that is not there is most likely another directory's. Raises UsageError.
-    """
-    return check_url(url).get_backend_name() == "postgresql"
-
-
-def mask(url: str | URL) -> str:
-    """Return a storage URL as it may be shown: passwords are hidden."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        parsed = None
-    if parsed is None or "@" in (parsed.host or ""):  # the rest of a password with an @ in it
-        return "(unreadable storage URL)"
-    secret = {key: "***" for key in parsed.query if key in _SECRET_QUERY_KEYS}
-    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
-
-
 def no_studies(url: URL) -> str:
     """Say that a database holds no studies."""
     return f"{mask(url)} holds no studies yet; igkd-hpo launch makes one when its maps are there"
+
+
+def open_storage_here(settings: Settings, *, create: bool) -> SharedStorage:
+    """Open the database of these settings as `open_storage` does; an error names the variable that the URL is from."""
+    try:
+        storage = open_storage(settings.storage_url, create=create)
+    except IgkdError as error:
+        if settings.storage_from:
+            raise type(error)(f"{error} (the storage is that of {settings.storage_from})") from error
+        raise
+    storage.variable = settings.storage_from
+    return storage
 
 
 def open_storage(url: str, *, create: bool) -> SharedStorage:
@@ -258,7 +231,7 @@ def storage_errors(url: URL) -> Iterator[None]:
 def _check_sqlite_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it: sqlite:///{path}/igkd_hpo.db")
+        raise UsageError(f"{path} is a folder; name a file in it: {sqlite_url(path / 'igkd_hpo.db')}")
     if not create:
         if not path.exists():
             raise UsageError(f"no database {path}; igkd-hpo launch makes one, or name another with --storage")
@@ -277,9 +250,25 @@ def _check_sqlite_file(url: URL, *, create: bool) -> None:
 def _engine_options(url: URL) -> dict[str, Any]:
     pool = {"pool_size": 2, "max_overflow": 0}
     if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "")
+        if path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            return {"creator": partial(_connect_to_read, path), "poolclass": NullPool}
         return {"connect_args": {"timeout": _SQLITE_BUSY_SECONDS}, **pool}
     connect = {key: value for key, value in _POSTGRESQL_CONNECT.items() if key not in url.query}
     return {"connect_args": connect, "pool_pre_ping": True, "isolation_level": "READ COMMITTED", **pool}
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Connect to a file where nothing can be written, which alone is too little for the log that SQLite reads with.
+
+    While somebody who may write has the file open, or died with it open, there is a log, and its index beside it can be
+    read. Without a log the file alone is the database, and does not change: it is read without index and locks. Each
+    connection looks anew.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    unchanging = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    name = f"file:{quote(str(path))}?mode=ro{unchanging}"
+    return sqlite3.connect(name, uri=True, timeout=_SQLITE_BUSY_SECONDS, check_same_thread=False)
 
 
 def _open_backend(url: URL, *, create: bool) -> PlainStorage:
@@ -293,7 +282,11 @@ def _open_backend(url: URL, *, create: bool) -> PlainStorage:
     try:
         backend = storage_class(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
     except RuntimeError as error:
-        raise StorageError(f"{mask(url)} was made by another version of Optuna: {_one_line(error)}") from error
+        reason, _, remedy = _one_line(error).partition(" Please ")  # which has a variable of somebody's shell in it
+        advice = "update Optuna here (`pip install -U optuna`)"
+        if "upgrade" in remedy.partition("pip")[0]:
+            advice = f"make a copy, then run `optuna storage upgrade --storage {shlex.quote(mask(url))}`"
+        raise StorageError(f"{mask(url)} was made by another version of Optuna: {reason} {advice}") from error
     if create and url.get_backend_name() == "sqlite":
         with backend.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers do not wait for writers; stays in the file
@@ -328,6 +321,12 @@ def _explain(url: URL, error: Exception) -> str:
     remedy = "check --storage, that the server runs, and that it can be reached from here"
     if url.get_backend_name() == "sqlite":
         remedy = "check that the file is a SQLite database on a local disk with room left"
+        if "readonly" in reason:
+            remedy = f"the file or its folder is read-only for this user, who can {_WHAT_READS}"
+        elif not os.access(Path(url.database or "").parent, os.W_OK):
+            remedy = "its folder is read-only for this user; copy the folder, and name the copy with --storage"
+    elif getattr(cause, "sqlstate", "") in _NO_RIGHTS:
+        remedy = f"this role can {_WHAT_READS}; connect with one that may write"
     return f"the database {mask(url)} cannot be used: {reason}; {remedy}"
 
 

@@ -1,9 +1,10 @@
 """Create studies in the database, open them again, and read what they say about themselves."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -21,11 +22,12 @@ from igkd_hpo.config.controls import ControlName, make_control
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
+from igkd_hpo.search.damage import study_damage, unusable
 from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
-from igkd_hpo.search.storage import SharedStorage, mask, no_studies, storage_errors
+from igkd_hpo.search.storage import SharedStorage, no_studies, storage_errors
 
 EXCESS = "surplus"
 """Reason of a trial that waited when enough others had finished."""
@@ -91,7 +93,7 @@ class SearchStudy:
     def __init__(self, storage: SharedStorage, name: str) -> None:
         self.storage = storage
         self.name = name
-        place = f"study {name!r} in {mask(storage.url)}"
+        place = f"study {name!r} in {storage.place}"
         with storage_errors(storage.url):
             self.study_id: int = storage.get_study_id_from_name(name)
             attributes = storage.get_study_user_attrs(self.study_id)
@@ -99,7 +101,8 @@ class SearchStudy:
                 raise UsageError(f"{place} was not made by igkd-hpo; choose another name or storage")
             if storage.get_study_directions(self.study_id) != [StudyDirection.MAXIMIZE]:
                 raise UsageError(f"{place} does not maximise one value; choose another name")
-            self.config = study_from_json(attributes["study_file"], source=f"study {name!r} in the database")
+        self.config = _study_file(attributes, name, place)
+        with storage_errors(storage.url):
             self.pins_when_opened = _pins(attributes)
             self.confirms: str | None = attributes.get("confirms")
             self.pruner = make_pruner(self.config.pruner, self.config.training.epochs)
@@ -109,7 +112,9 @@ class SearchStudy:
         """Read what the study says about itself now."""
         with storage_errors(self.storage.url), self._still_there():
             attributes = self.storage.get_study_user_attrs(self.study_id)
-        n_trials, stopped = int(attributes["n_trials"]), attributes.get("stopped")
+        if (damage := study_damage(attributes)) is not None:
+            raise unusable(f"study {self.name!r} in {self.storage.place}", attributes, damage)
+        n_trials, stopped = attributes["n_trials"], attributes.get("stopped")
         return StudyRecord(n_trials=n_trials, stopped=stopped, pins=_pins(attributes), attributes=attributes)
 
     def trials(self) -> list[FrozenTrial]:
@@ -152,7 +157,7 @@ class SearchStudy:
             if error.args != (NOT_FOUND,):
                 raise
             raise UsageError(
-                f"study {self.name!r} lost a record in {mask(self.storage.url)}; was it deleted or renamed in a "
+                f"study {self.name!r} lost a record in {self.storage.place}; was it deleted or renamed in a "
                 "dashboard? `igkd-hpo status` shows what is there"
             ) from error
 
@@ -241,14 +246,18 @@ def open_study(storage: SharedStorage, name: str) -> SearchStudy:
     if (study := find_study(storage, name)) is not None:
         return study
     near = near_or_all(name, _some_names(storage))
-    raise UsageError(f"no study {name!r} in {mask(storage.url)}{near}; `igkd-hpo status` shows what is there")
+    raise UsageError(f"no study {name!r} in {storage.place}{near}; `igkd-hpo status` shows what is there")
 
 
 def latest_study(storage: SharedStorage) -> str:
     """Name the study that was launched last, a confirmation only where there is nothing else. Raises UsageError."""
     names = _some_names(storage)
-    searches = [name for name in names if SearchStudy(storage, name).confirms is None]
-    return (searches or names)[-1]
+    usable: dict[str, str | None] = {}
+    for name in names:
+        with suppress(UsageError, KeyError):  # another version's, or deleted a moment ago: `status` names it
+            usable[name] = SearchStudy(storage, name).confirms
+    searches = [name for name, confirmed in usable.items() if confirmed is None]
+    return (searches or [*usable] or names)[-1]
 
 
 def _some_names(storage: SharedStorage) -> list[str]:
@@ -266,7 +275,7 @@ def launches(storage: SharedStorage) -> list[tuple[str, str]]:
     """Return the names of this project's studies with their last launches (ISO 8601, UTC), oldest first."""
     with storage_errors(storage.url):
         ours = [study for study in storage.get_all_studies() if "fingerprint" in study.user_attrs]
-    return sorted(((s.study_name, str(s.user_attrs["launched"])) for s in ours), key=itemgetter(1))
+    return sorted(((s.study_name, str(s.user_attrs.get("launched"))) for s in ours), key=itemgetter(1))
 
 
 def next_version(storage: SharedStorage, name: str) -> str:
@@ -303,7 +312,7 @@ def why_stopping(trials: list[FrozenTrial], ended_before_launch: int, max_failur
     if len(ended) >= MOST_INFEASIBLE and all(map(is_infeasible, ended[-MOST_INFEASIBLE:])):
         return (
             f"the last {MOST_INFEASIBLE} configurations were all beyond the limits; trial {ended[-1].number}: "
-            f"{ended[-1].user_attrs['reason']}; raise the limits, or search smaller students, under a new name"
+            f"{ended[-1].user_attrs.get('reason')}; raise the limits, or search smaller students, under a new name"
         )
     return None
 
@@ -359,11 +368,24 @@ def _ended_as_excess(trials: list[FrozenTrial], control: str) -> bool:
     return set(facts) == {(TrialState.FAIL, EXCESS)}
 
 
-def _pins(attributes: dict[str, Any]) -> AssetPins | None:
-    if "teacher_sha256" not in attributes:
+def _study_file(attributes: Mapping[str, Any], name: str, place: str) -> config.Study:
+    """Return the study file in the database, by the name that the study has there: it may have been renamed."""
+    if (damage := study_damage(attributes)) is not None:
+        raise unusable(place, attributes, damage)
+    try:
+        document = json.loads(attributes["study_file"])
+        return study_from_json(json.dumps(document | {"name": name}), source="its study file")
+    except (RecursionError, TypeError, ValueError) as error:
+        raise unusable(place, attributes, f"its study file is no JSON ({error})") from error
+    except StudyFileError as error:
+        first = str(error).splitlines()[-1].strip().removeprefix("its study file: ")
+        fault = first.partition(" (known here")[0].partition("; ")[0]  # the rest is advice for who writes a file
+        raise unusable(place, attributes, f"in its study file, {fault}") from error
+
+
+def _pins(attributes: Mapping[str, Any]) -> AssetPins | None:
+    dataset, teacher = attributes.get("dataset_sha256"), attributes.get("teacher_sha256")
+    if not (dataset and teacher):
         return None
-    return AssetPins(
-        dataset_sha256=attributes["dataset_sha256"],
-        teacher_sha256=attributes["teacher_sha256"],
-        own_validation=bool(attributes.get("own_validation")),
-    )
+    own_validation = bool(attributes.get("own_validation"))
+    return AssetPins(dataset_sha256=dataset, teacher_sha256=teacher, own_validation=own_validation)

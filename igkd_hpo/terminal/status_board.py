@@ -70,7 +70,7 @@ def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
                 f"  {study.name}" if study.confirms in names else study.name,
                 state_in_words(study),
                 "" if best is None else f"{percent(best)}  {name_best(study)}",
-                f"{study.counts.finished} of {study.n_trials}{counts}",
+                "" if study.unusable else f"{study.counts.finished} of {study.n_trials}{counts}",
             )
         )
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -81,7 +81,8 @@ def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
 def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:
     reasons = (study.last_failure or "").strip().splitlines()
     failed = f"the last failed trial: {reasons[-1]}" if reasons else None
-    lines = [
+    lines = [Text(study.unusable, style="red")] if study.unusable else []
+    lines += [
         Text(f"{study.name}: {reason}", style="red" if study.stopped else "yellow")
         for reason in (study.stopped and f"stopped: {study.stopped}", failed)
         if reason

@@ -1,6 +1,9 @@
 """Bad input: one line, the value, the remedy, the right exit code, and nothing half made left behind."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,45 @@ def test_wrong_usage_is_one_line(bare: Workspace, arguments: list[str], code: in
 @pytest.mark.parametrize(("arguments", "code"), [(["lunch"], 2), (["launch", "--workers", "two"], 2), (["best"], 2)])
 def test_so_it_is_in_a_process_of_its_own(bare: Workspace, arguments: list[str], code: int) -> None:
     assert bare.refused(*arguments, code=code) == bare.refused_here(*arguments, code=code)
+
+
+@pytest.mark.parametrize("name", ["x.json", "noext"])
+def test_a_file_whose_name_is_none_of_a_study_file_is_pointed_to(bare: Workspace, name: str) -> None:
+    bare.write(STUDY, name)
+    create = open_storage(bare.url, create=True)
+    create_or_open(create, parse_study(STUDY, source="test"), n_trials=None, pins=None)
+    create.engine.dispose()
+    for command in ("validate", "best"):
+        assert f"write ./{name}" in bare.refused_here(command, name, code=2)
+    bare.here("validate", f"./{name}")
+
+
+def test_the_ending_of_a_study_file_may_be_large(bare: Workspace) -> None:
+    bare.write(STUDY, "X.YAML")
+    bare.here("validate", "X.YAML")
+
+
+@pytest.mark.parametrize("flags", ["", "2"])
+def test_output_that_cannot_be_written_is_one_line(bare: Workspace, flags: str) -> None:
+    command = [sys.executable, "-m", "igkd_hpo", "validate", "study.yaml"]
+    environment = bare.environment() | {"PYTHONOPTIMIZE": flags}
+
+    def run(stdout: int) -> tuple[int, list[str]]:
+        done = subprocess.run(
+            command, cwd=bare.folder, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+        )
+        return done.returncode, done.stderr.splitlines()
+
+    full = os.open("/dev/full", os.O_WRONLY)
+    code, lines = run(full)
+    os.close(full)
+    assert (code, len(lines)) == (1, 1), lines
+    assert "No space left on device" in lines[0]
+    assert "defect" not in lines[0]
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    assert run(ours) == (1, [])  # the reader has left: head, say
+    os.close(ours)
 
 
 def test_a_place_that_cannot_be_written_is_named(bare: Workspace) -> None:

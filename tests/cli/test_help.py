@@ -92,13 +92,13 @@ def test_tab_offers_commands_flags_and_values(
 
 
 def test_tab_asks_the_named_storage_and_stays_silent_about_trouble(bare: Workspace) -> None:
-    elsewhere = f"sqlite:///{bare.folder}/other.db"
+    elsewhere = f"sqlite:///{bare.folder}/why%3F.db"
     storage = open_storage(elsewhere, create=True)
     create_or_open(storage, parse_study(STUDY, source="test"), n_trials=None, pins=None)
     storage.engine.dispose()
     assert complete(bare, f"igkd-hpo best --storage {elsewhere} ", "zsh")[0].count('"tiny"') == 1
     assert complete(bare, "igkd-hpo best ") == []
-    (bare.folder / "other.db").write_text("no database")
+    (bare.folder / "why?.db").write_text("no database")
     assert complete(bare, f"igkd-hpo best --storage {elsewhere} ", "fish") == []
     assert not (bare.folder / "storage").exists()
 

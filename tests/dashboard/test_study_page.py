@@ -138,15 +138,36 @@ def test_many_curves_become_one_graph(request_page: Request, run: Run, monkeypat
     assert "learning-curves" in [graph["id"] for graph in many["plotly_graph_objects"]]
 
 
-def test_what_another_version_wrote_leaves_the_trials(
-    request_page: Request, storage: SharedStorage, run: Run, caplog: pytest.LogCaptureFixture
+def test_a_trial_that_another_version_wrote_is_shown_as_failed(
+    request_page: Request, storage: SharedStorage, run: Run
 ) -> None:
     claim = run(0.5, end="leave")
     storage.set_trial_user_attr(claim.trial_id, "execution", {"unknown": 1})
     storage.set_trial_state_values(claim.trial_id, optuna.trial.TrialState.COMPLETE, [0.5])
     shown = json.loads(request_page("GET", f"{ASK}0").content)
+    assert shown["trials"][0]["state"] == "Fail"
+    assert "execution" in str(shown["trials"][0]["user_attrs"])
+    assert shown["note"]["body"].startswith("## No trial has completed yet")
+
+
+def test_a_study_that_another_version_wrote_says_so_and_shows_its_trials(
+    request_page: Request, study: SearchStudy, run: Run
+) -> None:
+    run(0.5)
+    study.storage.set_study_user_attr(study.study_id, "n_trials", "many")
+    shown = json.loads(request_page("GET", f"{ASK}0").content)
     assert shown["trials"][0]["values"] == [0.5]
-    assert "cannot be made: `ValidationError" in shown["note"]["body"]
+    assert "n_trials is 'many'" in shown["note"]["body"]
+
+
+def test_a_summary_that_cannot_be_made_leaves_the_trials(
+    request_page: Request, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(0.5)
+    monkeypatch.setattr("igkd_hpo.dashboard.study_page.live_summary", lambda *_: {}["no such key"])
+    shown = json.loads(request_page("GET", f"{ASK}0").content)
+    assert shown["trials"][0]["values"] == [0.5]
+    assert shown["note"]["body"].startswith("The summary and the graphs cannot be made: `KeyError")
     assert "cannot be made" in caplog.text
 
 

@@ -83,7 +83,7 @@ def test_what_nobody_needs_any_more_ends_as_surplus(make_study: MakeStudy, worke
     leases = Leases(study)
     last = claimed(leases, worker)
     study.storage.create_new_trial(study.study_id)
-    study.optuna_study.enqueue_trial({"alpha": 0.5})
+    study.optuna_study.enqueue_trial({"alpha": 0.5}, user_attrs={"control": "kd"})
     assert leases.complete(last, 0.5, {})
     assert leases.claim(worker) is Idle.FINISHED
     ended = study.trials()[1:]

@@ -1,5 +1,6 @@
 """Which databases are accepted, what is said about the others, and what an outage looks like."""
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search import lock
 from igkd_hpo.search import storage as module
 from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.storage import SharedStorage, check_url, mask, open_storage
+from igkd_hpo.search.storage import SharedStorage, open_storage
+from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.search.study import SearchStudy, open_study, study_names
+from igkd_hpo.settings import sqlite_url
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,7 @@ from igkd_hpo.search.study import SearchStudy, open_study, study_names
         ("sqlite:///:memory:", "in memory"),
         ("sqlite://folder/x.db", "three slashes"),
         ("sqlite:///file:x.db?uri=true", "name the file plainly"),
+        ("sqlite:///why?1/x.db", "'?' as %3F"),
         ("postgresql://u:se@cret@h/d", "'@' as %40"),
         ("postgresql://u:secret@h:port/d", "cannot be read"),
     ],
@@ -68,10 +72,12 @@ def test_any_character_may_be_in_a_password(postgresql_url: str, postgresql_serv
 
 
 def test_odd_characters_in_a_sqlite_path(tmp_path: Path) -> None:
-    path = tmp_path / "50% {odd} name" / "a b.db"
-    storage = open_storage(f"sqlite:///{path}", create=True)
-    assert path.exists()
+    path = tmp_path / "50% {odd} name, why? #1 a%20b Blüten" / "a b.db"
+    storage = open_storage(sqlite_url(path), create=True)
+    optuna.create_study(study_name="one", storage=storage)
     storage.engine.dispose()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT study_name FROM studies").fetchall() == [("one",)]
 
 
 def test_a_database_is_only_made_on_demand(sqlite_url: str, postgresql_url: str) -> None:
@@ -110,6 +116,17 @@ def test_files_and_folders_that_cannot_be_a_database(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot make the folder"):
         open_storage(f"sqlite:///{tmp_path / 'file' / 'x.db'}", create=True)
+
+
+@pytest.mark.parametrize(("version", "expected"), [("v2.4.0.a", "optuna storage upgrade"), ("v9", "update Optuna")])
+def test_tables_of_another_optuna_are_refused_with_what_to_run(sqlite_url: str, version: str, expected: str) -> None:
+    open_storage(sqlite_url, create=True).engine.dispose()
+    with sqlite3.connect(make_url(sqlite_url).database or "") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [version])
+    with pytest.raises(StorageError, match=expected) as error:
+        open_storage(sqlite_url, create=False)
+    assert "$" not in str(error.value)
+    assert sqlite_url in str(error.value)
 
 
 def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

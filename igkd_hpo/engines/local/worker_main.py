@@ -55,11 +55,11 @@ def _work(task: WorkerTask, stop: StopSignal) -> None:
     from igkd_hpo.engines.worker import OneStudy, work
     from igkd_hpo.search.identity import this_process
     from igkd_hpo.search.lease import Worker
-    from igkd_hpo.search.storage import open_storage
+    from igkd_hpo.search.storage import open_storage_here
     from igkd_hpo.search.study import open_study
 
     events = Connection(os.dup(sys.stdout.fileno()), readable=False)
-    study = open_study(open_storage(task.settings.storage_url, create=False), task.study)
+    study = open_study(open_storage_here(task.settings, create=False), task.study)
     worker = Worker(name=task.name, process=this_process())
     work(
         OneStudy(study=study, settings=task.settings, worker=worker),

@@ -1,0 +1,215 @@
+"""Find, and remove, what runs left behind below `storage/` and no study in the database needs."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+from sqlalchemy import text
+
+from igkd_hpo.api.source import settings_here
+from igkd_hpo.assets.store import AssetStore
+from igkd_hpo.confirm.choice import best_or_confirmed
+from igkd_hpo.confirm.evaluation import untested
+from igkd_hpo.errors import IgkdError, UsageError
+from igkd_hpo.search.best import best_trial
+from igkd_hpo.search.identity import is_dead
+from igkd_hpo.search.lease_table import read_leases
+from igkd_hpo.search.storage import SharedStorage, open_storage, open_storage_here
+from igkd_hpo.search.storage_url import check_url
+from igkd_hpo.search.study import SearchStudy, study_names
+from igkd_hpo.settings import Paths, sqlite_url
+
+_STALE_SECONDS = 3600  # what changed since then may be in the making: a launch makes assets before it makes its study
+_TEMPORARY = re.compile(r"\..+\.\d+|\.upload-.+")  # as `files.replacing` and `written_pictures` name them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """A file or folder that nothing needs; `why` says so in words, `size` is in bytes."""
+
+    path: Path
+    why: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Needs:
+    """What the studies of the databases need.
+
+    Args:
+        whole: names of studies whose files all stay.
+        pictures: text that names all pictures in use.
+        all_assets: one of them cannot be read, or has no pins yet.
+    """
+
+    studies: dict[str, SearchStudy]
+    whole: frozenset[str]
+    pictures: str
+    all_assets: bool
+
+
+def clean(*, storage: str | None = None, remove: bool = False) -> list[Leftover]:
+    """Find what no study in the database needs, the largest first; remove it only with `remove`.
+
+    Assets of data or a teacher that no study has, weights and logs of studies that are gone or finished (the best
+    trial's weights stay), pictures of trials that are gone, and what killed processes left. Whatever changed within
+    the last hour stays.
+
+    Args:
+        storage: as for `launch`. A SQLite database below `storage/` counts beside it.
+
+    Raises:
+        UsageError: trials run, or assets are being made; there is no database.
+        StorageError: the database is out of reach.
+        OSError: something cannot be removed.
+    """
+    settings = settings_here(storage)
+    paths, storages = settings.paths, [open_storage_here(settings, create=False)]
+    own = sqlite_url(paths.database)
+    if check_url(own) != storages[0].url:
+        with suppress(UsageError):  # none there
+            storages.append(open_storage(own, create=False))
+    try:
+        needs = _needs(storages)
+        found = sorted(_leftovers(paths, needs), key=lambda leftover: (-leftover.size, leftover.path))
+        if remove:
+            _check_idle(storages, paths)
+            for leftover in found:
+                if leftover.path.is_dir() and not leftover.path.is_symlink():
+                    shutil.rmtree(leftover.path)
+                else:
+                    leftover.path.unlink(missing_ok=True)
+    finally:
+        for one in storages:
+            one.engine.dispose()
+    return found
+
+
+def _check_idle(storages: Sequence[SharedStorage], paths: Paths) -> None:
+    for storage in storages:
+        with storage.reading() as connection:
+            for study in storage.get_all_studies():
+                for lease in read_leases(connection, study._study_id):
+                    if not is_dead(lease.process):
+                        raise UsageError(
+                            f"a trial of study {study.study_name} runs on {lease.process.host}; wait for its end, or "
+                            f"`igkd-hpo stop {study.study_name} --now`, then clean"
+                        )
+    for path in (paths.assets / "locks").glob("*.lock"):
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            raise UsageError(f"the asset {path.stem} is being made; wait for its end, then clean") from None
+
+
+def _needs(storages: Sequence[SharedStorage]) -> _Needs:
+    studies: dict[str, SearchStudy] = {}
+    whole: set[str] = set()
+    pictures, all_assets = [], False
+    for storage in storages:
+        for name in study_names(storage):
+            try:
+                study = SearchStudy(storage, name)
+                record = study.read()
+                study.trials()
+            except UsageError:  # it may need anything
+                whole.add(name)
+                all_assets = True
+                continue
+            if name in studies:  # one in each of two databases, which share their folders
+                whole.add(name)
+                all_assets = True
+            studies[name] = study
+            if (born := json.loads(record.attributes["study_file"])["name"]) != name:
+                whole.add(born)  # it was renamed, and its files were not
+            all_assets |= record.pins is None
+        with storage.reading() as connection:
+            for table in ("trial_system_attributes", "study_system_attributes"):
+                query = f"SELECT value_json FROM {table} WHERE key LIKE 'artifacts:%'"
+                pictures += [str(written) for (written,) in connection.execute(text(query))]
+    return _Needs(studies=studies, whole=frozenset(whole), pictures="\n".join(pictures), all_assets=all_assets)
+
+
+def _leftovers(paths: Paths, needs: _Needs) -> Iterator[Leftover]:
+    found = [*_temporary(paths), *_pictures(paths, needs), *_of_studies(paths, needs), *_assets(paths, needs)]
+    for path, why in found:
+        inner = [path, *path.rglob("*")] if path.is_dir() else [path]
+        stats = [one.lstat() for one in inner]
+        if time.time() - max(stat.st_mtime for stat in stats) > _STALE_SECONDS:
+            yield Leftover(path=path, why=why, size=sum(stat.st_blocks * 512 for stat in stats))
+
+
+def _temporary(paths: Paths) -> Iterator[tuple[Path, str]]:
+    for folder in (paths.artifacts, paths.assets / "references", paths.assets / "verified", paths.checkpoints):
+        places = folder.rglob(".*") if folder == paths.checkpoints else folder.glob(".*")
+        yield from ((path, "half written") for path in places if _TEMPORARY.fullmatch(path.name))
+
+
+def _pictures(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
+    for path in paths.artifacts.glob("[!.]*"):
+        if path.name not in needs.pictures:
+            yield path, "a picture of a trial that is gone"
+
+
+def _of_studies(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
+    for root, what in ((paths.checkpoints, "weights"), (paths.logs, "logs")):
+        for folder in (path for path in root.glob("*") if path.is_dir()):
+            if folder.name in needs.whole:
+                continue
+            if folder.name not in needs.studies:
+                yield folder, f"{what} of study {folder.name}, which is gone"
+                continue
+            study = needs.studies[folder.name]
+            unfinished = any(not trial.state.is_finished() for trial in study.trials())
+            ended = study.counts().finished >= study.read().n_trials and not unfinished
+            if root == paths.checkpoints:
+                yield from _weights(folder, study, ended=ended)
+            elif ended:
+                yield folder, f"logs of study {study.name}, which is finished"
+
+
+def _weights(folder: Path, study: SearchStudy, *, ended: bool) -> Iterator[tuple[Path, str]]:
+    """Find the weights that nothing reads any more: report, export and confirm read those of the best trial."""
+    trials = study.trials()
+    kept = {trial.number for trial in trials}
+    if ended and not (study.confirms is not None and untested(study)):
+        with suppress(IgkdError):
+            best = best_trial(study) if study.confirms is None else best_or_confirmed(study)[1]
+            kept = {best.number}
+    for trial in trials:
+        path = folder / f"trial-{trial.number:05d}"
+        lost = trial.state in (TrialState.PRUNED, TrialState.FAIL) and "attempts" in trial.user_attrs
+        if path.exists() and (lost or trial.number not in kept):
+            yield path, f"weights of trial {trial.number} of study {study.name}, which is not its best"
+
+
+def _assets(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
+    for path in paths.assets.glob("*.partial"):
+        yield path, "an asset whose maker ended"
+    if needs.all_assets:
+        return
+    studies = list(needs.studies.values())
+    pins = {study.name: pins for study in studies if (pins := study.read().pins) is not None}
+    assets = AssetStore(paths.assets).finished()
+    data = {pin.dataset_sha256 for pin in pins.values()}
+    needed = [asset.inputs for asset in assets if asset.sha256 in data]
+    for asset in assets:
+        kind, made_from = asset.folder.name.rpartition("-")[0], asset.inputs.get("dataset")
+        known = json.dumps([asset.inputs, asset.facts])
+        if kind in ("dataset", "test-split"):
+            kept = asset.inputs in needed
+        else:  # of several teachers a study pins one hash alone, which no single one has
+            sharing = [study for study in studies if made_from in (None, pins[study.name].dataset_sha256)]
+            kept = any(
+                study.config.teacher.n_networks > 1 or pins[study.name].teacher_sha256 in known for study in sharing
+            )
+        if not kept:
+            yield asset.folder, f"{kind} that no study has"

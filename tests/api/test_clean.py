@@ -1,0 +1,131 @@
+"""`clean` finds what nothing needs, and nothing else."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from igkd_hpo.api.clean import clean
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.assets.store import Asset, AssetStore
+from igkd_hpo.config.study import Study
+from igkd_hpo.errors import UsageError
+from igkd_hpo.search.artifacts import attach_pictures, written_pictures
+from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.study import SearchStudy, create_or_open
+from igkd_hpo.settings import Paths
+from tests.fixtures.studies import *  # noqa: F403
+from tests.fixtures.studies import Run
+
+
+def made(paths: Paths, kind: str, **inputs: object) -> Asset:
+    with AssetStore(paths.assets).build(kind, inputs, SilentProgress()) as draft:
+        draft.write("content", f"{kind} {inputs}".encode())
+        return draft.commit({"sha256": str(inputs.get("weights"))})
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * 5000)
+    return path
+
+
+def grow_old(root: Path) -> None:
+    for path in [root, *root.rglob("*")]:
+        os.utime(path, (1_700_000_000, 1_700_000_000), follow_symlinks=False)
+
+
+@pytest.fixture
+def needed(paths: Paths, storage: SharedStorage) -> list[Asset]:
+    """The assets that the study needs; the database makes their folder."""
+    data, test = made(paths, "dataset", name="digits"), made(paths, "test-split", name="digits")
+    teacher = made(paths, "teacher", dataset=data.sha256, weights="e" * 64)
+    return [data, test, teacher, made(paths, "maps", dataset=data.sha256, weights="e" * 64)]
+
+
+@pytest.fixture
+def study(storage: SharedStorage, study_file: Study, needed: list[Asset]) -> SearchStudy:
+    """A study with two trials to run; `run` runs them."""
+    pins = AssetPins(dataset_sha256=needed[0].sha256, teacher_sha256="e" * 64)
+    return create_or_open(storage, study_file, n_trials=2, pins=pins)
+
+
+def names(paths: Paths) -> set[str]:
+    grow_old(paths.root)
+    return {leftover.path.relative_to(paths.root).as_posix() for leftover in clean()}
+
+
+def test_what_a_study_needs_stays(study: SearchStudy, paths: Paths, run: Run) -> None:
+    claim = run(0.5, end="leave")
+    touch(paths.checkpoint(study.name, claim.number, 1))
+    touch(paths.trial_log(study.name, claim.number, 1))
+    touch(paths.trained("any", "f" * 64, 0) / "student.pt")
+    touch(paths.test_split_log)
+    with written_pictures(paths, {"curve.png": b"PNG"}) as written:
+        attach_pictures(study.storage, claim.trial_id, paths, written)
+    assert names(paths) == set()
+
+
+def test_what_nothing_needs_is_found_and_removed(
+    study: SearchStudy, needed: list[Asset], paths: Paths, run: Run
+) -> None:
+    data = made(paths, "dataset", name="cifar10")
+    old = [data, made(paths, "maps", dataset=data.sha256, weights="e" * 64)]
+    old.append(made(paths, "teacher", dataset=needed[0].sha256, weights="d" * 64))
+    gone = {asset.folder.relative_to(paths.root).as_posix() for asset in old}
+    for number, accuracy in enumerate((0.5, 0.7)):
+        run(accuracy)
+        touch(paths.checkpoint(study.name, number, 1))
+        touch(paths.trial_log(study.name, number, 1))
+    touch(paths.checkpoint("deleted", 0, 1))
+    touch(paths.worker_log("deleted", "0"))
+    touch(paths.artifacts / "of-a-deleted-trial")
+    touch(paths.artifacts / ".upload-abc" / "curve.png")
+    touch(paths.checkpoints / study.name / "trial-00001" / ".attempt-001.pt.4711")
+    touch(paths.assets / "maps-0123.partial" / "maps.npy")
+    gone |= {
+        f"checkpoints/{study.name}/trial-00000",
+        f"checkpoints/{study.name}/trial-00001/.attempt-001.pt.4711",
+        f"logs/{study.name}",
+        "checkpoints/deleted",
+        "logs/deleted",
+        "artifacts/of-a-deleted-trial",
+        "artifacts/.upload-abc",
+        "assets/maps-0123.partial",
+    }
+    assert clean() == []  # all of it is of this hour
+    assert names(paths) == gone
+    assert all((paths.root / name).exists() for name in gone)
+    removed = clean(remove=True)
+    assert sum(leftover.size for leftover in removed) > 0
+    assert not any((paths.root / name).exists() for name in gone)
+    assert all(asset.folder.exists() for asset in needed)
+    assert paths.checkpoint(study.name, 1, 1).exists()
+    assert clean() == []
+
+
+def test_a_study_that_cannot_be_read_keeps_what_may_be_its(study: SearchStudy, paths: Paths) -> None:
+    made(paths, "dataset", name="cifar10")
+    touch(paths.checkpoint(study.name, 7, 1))
+    study.storage.set_study_user_attr(study.study_id, "n_trials", "many")
+    assert names(paths) == set()
+
+
+@pytest.mark.parametrize("busy", ["a trial", "an asset"])
+def test_nothing_is_removed_while_something_runs(
+    study: SearchStudy, paths: Paths, run: Callable[..., object], busy: str
+) -> None:
+    touch(paths.checkpoint("deleted", 0, 1))
+    lock = FileLock(paths.assets / "locks" / "maps-1.lock")
+    if busy == "a trial":
+        run(0.5, end="leave")
+    else:
+        lock.acquire()
+    assert names(paths) == {"checkpoints/deleted"}
+    with pytest.raises(UsageError, match="then clean"):
+        clean(remove=True)
+    assert paths.checkpoint("deleted", 0, 1).exists()
+    lock.release()
