@@ -68,13 +68,16 @@ class OnnxStudent:
             metadata = self._session.get_modelmeta().custom_metadata_map
             n_logits = self._session.get_outputs()[0].shape[1]
             stated = {key: json.loads(metadata[key]) for key in _Description.model_fields if key in metadata}
+            names = stated.get("classes")
+            if isinstance(names, list):  # of what is no Unicode too
+                stated["classes"] = [accept_name(name) if isinstance(name, str) else name for name in names]
             described = _Description.model_validate_json(json.dumps(stated))
             if len(described.classes) != n_logits:
                 raise ValueError(f"it names {len(described.classes)} classes and tells {n_logits} apart")
         except Exception as error:  # onnxruntime's own errors have no common base
             raise DataError(f"{path} cannot be used ({first_line(error)}); export the bundle again") from error
-        self.class_names = tuple(map(accept_name, described.classes))
-        self.image_size, self.bits = described.image_size, described.bits
+        self.class_names, self.image_size = described.classes, described.image_size
+        self.bits = described.bits
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of uint8 RGB images (N, 3, H, W)."""

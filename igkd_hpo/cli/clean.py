@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Option
 
-from igkd_hpo.cli.arguments import Storage
+from igkd_hpo.cli.arguments import Storage, print_line
 from igkd_hpo.words import byte_size
 
 
@@ -25,7 +24,7 @@ def clean(
     found = run(storage=storage, remove=yes)
     for leftover in found:
         path = leftover.path.relative_to(Path.cwd())
-        typer.echo(f"{byte_size(leftover.size):>10}  {path}  {leftover.why}")
+        print_line(f"{byte_size(leftover.size):>10}  {path}  {leftover.why}")
     total = byte_size(sum(leftover.size for leftover in found))
     then = "removed" if yes else "nothing was removed; --yes removes them"
-    typer.echo(f"{len(found)} leftovers, {total}; {then}" if found else "nothing is left over", err=True)
+    print_line(f"{len(found)} leftovers, {total}; {then}" if found else "nothing is left over", err=True)

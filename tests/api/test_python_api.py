@@ -61,24 +61,25 @@ def test_a_script_of_four_lines_needs_no_guard(workspace: Workspace) -> None:
     assert study.status.stopped is None
 
 
-def test_ctrl_c_is_an_interrupt_that_says_how_to_go_on() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_an_interrupt_that_says_how_to_go_on(number: signal.Signals) -> None:
     pins = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
 
-    class PressesCtrlC(InProcessEngine):
+    class Signalled(InProcessEngine):
         def prepare(self, *_: object) -> AssetPins:
             return pins
 
         def poll(self) -> list[SlotState]:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             assert select.select([self._host.stop.descriptor], [], [], 10)[0]
             return []
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with pytest.raises(igkd_hpo.Interrupted, match=r"0 of 2 .*`igkd-hpo launch tiny`") as e:
-        igkd_hpo.launch(parse_study(STUDY, source="test"), trials=2, engine=PressesCtrlC(), progress=False)
+        igkd_hpo.launch(parse_study(STUDY, source="test"), trials=2, engine=Signalled(), progress=False)
     assert isinstance(e.value, KeyboardInterrupt)
-    assert e.value.signal == signal.SIGINT
-    assert signal.getsignal(signal.SIGINT) is before
+    assert e.value.signal == number
+    assert signal.getsignal(number) is before
     assert {trial.state for trial in igkd_hpo.open_study("tiny").trials} == {"WAITING"}
 
 

@@ -124,16 +124,6 @@ def test_ctrl_c_gives_everything_back_and_launch_goes_on(workspace: Workspace) -
         assert int(gone_on[1]) >= max(values)
 
 
-def test_two_launches_at_once_end_at_exactly_n(workspace: Workspace) -> None:
-    workspace.write(STUDY.replace("training: {epochs: 4}", "training: {epochs: 20}"))
-    other = workspace.start("launch", "study.yaml", "--trials", "5")
-    wait_until(lambda: workspace.states()[TrialState.RUNNING], "a trial of the first")
-    workspace.here("launch", "study.yaml", "--workers", "2", "--trials", "5")
-    output, _ = other.communicate(timeout=240)
-    assert other.returncode == 0, output
-    workspace.checked_to_end(5)
-
-
 def fork_server_of(launched: subprocess.Popen[str]) -> int:
     """Its process id."""
     children = psutil.Process(launched.pid).children()
@@ -170,17 +160,6 @@ def test_a_killed_launch_leaves_nothing_running_and_the_next_one_goes_on(workspa
         wait_until(lambda pid=pid: not is_running(pid), f"process {pid} to leave")
     workspace.here("launch", "study.yaml", "--workers", "2", "--trials", "2")
     workspace.checked_to_end(2)
-
-
-def test_sigterm_ends_with_143_and_everything_resumable(workspace: Workspace) -> None:
-    workspace.write(longer())
-    launched = workspace.start("launch", "study.yaml", "--workers", "1", "--trials", "2")
-    wait_until(lambda: first_epochs(workspace), "a trial with an epoch")
-    launched.terminate()
-    output, _ = launched.communicate(timeout=60)
-    assert launched.returncode == 143, output
-    assert workspace.states()[TrialState.RUNNING] == 0
-    assert workspace.leases() == []
 
 
 def test_a_loss_that_is_not_finite_is_pruned_with_the_reason(workspace: Workspace) -> None:

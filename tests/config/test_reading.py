@@ -205,7 +205,7 @@ def test_a_key_named_like_a_union_tag_is_still_an_unknown_key(key: str) -> None:
          "column 1: a key without its value;"),
         ("name: {digits\n", "is not YAML: line 2, column 1:"),
         ("name: \x00", "is not YAML:"),
-        ("a: " + "[" * 3000, "is nested too deeply "),
+        ("a: " + "[" * 3000, "is nested too deeply, more than 32 levels;"),
         ("a: &a {b: *a}\n", "an alias (*name) "),
         ("a: !!binary aGVsbG8=\n", "neither text nor number: Object of type bytes "),
         ("? [a, b]\n: 1\n", "neither text nor number: keys must be"),
