@@ -65,9 +65,8 @@ def openings(settings: Settings) -> list[str]:
 def test_from_confirm_to_export(
     workspace: Workspace, searched: SearchStudy, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    confirm(top=1, seeds=2, workers="auto")
+    confirm(top=1, seeds=2, workers=2)
     told = capsys.readouterr()
-    assert "measured side by side on cpu" in told.err
     assert "IG" in told.out
     assert "8 of 8 trials are new" in told.err
 
