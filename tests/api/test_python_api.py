@@ -21,7 +21,7 @@ from tests.cli.conftest import STUDY, Workspace
 
 SCRIPT = """
 import igkd_hpo
-study = igkd_hpo.launch("study.yaml", workers=2, trials=3)
+study = igkd_hpo.launch("study.yaml", trials=3)
 print(study.best.accuracy, study.best.hyperparameters)
 study.export("best.yaml")
 """

@@ -10,14 +10,14 @@ from igkd_hpo.search.study import create_or_open, open_study, study_names
 from tests.search.processes import fork_server, join_all, open_and_create, work
 
 
-def test_sixteen_processes_may_open_an_empty_database_at_once(database_url: str, study_file: Study) -> None:
+def test_eight_processes_may_open_an_empty_database_at_once(database_url: str, study_file: Study) -> None:
     context = fork_server()
-    ready = context.Barrier(16)
+    ready = context.Barrier(8)
     file = study_file.model_copy(update={"controls": ("student", "kd")}).model_dump_json()
-    processes = [context.Process(target=open_and_create, args=(database_url, file, ready)) for _ in range(16)]
+    processes = [context.Process(target=open_and_create, args=(database_url, file, ready)) for _ in range(8)]
     for process in processes:
         process.start()
-    assert join_all(processes) == [0] * 16
+    assert join_all(processes) == [0] * 8
     storage = open_storage(database_url, create=False)
     with storage.reading() as connection:
         assert connection.execute(text("SELECT count(*) FROM version_info")).scalar_one() == 1
