@@ -41,7 +41,7 @@ class Leftover:
 
 @dataclass(frozen=True, kw_only=True)
 class _Needs:
-    """What the studies of the databases need.
+    """Hold what the studies of the databases need.
 
     Args:
         whole: names of studies whose files all stay.

@@ -23,7 +23,7 @@ _CODE = re.compile(r"GLOBAL ([\w.]+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What was taken out of a checkpoint, and what was left.
+    """Tell what was taken out of a checkpoint, and what was left.
 
     Args:
         weights: the prefix of the names that were taken, as `teacher.checkpoint_key` takes it.

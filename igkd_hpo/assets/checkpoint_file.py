@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from igkd_hpo.assets.host_memory import free_memory
 from igkd_hpo.errors import DataError, first_line
+from igkd_hpo.files import kind_of_file, open_regular
 
 _SAVE = "save it as torch.save(model.state_dict(), path)"
 # What torch.save writes of names, shapes and everything that is no tensor; an unpickler makes some 60 bytes of each.
@@ -47,8 +48,8 @@ def find_format(path: Path) -> Format:
     try:
         mode = path.stat().st_mode  # before it is opened: that alone waits at a pipe, and does things to some devices
         if not stat.S_ISREG(mode):
-            raise DataError(f"{name} is {_kind(mode)} and no file; give the path of a state dict")
-        with path.open("rb") as file:
+            raise DataError(f"{name} is {kind_of_file(mode)} and no file; give the path of a state dict")
+        with open_regular(path) as file:
             status, head = os.fstat(file.fileno()), file.read(_HEAD)
             found = _recognise(name, head, status.st_size)
             if found is Format.ZIP:
@@ -63,11 +64,6 @@ def find_format(path: Path) -> Format:
     if found is Format.OLD and status.st_size > (free := free_memory()):  # the others are mapped, not read
         raise DataError(f"{name} has {status.st_size:,} bytes and {free:,} are free; {_SAVE}")
     return found
-
-
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _recognise(name: str, head: bytes, size: int) -> Format:

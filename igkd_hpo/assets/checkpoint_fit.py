@@ -19,7 +19,7 @@ _AVERAGED = {"ema", "averaged", "average", "avg", "swa", "shadow"}
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What of a network was found in a file below one prefix; names of the file are whole, with the prefix.
+    """Tell what of a network a file has below one prefix; names of the file are whole, with the prefix.
 
     Args:
         prefix: in the file, empty or with a dot at its end.

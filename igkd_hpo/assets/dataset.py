@@ -68,12 +68,12 @@ class Dataset:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What asks for attention among the remarks, one line each."""
+        """Return the remarks that ask for attention, one line each."""
         return tuple(remark.text for remark in self.remarks if remark.level != "note")
 
     @property
     def more_validation(self) -> str:
-        """What to do for more validation images."""
+        """Say what to do for more validation images."""
         return "add images to val" if self.own_validation else "raise dataset.validation_fraction or add images"
 
     def check_rows(self, asset: Asset) -> Asset:
