@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import settings
 # Before torch reads it: pytest-xdist fills the cores already. Subprocesses inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # where a test asks for two threads, they shall sleep while they wait
+
+# A shell ignores them in what it starts in the background, and nohup one of them; what tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Processes that tests start elsewhere, and the trial processes forked by those, must write beside the others' data.
 os.environ["COVERAGE_FILE"] = str(Path(__file__).resolve().parent.parent / ".coverage")

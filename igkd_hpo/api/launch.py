@@ -80,7 +80,8 @@ def launch(
             search = create_or_open(opened, config, n_trials=trials, pins=pins)
             if not existed:
                 save_study_note(search)
-            n_trials, finished = search.read().n_trials, search.counts().finished
+            record, finished = search.read(), search.counts().finished
+            n_trials = record.n_trials
             tell(console, f"study {search.name}, {n_trials} trials, in {opened.place}")
             enqueued = enqueued_trials(search.trials())
             if enqueued:
@@ -95,8 +96,10 @@ def launch(
                 then = f"igkd-hpo worker {search.name} runs them" if left else "--trials gives it more"
                 tell(console, f"submitted; {left} of {n_trials} trials are left; {then}")
                 return Study(search, settings)
+            if finished >= n_trials and not enqueued and record.stopped is None:
+                return Study(search, settings)
             if workers == "auto" and finished >= n_trials and not enqueued:
-                workers = 1  # which says that nothing is left
+                workers = 1  # which says why it stopped
             _run(opened_engine, search, host, workers=workers, console=console)
     return Study(search, settings)
 
