@@ -35,11 +35,11 @@ from igkd_hpo.distillation.architectures import Architecture, Knob
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
 
 
-def patches(*, num_classes, patch_channels):
+def patches(request, *, patch_channels):
     from torch import nn
 
     body = nn.Conv2d(3, patch_channels, 4, stride=4), nn.BatchNorm2d(patch_channels), nn.ReLU()
-    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(patch_channels, num_classes))
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(patch_channels, request.num_classes))
 
 
 CHANNELS = Hyperparameter("Of a patch.", Role.ARCHITECTURE, whole=True, low=1, high=64, default=4)

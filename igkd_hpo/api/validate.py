@@ -37,7 +37,7 @@ def validate(study: StudyLike = DEFAULT) -> Validation:
         UsageError: there is no study of that name.
     """
     study_file = study_to_run(study, settings := settings_here())
-    checks = [*check_study_file(study_file), *check_limits_of_file(study_file)]
+    checks = [*check_study_file(study_file), *check_limits_of_file(study_file, settings)]
     first, *others = [*checks, *check_checkpoints(study_file, settings)]
     for check in others:
         if check.verdict is CheckVerdict.FAULT:

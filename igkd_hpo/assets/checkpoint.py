@@ -1,6 +1,7 @@
 """Loading of a teacher's weights from a file: tensors only, out of whatever they are wrapped in, checked first."""
 
 import argparse
+import hashlib
 import pickle
 import re
 from collections import Counter
@@ -55,15 +56,28 @@ def _some(parts: list[str]) -> str:
     return ", ".join(parts[:_MOST_NAMED]) + more
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a state dict's names, types, shapes and numbers, whatever its file and layout."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_tensors(path: Path, *, called: str = "teacher.checkpoint") -> dict[str, Tensor]:
     """Read every tensor of a checkpoint, by its names in the nested mappings, joined by dots.
 
     The file is mapped into memory where its format allows it, so that only what is used is read.
 
+    Args:
+        called: the study file's key, for messages.
+
     Raises:
         DataError: see `find_format`; or the file holds code and not only tensors, is damaged, or holds no tensor.
     """
-    kind = find_format(path)
+    kind = find_format(path, called=called)
     try:
         if kind is Format.SAFETENSORS:
             from safetensors.torch import load_file
@@ -75,23 +89,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         if found := _CODE.search(str(error)):
             raise DataError(
-                f"teacher.checkpoint {path} holds more than tensors ({found[1]}), which could run code when it is "
+                f"{called} {path} holds more than tensors ({found[1]}), which could run code when it is "
                 "loaded; save it again as torch.save(model.state_dict(), path)"
             ) from error
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, called) from error
     except Exception as error:  # a damaged file shows itself in many ways, a lack of memory among them
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, called) from error
     tensors = dict(_flatten(content, "", 0, set()))
     if not tensors:
         shown = f"the keys {', '.join(map(str, list(content)[:4]))}" if isinstance(content, Mapping) else type(content)
-        raise DataError(f"teacher.checkpoint {path} holds {shown} and no state dict; save model.state_dict()")
+        raise DataError(f"{called} {path} holds {shown} and no state dict; save model.state_dict()")
     return tensors
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: Exception, called: str = "teacher.checkpoint") -> DataError:
     return DataError(
-        f"teacher.checkpoint {path} cannot be read ({first_line(error)}); "
-        "it must be a file of torch.save(model.state_dict(), …)"
+        f"{called} {path} cannot be read ({first_line(error)}); it must be a file of torch.save(model.state_dict(), …)"
     )
 
 

@@ -37,14 +37,14 @@ class Format(Enum):
     SAFETENSORS = "safetensors"
 
 
-def find_format(path: Path) -> Format:
+def find_format(path: Path, *, called: str = "teacher.checkpoint") -> Format:
     """Return the format of a checkpoint, of which only the beginning and the table of contents are read.
 
     Raises:
         DataError: it is not there, is no regular file (a folder, a pipe, a device), is of no known format, holds less
             or more than it says, or needs more memory than there is.
     """
-    name = f"teacher.checkpoint {path}"
+    name = f"{called} {path}"
     try:
         mode = path.stat().st_mode  # before it is opened: that alone waits at a pipe, and does things to some devices
         if not stat.S_ISREG(mode):

@@ -10,12 +10,14 @@ class AssetPins:
     """Hashes of the content that all hosts of a study share, SHA-256 in hexadecimal.
 
     Args:
+        weights_sha256: of what students begin with; None where they begin at random.
         own_validation: whether the images bring their validation split; false also for studies from before it was read.
     """
 
     dataset_sha256: str
     teacher_sha256: str
     own_validation: bool = False
+    weights_sha256: str | None = None
 
 
 def check_pins(name: str, pinned: AssetPins, own: AssetPins) -> None:
@@ -29,6 +31,12 @@ def check_pins(name: str, pinned: AssetPins, own: AssetPins) -> None:
         raise DataError(
             f"the images here (sha256 {own.dataset_sha256[:12]}) are not those of study {name!r} "
             f"({pinned.dataset_sha256[:12]}); copy the data of the host that created it, or use a new name"
+        )
+    if own.weights_sha256 != pinned.weights_sha256:
+        here, there = ((pins.weights_sha256 or "none")[:12] for pins in (own, pinned))
+        raise DataError(
+            f"the weights here that students begin with (sha256 {here}) are not those of study {name!r} ({there}); "
+            "copy storage/assets of the host that created it, or use a new name"
         )
     if own.teacher_sha256 != pinned.teacher_sha256:
         raise TeacherError(

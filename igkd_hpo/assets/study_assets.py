@@ -1,6 +1,7 @@
 """All assets of a study, which it needs before its first trial: made by `prepare_assets`, read by `open_assets`."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,7 +17,9 @@ from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teachers import Teachers, open_teacher_facts, open_teachers, prepare_teachers, validation_accuracy
+from igkd_hpo.assets.weights import Weights, combined_hash, open_weights, prepare_weights, students_weights
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, Teaching
 from igkd_hpo.errors import UsageError
@@ -28,6 +31,7 @@ class AssetSummary:
     """Summary of a study's assets, as plain JSON values.
 
     Args:
+        weights_sha256: of what students begin with; None where they begin at random.
         teacher_accuracy: on the validation images, a fraction; of several teachers see `validation_accuracy`.
         member_accuracies: of each teacher by itself.
         teacher_parameters: of one teacher, the first.
@@ -42,6 +46,7 @@ class AssetSummary:
 
     dataset_sha256: str
     teacher_sha256: str
+    weights_sha256: str | None
     teacher_accuracy: float
     member_accuracies: list[float]
     teacher_parameters: int
@@ -61,7 +66,10 @@ class AssetSummary:
     def pins(self) -> AssetPins:
         """What all hosts of the study must have."""
         return AssetPins(
-            dataset_sha256=self.dataset_sha256, teacher_sha256=self.teacher_sha256, own_validation=self.own_validation
+            dataset_sha256=self.dataset_sha256,
+            teacher_sha256=self.teacher_sha256,
+            own_validation=self.own_validation,
+            weights_sha256=self.weights_sha256,
         )
 
 
@@ -82,6 +90,12 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     devices = devices_for(torch.device(device))
     dataset = prepare_dataset(study.dataset, settings, store, progress)
     _check_cutout(study, dataset.image_size)
+    weights = {
+        name: prepare_weights(
+            student_request(name, dataset, settings), file, settings, store, progress, key="student.weights"
+        )
+        for name, file in students_weights(study).items()
+    }
     teachers = prepare_teachers(study, dataset, settings, store, device=devices[0], progress=progress)
     accuracy = validation_accuracy(study, dataset, teachers, store, device=devices[0], progress=progress)
     logits = prepare_logits(study, dataset, teachers, settings, store, devices=devices, progress=progress)
@@ -94,9 +108,11 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
         warnings.append(coarse)
     folders = [dataset.folder, *(member.folder for member in teachers.members)]
     folders += [asset.folder for asset in (logits, maps) if asset is not None]
+    folders += [one.asset.folder for one in weights.values()]
     return AssetSummary(
         dataset_sha256=dataset.sha256,
         teacher_sha256=teachers.sha256,
+        weights_sha256=combined_hash(weights),
         teacher_accuracy=accuracy,
         member_accuracies=[member.validation_accuracy for member in teachers.members],
         teacher_parameters=teachers.members[0].parameters,
@@ -111,6 +127,16 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
         warnings=warnings,
         seconds=time.perf_counter() - start,
         folders=[str(folder) for folder in folders],
+    )
+
+
+def student_request(name: str, dataset: Dataset, settings: Settings) -> Request:
+    """Return what a student's network of this name is asked for."""
+    return Request(
+        name=name,
+        num_classes=dataset.num_classes,
+        image_size=dataset.image_size,
+        allow_import=settings.allow_import,
     )
 
 
@@ -132,6 +158,7 @@ class Assets:
         teacher_sha256: of the teachers' weights, see `combined_hash`.
         teacher_parameters: of one teacher, the first.
         teacher_threads: of its training, see `TeacherFacts`.
+        weights: that students can begin with, by the name of their network.
     """
 
     study: Study
@@ -142,6 +169,17 @@ class Assets:
     teacher_threads: int | None
     logits: Asset | None
     maps: Asset | None
+    weights: Mapping[str, Weights]
+
+    @property
+    def pins(self) -> AssetPins:
+        """What all hosts of the study must have."""
+        return AssetPins(
+            dataset_sha256=self.dataset.sha256,
+            teacher_sha256=self.teacher_sha256,
+            own_validation=self.dataset.own_validation,
+            weights_sha256=combined_hash(self.weights),
+        )
 
     @cached_property
     def teachers(self) -> Teachers:
@@ -186,4 +224,8 @@ def open_assets(study: Study, settings: Settings) -> Assets:
         teacher_threads=teacher.threads,
         logits=open_logits(study, dataset, teacher.sha256, store),
         maps=open_maps(study, dataset, teacher.sha256, store),
+        weights={
+            name: open_weights(student_request(name, dataset, settings), file, store)
+            for name, file in students_weights(study).items()
+        },
     )

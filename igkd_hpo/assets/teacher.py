@@ -1,26 +1,26 @@
 """One teacher: trained here, or given; kept with the hash of its weights. A study can have several, see `teachers`."""
 
-import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from igkd_hpo.assets.checkpoint import Taken
+from igkd_hpo.assets.checkpoint import Taken, weights_hash
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.folds import assign_folds, folds_hash
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
 from igkd_hpo.assets.teacher_check import choose_transform, examine_teacher
-from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher_state, unwrap, wrap
+from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher_request, teacher_state, unwrap, wrap
 from igkd_hpo.assets.teacher_output import check_output
 from igkd_hpo.assets.threads import fastest_threads
+from igkd_hpo.assets.weights import Weights, begin_with, prepare_weights
 from igkd_hpo.config.resolution import recorded_execution, training_on
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
@@ -38,6 +38,7 @@ _CHECKPOINT = "training.pt"
 _SEED = 0
 _BATCH_SIZE = 128
 _LEARNING_RATE = 0.1  # for that batch size, and in proportion for smaller ones: at 0.1, batches of 64 diverged at times
+_FINE_TUNING_RATE = 0.01  # of published weights, as people fine-tune them: a tenth of the rate for random ones
 _FEWEST_STEPS = 16  # in an epoch: few images go in smaller batches, down to 16
 
 
@@ -57,16 +58,6 @@ class Teacher:
     validation_accuracy: float
     parameters: int
     folder: Path
-
-
-def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of a state dict's names, types, shapes and numbers, whatever its file and layout."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def prepare_teacher(
@@ -92,21 +83,26 @@ def prepare_teacher(
     inputs, name = _request(study, dataset, member), _name_member(study, member)
     body, taken = None, None
     if not study.teacher.is_trained_here:
-        body, taken = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
+        body, taken = load_given_body(study.teacher, _network(study, dataset, settings), settings, member=member)
         # The weights count, not where they lie.
         inputs["teacher"] = {k: v for k, v in inputs["teacher"].items() if k not in ("checkpoint", "checkpoint_key")}
         inputs["weights"] = weights_hash(teacher_state(body, study.teacher))
+    begins = _begins_with(study, dataset, settings, store, progress)
+    if begins is not None:
+        inputs["teacher"] = {**inputs["teacher"], "weights": begins.sha256}
     with store.build("teacher", inputs, progress) as draft:
         asset = draft.finished
         if asset is None:
             if body is None:
                 network, threads = _train(
-                    study, dataset, settings, draft, member=member, device=device, progress=progress
+                    study, dataset, settings, draft, begins, member=member, device=device, progress=progress
                 )
                 facts: Json = {"source": "trained here", "device": device.type, "threads": threads}
+                if begins is not None:
+                    facts = {**facts, "weights": begins.source, "licence": begins.licence}
             else:
                 progress.note(f"checking {name}")
-                network, told = wrap_given(body, study, dataset, device)
+                network, told = wrap_given(body, study, dataset, settings, device)
                 for line in (taken and taken.tell(), told):
                     if line:
                         progress.note(f"{name}: {line}")
@@ -117,7 +113,9 @@ def prepare_teacher(
     return _from_asset(asset, study, dataset, settings)
 
 
-def wrap_given(body: nn.Module, study: Study, dataset: Dataset, device: torch.device) -> tuple[Network, str | None]:
+def wrap_given(
+    body: nn.Module, study: Study, dataset: Dataset, settings: Settings, device: torch.device
+) -> tuple[Network, str | None]:
     """Put a given body behind its normalisation, and make out by trying what its weights do not say.
 
     Returns:
@@ -126,7 +124,7 @@ def wrap_given(body: nn.Module, study: Study, dataset: Dataset, device: torch.de
     Raises:
         DataError: it does not give logits for the images, see `check_output`.
     """
-    network = wrap(body, study.teacher, (dataset.mean, dataset.std))
+    network = wrap(body, study.teacher, _network(study, dataset, settings), (dataset.mean, dataset.std))
     check_output(network, dataset, study.teacher.architecture, device=device)
     return network, choose_transform(network, body, study.teacher, dataset, device=device)
 
@@ -161,8 +159,9 @@ def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
         "dataset": dataset.sha256,
         "teacher": teacher.model_dump(mode="json", exclude={"logits", "members", "folds"}),
     }
-    if teacher.checkpoint_key is None:  # as it was before there was one
-        del request["teacher"]["checkpoint_key"]
+    for key in ("checkpoint_key", "weights", "learning_rate"):  # as it was before there were these
+        if getattr(teacher, key) is None:
+            del request["teacher"][key]
     if teacher.is_trained_here:
         request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": _SEED + member}
     else:
@@ -175,9 +174,10 @@ def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
 
 def _from_asset(asset: Asset, study: Study, dataset: Dataset, settings: Settings) -> Teacher:
     state = torch.load(io.BytesIO(asset.read(_WEIGHTS)), map_location="cpu", weights_only=True)
-    body, _ = build_body(study.teacher, dataset.num_classes, settings, tensors=state)
+    request = _network(study, dataset, settings)
+    body, _ = build_body(study.teacher, request, tensors=state)
     return Teacher(
-        network=wrap(body, study.teacher, (dataset.mean, dataset.std)),
+        network=wrap(body, study.teacher, request, (dataset.mean, dataset.std)),
         sha256=str(asset.facts["sha256"]),
         validation_accuracy=float(asset.facts["validation_accuracy"]),
         parameters=int(asset.facts["parameters"]),
@@ -185,11 +185,28 @@ def _from_asset(asset: Asset, study: Study, dataset: Dataset, settings: Settings
     )
 
 
+def _network(study: Study, dataset: Dataset, settings: Settings) -> Request:
+    return teacher_request(study.teacher, dataset.num_classes, dataset.image_size, settings)
+
+
+def _begins_with(
+    study: Study, dataset: Dataset, settings: Settings, store: AssetStore, progress: Progress
+) -> Weights | None:
+    """Return the weights that the teacher begins with, taken in unless they were before; None where it has none."""
+    weights = study.teacher.weights
+    if weights is None:
+        return None
+    file = None if weights == "pretrained" else weights
+    request = _network(study, dataset, settings)
+    return prepare_weights(request, file, settings, store, progress, key="teacher.weights")
+
+
 def _train(
     study: Study,
     dataset: Dataset,
     settings: Settings,
     draft: Draft,
+    begins: Weights | None,
     *,
     member: int,
     device: torch.device,
@@ -197,9 +214,12 @@ def _train(
 ) -> tuple[Network, int | None]:
     with torch.random.fork_rng([]):
         torch.manual_seed(_SEED + member)
-        body, _ = build_body(study.teacher, dataset.num_classes, settings)
-    _start_as_identity(body)
-    network = wrap(body, study.teacher, (dataset.mean, dataset.std)).requires_grad_(True)
+        body, _ = build_body(study.teacher, request := _network(study, dataset, settings))
+    if begins is None:
+        _start_as_identity(body)
+    else:
+        begin_with(body, begins, cut=False)
+    network = wrap(body, study.teacher, request, (dataset.mean, dataset.std)).requires_grad_(True)
     data = _training_data(study, dataset, member)
     recipe = _recipe(study, len(data.images), device, seed=_SEED + member)
     training = Training(network, data, recipe, device=device, teaching=None)
@@ -246,6 +266,7 @@ def _start_as_identity(body: nn.Module) -> None:
 
 def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> Recipe:
     batch_size = max(16, min(_BATCH_SIZE, n_images // _FEWEST_STEPS))
+    init, usual = ("random", _LEARNING_RATE) if study.teacher.weights is None else ("pretrained", _FINE_TUNING_RATE)
     return make_recipe(
         {
             **plain_values(),
@@ -254,7 +275,8 @@ def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> 
             "batch_size": batch_size,
             "optimizer": "sgd",
             "schedule": "one_cycle",
-            "learning_rate": _LEARNING_RATE * batch_size / _BATCH_SIZE,
+            "learning_rate": (study.teacher.learning_rate or usual) * batch_size / _BATCH_SIZE,
+            "init": init,
             "temperature": 1.0,
             "overlay_strength": 0.0,
             "seed": seed,

@@ -1,25 +1,22 @@
-"""Teacher networks by their name in the study file: MobileNet-V2, a torchvision model, or people's own function."""
+"""Teacher networks by their name in the study file, with the weights that they are given."""
 
-import importlib
-import inspect
 import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from igkd_hpo.assets.checkpoint import Taken, load_weights, read_tensors
 from igkd_hpo.assets.teacher_output import Resized, take_logits
-from igkd_hpo.config.study import Student as StudentSection
-from igkd_hpo.config.study import TeacherConfig
+from igkd_hpo.config.networks import Student as StudentSection
+from igkd_hpo.config.networks import TeacherConfig
+from igkd_hpo.distillation.architectures import Request, find_architecture, kind_of
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+from igkd_hpo.distillation.architectures.torchvision import check_name, create
 from igkd_hpo.distillation.models import Network
-from igkd_hpo.errors import DataError, UsageError, did_you_mean, first_line
+from igkd_hpo.errors import DataError
 from igkd_hpo.settings import Settings
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -31,15 +28,26 @@ _AUXILIARY = re.compile(r"(?:^|\.)(?:aux\d|AuxLogits)\.")
 _TRANSFORMS = "transform_input"
 
 
+def teacher_request(
+    teacher: TeacherConfig, num_classes: int, image_size: tuple[int, int], settings: Settings
+) -> Request:
+    """Return what a teacher's network is asked for: its input has its own size, or else the images'."""
+    size = image_size if teacher.input_size is None else (teacher.input_size, teacher.input_size)
+    return Request(
+        name=teacher.architecture, num_classes=num_classes, image_size=size, allow_import=settings.allow_import
+    )
+
+
 def build_body(
     teacher: TeacherConfig,
-    num_classes: int,
-    settings: Settings,
+    request: Request,
     *,
     tensors: Mapping[str, Tensor] | None = None,
     path: Path | None = None,
 ) -> tuple[nn.Module, Taken | None]:
     """Build the architecture with those of `tensors`, which are from `path`, that fit, or the weights it begins with.
+
+    These are random where it is trained here, and its own elsewhere.
 
     Returns:
         The network, and what of the tensors was taken; None without them.
@@ -48,13 +56,20 @@ def build_body(
         UsageError: no such architecture, or code that --allow-import does not name.
         DataError: weights that do not fit.
     """
-    name = teacher.architecture
-    if name == "mobilenet_v2":
-        body = _mobilenet_v2(teacher.width, num_classes, tensors)
-    elif ":" in name:
-        body = _call_own_function(name, num_classes, settings)
-    else:
-        body = _torchvision_model(name, num_classes, tensors, own_weights=tensors is None)
+    num_classes = request.num_classes
+    match kind_of(request.name):
+        case "mobilenet_v2":
+            body = _mobilenet_v2(teacher.width, num_classes, tensors)
+        case "torchvision" if tensors is not None:
+            check_name(request.rest)
+            # Which many files lack, as only training needs them.
+            body = create(request.rest, num_classes, auxiliary=any(map(_AUXILIARY.search, tensors)), initialise=False)
+        case _:
+            body = find_architecture(request.name).build(request)
+            if not isinstance(body, torch.jit.ScriptModule):  # which takes no hooks
+                body.register_forward_hook(partial(take_logits, num_classes=num_classes))
+    if tensors is None and not teacher.is_trained_here:
+        _load_published(body, teacher, request)
     if tensors is None:
         return body, None
     if has_transform(body, teacher):
@@ -63,8 +78,25 @@ def build_body(
     return body, load_weights(body, tensors, path=path or Path("teacher"), num_classes=num_classes, wanted=wanted)
 
 
+def _load_published(body: nn.Module, teacher: TeacherConfig, request: Request) -> None:
+    """Load the weights of a teacher that brings its own; of people's own code, the function has done it already."""
+    kind = find_architecture(request.name)
+    if kind.published is None or kind.classes is None:
+        return
+    if (classes := kind.classes(request)) not in (None, request.num_classes):  # found before they are downloaded
+        raise DataError(
+            f"the published weights of {request.name} tell {classes} classes apart and the dataset has "
+            f"{request.num_classes}; write teacher.weights: pretrained, to train them on these classes, or give "
+            "teacher.checkpoint, a state dict that was"
+        )
+    tensors = kind.published(request).tensors
+    load_weights(body, tensors, path=Path(request.name), num_classes=request.num_classes)
+    if has_transform(body, teacher):
+        body.transform_input = True  # type: ignore[assignment]  # as all of torchvision's weights of these need
+
+
 def load_given_body(
-    teacher: TeacherConfig, num_classes: int, settings: Settings, *, member: int = 0
+    teacher: TeacherConfig, request: Request, settings: Settings, *, member: int = 0
 ) -> tuple[nn.Module, Taken | None]:
     """Build a teacher that needs no training: with its checkpoint's weights, or those its architecture brings.
 
@@ -75,10 +107,10 @@ def load_given_body(
         UsageError, DataError: as `build_body` and `read_tensors`.
     """
     if not teacher.checkpoints:
-        return build_body(teacher, num_classes, settings)
+        return build_body(teacher, request)
     path = Path(teacher.checkpoints[member])
     tensors = read_tensors(settings.data_path(str(path)))
-    return build_body(teacher, num_classes, settings, tensors=tensors, path=path)
+    return build_body(teacher, request, tensors=tensors, path=path)
 
 
 def teacher_state(body: nn.Module, teacher: TeacherConfig) -> dict[str, Tensor]:
@@ -95,16 +127,26 @@ def has_transform(body: nn.Module, teacher: TeacherConfig) -> bool:
     return ":" not in teacher.architecture and hasattr(body, _TRANSFORMS)
 
 
-def wrap(body: nn.Module, teacher: TeacherConfig, statistics: Statistics) -> Network:
+def wrap(body: nn.Module, teacher: TeacherConfig, request: Request, statistics: Statistics) -> Network:
     """Put normalisation and input size before a body; frozen and in evaluation mode.
 
     Args:
         statistics: mean and standard deviation of the training images.
     """
-    mean, std = normalization(teacher, statistics)
+    mean, std = normalization(teacher, statistics, lambda: _statistics(request))
     network = Network(body if teacher.input_size is None else Resized(body, teacher.input_size), mean, std)
     # One layout for every teacher, however it was made: kernels differ in their last bits between layouts.
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _statistics(request: Request) -> Statistics:
+    find = find_architecture(request.name).statistics
+    found = find and find(request)
+    if not found:
+        raise DataError(
+            f"what weights of {request.name} were trained with is not known; write teacher.normalize: [[mean], [std]]"
+        )
+    return found
 
 
 def unwrap(network: Network) -> nn.Module:
@@ -112,12 +154,22 @@ def unwrap(network: Network) -> nn.Module:
     return network.body.body if isinstance(network.body, Resized) else network.body
 
 
-def normalization(network: TeacherConfig | StudentSection, statistics: Statistics) -> Statistics:
-    """Return the mean and standard deviation, in [0, 1] pixels, that a network's `normalize` stands for."""
-    if network.normalize == "dataset":
+def normalization(
+    network: TeacherConfig | StudentSection, statistics: Statistics, of_weights: Callable[[], Statistics] | None
+) -> Statistics:
+    """Return the mean and standard deviation, in [0, 1] pixels, that a network's `normalize` stands for.
+
+    Args:
+        statistics: of the data set.
+        of_weights: returns what the weights that it begins with were trained with; None where these are random.
+    """
+    if network.normalize == "weights" and of_weights is not None:
+        return of_weights()
+    if network.normalize in ("dataset", "weights"):
         return statistics
     if network.normalize == "none":
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    assert not isinstance(network.normalize, str), "all words are above"
     return network.normalize
 
 
@@ -134,74 +186,3 @@ def _mobilenet_v2(width: float, num_classes: int, tensors: Mapping[str, Tensor] 
             ]
         cut = sizes.index(len(names)) if len(names) in sizes else 0
     return mobilenet_v2(num_classes=num_classes, width=width, layers_removed=cut)
-
-
-def _torchvision_model(
-    name: str, num_classes: int, tensors: Mapping[str, Tensor] | None, *, own_weights: bool
-) -> nn.Module:
-    import torchvision.models
-
-    models = torchvision.models.list_models(module=torchvision.models)
-    if name not in models:
-        hint = did_you_mean(name, [*models, "mobilenet_v2"])
-        raise UsageError(
-            f"teacher.architecture {name!r} is no torchvision model{hint}; "
-            "write mobilenet_v2, a torchvision name such as resnet18, or module:function of your own code"
-        )
-    if not own_weights:
-        options: dict[str, Any] = {}
-        if name in ("googlenet", "inception_v3"):  # whose auxiliary heads only training needs, and many files lack
-            heads = any(_AUXILIARY.search(other) for other in tensors or ())
-            options = {"aux_logits": heads, "init_weights": False}
-        body: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
-        return body
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    categories = len(weights.meta["categories"])
-    if categories != num_classes:
-        raise DataError(
-            f"torchvision's weights of {name} are for {categories} classes and the dataset has {num_classes}; "
-            "give teacher.checkpoint, a state dict fine-tuned on these classes"
-        )
-    try:
-        body = torchvision.models.get_model(name, weights=weights)
-    except (OSError, RuntimeError) as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
-        raise DataError(
-            f"the weights of {name} could not be downloaded ({first_line(error)}); "
-            f"put {weights.url} into {cache} by hand and run again"
-        ) from error
-    return body
-
-
-def _call_own_function(name: str, num_classes: int, settings: Settings) -> nn.Module:
-    module_name, _, function_name = name.partition(":")
-    top = module_name.partition(".")[0]
-    if top not in settings.allow_import:
-        raise UsageError(
-            f"teacher.architecture {name!r} is code of the module {top}, which this machine was not told to trust; "
-            f"if you do, add --allow-import {top} (or set IGKD_HPO_ALLOW_IMPORT={top})"
-        )
-    # A module beside the study is found however the command was started; at the end, it hides no installed one.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        takes = inspect.signature(function).parameters
-        body = function(num_classes=num_classes) if "num_classes" in takes else function()
-    except (Exception, SystemExit) as error:  # anything that somebody's code raises is told by name
-        raise UsageError(
-            f"teacher.architecture {name!r} cannot be used: {type(error).__name__}: "
-            f"{first_line(error)}; mend that code, or the name"
-        ) from error
-    if not isinstance(body, nn.Module):
-        raise UsageError(
-            f"teacher.architecture {name!r} returned {type(body).__name__}; it must return a torch.nn.Module"
-        )
-    if any(is_lazy(value) for value in (*body.parameters(), *body.buffers())):
-        raise UsageError(
-            f"teacher.architecture {name!r} has layers that learn their size from their first input; "
-            "run it once on a tensor (1, 3, height, width) in that function"
-        )
-    if not isinstance(body, torch.jit.ScriptModule):  # which takes no hooks
-        body.register_forward_hook(partial(take_logits, num_classes=num_classes))
-    return body

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import Figures, Record
 from igkd_hpo.bundle.usage import building_code, onnx_code, torch_code
-from igkd_hpo.config.study import Study, TeacherConfig
+from igkd_hpo.config.networks import TeacherConfig
+from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.choice import confirmed_in_words
-from igkd_hpo.distillation.architectures import ARCHITECTURES
+from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.escaping import code, markdown
 from igkd_hpo.search.best import BestTrial, caution
 from igkd_hpo.words import byte_size, milliseconds, multiply_adds, parameters, percent, times_smaller
@@ -37,7 +38,7 @@ def model_card(
     height, width = made.image_size
     dataset, teacher = exported.dataset, exported.teacher
     root = f" from {code(dataset.root)}" if dataset.root else ""
-    origin = f"trained for {teacher.epochs} epochs" if teacher.architecture == "mobilenet_v2" else "its own weights"
+    origin = f"trained for {teacher.epochs} epochs" if teacher.is_trained_here else "its own weights"
     origin = ", ".join(code(path) for path in teacher.checkpoints) or origin
     settings = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in best.hyperparameters.items())
     versions = "\n".join(f"| {name} | {markdown(value or 'not known')} |" for name, value in record.versions.items())
@@ -51,7 +52,7 @@ def model_card(
     compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
     return f"""# {best.study}, trial {best.number}
 
-A small image classifier: {ARCHITECTURES[exported.student.architecture].called}, trained by igkd-hpo {_method(best)}.
+A small image classifier: {_called(best)}, trained by igkd-hpo {_method(best)}.
 {parameters(best.cost["parameters"] or 0)}{computed}{compared}.
 
 ## Use
@@ -68,7 +69,7 @@ A small image classifier: {ARCHITECTURES[exported.student.architecture].called},
 ```
 
 `{contents.WEIGHTS}` holds the same weights for PyTorch. Its metadata hold mean and deviation of its \
-input, image size, classes and architecture.{_in_torch(exported, class_names)}
+input, image size, classes and architecture.{_in_torch(best, class_names, made.image_size)}
 
 ## How good it is
 
@@ -114,9 +115,14 @@ The SHA-256 of every file is in `{contents.RECORD}`. They show a damaged copy; t
 """
 
 
-def _in_torch(exported: Study, class_names: Sequence[str]) -> str:
+def _called(best: BestTrial) -> str:
+    name = str(best.hyperparameters["architecture"])
+    return find_architecture(name).called or code(name)
+
+
+def _in_torch(best: BestTrial, class_names: Sequence[str], image_size: tuple[int, int]) -> str:
     """Return a paragraph and plain code; the paragraph alone where the architecture has no code."""
-    build = building_code(exported.student.architecture, exported.hyperparameters.fixed(), len(class_names))
+    build = building_code(best.hyperparameters, len(class_names), image_size)
     return "" if build is None else f" So it is used there:\n\n```python\n{torch_code(build)}\n```"
 
 

@@ -83,7 +83,6 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
         dataset, float_file, int8_file = assets.dataset, draft / contents.ONNX, draft / contents.INT8
         metadata = weights_metadata(
             network,
-            architecture=exported.student.architecture,
             hyperparameters=best.hyperparameters,
             class_names=dataset.class_names,
             image_size=dataset.image_size,
@@ -146,7 +145,7 @@ def trained_network(
         again = train_student(
             exported, settings, seed=None, device="auto", evaluate=None, output=Path(folder), progress=progress
         )
-        network = make_student(study.config, values, assets, seed=best.seed)
+        network = make_student(study.config, values, assets, seed=best.seed).network
         network.body.load_state_dict(torch.load(Path(folder, "student.pt"), map_location="cpu", weights_only=True))
     origin = f"the training of trial {best.number}, done again with the same seed"
     return network.eval(), again.validation_accuracy, origin

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from igkd_hpo.bundle import contents
 from igkd_hpo.config.space import Value
-from igkd_hpo.distillation.architectures import ARCHITECTURES
+from igkd_hpo.distillation.architectures import Request, find_architecture
+from igkd_hpo.trial.student import knobs_of
 
 if TYPE_CHECKING:
     from igkd_hpo.distillation.models import Network
@@ -22,18 +23,17 @@ image = ImageOps.exif_transpose(image).convert("RGB").resize((width, height), Im
 def weights_metadata(
     network: "Network",
     *,
-    architecture: str,
     hyperparameters: Mapping[str, Value],
     class_names: Sequence[str],
     image_size: tuple[int, int],
 ) -> dict[str, str]:
     """Return the metadata of the weights' file: all that somebody needs to use them, lists and mappings as JSON."""
-    knobs = {name: hyperparameters[name] for name in ARCHITECTURES[architecture].knobs}
-    code = building_code(architecture, hyperparameters, len(class_names))
+    architecture = {"name": hyperparameters["architecture"], **knobs_of(hyperparameters)}
+    code = building_code(hyperparameters, len(class_names), image_size)
     return {
         "format": "pt",
         "igkd_hpo_format": FORMAT,
-        "architecture": json.dumps({"name": architecture, **knobs}),
+        "architecture": json.dumps(architecture),
         **({"build": code} if code else {}),
         "input": _INPUT,
         "channels": json.dumps(3),
@@ -44,13 +44,12 @@ def weights_metadata(
     }
 
 
-def building_code(architecture: str, hyperparameters: Mapping[str, Value], num_classes: int) -> str | None:
+def building_code(hyperparameters: Mapping[str, Value], num_classes: int, image_size: tuple[int, int]) -> str | None:
     """Return plain code that builds the network as `body`; None for an architecture that has none."""
-    chosen = ARCHITECTURES[architecture]
-    if chosen.code is None:
-        return None
-    knobs = {name: knob.declared.cast(hyperparameters[name]) for name, knob in chosen.knobs.items()}
-    return chosen.code(num_classes=num_classes, **knobs)
+    name = str(hyperparameters["architecture"])
+    write = find_architecture(name).code
+    request = Request(name=name, num_classes=num_classes, image_size=image_size)
+    return None if write is None else write(request, **knobs_of(hyperparameters))
 
 
 def onnx_code() -> str:

@@ -40,6 +40,11 @@ def controls_using(role: Role) -> frozenset[ControlName]:
     )
 
 
+def replaced(values: Mapping[str, Value], by: Mapping[str, Value]) -> dict[str, Value]:
+    """Return hyperparameters with some replaced, but for words that ask nothing of the teacher."""
+    return {**values, **{key: value for key, value in by.items() if values[key] not in HYPERPARAMETERS[key].kept}}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """One control trial.
@@ -59,7 +64,7 @@ def make_control(name: ControlName, hyperparameters: Hyperparameters) -> Control
 
     What does not define the control is taken from the study file, the middle of the range where it is searched.
     """
-    values = hyperparameters.middle() | _DEFINED_BY[name]
+    values = replaced(hyperparameters.middle(), _DEFINED_BY[name])
     return Control(name=name, hyperparameters=values, params=in_ranges(hyperparameters, values))
 
 

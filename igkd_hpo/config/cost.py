@@ -47,7 +47,7 @@ class StudentCost:
 
 def architecture(hyperparameters: Mapping[str, Value]) -> tuple[Value, ...]:
     """Return the values of the hyperparameters that a student's cost depends on."""
-    return tuple(hyperparameters[name] for name in KNOB_OF)
+    return tuple(hyperparameters[name] for name in ("architecture", *KNOB_OF))
 
 
 def recorded_cost(attributes: Mapping[str, Any]) -> dict[str, Any]:

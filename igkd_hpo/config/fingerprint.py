@@ -16,7 +16,8 @@ _NOT_MEANING: dict[str, bool | set[str]] = {
     "max_failures": True,
     "provenance": True,
     "dataset": {"root", "follow_links"},
-    "teacher": {"checkpoint", "checkpoint_key"},
+    "teacher": {"checkpoint", "checkpoint_key", "weights"},
+    "student": {"architecture", "weights"},  # the first is among the hyperparameters too
 }
 
 

@@ -1,6 +1,6 @@
 """Hyperparameters of a study: one field for each that is declared, a plain value or a range."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +51,21 @@ class OneOf:
         return setting
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Validator of a setting: `check` raises ValueError for none of its words."""
+
+    check: Callable[[str], object]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, setting: Any) -> Any:
+        for word in _corners(setting):
+            self.check(word)
+        return setting
+
+
 def _corners(setting: Any) -> tuple[Any, ...]:
     return setting.corners() if isinstance(setting, Range) else (setting,)
 
@@ -93,8 +108,14 @@ class _Settings(Frozen):
 
 
 def _field(declared: Hyperparameter) -> tuple[Any, Any]:
-    setting: Any = WordSetting if declared.words else IntSetting if declared.whole else FloatSetting
-    rule = OneOf(declared.words) if declared.words else Within(declared.low, declared.high, above=declared.above)
+    setting: Any = WordSetting if declared.is_word else IntSetting if declared.whole else FloatSetting
+    rule: OneOf | Checked | Within
+    if declared.check is not None:
+        rule = Checked(declared.check)
+    elif declared.words:
+        rule = OneOf(declared.words)
+    else:
+        rule = Within(declared.low, declared.high, above=declared.above)
     default = ... if declared.default is None else declared.default
     return Annotated[setting, rule], Field(default=default, description=declared.help)
 

@@ -4,39 +4,21 @@ A field's docstring is its help: what it means, its unit and range. `reading.py`
 every fault of the file into one message.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from igkd_hpo.config.controls import ControlName, controls_using
 from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.networks import Student, TeacherConfig
 from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
-from igkd_hpo.distillation.architectures import ARCHITECTURES
+from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.recipe import SAME_BLOCKS
 
-Pixel = Annotated[float, Field(ge=0, le=1)]
-Deviation = Annotated[float, Field(gt=0, le=1)]
-Normalize = Annotated[
-    Annotated[Literal["dataset", "none"], Tag("word")]
-    | Annotated[tuple[tuple[Pixel, Pixel, Pixel], tuple[Deviation, Deviation, Deviation]], Tag("triples")],
-    Discriminator(
-        lambda value: (
-            "triples" if isinstance(value, list | tuple) else "word" if value in ("dataset", "none") else None
-        ),
-        custom_error_type="normalize_type",
-        custom_error_message="dataset, none, or [[mean, mean, mean], [std, std, std]] in [0, 1] pixels",
-    ),
-]
-Checkpoint = Annotated[
-    Annotated[str, Tag("path")] | Annotated[tuple[str, ...], Tag("paths")],
-    Discriminator(
-        lambda value: "path" if isinstance(value, str) else "paths" if isinstance(value, list | tuple) else None,
-        custom_error_type="checkpoint_type",
-        custom_error_message="a path, or a list of paths",
-    ),
-]
 Steps = Annotated[
     Annotated[Literal["auto"], Tag("word")] | Annotated[int, Field(ge=2, le=1000), Tag("number")],
     Discriminator(
@@ -45,119 +27,23 @@ Steps = Annotated[
         custom_error_message="auto, or a whole number from 2 to 1000",
     ),
 ]
-if TYPE_CHECKING:  # a file each, which type checkers cannot know
-    ArchitectureName = str
-else:
-    ArchitectureName = Literal[*ARCHITECTURES]
 
 
-def _is_trained_here(architecture: str | None, checkpoint: str | tuple[str, ...] | None) -> bool:
-    return checkpoint is None and architecture == "mobilenet_v2"
-
-
-class TeacherConfig(Frozen):
-    """The accurate network whose knowledge the students get."""
-
-    architecture: str = "mobilenet_v2"
-    """mobilenet_v2 (CIFAR form), a torchvision model name, or module:function of your own code (see --allow-import)."""
-    width: float = Field(default=1.0, ge=0.1, le=4.0)
-    """Channel multiplier of mobilenet_v2."""
-    checkpoint: Checkpoint | None = None
-    """A state dict to load, or a list of them; null trains here (torchvision models bring their own weights)."""
-    checkpoint_key: str | None = Field(default=None, min_length=1)
-    """Where in the checkpoint its weights lie, such as state_dict_ema, if it holds several; null: not the averaged."""
-    normalize: Normalize = "dataset"
-    """What the network's input is normalised with: dataset, none, or [[mean x3], [std x3]] in [0, 1] pixels."""
-    input_size: int | None = Field(default=None, ge=8, le=1024)
-    """Pixels; images are resized to this for the teacher alone; null gives it the dataset's size."""
-    epochs: int = Field(default=100, ge=1, le=100_000)
-    """Epochs of training, where there is no checkpoint."""
-    members: int = Field(default=1, ge=1, le=100, validate_default=True)
-    """This many teachers, their probabilities averaged: trained here, each with its seed, or the list's."""
-    folds: int = Field(default=0, ge=0, le=100)
-    """0, or 2 and more: each of so many teachers is trained without one part of the images, and asked about that."""
-    logits: Literal["auto", "cached", "online"] = "auto"
-    """cached: logits of every view are made once; online: computed in each step; auto: whichever costs less."""
-
-    @field_validator("checkpoint")
-    @classmethod
-    def _not_empty(cls, checkpoint: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        if checkpoint == ():
-            raise ValueError("the list is empty; name state dicts in it, or write null")
-        return checkpoint
-
-    @field_validator("checkpoint_key")
-    @classmethod
-    def _in_a_checkpoint(cls, key: str | None, info: ValidationInfo) -> str | None:
-        if key is not None and "checkpoint" in info.data and info.data["checkpoint"] is None:
-            raise ValueError(f"{key!r} is a place in a checkpoint; give checkpoint, or remove checkpoint_key")
-        return key
-
-    @field_validator("members")
-    @classmethod
-    def _members_can_be_had(cls, members: int, info: ValidationInfo) -> int:
-        checkpoint = info.data.get("checkpoint")
-        if isinstance(checkpoint, tuple):
-            if members not in (1, len(checkpoint)):
-                raise ValueError(f"{members}, and checkpoint names {len(checkpoint)}; remove members")
-            return len(checkpoint)
-        if members > 1 and not _is_trained_here(info.data.get("architecture"), checkpoint):
-            raise ValueError(f"{members} of one given network are all alike; give checkpoint a list, or write 1")
-        return members
-
-    @field_validator("folds")
-    @classmethod
-    def _folds_can_be_had(cls, folds: int, info: ValidationInfo) -> int:
-        if folds == 1:
-            raise ValueError("1 fold leaves nothing to train on; write 0, or 2 and more")
-        if folds and not _is_trained_here(info.data.get("architecture"), info.data.get("checkpoint")):
-            raise ValueError(f"{folds} folds need a teacher that is trained here; a given one has seen what it has")
-        if folds and info.data.get("members", 1) > 1:
-            raise ValueError(f"{folds} folds and {info.data['members']} members exclude each other; remove one of them")
-        return folds
-
-    @property
-    def checkpoints(self) -> tuple[str, ...]:
-        """The paths that are given, one for each member."""
-        return (self.checkpoint,) if isinstance(self.checkpoint, str) else self.checkpoint or ()
-
-    @property
-    def is_trained_here(self) -> bool:
-        """Whether it is made by training, as opposed to given: as a file, or as code that brings weights."""
-        return _is_trained_here(self.architecture, self.checkpoint)
-
-    @property
-    def n_networks(self) -> int:
-        """The number of its networks."""
-        return self.folds or self.members
-
-    @property
-    def n_answers(self) -> int:
-        """The number of its networks that are asked about a training image: of folds, the one that did not see it."""
-        return 1 if self.folds else self.members
-
-
-class Student(Frozen):
-    """The small network that is searched for."""
-
-    architecture: ArchitectureName = "mobilenet_v2"
-    """Its hyperparameters decide how large it is: of mobilenet_v2 layers_removed and width."""
-    normalize: Normalize = "dataset"
-    """As for the teacher."""
-
-
-def _explain_blocks(values: dict[str, Any]) -> str | None:
-    """Say why the teacher's blocks cannot be compared with a student's; None where they have the same structure."""
-    teacher, student = values.get("teacher"), values.get("student")
-    if teacher is None or student is None:  # refused already
+def _explain_features(values: dict[str, Any], needing: Sequence[str]) -> str | None:
+    """Say why these cannot compare a teacher's features with a student's; None where they can."""
+    teacher, hyperparameters = values.get("teacher"), values.get("hyperparameters")
+    if teacher is None or not needing:  # refused already
         return None
     if teacher.n_networks > 1:
-        return f"{teacher.n_networks} teachers have no one set of blocks; take one teacher"
-    architecture = student.architecture
-    if ARCHITECTURES[architecture].taps is None:
-        return f"the blocks of a student {architecture} are not known; take another architecture"
-    if teacher.architecture != architecture or teacher.input_size is not None:
-        needed = f"only a teacher {architecture} without input_size has blocks that match a student's"
+        return f"{teacher.n_networks} teachers have no one set of features; take one teacher"
+    if not any(name in SAME_BLOCKS for name in needing):
+        return None
+    students = ("mobilenet_v2",) if hyperparameters is None else hyperparameters.words("architecture")
+    apart = [name for name in students if ARCHITECTURES[kind_of(name)].taps is None]
+    if apart:
+        return f"a student {apart[0]} cannot be taken apart at its blocks; take mobilenet_v2"
+    if {teacher.architecture} != set(students) or teacher.input_size is not None:
+        needed = f"only a teacher {students[0]} without input_size has blocks that match a student's"
         return f"{needed}; take the built-in one"
     return None
 
@@ -322,6 +208,40 @@ class Study(Frozen):
 
     @field_validator("hyperparameters")
     @classmethod
+    def _architecture_is_said_once(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
+        student = info.data.get("student")
+        if student is None or student.architecture in (None, settings.architecture):
+            return settings
+        if "architecture" in settings.model_fields_set:
+            written = ", ".join(settings.words("architecture"))
+            raise ValueError(
+                f"architecture is {written} here and {student.architecture} in student; remove one of them"
+            )
+        return settings.model_copy(update={"architecture": student.architecture})
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _weights_can_be_had(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
+        student = info.data.get("student")
+        if student is None or "pretrained" not in settings.words("init"):
+            return settings
+        for name in settings.words("architecture"):
+            if student.weights_of(name) is None and find_architecture(name).published is None:
+                advice = "write init: random, or name a file in student.weights"
+                raise ValueError(f"init: pretrained, and nobody has published weights of {name}; {advice}")
+            if student.normalize == "weights" and find_architecture(name).statistics is None:
+                advice = "write student.normalize: [[mean x3], [std x3]], or dataset"
+                raise ValueError(
+                    f"init: pretrained, and what weights of {name} were trained with is not known; {advice}"
+                )
+        if any(width != 1 for width in settings.corners("width")) and any(
+            "width" in find_architecture(name).knobs for name in settings.words("architecture")
+        ):
+            raise ValueError("init: pretrained, and weights are of networks of full width; write width: 1.0")
+        return settings
+
+    @field_validator("hyperparameters")
+    @classmethod
     def _teacher_has_the_blocks(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
         teacher = info.data.get("teacher")
         needing = settings.using(Role.FEATURES)
@@ -330,7 +250,7 @@ class Study(Frozen):
             if teacher is not None and set(settings.corners("width")) != {teacher.width}:
                 advice = f"write width: {teacher.width}, or init: random"
                 raise ValueError(f"init: teacher_prefix needs students as wide as the teacher; {advice}")
-        if needing and (reason := _explain_blocks(info.data)) is not None:
+        if (reason := _explain_features({**info.data, "hyperparameters": settings}, needing)) is not None:
             raise ValueError(f"{', '.join(needing)}: {reason}, or leave it out")
         return settings
 
@@ -340,7 +260,7 @@ class Study(Frozen):
         if len(set(controls)) < len(controls):
             raise ValueError(f"{', '.join(controls)}: one is there twice; write each once")
         needing = [name for name in controls if name in controls_using(Role.FEATURES)]
-        if needing and (reason := _explain_blocks(info.data)) is not None:
+        if (reason := _explain_features(info.data, needing)) is not None:
             raise ValueError(f"{', '.join(needing)}: {reason}, or leave them out")
         n_trials = info.data.get("n_trials")
         if n_trials is not None and len(controls) > n_trials:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from optuna.trial import TrialState
 
-from igkd_hpo.config.controls import PLAIN, ControlName, make_control
+from igkd_hpo.config.controls import PLAIN, ControlName, make_control, replaced
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.hyperparameter import Role
@@ -83,7 +83,7 @@ def planned_arms(study: Study, candidates: Sequence[Arm], controls: Sequence[Con
 def without(arm: Arm, kind: str) -> Arm:
     """Return an arm with a part taken out; the same in effect where it does not have that part."""
     name, values = PARTS[kind]
-    return Arm(names=(f"{arm.name} {name}",), kinds=(kind,), hyperparameters={**arm.hyperparameters, **values})
+    return Arm(names=(f"{arm.name} {name}",), kinds=(kind,), hyperparameters=replaced(arm.hyperparameters, values))
 
 
 def check_same_search(study: SearchStudy, linked: SearchStudy) -> None:

@@ -26,6 +26,19 @@ def decay_groups(network: nn.Module, decay: str) -> Parameters:
     raise ValueError(f"decay is {decay!r}; it must be all or weights")
 
 
+def slow_down(groups: Parameters, parts: Iterable[nn.Parameter], *, rate: float) -> Parameters:
+    """Return groups of the same parameters in which these ones have a peak learning rate of their own."""
+    slow = {id(part) for part in parts}
+    whole = groups if isinstance(groups, list) else [{"params": list(groups)}]
+    divided = []
+    for group in whole:
+        fast = [part for part in group["params"] if id(part) not in slow]
+        held = [part for part in group["params"] if id(part) in slow]
+        divided += [{**group, "params": fast}] if fast else []
+        divided += [{**group, "params": held, "lr": rate}] if held else []
+    return divided
+
+
 def make_optimizer(
     parameters: Parameters, name: str, learning_rate: float, weight_decay: float, device: torch.device
 ) -> Optimizer:
@@ -41,11 +54,11 @@ def make_optimizer(
     raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw")
 
 
-def make_schedule(optimizer: Optimizer, name: str, learning_rate: float, total_steps: int) -> LRScheduler:
+def make_schedule(optimizer: Optimizer, name: str, total_steps: int) -> LRScheduler:
     """Return the schedule `name`, to be stepped after every batch, for `total_steps` batches.
 
-    "constant"; "cosine" from `learning_rate` to 0; "one_cycle" up to `learning_rate` over the first 30 %, then down to
-    nearly 0, leaving the momentum as it is. Another name raises ValueError.
+    Each group's rate at the start is its peak: "constant"; "cosine" from there to 0; "one_cycle" up to it over the
+    first 30 %, then down to nearly 0, leaving the momentum as it is. Another name raises ValueError.
     """
     match name:
         case "constant":
@@ -53,5 +66,6 @@ def make_schedule(optimizer: Optimizer, name: str, learning_rate: float, total_s
         case "cosine":
             return CosineAnnealingLR(optimizer, T_max=total_steps)
         case "one_cycle":
-            return OneCycleLR(optimizer, max_lr=learning_rate, total_steps=total_steps, cycle_momentum=False)
+            peaks = [float(group["lr"]) for group in optimizer.param_groups]
+            return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, cycle_momentum=False)
     raise ValueError(f"schedule is {name!r}; it must be constant, cosine or one_cycle")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
-from igkd_hpo.distillation.architectures import ARCHITECTURES, INIT
+from igkd_hpo.distillation.architectures import ARCHITECTURES, BODY_RATE, INIT, NAME
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role, Value, declared_in
 from igkd_hpo.distillation.objectives import OBJECTIVES
 from igkd_hpo.distillation.terms import TERMS
@@ -101,7 +101,8 @@ def plain_values() -> dict[str, Value]:
 
 def _declared() -> dict[str, Hyperparameter]:
     hints = get_type_hints(Recipe, include_extras=True).items()
-    declared = {name: hint.__metadata__[0] for name, hint in hints if hasattr(hint, "__metadata__")} | {"init": INIT}
+    declared = {name: hint.__metadata__[0] for name, hint in hints if hasattr(hint, "__metadata__")}
+    declared |= {"architecture": NAME, "init": INIT, "body_rate": BODY_RATE}
     knobs = [(name, knob.declared) for kind in ARCHITECTURES.values() for name, knob in kind.knobs.items()]
     files = (*OBJECTIVES.values(), *TERMS.values())
     for name, one in [*(item for file in files for item in declared_in(file).items()), *knobs]:
@@ -116,7 +117,7 @@ _ORDER = (
     "temperature", "alpha", "overlay_probability", "overlay_strength", "learning_rate", "weight_decay", "batch_size",
     "layers_removed", "width", "objective", "dkd_beta", "attention_weight", "attention_depths", "hint_weight",
     "teacher_tail_weight", "attribution_weight", "init", "overlay_mode", "alignment", "ema_decay", "label_smoothing",
-    "cutout", "flip", "decay",
+    "cutout", "flip", "decay", "architecture", "stages_removed", "body_rate",
 )  # fmt: skip
 
 
@@ -131,6 +132,8 @@ SETTING_OF = _owners({name: declared_in(file) for name, file in OBJECTIVES.items
 """The objectives that a hyperparameter of theirs belongs to: with others it has no effect."""
 HYPERPARAMETERS = _declared()
 """All of them by name, in the order in which they are suggested."""
+SAME_BLOCKS = frozenset({name for name, one in HYPERPARAMETERS.items() if one.same_blocks} | {"init: teacher_prefix"})
+"""Weights, and the initialisation, that need a teacher whose first blocks have the structure of the student's."""
 
 
 @cache

@@ -1,7 +1,7 @@
 """A training step as a CUDA graph: hundreds of kernels that are launched as one."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -83,10 +83,10 @@ class StepGraph:
         self._optimizer = optimizer
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._plan = plan.only(0)
-        self._number = float(optimizer.param_groups[0]["lr"])
-        self._rate = torch.tensor(self._number, device=device)
+        self._numbers = [float(group["lr"]) for group in optimizer.param_groups]
+        self._rates = [torch.tensor(number, device=device) for number in self._numbers]
         self._graph = torch.cuda.CUDAGraph()
-        self._set_rate(self._rate)
+        self._set_rates(self._rates)
         try:
             with self.stream(), undone(modules, optimizer):
                 for _ in range(_WARM_UP_STEPS):
@@ -95,7 +95,7 @@ class StepGraph:
             with self.stream():
                 self._compare(update, plan, modules, only_if_faster)
         except Exception:
-            self._set_rate(self._number)
+            self._set_rates(self._numbers)
             raise
         torch.cuda.empty_cache()  # the eager steps' activations, which nothing on this stream will want again
 
@@ -118,21 +118,22 @@ class StepGraph:
 
     @contextmanager
     def rate_as_number(self) -> Iterator[None]:
-        """Make the optimizer's learning rate a plain number inside, which schedules and state dicts are made for."""
-        self._set_rate(self._number)
+        """Make the optimizer's learning rates plain numbers inside, which schedules and state dicts are made for."""
+        self._set_rates(self._numbers)
         try:
             yield
         finally:
-            self._number = float(self._optimizer.param_groups[0]["lr"])
-            self._rate.fill_(self._number)
-            self._set_rate(self._rate)
+            self._numbers = [float(group["lr"]) for group in self._optimizer.param_groups]
+            for rate, number in zip(self._rates, self._numbers, strict=True):
+                rate.fill_(number)
+            self._set_rates(self._rates)
 
     def release(self) -> None:
-        """Give the optimizer its plain number back; the graph is of no use afterwards."""
-        self._set_rate(self._number)
+        """Give the optimizer its plain numbers back; the graph is of no use afterwards."""
+        self._set_rates(self._numbers)
 
-    def _set_rate(self, rate: float | Tensor) -> None:
-        for group in self._optimizer.param_groups:
+    def _set_rates(self, rates: Sequence[float | Tensor]) -> None:
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
     def _capture(self, update: Update) -> None:

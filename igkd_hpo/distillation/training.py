@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -36,7 +36,7 @@ from igkd_hpo.distillation.losses import distillation_loss
 from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.objectives import make_objective
-from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule
+from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule, slow_down
 from igkd_hpo.distillation.recipe import Recipe, weights
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.teaching import OutOfFoldLogits, Teaching
@@ -90,6 +90,7 @@ class Training:
         device: torch.device,
         teaching: Teaching | None,
         teacher: Network | None = None,
+        pretrained: Collection[str] = (),
     ) -> None:
         """Move the network and the data to the device. Raises ValueError where these do not fit each other.
 
@@ -97,7 +98,8 @@ class Training:
             network: initialised by the caller; trained in place; with `ema_decay`, a copy of it holds the average.
             data: needs maps where `recipe.uses(Role.MAPS)`; they are not touched elsewhere.
             teaching: may be None where not `recipe.uses(Role.LOGITS)`, or where `teacher` is there to give logits too.
-            teacher: needed where `recipe.uses(Role.FEATURES)`: frozen, in evaluation mode, built as the student is.
+            teacher: needed where `recipe.uses(Role.FEATURES)`: frozen, in evaluation mode.
+            pretrained: names of the body's parameters that learn at `body_rate` of the learning rate.
         """
         self._check(data, recipe, teaching, teacher)
         self._trained = network.to(device)
@@ -122,12 +124,16 @@ class Training:
             self.features = FeatureTerms(self._trained, teacher.to(device), recipe)
             self._learned.append(self.features.adapter)
         groups = decay_groups(self._learned, recipe.decay)
+        if (share := recipe.number("body_rate")) != 1 and pretrained:
+            slower = [part for name, part in self._trained.body.named_parameters() if name in pretrained]
+            groups = slow_down(groups, slower, rate=share * recipe.learning_rate)
         self.optimizer = make_optimizer(groups, recipe.optimizer, recipe.learning_rate, recipe.weight_decay, device)
         steps = math.ceil(len(data.images) / recipe.batch_size)
-        _forget_within(steps, self._trained)
+        if recipe.value("init") != "pretrained":  # whose statistics are worth more than an epoch's
+            _forget_within(steps, self._trained)
         self._averaged = RunningAverage(self._trained, recipe.ema_decay) if recipe.ema_decay > 0 else None
         self.network = self._trained if self._averaged is None else cast(Network, self._averaged.network)
-        self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.learning_rate, recipe.epochs * steps)
+        self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.epochs * steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self._graph: StepGraph | None = None
         self._capture()

@@ -3,16 +3,13 @@
 import shutil
 from pathlib import Path
 
-import torch
-
 from igkd_hpo.assets.attribution_maps import open_maps
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.logits import open_logits
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok
-from igkd_hpo.doctor.sizes import largest_student, table_bytes
+from igkd_hpo.doctor.sizes import student_parameters, table_bytes
 from igkd_hpo.doctor.storage import can_write_in, nearest_folder
 from igkd_hpo.errors import AssetError, AssetMissing
 from igkd_hpo.settings import Settings
@@ -68,8 +65,7 @@ def _check_writable(root: Path) -> Check:
 
 
 def _check_space(study: Study, dataset: Dataset, settings: Settings, *, missing: int, workers: int) -> Check:
-    with torch.device("meta"):
-        weights = 4 * count_parameters(largest_student(study, dataset.num_classes))
+    weights = 4 * student_parameters(study, dataset, settings)
     need = missing + study.n_trials * (weights + _TRIAL_BYTES) + workers * _TRAINING_COPIES * weights
     free = shutil.disk_usage(nearest_folder(settings.paths.root)).free
     finding = f"assets and checkpoints take up to {byte_size(need)} more, and {byte_size(free)} are free"

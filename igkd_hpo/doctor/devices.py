@@ -14,6 +14,7 @@ from igkd_hpo.doctor.check import Check, failed, grade, not_checked, ok
 from igkd_hpo.doctor.sizes import step_bytes, table_bytes
 from igkd_hpo.engines.local.probe import FORK_SERVER_BYTES, SLOT_BYTES
 from igkd_hpo.errors import UsageError
+from igkd_hpo.settings import Settings
 from igkd_hpo.words import byte_size
 
 _GROUP = "devices"
@@ -24,7 +25,7 @@ _CROWDED = 2  # trials for each core
 
 
 def check_devices(
-    study: Study | None, dataset: Dataset | None, *, workers: int, device: str
+    study: Study | None, dataset: Dataset | None, settings: Settings, *, workers: int, device: str
 ) -> tuple[torch.device, list[Check]]:
     """Return where to compute, the CPU where the device cannot be used, and the checks of it."""
     try:
@@ -40,7 +41,7 @@ def check_devices(
     return slots[0], [
         usable,
         _check_precision(study, slots[0]),
-        _check_memory(study, dataset, slots),
+        _check_memory(study, dataset, settings, slots),
         grade(_GROUP, "cores", crowd, advice, doubtful=workers > _CROWDED * cores),
     ]
 
@@ -59,10 +60,10 @@ def _check_precision(study: Study, device: torch.device) -> Check:
         return failed(_GROUP, "precision", error)
 
 
-def _check_memory(study: Study, dataset: Dataset | None, slots: list[torch.device]) -> Check:
+def _check_memory(study: Study, dataset: Dataset | None, settings: Settings, slots: list[torch.device]) -> Check:
     if dataset is None:
         return not_checked(_GROUP, "memory", "the images cannot be used")
-    step = step_bytes(study, dataset)
+    step = step_bytes(study, dataset, settings)
     if slots[0].type == "cpu":
         each, most = SLOT_BYTES + _TRIAL_BYTES + step, len(slots)
         free = max(0, free_memory() - FORK_SERVER_BYTES)

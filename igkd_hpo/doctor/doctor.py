@@ -42,16 +42,16 @@ def examine(
             failed("study", "file", study),
             *(not_checked(group, "all", because) for group in ("data", "teacher", "assets")),
             *check_storage(None, None, settings.storage_url, workers=workers),
-            *check_devices(None, None, workers=workers, device=device)[1],
+            *check_devices(None, None, settings, workers=workers, device=device)[1],
         ]
     dataset, data = check_data(study, settings, progress)
-    chosen, devices = check_devices(study, dataset, workers=workers, device=device)
+    chosen, devices = check_devices(study, dataset, settings, workers=workers, device=device)
     pins, teacher_sha256 = None, None
     if dataset is None:
-        limits = check_limits_of_file(study)
+        limits = check_limits_of_file(study, settings)
         teacher = [not_checked("teacher", "all", "the images cannot be used")]
     else:
-        limits = check_limits(study, dataset.num_classes, dataset.image_size)
+        limits = check_limits(study, dataset.num_classes, dataset.image_size, settings)
         teacher_sha256, teacher = check_teacher_network(study, dataset, settings, chosen, progress)
         if teacher_sha256 is not None:
             pins = AssetPins(

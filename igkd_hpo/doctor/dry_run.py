@@ -75,6 +75,6 @@ def _assets(study: Study, settings: Settings) -> tuple[int | None, list[Check]]:
     try:
         dataset = open_assets(study, settings).dataset
     except IgkdError:
-        return None, check_limits_of_file(study)
+        return None, check_limits_of_file(study, settings)
     height, width = dataset.train_images.shape[-2:]
-    return len(dataset.train_images), check_limits(study, len(dataset.class_names), (height, width))
+    return len(dataset.train_images), check_limits(study, len(dataset.class_names), (height, width), settings)

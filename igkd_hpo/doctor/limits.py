@@ -2,18 +2,19 @@
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import Check, fault, ok, warning
+from igkd_hpo.settings import Settings
 from igkd_hpo.sources import SOURCES
 
 _GROUP = "limits"
 
 
-def check_limits(study: Study, num_classes: int, image_size: tuple[int, int]) -> list[Check]:
+def check_limits(study: Study, num_classes: int, image_size: tuple[int, int], settings: Settings) -> list[Check]:
     """Check whether any student keeps the limits: builds and times the smallest; nothing where nothing is limited."""
     if not study.limits.any:
         return []
     from igkd_hpo.trial.student import check_fit
 
-    fit = check_fit(study, num_classes=num_classes, image_size=image_size)
+    fit = check_fit(study, num_classes=num_classes, image_size=image_size, allow_import=settings.allow_import)
     if fit.smallest is not None:
         finding = f"even the smallest student of the study has {fit.smallest}"
         return [fault(_GROUP, "search space", finding, fit.shrink)]
@@ -24,7 +25,7 @@ def check_limits(study: Study, num_classes: int, image_size: tuple[int, int]) ->
     return [smallest, ok(_GROUP, "controls", "are within them")] if study.controls else [smallest]
 
 
-def check_limits_of_file(study: Study) -> list[Check]:
+def check_limits_of_file(study: Study, settings: Settings) -> list[Check]:
     """Check the limits without images, where the data set's image size and number of classes are published."""
     published = SOURCES[study.dataset.name].published
-    return check_limits(study, published.classes, (published.side, published.side)) if published else []
+    return check_limits(study, published.classes, (published.side, published.side), settings) if published else []

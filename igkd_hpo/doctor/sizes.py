@@ -7,7 +7,9 @@ from igkd_hpo.assets import logits
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.trial.student import knobs_at_end, make_body
+from igkd_hpo.distillation.models import count_parameters
+from igkd_hpo.settings import Settings
+from igkd_hpo.trial.student import make_body, students_at_end
 
 # Times what the backward pass keeps: gradients and kernels need room as well. Measured growth of a process on a CPU in
 # MiB, and what is kept: 88 and 78 for `digits`, 2,229 and 2,100 for `cifar10`, 4,741 and 4,685 for `digits` at 64x64.
@@ -16,13 +18,27 @@ _COPIES = 4  # of the weights: themselves, gradients, and up to two states of th
 _PROBE = 2  # images; what a step keeps is in proportion to the batch
 
 
-def largest_student(study: Study, num_classes: int) -> nn.Module:
-    """Make the largest network of the search space, on torch's default device."""
-    return make_body(study.student.architecture, knobs_at_end(study, largest=True), num_classes)
+def largest_students(study: Study, dataset: Dataset, settings: Settings) -> list[nn.Module]:
+    """Make the largest network of each architecture of the search space, on torch's default device."""
+    return [
+        make_body(values, dataset.num_classes, dataset.image_size, settings.allow_import)
+        for values in students_at_end(study, largest=True)
+    ]
 
 
-def step_bytes(study: Study, dataset: Dataset) -> int:
-    """Return the bytes of the search space's largest training step, by a forward pass over tensors without numbers."""
+def student_parameters(study: Study, dataset: Dataset, settings: Settings) -> int:
+    """Return how many parameters the largest student of the search space has."""
+    with torch.device("meta"):
+        return max(map(count_parameters, largest_students(study, dataset, settings)))
+
+
+def step_bytes(study: Study, dataset: Dataset, settings: Settings) -> int:
+    """Return the bytes of the search space's largest training step, by forward passes over tensors without numbers."""
+    with torch.device("meta"):
+        return max(_step_bytes(student, study, dataset) for student in largest_students(study, dataset, settings))
+
+
+def _step_bytes(student: nn.Module, study: Study, dataset: Dataset) -> int:
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -30,11 +46,8 @@ def step_bytes(study: Study, dataset: Dataset) -> int:
         kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    with torch.device("meta"):
-        student = largest_student(study, dataset.num_classes)
-        pixels = torch.empty(_PROBE, 3, *dataset.image_size)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = student(pixels)
+        output = student(torch.empty(_PROBE, 3, *dataset.image_size))
     del output
     weights = sum(parameter.numel() * parameter.element_size() for parameter in student.parameters())
     batch = min(int(study.hyperparameters.highest("batch_size")), len(dataset.train_images))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from igkd_hpo.assets.checkpoint_file import find_format
 from igkd_hpo.config.space import shown
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import kind_of
 from igkd_hpo.distillation.recipe import KNOB_OF, SETTING_OF, needs
 from igkd_hpo.doctor.check import Check, failed, ok, warning
 from igkd_hpo.errors import DataError
@@ -58,7 +59,7 @@ def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
         if (of := SETTING_OF.get(name)) and not set(of) & set(settings.words("objective")):
             never = f"{name} is searched while objective is never {' or '.join(of)}"
             yield never, f"fix {name}, or let objective be {of[0]}"
-        if (of := KNOB_OF.get(name)) and study.student.architecture not in of:
+        if (of := KNOB_OF.get(name)) and not set(of) & set(map(kind_of, settings.words("architecture"))):
             yield f"{name} is searched while the student is no {' or '.join(of)}", f"fix {name}"
     if "alternating" in settings.words("flip") and not study.augmentation.horizontal_flip:
         yield "flip is alternating while nothing is mirrored", "leave flip out, or set augmentation.horizontal_flip"

@@ -7,23 +7,22 @@ import torch
 from torch import Tensor
 
 from igkd_hpo.assets.attribution_maps import warn_coarse
-from igkd_hpo.assets.checkpoint import Taken
+from igkd_hpo.assets.checkpoint import Taken, weights_hash
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.folds import assign_folds
 from igkd_hpo.assets.map_plan import MapPlan, choose_steps, explain, points_at_once, probe_rows
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore
-from igkd_hpo.assets.teacher import weights_hash, wrap_given
+from igkd_hpo.assets.teacher import wrap_given
 from igkd_hpo.assets.teacher_check import CHECK_NAMES, examine_teacher
-from igkd_hpo.assets.teacher_network import load_given_body, teacher_state, unwrap
+from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher_request, teacher_state, unwrap
 from igkd_hpo.assets.teachers import combined_hash, open_teachers
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.architectures import ARCHITECTURES
-from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
+from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.doctor.check import Check, CheckVerdict, failed, fault, grade, not_checked, ok
-from igkd_hpo.doctor.sizes import largest_student
+from igkd_hpo.doctor.sizes import student_parameters
 from igkd_hpo.errors import AssetMissing, IgkdError, TeacherError
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import parameters, percent
@@ -42,7 +41,7 @@ def check_teacher_network(
         will = f"will be trained for {study.teacher.epochs} epochs when the study is prepared"
         if count > 1:
             will = f"{count} teachers; each {will}"
-        return None, [ok(_GROUP, "network", will), _check_size(study, dataset, None)]
+        return None, [ok(_GROUP, "network", will), _check_size(study, dataset, settings, None)]
     except IgkdError as error:
         rest = [not_checked(_GROUP, name, "the teacher cannot be used") for name in (*CHECK_NAMES, "size")]
         return None, [failed(_GROUP, "network", error), *rest]
@@ -57,7 +56,7 @@ def check_teacher_network(
     checks = [
         ok(_GROUP, "network", "; ".join(found)),
         *(_worst(of_teachers) for of_teachers in zip(*each, strict=True)),
-        _check_size(study, dataset, networks[0].network),
+        _check_size(study, dataset, settings, networks[0].network),
     ]
     folds = assign_folds(dataset, study.teacher.folds) if study.teacher.folds else None
     states = [teacher_state(unwrap(one.network), study.teacher) for one in networks]
@@ -79,8 +78,9 @@ def _networks(study: Study, dataset: Dataset, settings: Settings, device: torch.
         return [_Examined(network) for network in opened.networks(device)]
     networks = []
     for member in range(study.teacher.n_networks):
-        body, taken = load_given_body(study.teacher, dataset.num_classes, settings, member=member)
-        network, told = wrap_given(body, study, dataset, device)
+        request = teacher_request(study.teacher, dataset.num_classes, dataset.image_size, settings)
+        body, taken = load_given_body(study.teacher, request, settings, member=member)
+        network, told = wrap_given(body, study, dataset, settings, device)
         networks.append(_Examined(network, taken, told))
     return networks
 
@@ -133,12 +133,15 @@ def _check_maps(study: Study, network: Network, dataset: Dataset, device: torch.
     return ok(_GROUP, name, f"maps of {n_steps} steps miss their sum by {percent(median)} (median)")
 
 
-def _check_size(study: Study, dataset: Dataset, network: Network | None) -> Check:
-    with torch.device("meta"):
-        student = count_parameters(largest_student(study, dataset.num_classes))
-        to_train = mobilenet_v2(num_classes=dataset.num_classes, width=study.teacher.width)
+def _check_size(study: Study, dataset: Dataset, settings: Settings, network: Network | None) -> Check:
+    student = student_parameters(study, dataset, settings)
+    if network is None:
+        with torch.device("meta"):
+            request = teacher_request(study.teacher, dataset.num_classes, dataset.image_size, settings)
+            to_train, _ = build_body(study.teacher, request)
     teacher = count_parameters(to_train if network is None else network)
     sizes = f"the largest student has {parameters(student)}, the teacher {teacher:,}"
-    knobs = ARCHITECTURES[study.student.architecture].knobs.items()
-    smaller = "".join(f"{'raise' if knob.smallest == 'high' else 'lower'} {name}, " for name, knob in knobs)
+    architectures = map(find_architecture, study.hyperparameters.words("architecture"))
+    knobs = {name: knob for architecture in architectures for name, knob in architecture.knobs.items()}
+    smaller = "".join(f"{'raise' if knob.smallest == 'high' else 'lower'} {name}, " for name, knob in knobs.items())
     return grade(_GROUP, "size", sizes, f"{smaller}or take a larger teacher", doubtful=student >= teacher)

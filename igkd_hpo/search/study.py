@@ -388,4 +388,9 @@ def _pins(attributes: Mapping[str, Any]) -> AssetPins | None:
     if not (dataset and teacher):
         return None
     own_validation = bool(attributes.get("own_validation"))
-    return AssetPins(dataset_sha256=dataset, teacher_sha256=teacher, own_validation=own_validation)
+    return AssetPins(
+        dataset_sha256=dataset,
+        teacher_sha256=teacher,
+        own_validation=own_validation,
+        weights_sha256=attributes.get("weights_sha256"),
+    )

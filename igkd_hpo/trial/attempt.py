@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from igkd_hpo.assets.pins import AssetPins, check_pins
+from igkd_hpo.assets.pins import check_pins
 from igkd_hpo.assets.study_assets import Assets, open_assets
 from igkd_hpo.config.cost import excess, why_infeasible
 from igkd_hpo.distillation.device import choose_device, lasting_name
@@ -88,13 +88,18 @@ def _attempt_within_limits(task: AttemptTask, reporter: Reporter, device: torch.
     trial = task.trial
     assets = open_assets(trial.study, task.settings)
     dataset = assets.dataset
-    pins = AssetPins(dataset_sha256=dataset.sha256, teacher_sha256=assets.teacher_sha256)
+    pins = assets.pins
     if task.pins is not None:
         check_pins(trial.study.name, task.pins, pins)
     journal = open_journal(task.checkpoint, trial, pins)
     limits = trial.study.limits
     cost = task.cost or measure_student(
-        trial.study, trial.hyperparameters, dataset.num_classes, dataset.image_size, assets.teacher_parameters
+        trial.study,
+        trial.hyperparameters,
+        dataset.num_classes,
+        dataset.image_size,
+        assets.teacher_parameters,
+        allow_import=task.settings.allow_import,
     )
     # A trial that began within the limits goes on, also where a slower host times it otherwise.
     resumed = journal.earlier is not None

@@ -9,6 +9,7 @@ import torch
 
 from igkd_hpo.assets.study_assets import Assets
 from igkd_hpo.assets.teacher_network import normalization
+from igkd_hpo.assets.weights import begin_with
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.resolution import training_on
 from igkd_hpo.config.space import Value
@@ -21,7 +22,7 @@ from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe, make_recipe
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.trial.student import make_body
+from igkd_hpo.trial.student import knobs_of, make_body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +55,30 @@ def make_execution(study: Study, assets: Assets, device: torch.device) -> Execut
     )
 
 
-def make_student(study: Study, hyperparameters: dict[str, Value], assets: Assets, *, seed: int) -> Network:
-    """Build a student with fresh weights, drawn from `seed`, but for those that `init` takes from the teacher."""
-    mean, std = normalization(study.student, (assets.dataset.mean, assets.dataset.std))
+class Student(NamedTuple):
+    """A student before its first step, and the names of its body's tensors that are pretrained."""
+
+    network: Network
+    pretrained: frozenset[str]
+
+
+def make_student(study: Study, hyperparameters: Mapping[str, Value], assets: Assets, *, seed: int) -> Student:
+    """Build a student with fresh weights, drawn from `seed`, but for those that `init` takes from elsewhere."""
+    dataset, name = assets.dataset, str(hyperparameters["architecture"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = make_body(study.student.architecture, hyperparameters, assets.dataset.num_classes)
+        body = make_body(hyperparameters, dataset.num_classes, dataset.image_size, assets.settings.allow_import)
+    taken: frozenset[str] = frozenset()
+    of_weights = None
+    if hyperparameters["init"] == "pretrained":
+        weights = assets.weights[name]
+        taken = begin_with(body, weights, cut=bool(knobs_of(hyperparameters).get("stages_removed")))
+        of_weights = weights.statistics
+    mean, std = normalization(study.student, (dataset.mean, dataset.std), of_weights)
     student = Network(body, mean, std)
     if hyperparameters["init"] == "teacher_prefix":
         copy_prefix(student, assets.teachers.members[0].network)
-    return student
+    return Student(student, taken)
 
 
 def recipe_of(study: Study, hyperparameters: Mapping[str, Value], execution: Execution, *, seed: int) -> Recipe:
@@ -91,7 +106,7 @@ def make_trial(
 ) -> PreparedTrial:
     """Build a trial that is ready to train; see `TrialTask` for its settings."""
     execution = execution or make_execution(study, assets, device)
-    student = make_student(study, hyperparameters, assets, seed=seed)
+    student, pretrained = make_student(study, hyperparameters, assets, seed=seed)
     recipe = recipe_of(study, hyperparameters, execution, seed=seed)
     # The study file refuses terms on features where there are several teachers.
     teacher = assets.teachers.members[0].network if recipe.uses(Role.FEATURES) else None
@@ -99,7 +114,7 @@ def make_trial(
     apart = recipe.uses(Role.LOGITS) and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
     teaching = assets.teaching(device) if apart else None
     data = assets.training_data(device)
-    training = Training(student, data, recipe, device=device, teaching=teaching, teacher=teacher)
+    training = Training(student, data, recipe, device=device, teaching=teaching, teacher=teacher, pretrained=pretrained)
     # Whether a graph could be had is known now.
     return PreparedTrial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
 

@@ -69,9 +69,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
 
 
-def checkpoint_mark(study: Study, *, dataset_sha256: str, teacher_sha256: str) -> str:
-    """Return a checkpoint's `fingerprint`, which tells studies of one name with other images or teachers apart."""
-    return f"{study_fingerprint(study)} {dataset_sha256} {teacher_sha256}"
+def checkpoint_mark(study: Study, pins: AssetPins) -> str:
+    """Return a checkpoint's `fingerprint`, which tells studies of one name with other images or networks apart."""
+    hashes = (pins.dataset_sha256, pins.teacher_sha256, pins.weights_sha256)
+    return " ".join([study_fingerprint(study), *filter(None, hashes)])
 
 
 def newest_checkpoint(
@@ -142,6 +143,6 @@ def open_journal(path: Path, task: TrialTask, pins: AssetPins) -> Journal:
 
     Checkpoints that were trained on other content than `pins` are not used.
     """
-    mark = checkpoint_mark(task.study, dataset_sha256=pins.dataset_sha256, teacher_sha256=pins.teacher_sha256)
+    mark = checkpoint_mark(task.study, pins)
     earlier = newest_checkpoint(path.parent, fingerprint=mark, hyperparameters=task.hyperparameters, seed=task.seed)
     return Journal(path, task, mark, earlier)

@@ -25,12 +25,12 @@ def kept_network(
     values = dict(hyperparameters)
     checkpoint = newest_checkpoint(
         settings.paths.trial_checkpoints(study.name, number),
-        fingerprint=checkpoint_mark(study, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256),
+        fingerprint=checkpoint_mark(study, assets.pins),
         hyperparameters=values,
         seed=seed,
     )
     if checkpoint is None or checkpoint.result is None:
         return None
-    network = make_student(study, values, assets, seed=seed)
+    network = make_student(study, values, assets, seed=seed).network
     network.body.load_state_dict(checkpoint.weights)
     return network.eval(), checkpoint.result

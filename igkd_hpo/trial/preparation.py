@@ -33,7 +33,9 @@ def _refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
     if not study.limits.any:
         return
     dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
-    fit = check_fit(study, num_classes=dataset.num_classes, image_size=dataset.image_size)
+    fit = check_fit(
+        study, num_classes=dataset.num_classes, image_size=dataset.image_size, allow_import=settings.allow_import
+    )
     if fit.smallest is not None:
         raise StudyFileError(f"{study.name}: even the smallest student of the study has {fit.smallest}; {fit.shrink}")
     if fit.controls is not None:

@@ -10,16 +10,38 @@ from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.cost import StudentCost, why_infeasible
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.architectures import ARCHITECTURES
+from igkd_hpo.distillation.architectures import Knob, Request, find_architecture
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.models import count_parameters
 
 
-def make_body(architecture: str, hyperparameters: Mapping[str, Value], num_classes: int) -> nn.Module:
-    """Build the network without its normalisation; its weights are drawn from torch's global generator."""
-    chosen = ARCHITECTURES[architecture]
-    knobs = {name: knob.declared.cast(hyperparameters[name]) for name, knob in chosen.knobs.items()}
-    return chosen.build(num_classes=num_classes, **knobs)
+def make_body(
+    hyperparameters: Mapping[str, Value], num_classes: int, image_size: tuple[int, int], allow_import: frozenset[str]
+) -> nn.Module:
+    """Build the network without its normalisation; its weights are drawn from torch's global generator.
+
+    Args:
+        hyperparameters: the architecture's name and its knobs; others do not matter.
+        allow_import: modules of people's own code that this machine trusts.
+
+    Raises:
+        UsageError: there is no such network, it cannot be had in this form, or its code is not trusted.
+    """
+    name = str(hyperparameters["architecture"])
+    request = Request(name=name, num_classes=num_classes, image_size=image_size, allow_import=allow_import)
+    return find_architecture(name).build(request, **knobs_of(hyperparameters))
+
+
+def knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Select the knobs of the student's architecture, by name."""
+    knobs = find_architecture(str(hyperparameters["architecture"])).knobs
+    return {name: knob.declared.cast(hyperparameters[name]) for name, knob in knobs.items()}
+
+
+def deployed(body: nn.Module, architecture: str) -> nn.Module:
+    """Return the form of a student's body that is shipped, for evaluation: itself, or a copy with merged branches."""
+    deploy = find_architecture(architecture).deploy
+    return (body if deploy is None else deploy(body.eval())).eval()
 
 
 def measure_student(
@@ -28,14 +50,16 @@ def measure_student(
     num_classes: int,
     image_size: tuple[int, int],
     teacher_parameters: int | None,
+    *,
+    allow_import: frozenset[str],
 ) -> StudentCost:
-    """Measure a student's cost on this machine: hundredths of a second to count, a third of one to time.
+    """Measure the cost of the form that is shipped, on this machine: hundredths of a second to count, a third to time.
 
     Nothing is timed where the counts alone are beyond a limit of the study.
     """
-    architecture = study.student.architecture
     with torch.random.fork_rng(devices=[]):  # the weights do not matter, the training's randomness does
-        body = make_body(architecture, hyperparameters, num_classes)
+        body = make_body(hyperparameters, num_classes, image_size, allow_import)
+    body = deployed(body, str(hyperparameters["architecture"]))
     parameters = count_parameters(body)
     counted = StudentCost(
         parameters=parameters,
@@ -74,30 +98,46 @@ class Fit:
     narrow: str
 
 
-def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int]) -> Fit:
-    """Compare the smallest student of the search space, and that of the controls, with the study's limits."""
-    knobs = ARCHITECTURES[study.student.architecture].knobs
-    smaller = " or ".join(f"{name} be {knob.to_shrink}" for name, knob in knobs.items())
-    shrink = f"raise the limit, or let {smaller}" if knobs else "raise the limit"
+def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int], allow_import: frozenset[str]) -> Fit:
+    """Compare the smallest student of the search space, and that of the controls, with the study's limits.
+
+    Of several architectures one that keeps them is enough; else the one with the fewest parameters is told of.
+    """
+    ends = students_at_end(study, largest=False)
+    knobs = {name: knob for values in ends for name, knob in _searched_knobs(str(values["architecture"])).items()}
+    others = ["take a smaller architecture"] if len(ends) > 1 else []
+    smaller = [" or ".join(f"{name} be {knob.to_shrink}" for name, knob in knobs.items())] if knobs else []
+    shrink = ", ".join(["raise the limit", *others, *(f"or let {words}" for words in smaller)])
     narrower = f"narrow {' and '.join(knobs)} so that the middle of their ranges is within the limits"
     advice = {"shrink": shrink, "narrow": narrower if knobs else "raise the limit"}
     if not study.limits.any:
         return Fit(smallest=None, controls=None, **advice)
 
-    def explain(hyperparameters: Mapping[str, Value]) -> str | None:
-        reason = why_infeasible(study.limits, measure_student(study, hyperparameters, num_classes, image_size, None))
-        student = ", ".join(f"{name} {hyperparameters[name]:g}" for name in knobs) or study.student.architecture
-        return reason and f"{reason} ({student})"
+    def explain(hyperparameters: Mapping[str, Value]) -> tuple[int, str | None]:
+        cost = measure_student(study, hyperparameters, num_classes, image_size, None, allow_import=allow_import)
+        reason, name = why_infeasible(study.limits, cost), str(hyperparameters["architecture"])
+        told = [f"{knob} {hyperparameters[knob]:g}" for knob in _searched_knobs(name)]
+        student = ", ".join([*([name] if len(ends) > 1 or not told else []), *told])
+        return cost.parameters, reason and f"{reason} ({student})"
 
-    smallest = explain(knobs_at_end(study, largest=False))
+    found = sorted(map(explain, ends), key=lambda one: (one[1] is not None, one[0]))
     controls = (make_control(name, study.hyperparameters).hyperparameters for name in study.controls[:1])
-    return Fit(smallest=smallest, controls=next(map(explain, controls), None), **advice)
+    return Fit(smallest=found[0][1], controls=next((explain(values)[1] for values in controls), None), **advice)
 
 
-def knobs_at_end(study: Study, *, largest: bool) -> dict[str, Value]:
-    """Return the knobs of the largest student of the search space, or of the smallest."""
-    ends: dict[str, Value] = {}
-    for name, knob in ARCHITECTURES[study.student.architecture].knobs.items():
-        end = max if (knob.smallest == "high") != largest else min
-        ends[name] = end(study.hyperparameters.corners(name))
-    return ends
+def _searched_knobs(architecture: str) -> dict[str, Knob]:
+    """Return the knobs that a network of this name has."""
+    knobs = find_architecture(architecture).knobs
+    return {name: knob for name, knob in knobs.items() if not knob.only or architecture in knob.only}
+
+
+def students_at_end(study: Study, *, largest: bool) -> list[dict[str, Value]]:
+    """Return architecture and knobs of the largest student of each architecture searched, or of the smallest."""
+    students = []
+    for architecture in study.hyperparameters.words("architecture"):
+        ends: dict[str, Value] = {"architecture": architecture}
+        for name, knob in find_architecture(architecture).knobs.items():
+            end = max if (knob.smallest == "high") != largest else min
+            ends[name] = end(study.hyperparameters.corners(name))
+        students.append(ends)
+    return students

@@ -89,6 +89,8 @@ def train_student(
     chosen = choose_device(device)
     summary = prepare_assets(study, settings, device=str(chosen), progress=progress)
     hashes = {"teacher_sha256": summary.teacher_sha256, "dataset_sha256": summary.dataset_sha256}
+    if summary.weights_sha256 is not None:
+        hashes["weights_sha256"] = summary.weights_sha256
     notes = note_edits(study) + _note_differences(study, **hashes)
     execution = _repeat(study, chosen, notes)
     if execution is not None:
@@ -101,7 +103,14 @@ def train_student(
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     values, dataset = study.hyperparameters.fixed(), assets.dataset
-    cost = measure_student(study, values, dataset.num_classes, dataset.image_size, assets.teacher_parameters)
+    cost = measure_student(
+        study,
+        values,
+        dataset.num_classes,
+        dataset.image_size,
+        assets.teacher_parameters,
+        allow_import=settings.allow_import,
+    )
     if (reason := why_infeasible(study.limits, cost)) is not None:
         progress.warn(f"{study.name} is beyond what its device allows: {reason}")
     task = TrialTask(study=study, hyperparameters=values, seed=used_seed, execution=execution)

@@ -25,8 +25,8 @@ from igkd_hpo.assets.checkpoint import Taken, load_weights, read_tensors
 from igkd_hpo.assets.checkpoint_fit import Shape, describe_misfit, find_fits
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import prepare_assets
-from igkd_hpo.assets.teacher_network import load_given_body
-from igkd_hpo.config.study import TeacherConfig
+from igkd_hpo.assets.teacher_network import load_given_body, teacher_request
+from igkd_hpo.config.networks import TeacherConfig
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.errors import DataError
 from igkd_hpo.settings import Paths, Settings
@@ -180,7 +180,7 @@ def test_auxiliary_heads_may_be_there_or_not(name: str, heads: bool, tmp_path: P
     torch.save({key: torch.zeros(value.shape) for key, value in state.items()}, tmp_path / "t.pt")
     teacher = TeacherConfig.model_validate({"architecture": name, "checkpoint": str(tmp_path / "t.pt")})
     here = Settings(paths=Paths(root=tmp_path), storage_url="", data_root=tmp_path, allow_import=frozenset())
-    body, _ = load_given_body(teacher, 3, here)
+    body, _ = load_given_body(teacher, teacher_request(teacher, 3, (64, 64), here), here)
     assert set(body.state_dict()) == set(state)
 
 
@@ -196,7 +196,7 @@ def test_a_mobilenet_under_other_names_has_as_many_blocks(tmp_path: Path) -> Non
     torch.save({other(name): value for name, value in state.items()}, tmp_path / "t.pt")
     teacher = TeacherConfig(checkpoint=str(tmp_path / "t.pt"), width=0.1)
     here = Settings(paths=Paths(root=tmp_path), storage_url="", data_root=tmp_path, allow_import=frozenset())
-    body, _ = load_given_body(teacher, 2, here)
+    body, _ = load_given_body(teacher, teacher_request(teacher, 2, (64, 64), here), here)
     assert all(torch.equal(value, state[name]) for name, value in body.state_dict().items())
 
 

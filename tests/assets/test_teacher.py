@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from igkd_hpo.assets.checkpoint import weights_hash
 from igkd_hpo.assets.dataset import prepare_dataset
-from igkd_hpo.assets.teacher import open_teacher, prepare_teacher, weights_hash
+from igkd_hpo.assets.teacher import open_teacher, prepare_teacher
 from igkd_hpo.assets.teacher_network import Resized
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.models import count_parameters
@@ -153,8 +154,8 @@ class TestOwnCode:
     @pytest.mark.parametrize(
         ("function", "error", "message"),
         [
-            ("wrong_type", UsageError, r"own_teacher:wrong_type' .* str\b.* torch\.nn\.Module"),
-            ("broken", UsageError, "own_teacher:broken' .*RuntimeError: no such luck"),
+            ("wrong_type", UsageError, r"own_teacher:wrong_type .* str\b.* torch\.nn\.Module"),
+            ("broken", UsageError, "own_teacher:broken .*RuntimeError: no such luck"),
             ("missing", UsageError, "has no attribute 'missing'"),
             ("three_classes", DataError, r"own_teacher:three_classes .*\(64, 3\) .*\(64, 2\)"),
         ],
@@ -281,7 +282,7 @@ def test_a_shortened_mobilenet_is_taken_in_by_its_keys(prepare, tmp_path, datase
 
 
 def test_unknown_torchvision_names_name_the_near_one(prepare):
-    with pytest.raises(UsageError, match=r"'resnet81' .*resnet18\?"):
+    with pytest.raises(UsageError, match=r"resnet81 .*resnet18\?"):
         prepare(make_study(teacher={"architecture": "resnet81"}))
 
 

@@ -13,7 +13,7 @@ from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.study_assets import prepare_assets
 from igkd_hpo.assets.teacher import Teacher, open_teacher, prepare_teacher
 from igkd_hpo.assets.teacher_check import choose_transform
-from igkd_hpo.assets.teacher_network import wrap
+from igkd_hpo.assets.teacher_network import teacher_request, wrap
 from igkd_hpo.config.study import Study, TeacherConfig
 from igkd_hpo.errors import DataError, IgkdError, TeacherError, UsageError
 from igkd_hpo.settings import Settings
@@ -204,7 +204,9 @@ def test_what_a_state_dict_cannot_say_is_found_by_trying(
     teacher = TeacherConfig(architecture="inception_v3", checkpoint="teacher.pt", normalize="none")
 
     def choose(body: Transformed) -> str | None:
-        network = wrap(body, teacher, (dataset.mean, dataset.std))
+        network = wrap(
+            body, teacher, teacher_request(teacher, 2, dataset.image_size, settings), (dataset.mean, dataset.std)
+        )
         return choose_transform(network, body, teacher, dataset, device=CPU)
 
     told = choose(body := Transformed())
@@ -231,7 +233,7 @@ def test_the_choice_is_kept_with_the_weights(
             super().__init__()
             self.weight = nn.Parameter(torch.ones(1))
 
-    monkeypatch.setattr(teacher_network, "_torchvision_model", build)
+    monkeypatch.setattr(teacher_network, "create", build)
     torch.save({"weight": torch.ones(1)}, tmp_path / "teacher.pt")
     study = make_study(teacher={"architecture": "inception_v3", "checkpoint": "teacher.pt"})
     dataset: Dataset = prepare_dataset(study.dataset, settings, store, progress)

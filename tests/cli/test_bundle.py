@@ -65,7 +65,9 @@ def train_one_trial(study: SearchStudy, settings: Settings) -> None:
         result=accuracy,
     )
     save_checkpoint(settings.paths.checkpoint(study.name, claim.number, claim.attempt), checkpoint)
-    cost = measure_student(study.config, claim.hyperparameters, 10, (8, 8), assets.teacher_parameters)
+    cost = measure_student(
+        study.config, claim.hyperparameters, 10, (8, 8), assets.teacher_parameters, allow_import=frozenset()
+    )
     facts = {"execution": trial.execution.model_dump(mode="json"), **cost.as_attributes()}
     assert leases.complete(claim, accuracy, facts)
 
@@ -110,7 +112,7 @@ def network(bundle: Path) -> torch.nn.Module:
 
     study = read_study(bundle / contents.STUDY)
     assets = open_assets(study, Settings.resolve())
-    student = make_student(study, study.hyperparameters.fixed(), assets, seed=0)
+    student = make_student(study, study.hyperparameters.fixed(), assets, seed=0).network
     student.body.load_state_dict(load_file(bundle / contents.WEIGHTS), strict=True)
     return student.eval()
 

@@ -52,7 +52,7 @@ def complete_one(study: SearchStudy) -> Path:
     claim = leases.claim(Worker(name="here", process=this_process()))
     assert isinstance(claim, Claim)
     assets = open_assets(study.config, settings)
-    network = make_student(study.config, claim.hyperparameters, assets, seed=claim.seed)
+    network = make_student(study.config, claim.hyperparameters, assets, seed=claim.seed).network
     path = settings.paths.checkpoint(study.name, claim.number, claim.attempt)
     checkpoint = Checkpoint(
         fingerprint=checkpoint_mark(

@@ -45,7 +45,7 @@ PRUNERS = [
 BASES = [{**BASE, "pruner": pruner} for pruner in PRUNERS]
 IGNORED = {
     "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
-    "teacher.checkpoint_key",
+    "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
 }  # fmt: skip
 # For each key of the format another valid value, or (another key, its value) where one cannot change alone.
 OTHER: dict[str, Any] = {
@@ -62,12 +62,16 @@ OTHER: dict[str, Any] = {
     "teacher.width": 2.0,
     "teacher.checkpoint": "teacher.pt",
     "teacher.checkpoint_key": ("teacher", {**BASE["teacher"], "checkpoint": "teacher.pt", "checkpoint_key": "ema"}),
+    "teacher.weights": "teacher.pt",
     "teacher.normalize": "none",
     "teacher.input_size": 64,
     "teacher.epochs": 11,
+    "teacher.learning_rate": 0.02,
     "teacher.members": 3,
     "teacher.folds": 5,
     "teacher.logits": "online",
+    "student.architecture": ("student", {"architecture": "mobilenet_v2"}),
+    "student.weights": {"timm/resnet18": "resnet18.safetensors"},
     "student.normalize": [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]],
     "attribution.n_steps": 17,
     "attribution.target": "prediction",
@@ -115,6 +119,9 @@ OTHER: dict[str, Any] = {
     "hyperparameters.cutout": 2,
     "hyperparameters.flip": "alternating",
     "hyperparameters.decay": "weights",
+    "hyperparameters.architecture": "timm/lcnet_050",
+    "hyperparameters.stages_removed": 1,
+    "hyperparameters.body_rate": 0.1,
     "limits.parameters": 500_000,
     "limits.macs": 60.0e6,
     "limits.size_kb": 512.0,

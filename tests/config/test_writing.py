@@ -41,6 +41,9 @@ def float_settings(draw: st.DrawFn, low: float, high: float) -> Any:
     return draw(values)
 
 
+architectures = st.sampled_from(["mobilenet_v2", "resnet18", "torchvision/resnet18", "timm/lcnet_050", "mine.net:make"])
+
+
 @st.composite
 def studies(draw: st.DrawFn) -> Study:
     """Any valid study."""
@@ -86,7 +89,10 @@ def studies(draw: st.DrawFn) -> Study:
         **draw(
             optional(
                 teacher=optional(
-                    architecture=text, checkpoint=st.none() | text, normalize=normalize, epochs=st.integers(1, 999)
+                    architecture=architectures,
+                    checkpoint=st.none() | text,
+                    normalize=normalize,
+                    epochs=st.integers(1, 999),
                 ),
                 student=optional(normalize=normalize),
                 training=optional(seed=seeds, precision=st.sampled_from(["auto", "float16"])),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2, plain_code
 from igkd_hpo.distillation.models import Network, count_parameters, to_pixels
 
@@ -102,8 +103,9 @@ def test_bytes_become_pixels_in_0_to_1() -> None:
 @pytest.mark.parametrize(("width", "layers_removed"), [(1.0, 0), (0.25, 17), (1.4, 5)])
 def test_the_plain_code_of_a_card_builds_the_same_network(width: float, layers_removed: int) -> None:
     names: dict[str, Any] = {}
+    request = Request(name="mobilenet_v2", num_classes=7, image_size=(32, 32))
     with torch.device("meta"):
-        exec(plain_code(num_classes=7, width=width, layers_removed=layers_removed), names)
+        exec(plain_code(request, width=width, layers_removed=layers_removed), names)
         wanted = mobilenet_v2(num_classes=7, width=width, layers_removed=layers_removed)
         assert str(names["body"]) == str(wanted)
         shapes = [{key: value.shape for key, value in body.state_dict().items()} for body in (names["body"], wanted)]

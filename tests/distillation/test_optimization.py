@@ -14,7 +14,7 @@ def parameter() -> nn.Parameter:
 def learning_rates(name: str, steps: int) -> list[float]:
     weight = parameter()
     optimizer = make_optimizer([weight], "sgd", 0.5, 0.0, CPU)
-    schedule = make_schedule(optimizer, name, 0.5, steps)
+    schedule = make_schedule(optimizer, name, steps)
     rates = []
     for _ in range(steps):
         weight.grad = torch.zeros(1)
@@ -74,7 +74,7 @@ def test_the_shortest_trainings_have_a_learning_rate(name: str, steps: int) -> N
 
 def test_one_cycle_leaves_the_momentum_alone() -> None:
     optimizer = make_optimizer([parameter()], "sgd", 0.1, 0.0, CPU)
-    make_schedule(optimizer, "one_cycle", 0.1, 10)
+    make_schedule(optimizer, "one_cycle", 10)
     assert optimizer.param_groups[0]["momentum"] == 0.9
 
 
@@ -82,7 +82,7 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"optimizer .*'lion'.* sgd, adam or adamw"):
         make_optimizer([parameter()], "lion", 0.1, 0.0, CPU)
     with pytest.raises(ValueError, match=r"schedule .*'step'.* constant, cosine or one_cycle"):
-        make_schedule(make_optimizer([parameter()], "sgd", 0.1, 0.0, CPU), "step", 0.1, 10)
+        make_schedule(make_optimizer([parameter()], "sgd", 0.1, 0.0, CPU), "step", 10)
 
 
 def test_decay_can_leave_out_batch_normalisation_and_biases() -> None:
@@ -103,6 +103,6 @@ def test_decay_can_leave_out_batch_normalisation_and_biases() -> None:
 
 def test_a_schedule_moves_all_groups() -> None:
     optimizer = make_optimizer(decay_groups(nn.Linear(2, 2), "weights"), "sgd", 0.5, 0.1, CPU)
-    make_schedule(optimizer, "one_cycle", 0.5, 10)
+    make_schedule(optimizer, "one_cycle", 10)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.5 / 25] * 2)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]

@@ -183,7 +183,11 @@ def test_a_device_that_is_not_there_is_a_fault(patient: Patient) -> None:
 
 
 def test_a_precision_that_the_device_lacks_is_a_fault(patient: Patient) -> None:
-    found = Found(check_devices(patient.study(training={"precision": "float16"}), None, workers=1, device="cpu")[1])
+    found = Found(
+        check_devices(
+            patient.study(training={"precision": "float16"}), None, patient.settings, workers=1, device="cpu"
+        )[1]
+    )
     assert found.faults == {"devices: precision"}
 
 

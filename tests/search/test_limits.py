@@ -32,7 +32,14 @@ def test_a_limit_itself_is_allowed_and_the_excess_is_a_fraction_of_it() -> None:
 def test_a_student_too_large_by_its_counts_is_not_even_timed() -> None:
     def measured(limits: Limits) -> StudentCost:
         study = limited({}, **limits.model_dump())
-        return measure_student(study, {"layers_removed": 5, "width": 1.0}, 10, (32, 32), 2_236_682)
+        return measure_student(
+            study,
+            {"architecture": "mobilenet_v2", "layers_removed": 5, "width": 1.0},
+            10,
+            (32, 32),
+            2_236_682,
+            allow_import=frozenset(),
+        )
 
     paper = measured(Limits(parameters=543_497))
     assert (paper.parameters, paper.size_kb, paper.compression_factor) == (543_498, 2123.0, 4.115)
@@ -143,12 +150,12 @@ def test_whether_anything_fits_is_told_by_the_smallest_student() -> None:
     sizes = {"layers_removed": {"type": "int", "low": 3, "high": 17}, "width": 1.0}
 
     def fit(limit: int) -> tuple[bool, bool]:
-        found = check_fit(limited(sizes, parameters=limit), num_classes=10, image_size=(8, 8))
+        found = check_fit(limited(sizes, parameters=limit), num_classes=10, image_size=(8, 8), allow_import=frozenset())
         return found.smallest is None, found.controls is None
 
     assert fit(1_993) == (False, False)
     assert fit(1_994) == (True, False)
     assert fit(131_466) == (True, True)  # the middle, 10 blocks removed
     assert fit(131_465) == (True, False)
-    nothing = check_fit(limited(sizes), num_classes=10, image_size=(8, 8))
+    nothing = check_fit(limited(sizes), num_classes=10, image_size=(8, 8), allow_import=frozenset())
     assert (nothing.smallest, nothing.controls) == (None, None)

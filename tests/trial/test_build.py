@@ -31,6 +31,8 @@ def assets() -> Assets:
 
 def other_value(name: str) -> Any:
     known = HYPERPARAMETERS[name]
+    if known.check is not None:
+        return known.default
     if known.words:
         return next(word for word in known.words if word != known.default)
     middle = known.cast((known.low + known.high) / 3)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, cast
 
-from igkd_hpo.distillation.architectures import Architecture, Knob, Taps
+from igkd_hpo.distillation.architectures import Architecture, Knob, Request, Taps
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
 
 if TYPE_CHECKING:
@@ -47,8 +47,14 @@ def mobilenet_v2(*, num_classes: int, width: float = 1.0, layers_removed: int = 
     return cast("nn.Module", network)
 
 
-def plain_code(*, num_classes: int, width: float, layers_removed: int) -> str:
+def build(request: Request, *, width: float, layers_removed: int) -> "nn.Module":
+    """Return the `mobilenet_v2` that is asked for."""
+    return mobilenet_v2(num_classes=request.num_classes, width=width, layers_removed=layers_removed)
+
+
+def plain_code(request: Request, *, width: float, layers_removed: int) -> str:
     """Return code that builds what `mobilenet_v2` builds, but for the weights that it begins with."""
+    num_classes = request.num_classes
     return f"""from torch import nn
 from torchvision.models import MobileNetV2
 
@@ -76,11 +82,11 @@ def take_apart(body: "nn.Module") -> Taps | None:
 _LAYERS_REMOVED = Hyperparameter(
     "Blocks cut from the end of MobileNet-V2; 5 of the full-width one is the paper's 4.1x student.",
     Role.ARCHITECTURE, whole=True, high=_BLOCKS - 2, default=5)  # fmt: skip
-_WIDTH = Hyperparameter("Channel multiplier.", Role.ARCHITECTURE, low=0.1, high=4, default=1.0)
+WIDTH = Hyperparameter("Channel multiplier.", Role.ARCHITECTURE, low=0.1, high=4, default=1.0)
 ARCHITECTURE = Architecture(
     called="MobileNet-V2, cut and scaled",
-    build=mobilenet_v2,
+    build=build,
     taps=take_apart,
     code=plain_code,
-    knobs={"layers_removed": Knob(_LAYERS_REMOVED, "high"), "width": Knob(_WIDTH, "low")},
+    knobs={"layers_removed": Knob(_LAYERS_REMOVED, "high"), "width": Knob(WIDTH, "low")},
 )

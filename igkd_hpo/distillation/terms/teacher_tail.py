@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 HYPERPARAMETERS = {"teacher_tail_weight": Hyperparameter(
     "Weight of the distillation term on what the rest of the teacher makes of the student's last block.",
-    Role.FEATURES, also=(Role.LOGITS,), high=1000, default=0.0, off=0.0)}  # fmt: skip
+    Role.FEATURES, also=(Role.LOGITS,), high=1000, default=0.0, off=0.0,
+    same_blocks=True)}  # fmt: skip
 
 
 def teacher_tail(

@@ -1,0 +1,198 @@
+"""Weights that a network begins with: a library's own or a file's, kept without their classifier, so that no trial and
+no other host needs the network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from igkd_hpo.assets.checkpoint import read_tensors, weights_hash
+from igkd_hpo.assets.checkpoint_fit import describe_misfit, find_fits
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.store import Asset, AssetStore, content_hash
+from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import Published, Request, Triple, find_architecture
+from igkd_hpo.errors import AssetError, AssetMissing, DataError
+from igkd_hpo.settings import Settings
+
+_SCHEMA = 1
+_FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Weights to begin with, and where they are from.
+
+    Args:
+        sha256: of names, types, shapes and numbers.
+        classifier: names of the network's tensors that are not in them, since they depend on the classes.
+        mean: of the input that they were trained with, in [0, 1] pixels, as is `std`; None where that is not known.
+        source: the library's tag, or the file's name.
+        licence: as the library tells it; None of a file, and where it does not tell.
+        url: where the library has them from; None of a file.
+    """
+
+    asset: Asset
+    sha256: str
+    classifier: tuple[str, ...]
+    mean: Triple | None
+    std: Triple | None
+    source: str
+    licence: str | None
+    url: str | None
+
+    def statistics(self) -> tuple[Triple, Triple]:
+        """Return mean and std. Raises DataError where they are not known."""
+        if self.mean is None or self.std is None:
+            raise DataError(
+                f"what {self.source} was trained with is not known; write normalize: [[mean x3], [std x3]], or dataset"
+            )
+        return self.mean, self.std
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Read the tensors by their names in the network's state dict."""
+        from safetensors.torch import load
+
+        return load(self.asset.read(_FILE))
+
+
+def prepare_weights(
+    request: Request, file: str | None, settings: Settings, store: AssetStore, progress: Progress, *, key: str
+) -> Weights:
+    """Return the weights of a network, taken in unless they were before.
+
+    Args:
+        file: as the study file names it; None for the library's own, which are downloaded once.
+        key: the study file's, for messages.
+
+    Raises:
+        DataError: there are none, they cannot be had, or they are of another network.
+        UsageError: there is no such network.
+        AssetError: the asset is damaged or cannot be written.
+    """
+    wanted = _request(request, file)
+    try:
+        known = store.recall("weights", wanted)
+    except AssetMissing:
+        known = None
+    path = None if file is None else settings.data_path(file)
+    if known is not None and (path is None or not path.exists()):
+        return _from_asset(known)
+    classifier = _classifier(request)
+    if path is None:
+        progress.note(f"getting the weights of {request.name}")
+        published = _published(request)
+        tensors, place = published.tensors, f"of {request.name}"
+        facts = {name: getattr(published, name) for name in ("mean", "std", "licence", "url")}
+        facts["source"] = published.tag
+    else:
+        tensors, place = read_tensors(path, called=key), f"{key} {path}"
+        statistics = find_architecture(request.name).statistics
+        mean, std = (statistics and statistics(request)) or (None, None)
+        facts = {"mean": mean, "std": std, "licence": None, "url": None, "source": path.name}
+    taken = _without_classifier(request, tensors, classifier, place)
+    digest = weights_hash(taken)
+    with store.build("weights", {"schema": _SCHEMA, "network": request.name, "weights": digest}, progress) as draft:
+        asset = draft.finished
+        if asset is None:
+            from safetensors.torch import save
+
+            draft.write(_FILE, save(taken))
+            asset = draft.commit({**facts, "sha256": digest, "classifier": list(classifier)})
+    store.remember("weights", wanted, asset)
+    return _from_asset(asset)
+
+
+def open_weights(request: Request, file: str | None, store: AssetStore) -> Weights:
+    """Open the weights as last prepared. Raises AssetMissing, AssetError."""
+    return _from_asset(store.recall("weights", _request(request, file)))
+
+
+def students_weights(study: Study) -> dict[str, str | None]:
+    """List the networks whose students can begin with weights, each with the file of them that the study names."""
+    if "pretrained" not in study.hyperparameters.words("init"):
+        return {}
+    return {name: study.student.weights_of(name) for name in study.hyperparameters.words("architecture")}
+
+
+def combined_hash(weights: Mapping[str, Weights]) -> str | None:
+    """Hash what a study pins: the weights of all networks; None where there are none."""
+    return content_hash({name: one.sha256 for name, one in weights.items()}) if weights else None
+
+
+def begin_with(body: nn.Module, weights: Weights, *, cut: bool) -> frozenset[str]:
+    """Load weights into a body of any number of classes, and return the names of what was loaded.
+
+    Args:
+        cut: whether stages are cut from it, whose tensors are then left out, as are those that have another shape.
+
+    Raises:
+        AssetError: the weights are of another version of the network.
+    """
+    own = {name: tensor for name, tensor in body.state_dict().items() if isinstance(tensor, Tensor)}
+    given = weights.tensors()
+    taken = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    lacking = own.keys() - taken.keys() - set(weights.classifier)
+    if lacking and not cut:
+        raise AssetError(
+            f"{weights.asset.folder} lacks {min(lacking)} of the network: its library has another version here; "
+            "delete that folder and run `igkd-hpo prepare STUDY`"
+        )
+    body.load_state_dict(taken, strict=False)
+    return frozenset(taken)
+
+
+def _request(request: Request, file: str | None) -> dict[str, object]:
+    return {"schema": _SCHEMA, "network": request.name, "file": file}
+
+
+def _from_asset(asset: Asset) -> Weights:
+    facts = asset.facts
+    return Weights(
+        asset=asset,
+        sha256=str(facts["sha256"]),
+        classifier=tuple(facts["classifier"]),
+        mean=_triple(facts["mean"]),
+        std=_triple(facts["std"]),
+        source=str(facts["source"]),
+        licence=facts["licence"],
+        url=facts["url"],
+    )
+
+
+def _triple(numbers: list[float] | None) -> Triple | None:
+    return None if numbers is None else (numbers[0], numbers[1], numbers[2])
+
+
+def _published(request: Request) -> Published:
+    get = find_architecture(request.name).published
+    if get is None:
+        raise DataError(f"nobody has published weights of {request.name}; name a file of them, or write init: random")
+    return get(request)
+
+
+def _shapes(request: Request, num_classes: int) -> dict[str, tuple[int, ...]]:
+    kind = find_architecture(request.name)
+    with torch.random.fork_rng([]):
+        body = kind.build(replace(request, num_classes=num_classes))
+    return {name: tuple(tensor.shape) for name, tensor in body.state_dict().items() if isinstance(tensor, Tensor)}
+
+
+def _classifier(request: Request) -> tuple[str, ...]:
+    """Return the names of the tensors that another number of classes changes."""
+    one, other = _shapes(request, request.num_classes), _shapes(request, request.num_classes + 1)
+    return tuple(name for name, shape in one.items() if other.get(name) != shape)
+
+
+def _without_classifier(
+    request: Request, tensors: Mapping[str, Tensor], classifier: tuple[str, ...], place: str
+) -> dict[str, Tensor]:
+    """Return the tensors by the network's names. Raises DataError where they do not fit."""
+    expected = {name: shape for name, shape in _shapes(request, request.num_classes).items() if name not in classifier}
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    fit = find_fits(given, expected)[0]
+    if not fit.whole:
+        finding, _ = describe_misfit(fit, given, expected, num_classes=request.num_classes)
+        raise DataError(f"{place} {finding}; give weights of {request.name}, or the name of their network")
+    return {name: tensors[theirs].detach().clone().contiguous() for name, theirs in fit.names.items()}
