@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.teacher_network import has_transform
-from igkd_hpo.config.study import TeacherConfig
+from igkd_hpo.config.networks import TeacherConfig
 from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.models import Network, to_pixels
 from igkd_hpo.errors import TeacherError, first_line

@@ -210,7 +210,7 @@ class Study(Frozen):
     @classmethod
     def _architecture_is_said_once(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
         student = info.data.get("student")
-        if student is None or student.architecture in (None, settings.architecture):
+        if student is None or settings.words("architecture") == (student.architecture,) or student.architecture is None:
             return settings
         if "architecture" in settings.model_fields_set:
             written = ", ".join(settings.words("architecture"))

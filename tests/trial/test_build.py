@@ -33,6 +33,8 @@ def other_value(name: str) -> Any:
     known = HYPERPARAMETERS[name]
     if known.check is not None:
         return known.default
+    if name == "init":  # the other two need what this study does not have
+        return "teacher_prefix"
     if known.words:
         return next(word for word in known.words if word != known.default)
     middle = known.cast((known.low + known.high) / 3)
