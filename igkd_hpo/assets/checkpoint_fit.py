@@ -112,8 +112,8 @@ def _fit(clean: Mapping[str, str], given: Shapes, expected: Shapes, *, prefix: s
     inside = {name.removeprefix(prefix): file for name, file in clean.items() if name.startswith(prefix)}
     names = {name: inside[own] for name in expected if (own := name.removeprefix(inner)) in inside}
     used = set(names.values())
-    lacking = [name for name in expected if name not in names and not _is_counter(name)]
-    left = {own: file for own, file in inside.items() if file not in used and not _is_counter(own)}
+    lacking = [name for name in expected if name not in names and not is_counter(name)]
+    left = {own: file for own, file in inside.items() if file not in used and not is_counter(own)}
     for find in (_same_without_numbers, _same_in_order):
         pairs = find(lacking, left, given, expected, inner)
         names |= {name: left.pop(own) for name, own in pairs.items()}
@@ -130,11 +130,12 @@ def _fit(clean: Mapping[str, str], given: Shapes, expected: Shapes, *, prefix: s
         missing=tuple(lacking),
         differing=tuple(name for name, file in names.items() if given[file] != expected[name]),
         surplus=tuple(sorted(surplus)),
-        extras=tuple(sorted(file for file in given if file not in used and not _is_counter(file))),
+        extras=tuple(sorted(file for file in given if file not in used and not is_counter(file))),
     )
 
 
-def _is_counter(name: str) -> bool:
+def is_counter(name: str) -> bool:
+    """Return whether a tensor of this name counts steps, and is not needed."""
     return name.rpartition(".")[2] in _COUNTERS
 
 
@@ -176,7 +177,7 @@ def describe_misfit(fit: Fit, given: Shapes, expected: Shapes, *, num_classes: i
         fit: not whole.
         num_classes: that the network tells apart.
     """
-    counted = sum(not _is_counter(name) for name in expected)
+    counted = sum(not is_counter(name) for name in expected)
     missing, surplus = fit.missing, fit.surplus
     same = len(fit.names) - len(fit.differing)
     if fit.differing and not missing and not surplus:
