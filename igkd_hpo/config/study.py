@@ -55,6 +55,10 @@ def _is_trained_here(architecture: str | None, checkpoint: str | tuple[str, ...]
     return checkpoint is None and architecture == "mobilenet_v2"
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""Of a study, and of its folders."""
+
+
 class TeacherConfig(Frozen):
     """The accurate network whose knowledge the students get."""
 
@@ -287,7 +291,7 @@ class Study(Frozen):
 
     version: Literal[1] = 1
     """Format of this file."""
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: str = Field(pattern=NAME)
     """Names the study in the database; letters, digits, '.', '_' and '-'."""
     dataset: DatasetConfig
     """Which images, and how they are split."""

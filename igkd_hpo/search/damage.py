@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from igkd_hpo import __version__
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.study import NAME
 from igkd_hpo.errors import StudyUnusable
 
 _LONGEST_VALUE = 60  # letters of a value that a message shows
@@ -71,6 +72,7 @@ class _TestSplit(_Facts):
 class _Study(_Facts):
     study_file: str
     fingerprint: str
+    folder: Annotated[str, Field(pattern=NAME)] | None = None
     n_trials: Annotated[int, Field(ge=1)]
     ended_before_launch: _Count
     late_results: _Count = 0
