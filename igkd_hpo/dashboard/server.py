@@ -117,7 +117,7 @@ def application(
     page = add_style(StudyPage(page, storage, annotate=not write))
 
     def open_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        # optuna-dashboard passes over bytes that are not UTF-8: /%FFartifacts/ would be an artifact to it, and not here.
+        # optuna-dashboard passes over bytes that are not UTF-8: /%FFartifacts/ would be an artifact to it.
         if not _is_path(path := environ.get("PATH_INFO", "")):
             return refuse(start_response, "404 Not Found", _NO_PATH, [])
         if path.startswith("/artifacts/"):

@@ -24,7 +24,8 @@ def kept_network(
 ) -> "tuple[Network, float] | None":
     """Load a trial's network in evaluation mode on the CPU, and its validation accuracy (a fraction).
 
-    The study keeps its checkpoints in `folder`, a name. Returns None where no checkpoint holds the result of trial `number`, trained with `hyperparameters` and `seed`.
+    Returns None where no checkpoint in the study's folder, by its name, holds the result of trial `number`, trained
+    with `hyperparameters` and `seed`.
     """
     from igkd_hpo.trial.build import make_student
     from igkd_hpo.trial.checkpoint import checkpoint_mark, newest_checkpoint
