@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,8 @@ def user_path(text: str | os.PathLike[str]) -> Path:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path`, flushed to the disk, when the block ends well. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # No process id: containers that share a folder have the same ones, and write the same files.
+    temporary = path.with_name(f".{path.name}.{secrets.randbits(63)}")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from igkd_hpo.files import create_file, make_folder, write_text
+from igkd_hpo.files import create_file, make_folder, replacing, write_text
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.settings import Settings
 
@@ -27,6 +27,16 @@ def test_writing_replaces_the_file_in_one_step(tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     write_text(path, "the new text")
     assert path.read_text(encoding="utf-8") == "the new text"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_write_the_same_file_at_once_do_not_share_a_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "reference.json"
+    with replacing(path) as first:  # two processes of one id, as containers have
+        with replacing(path) as second:
+            second.write(b"second")
+        first.write(b"first")
+    assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
 
 
