@@ -135,7 +135,7 @@ def _needs(storages: Sequence[SharedStorage]) -> _Needs:
                 whole |= {name, study_folder(_attributes(storage, name), name)}
                 all_assets = True
                 continue
-            if study.folder in studies:  # a copy, or one in each of two databases, which share their folders
+            if study.folder in studies:  # one in each of two databases, which share their folders
                 whole.add(study.folder)
                 all_assets = True
             studies[study.folder] = study

@@ -28,7 +28,7 @@ from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, no_studies, storage_errors
-from igkd_hpo.search.study_folder import free_folder, name_by_folder, study_folder
+from igkd_hpo.search.study_folder import free_folder, name_by_folder, own_folder
 
 EXCESS = "surplus"
 """Reason of a trial that waited when enough others had finished."""
@@ -85,7 +85,7 @@ class SearchStudy:
     Attributes:
         config: the study file.
         confirms: the study that this one confirms, if it is a confirmation, by the name that it has now.
-        folder: name of the folders of its weights and logs, see `study_folder`.
+        folder: name of the folders of its weights and logs, see `own_folder`.
 
     Raises:
         KeyError: there is no study of this name.
@@ -108,7 +108,7 @@ class SearchStudy:
             self.pins_when_opened = _pins(attributes)
             confirms = attributes.get("confirms")
             self.confirms = None if confirms is None else name_by_folder(storage, confirms)
-            self.folder = study_folder(attributes, name)
+            self.folder = own_folder(storage, attributes, name)
             self.pruner = make_pruner(self.config.pruner, self.config.training.epochs)
             self.optuna_study = optuna.Study(name, storage, pruner=self.pruner)
 

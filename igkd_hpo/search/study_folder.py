@@ -22,6 +22,15 @@ def study_folder(attributes: Mapping[str, Any], name: str) -> str:
     return folder if isinstance(folder, str) and re.fullmatch(NAME, folder) else name
 
 
+def own_folder(storage: SharedStorage, attributes: Mapping[str, Any], name: str) -> str:
+    """Return the folder of the study of this name; that is its name where it is the copy of one that is still there.
+
+    Two that go on in one folder would remove each other's weights.
+    """
+    folder = study_folder(attributes, name)
+    return folder if folder == name or name_by_folder(storage, folder) == name else name
+
+
 def free_folder(storage: SharedStorage, name: str) -> str:
     """Return the folder for a new study: its name, or that with a number, where a renamed study has it."""
     taken = {folder for _, folder in _folders(storage)}

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 import torch
 import typer.testing
 from PIL import Image
+from sqlalchemy import text
 
 from igkd_hpo.assets import study_assets
 from igkd_hpo.assets.pins import AssetPins
@@ -100,10 +100,12 @@ def test_the_images_are_those_of_the_training_split(tiny: SearchStudy, monkeypat
     assert not any(np.array_equal(teacher, student) for teacher, student in zip(shown[1::4], shown[2::4], strict=True))
     assert not Settings.resolve().paths.test_split_log.exists(), "the test split stays closed"
 
-    optuna.copy_study(
-        from_study_name="tiny", from_storage=tiny.storage, to_storage=tiny.storage, to_study_name="renamed"
-    )
+    rename = "UPDATE studies SET study_name = :name"
+    with tiny.storage.engine.begin() as connection:
+        connection.execute(text(rename), {"name": "renamed"})
     renamed = runner.invoke(app, ["report", "renamed", "-o", "renamed.html"])
+    with tiny.storage.engine.begin() as connection:
+        connection.execute(text(rename), {"name": "tiny"})
     assert renamed.exit_code == 0
     assert len(pictures(Path("renamed.html").read_text(encoding="utf-8"))) == 4 * N_IMAGES
 

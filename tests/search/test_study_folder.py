@@ -81,12 +81,15 @@ def test_a_renamed_study_keeps_its_confirmation(storage: SharedStorage, study_fi
     assert found.study_id == confirms_other.study_id
 
 
-def test_a_copy_is_confirmed_by_itself(storage: SharedStorage, study_file: Study) -> None:
+def test_a_copy_has_a_folder_and_a_confirmation_of_its_own(storage: SharedStorage, study_file: Study) -> None:
     linked = create_confirmation(storage, create(storage, study_file).config, pins=PINS)
     optuna.copy_study(from_study_name="digits", from_storage=storage, to_storage=storage, to_study_name="copy")
     assert open_confirmation(storage, "copy") is None
+    assert (open_study(storage, "copy").folder, open_study(storage, "digits").folder) == ("copy", "digits")
     of_copy = create_confirmation(storage, open_study(storage, "copy").config, pins=PINS)
     assert (of_copy.name, of_copy.confirms) == ("copy-confirm", "copy")
     found = open_confirmation(storage, "digits")
     assert found is not None
     assert found.study_id == linked.study_id
+    optuna.delete_study(study_name="digits", storage=storage)  # from here on it was a rename
+    assert open_study(storage, "copy").folder == "digits"
