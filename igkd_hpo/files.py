@@ -53,6 +53,19 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def write_output(path: Path, content: bytes) -> None:
+    """Write what a person asked for to where they said, a device or a pipe included. Raises OSError.
+
+    A file is replaced in one step, and where the path is a link, the file that it leads to: /dev/stdout and /dev/null
+    stay what they are. Files of ours, below `storage/`, are written by the other functions, which follow no link.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            file.write(content)
+    else:
+        write_bytes(Path(os.path.realpath(path)), content)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder, and those above it that are missing, for those who may write where it is made. Raises OSError.
 
