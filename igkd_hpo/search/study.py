@@ -241,7 +241,7 @@ def find_study(storage: SharedStorage, name: str) -> SearchStudy | None:
     """Open the study of this name, None where there is none. Raises UsageError: it was made by something else."""
     try:
         return SearchStudy(storage, name)
-    except KeyError:
+    except (KeyError, UnicodeEncodeError):  # bytes of a command line that are not UTF-8 name no study
         return None
 
 
