@@ -62,7 +62,7 @@ def confirm(
         pins = searched.read().pins if searched else None
         if pins is None:
             with make_progress(progress) as shown:
-                pins = opened.prepare(config, host, shown)
+                pins = opened.prepare(config, host, shown, None)
         linked = _create_trials(database, config, arms, seeds, pins, console)
         _run(linked, opened, host, console, workers=workers, progress=progress)
         if stop.received is not None:

@@ -67,7 +67,8 @@ def launch(
         opened = open_storage_here(settings, create=True)
         if new_version:
             config = config.model_copy(update={"name": next_version(opened, config.name)})
-        existed = check_unchanged(opened, config) is not None
+        existing = check_unchanged(opened, config)
+        existed = existing is not None
         if not existed and trials is not None and trials < len(config.controls):
             no_room = f"--trials {trials} leaves no room for {len(config.controls)} controls"
             raise UsageError(f"{no_room}; give more, or drop controls")
@@ -76,7 +77,7 @@ def launch(
         with StopSignal() as stop:
             host = Host(settings=settings, device=device, stop=stop)
             with make_progress(progress) as shown:
-                pins = opened_engine.prepare(config, host, shown)
+                pins = opened_engine.prepare(config, host, shown, existing.read().pins if existing else None)
             search = create_or_open(opened, config, n_trials=trials, pins=pins)
             if not existed:
                 save_study_note(search)

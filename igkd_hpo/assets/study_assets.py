@@ -16,6 +16,7 @@ from igkd_hpo.assets.logits import open_logits, prepare_logits
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
+from igkd_hpo.assets.study_images import check_images
 from igkd_hpo.assets.teachers import Teachers, open_teacher_facts, open_teachers, prepare_teachers, validation_accuracy
 from igkd_hpo.assets.weights import Weights, combined_hash, open_weights, prepare_weights, students_weights
 from igkd_hpo.config.study import Study
@@ -73,14 +74,17 @@ class AssetSummary:
         )
 
 
-def prepare_assets(study: Study, settings: Settings, *, device: str, progress: Progress) -> AssetSummary:
+def prepare_assets(
+    study: Study, settings: Settings, *, device: str, progress: Progress, pinned: AssetPins | None = None
+) -> AssetSummary:
     """Make the study's assets that are missing, and check those that are there.
 
     Args:
         device: `cpu`, `cuda:<n>`, or `cuda`: the first GPU trains teachers, and all share logits and maps.
+        pinned: content that an existing study has; other images are refused before anything is made of them.
 
     Raises:
-        DataError, UsageError, TeacherError: the data or the teacher cannot be used.
+        DataError, UsageError, TeacherError: the data or the teacher cannot be used, or are not what is pinned.
         AssetError: an asset is damaged or cannot be written.
     """
     start = time.perf_counter()
@@ -89,6 +93,8 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     store = AssetStore(settings.paths.assets)
     devices = devices_for(torch.device(device))
     dataset = prepare_dataset(study.dataset, settings, store, progress)
+    if pinned is not None:
+        check_images(study.name, pinned, dataset, store)
     _check_cutout(study, dataset.image_size)
     weights = {
         name: prepare_weights(

@@ -10,9 +10,11 @@ from igkd_hpo.engines.probe import Probe
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.storage_url import mask
-from igkd_hpo.search.study import check_unchanged
+from igkd_hpo.search.study import SearchStudy, check_unchanged
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import duration
+
+_UNREAD = "images: files changed; launch reads them again, and refuses them where they are not those of the study"
 
 
 def describe_launch(
@@ -25,12 +27,15 @@ def describe_launch(
 
     Raises:
         UsageError, StorageError: the study changed, the device is not there, or the database cannot be used.
+        DataError: the images are not those of the study.
     """
     from igkd_hpo.distillation.device import choose_device
 
     slots = max(1, workers)
     threads = max(1, len(os.sched_getaffinity(0)) // slots)
-    finished, recorded_total = _so_far(study, settings)
+    existing = _existing(study, settings)
+    finished, recorded_total = (0, study.n_trials) if existing is None else _so_far(existing, study)
+    images_known = existing is None or _check_images(existing, study, settings)
     total = trials or recorded_total
     left = max(0, total - finished)
     n_images, limits = _assets(study, settings)
@@ -46,6 +51,7 @@ def describe_launch(
         ),
         *(f"limits: {check.found}" for check in limits),
         "assets: to be made first (images, teacher, logits, maps)" if n_images is None else "assets: there",
+        *([] if images_known else [_UNREAD]),
     ]
     what = f"for what is left, {left} trial{'s'[: left != 1]} without pruning"
     if measured is None or n_images is None:
@@ -55,17 +61,26 @@ def describe_launch(
     return "\n".join([*lines, f"time {what}: about {duration(seconds)} of training, at the speed measured"])
 
 
-def _so_far(study: Study, settings: Settings) -> tuple[int, int]:
-    """Return the number of finished trials, and the total that a launch without --trials would run to."""
+def _existing(study: Study, settings: Settings) -> SearchStudy | None:
     try:
         storage = open_storage_here(settings, create=False)
     except UsageError:  # no database yet
-        return 0, study.n_trials
-    existing = check_unchanged(storage, study)
-    if existing is None:
-        return 0, study.n_trials
+        return None
+    return check_unchanged(storage, study)
+
+
+def _so_far(existing: SearchStudy, study: Study) -> tuple[int, int]:
+    """Return the number of finished trials, and the total that a launch without --trials would run to."""
     total = existing.read().n_trials if study.n_trials == existing.config.n_trials else study.n_trials
     return existing.counts().finished, total
+
+
+def _check_images(existing: SearchStudy, study: Study, settings: Settings) -> bool:
+    """Return whether the images here are known to be the study's. Raises DataError where known to be others."""
+    from igkd_hpo.assets.study_images import check_unread_images
+
+    pinned = existing.read().pins
+    return pinned is None or check_unread_images(study, pinned, settings)
 
 
 def _assets(study: Study, settings: Settings) -> tuple[int | None, list[Check]]:

@@ -76,6 +76,7 @@ class Found:
     own_test: bool  # whether it brings a test split of its own
     own_validation: bool = False  # likewise
     read: Callable[[Workplace], Images]  # raises DataError where they cannot be used
+    class_names: tuple[str, ...] | None = None  # None where only reading tells
     facts: Any = None  # JSON values that change when the images do; None where the name says all
     remarks: tuple[Remark, ...] = ()  # of what lies there
 

@@ -207,6 +207,7 @@ def find_folder(root: Path, image_size: int | None, *, bits: int | None = None, 
         own_test=n_test > 0,
         own_validation=n_validation > 0,
         read=_Reader(listing=listing, image_size=image_size, bits=bits, follow_links=follow_links),
+        class_names=listing.class_names,
         facts=[_READER, *listing.facts],
         remarks=tuple(_about_files(listing)),
     )
