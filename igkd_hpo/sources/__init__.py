@@ -42,13 +42,13 @@ class Remark(NamedTuple):
         about: what of them, in a word: the name of the doctor's check.
         found: what was seen, with its numbers.
         advice: what to do; empty where nothing is to be done.
-        level: a `note`, a `warning`, or a `fault`: images that were meant are missing.
+        level: a `note`, or a `warning`, which asks for attention.
     """
 
     about: str
     found: str
     advice: str = ""
-    level: Literal["note", "warning", "fault"] = "warning"
+    level: Literal["note", "warning"] = "warning"
 
     @property
     def text(self) -> str:
