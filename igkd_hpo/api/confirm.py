@@ -11,7 +11,7 @@ from igkd_hpo.confirm.evaluation import evaluate, untested
 from igkd_hpo.confirm.plan import best_candidates, candidate_of_file, check_same_search, feasible_controls, planned_arms
 from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
+from igkd_hpo.errors import IgkdError, Interrupted, StopOrdered, StudyStopped, UsageError
 from igkd_hpo.search.confirmation_study import Arm, create_confirmation, extend, fresh_seeds, open_confirmation
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import SharedStorage, open_storage_here
@@ -123,8 +123,14 @@ def _run(
     if ended:
         return
     kept_alive = supervise(engine, linked, host, workers=workers, console=console)
-    if (reason := linked.read().stopped) is not None:
-        raise StudyStopped(f"study {linked.name} stopped: {reason}")
+    record = linked.read()
+    if record.stop_ordered:
+        so_far = f"{linked.counts().finished} of {record.n_trials} trials"
+        raise StopOrdered(
+            f"study {linked.name} was stopped with {so_far} finished; confirm again goes on", completed=True
+        )
+    if record.stopped is not None:
+        raise StudyStopped(f"study {linked.name} stopped: {record.stopped}")
     if not kept_alive and host.stop.received is None:
         lost = f"not every worker could be kept alive, see {host.settings.paths.logs / linked.folder}"
         raise IgkdError(f"study {linked.name}: {lost}; confirm again goes on")

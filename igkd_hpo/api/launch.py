@@ -11,7 +11,7 @@ from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
+from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StopOrdered, StudyStopped, UsageError
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import open_storage_here
@@ -56,7 +56,8 @@ def launch(
         Interrupted: Ctrl-C or SIGTERM came; a KeyboardInterrupt.
         UsageError, StudyFileError, DataError, TeacherError: what was given cannot be run.
         StorageError: the database is out of reach.
-        StudyStopped: too many trials failed, or somebody stopped the study; NoCompletedTrial where none had completed.
+        StudyStopped: too many trials failed; NoCompletedTrial where none had completed.
+        StopOrdered: somebody stopped the study; a StudyStopped.
         IgkdError: a worker could not be kept alive.
     """
     _check(workers, trials, device)
@@ -137,6 +138,10 @@ def _run(engine: Engine, study: SearchStudy, host: Host, *, workers: WorkerCount
     so_far, goes_on = f"{counts.finished} of {record.n_trials} trials", f"`igkd-hpo launch {study.name}` goes on"
     if host.stop.received is not None:
         raise Interrupted(f"stopped with {so_far} finished; {goes_on}", host.stop.received)
+    if record.stop_ordered:
+        raise StopOrdered(
+            f"study {study.name} was stopped with {so_far} finished; {goes_on}", completed=counts.complete > 0
+        )
     if record.stopped is not None:
         kind = NoCompletedTrial if counts.complete == 0 else StudyStopped
         raise kind(f"study {study.name} stopped: {record.stopped}")

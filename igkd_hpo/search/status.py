@@ -204,14 +204,15 @@ def seconds_left(to_go: int, done: Sequence[float], ended: Sequence[FrozenTrial]
 
 
 def state_in_words(study: StudyStatus) -> str:
-    """Return finished, stopped, running, not running or unusable."""
+    """Return finished, stopped, stopping while trials still run, running, not running or unusable."""
     if study.unusable is not None:
         return "unusable"
     if study.finished:
         return "finished"
+    runs = any(not trial.lost for trial in study.running)
     if study.stopped is not None:
-        return "stopped"
-    return "running" if any(not trial.lost for trial in study.running) else "not running"
+        return "stopping" if runs else "stopped"
+    return "running" if runs else "not running"
 
 
 def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:

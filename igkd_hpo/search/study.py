@@ -70,11 +70,13 @@ class StudyRecord:
     Args:
         n_trials: the total of COMPLETE plus PRUNED trials that ends the study.
         stopped: why no new trial begins, if the study was stopped.
+        stop_ordered: whether somebody stopped it, and not its failures.
         pins: content of the study's data and teacher, None while unknown.
     """
 
     n_trials: int
     stopped: str | None
+    stop_ordered: bool
     pins: AssetPins | None
     attributes: Mapping[str, Any]
 
@@ -119,7 +121,13 @@ class SearchStudy:
         if (damage := study_damage(attributes)) is not None:
             raise unusable(f"study {self.name!r} in {self.storage.place}", attributes, damage)
         n_trials, stopped = attributes["n_trials"], attributes.get("stopped")
-        return StudyRecord(n_trials=n_trials, stopped=stopped, pins=_pins(attributes), attributes=attributes)
+        return StudyRecord(
+            n_trials=n_trials,
+            stopped=stopped,
+            stop_ordered=bool(stopped and attributes.get("stop_ordered")),
+            pins=_pins(attributes),
+            attributes=attributes,
+        )
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials by number; they are shared with the cache, so not to be changed."""
@@ -131,13 +139,14 @@ class SearchStudy:
         return count(self.trials())
 
     def stop(self, reason: str, *, now: bool = False) -> None:
-        """Let no trial begin until the study is launched again, for a reason, of which the first stays.
+        """Let no trial begin until the study is launched again, as somebody ordered; the first reason stays.
 
         With `now`, release the running trials too: their workers learn it with the next heartbeat.
         """
         with self.transaction():
             if self.read().stopped is None:
                 self.storage.set_study_user_attr(self.study_id, "stopped", reason)
+                self.storage.set_study_user_attr(self.study_id, "stop_ordered", True)
             if now:
                 self.storage.set_study_user_attr(self.study_id, "stopped_now", True)
 
@@ -359,6 +368,7 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
     record, trials = existing.read(), existing.trials()
     if record.stopped is not None:
         storage.set_study_user_attr(study_id, "stopped", None)
+        storage.set_study_user_attr(study_id, "stop_ordered", False)
         storage.set_study_user_attr(study_id, "stopped_now", False)
     if existing.confirms is None:
         # A total too small for all controls ended those that still waited; a larger one has room for them.

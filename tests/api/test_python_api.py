@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 import igkd_hpo
@@ -81,6 +82,22 @@ def test_a_signal_is_an_interrupt_that_says_how_to_go_on(number: signal.Signals)
     assert e.value.signal == number
     assert signal.getsignal(number) is before
     assert {trial.state for trial in igkd_hpo.open_study("tiny").trials} == {"WAITING"}
+
+
+@pytest.mark.parametrize("completed", [False, True])
+def test_a_stop_that_somebody_ordered_is_no_failure(workspace: Workspace, completed: bool) -> None:
+    class Stopped(InProcessEngine):
+        def poll(self) -> list[SlotState]:
+            if completed:
+                self._source.study.optuna_study.add_trial(optuna.trial.create_trial(value=0.5))  # type: ignore[union-attr]
+            igkd_hpo.open_study("tiny").stop()
+            return [SlotState(number=0, phase="done")]
+
+    with pytest.raises(igkd_hpo.StudyStopped) as stopped:
+        igkd_hpo.launch(parse_study(STUDY, source="test"), engine=Stopped(), progress=False)
+    assert isinstance(stopped.value, igkd_hpo.StopOrdered)
+    assert stopped.value.exit_code == (0 if completed else 3)
+    assert f"{int(completed)} of 8 trials" in str(stopped.value)
 
 
 @pytest.mark.parametrize("form", ["path", "text", "mapping", "file"])
