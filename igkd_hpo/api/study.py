@@ -20,6 +20,7 @@ from igkd_hpo.files import user_path, write_output
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import BestTrial, best_trial, result, summary
 from igkd_hpo.search.confirmation_study import parent_of
+from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.records import TrialRecord, study_trials
@@ -27,7 +28,7 @@ from igkd_hpo.search.status import StudyStatus, study_status
 from igkd_hpo.search.status import status as every_status
 from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.storage_url import mask
-from igkd_hpo.search.study import Counts, SearchStudy
+from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings, host_name
 from igkd_hpo.terminal.progress import make_progress
 

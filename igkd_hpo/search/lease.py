@@ -16,13 +16,14 @@ from sqlalchemy import Case, ColumnElement, Connection, Update, case, select, up
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.errors import StorageError
+from igkd_hpo.search.counts import count, is_infeasible
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
 from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
-from igkd_hpo.search.study import EXCESS, SearchStudy, count, is_infeasible, unclaimed, why_stopping
+from igkd_hpo.search.study import EXCESS, SearchStudy, unclaimed, why_stopping
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 

@@ -10,11 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.errors import UsageError
+from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import Lease, read_leases
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Counts, SearchStudy, count, ended_trials, study_names
+from igkd_hpo.search.study import SearchStudy, ended_trials, study_names
 
 _RECENT = 50  # ended trials whose mean duration tells how long the next ones take
 

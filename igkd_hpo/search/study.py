@@ -2,10 +2,9 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -22,6 +21,7 @@ from igkd_hpo.config.controls import ControlName, make_control
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
+from igkd_hpo.search.counts import Counts, count, is_infeasible
 from igkd_hpo.search.damage import study_damage, unusable
 from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
@@ -35,32 +35,6 @@ EXCESS = "surplus"
 
 MOST_INFEASIBLE = 200
 """Configurations in a row beyond a limit before a study is given up; each costs half a second."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Numbers of trials by state; a PRUNED one that is beyond a limit was not trained, and is `infeasible` instead."""
-
-    complete: int
-    pruned: int
-    infeasible: int = 0
-    fail: int
-    running: int
-    waiting: int
-
-    @property
-    def finished(self) -> int:
-        """Return the number that counts towards `n_trials`: the trials that were trained."""
-        return self.complete + self.pruned
-
-    def by_word(self) -> dict[str, int]:
-        """Return the number of trials in each state, by the word for it."""
-        words = ("complete", "pruned", "beyond a limit", "failed", "running", "waiting")  # in the order of the fields
-        return dict(zip(words, astuple(self), strict=True))
-
-    def in_words(self) -> str:
-        """Count the trials of each state in words: 17 complete, 6 pruned, 1 failed."""
-        return ", ".join(f"{number} {word}" for word, number in self.by_word().items() if number) or "none yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,25 +147,6 @@ class SearchStudy:
                 f"study {self.name!r} lost a record in {self.storage.place}; was it deleted or renamed in a "
                 "dashboard? `igkd-hpo status` shows what is there"
             ) from error
-
-
-def count(trials: list[FrozenTrial]) -> Counts:
-    """Count trials by state."""
-    states = Counter(trial.state for trial in trials)
-    infeasible = sum(trial.state is TrialState.PRUNED and is_infeasible(trial) for trial in trials)
-    return Counts(
-        complete=states[TrialState.COMPLETE],
-        pruned=states[TrialState.PRUNED] - infeasible,
-        infeasible=infeasible,
-        fail=states[TrialState.FAIL],
-        running=states[TrialState.RUNNING],
-        waiting=states[TrialState.WAITING],
-    )
-
-
-def is_infeasible(trial: FrozenTrial) -> bool:
-    """Tell whether the trial was not trained because its student is beyond a limit."""
-    return any(over > 0 for over in trial.constraints.values())
 
 
 def check_unchanged(storage: SharedStorage, study: config.Study) -> SearchStudy | None:
