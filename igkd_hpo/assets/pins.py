@@ -1,6 +1,6 @@
 """Hashes of a study's images and teacher, which must be the same on all its hosts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from igkd_hpo.errors import DataError, TeacherError
 
@@ -11,6 +11,7 @@ class AssetPins:
 
     Args:
         weights_sha256: of what students begin with; None where they begin at random.
+        teacher_accuracy: on the validation images, a fraction; told to people, and not compared. None while unknown.
         own_validation: whether the images bring their validation split; false also for studies from before it was read.
     """
 
@@ -18,6 +19,7 @@ class AssetPins:
     teacher_sha256: str
     own_validation: bool = False
     weights_sha256: str | None = None
+    teacher_accuracy: float | None = field(default=None, compare=False)
 
 
 def check_images_pin(name: str, pinned: AssetPins, *, sha256: str, own_validation: bool, change: str = "") -> None:

@@ -78,10 +78,12 @@ class _Study(_Facts):
     ended_before_launch: _Count
     late_results: _Count = 0
     stopped: str | None = None
+    stop_ordered: bool = False
     stopped_now: bool = False
     dataset_sha256: str | None = None
     teacher_sha256: str | None = None
     own_validation: bool = False
+    teacher_accuracy: _Accuracy | None = None
     confirms: str | None = None
     subject: _Count | None = None
     arms: list[_Arm] = []

@@ -193,10 +193,12 @@ def create_or_open(
             _resume(existing, study, n_trials)
         if pins is not None:
             if (pinned := existing.read().pins) is None:
-                for key, digest in asdict(pins).items():
-                    storage.set_study_user_attr(existing.study_id, key, digest)
+                for key, value in asdict(pins).items():
+                    storage.set_study_user_attr(existing.study_id, key, value)
             else:
                 check_pins(study.name, pinned, pins)
+                if pinned.teacher_accuracy is None:  # a study of an earlier version
+                    storage.set_study_user_attr(existing.study_id, "teacher_accuracy", pins.teacher_accuracy)
         storage.set_study_user_attr(existing.study_id, "launched", datetime.now(UTC).isoformat())
         return SearchStudy(storage, study.name)
 
@@ -365,4 +367,5 @@ def _pins(attributes: Mapping[str, Any]) -> AssetPins | None:
         teacher_sha256=teacher,
         own_validation=own_validation,
         weights_sha256=attributes.get("weights_sha256"),
+        teacher_accuracy=attributes.get("teacher_accuracy"),
     )
