@@ -20,12 +20,14 @@ from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
 
+_USUAL_SEEDS = 5
+
 
 def confirm(
     study: StudyLike | None = None,
     *,
     top: int = 5,
-    seeds: int = 5,
+    seeds: int = _USUAL_SEEDS,
     workers: WorkerCount = 1,
     storage: str | None = None,
     device: str = "auto",
@@ -110,6 +112,14 @@ def _create_trials(
     added, n_trials = extend(linked, arms, fresh_seeds(config, seeds)), linked.read().n_trials
     counted = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
     tell(console, f"study {linked.name}, {counted}, in {storage.place}")
+    if added:
+        names = ", ".join(arm.name for arm in arms)
+        epochs = config.training.epochs
+        tell(console, f"{len(arms)} arms with {seeds} seeds each, {added} trainings of {epochs} epochs ahead: {names}")
+        if seeds < _USUAL_SEEDS:
+            tell(
+                console, f"with {seeds} seeds only very large differences can be told; --seeds {_USUAL_SEEDS} is usual"
+            )
     return linked
 
 
