@@ -14,11 +14,13 @@ from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StopOrdered, StudyStopped, UsageError
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.note import save_study_note
+from igkd_hpo.search.status import study_status
 from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
+from igkd_hpo.words import counted
 
 
 def launch(
@@ -85,6 +87,8 @@ def launch(
             record, finished = search.read(), search.counts().finished
             n_trials = record.n_trials
             tell(console, f"study {search.name}, {n_trials} trials, in {opened.place}")
+            if existed and (others := _other_workers(search)):
+                tell(console, f"{counted(len(others), 'worker')} of another launch on it already: {', '.join(others)}")
             enqueued = enqueued_trials(search.trials())
             if enqueued:
                 tell(console, f"{len(enqueued)} trials were enqueued; all of them run, also beyond that total")
@@ -130,6 +134,11 @@ def _check(workers: WorkerCount, trials: int | None, device: str) -> None:
         raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
     if trials is not None and trials < 1:
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
+
+
+def _other_workers(study: SearchStudy) -> list[str]:
+    """Name the workers that hold trials of the study, dead ones left out."""
+    return sorted({f"{trial.worker} on {trial.host}" for trial in study_status(study).running if not trial.lost})
 
 
 def _run(engine: Engine, study: SearchStudy, host: Host, *, workers: WorkerCount, console: Console) -> None:

@@ -1,7 +1,7 @@
 """Read what every study in a database is doing, without disturbing anybody."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -102,8 +102,12 @@ class StudyStatus:
     unusable: str | None = None
 
 
-def status(storage: SharedStorage) -> list[StudyStatus]:
-    """Return all studies of this project, the last launched last, each before its confirmation. Raises StorageError."""
+def status(storage: SharedStorage, names: Collection[str] = ()) -> list[StudyStatus]:
+    """Return studies of this project, the last launched last, each before its confirmation. Raises StorageError.
+
+    Args:
+        names: of those to return, with their confirmations; all where there is none.
+    """
     with storage.snapshot():
         studies = [_status_of(storage, name) for name in study_names(storage)]
     launched = {study.name: place for place, study in enumerate(studies)}
@@ -111,7 +115,8 @@ def status(storage: SharedStorage) -> list[StudyStatus]:
     def place(study: StudyStatus) -> tuple[int, bool]:
         return launched.get(study.confirms or study.name, launched[study.name]), study.confirms is not None
 
-    return sorted(studies, key=place)
+    wanted = [study for study in studies if not names or {study.name, study.confirms} & set(names)]
+    return sorted(wanted, key=place)
 
 
 def _status_of(storage: SharedStorage, name: str) -> StudyStatus:

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -16,6 +17,8 @@ from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.engines.engine import SlotState
 from igkd_hpo.engines.in_process import InProcessEngine
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace
@@ -82,6 +85,27 @@ def test_a_signal_is_an_interrupt_that_says_how_to_go_on(number: signal.Signals)
     assert e.value.signal == number
     assert signal.getsignal(number) is before
     assert {trial.state for trial in igkd_hpo.open_study("tiny").trials} == {"WAITING"}
+
+
+def test_a_launch_beside_another_one_says_so(
+    workspace: Workspace, storage_with_a_worker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Nothing(InProcessEngine):
+        def poll(self) -> list[SlotState]:
+            return [SlotState(number=0, phase="done")]
+
+    igkd_hpo.launch(parse_study(STUDY, source="test"), engine=Nothing())
+    assert f"1 worker of another launch on it already: {storage_with_a_worker} on " in capsys.readouterr().err
+
+
+@pytest.fixture
+def storage_with_a_worker(workspace: Workspace) -> Iterator[str]:
+    """A worker's name, which holds a trial of the tiny study."""
+    storage = open_storage(workspace.url, create=True)
+    study = create_or_open(storage, parse_study(STUDY, source="test"), n_trials=None, pins=None)
+    assert isinstance(Leases(study).claim(Worker(name="there", process=this_process())), Claim)
+    yield "there"
+    storage.engine.dispose()
 
 
 @pytest.mark.parametrize("completed", [False, True])

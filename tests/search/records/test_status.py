@@ -50,6 +50,15 @@ def test_the_end_and_a_stop_are_told_apart(storage: SharedStorage, study: Search
     assert [s.stopped for s in status(storage)] == ["stopped by hand"]
 
 
+def test_only_what_is_named_is_shown_with_its_confirmation(storage: SharedStorage, study: SearchStudy) -> None:
+    other = study.config.model_copy(update={"name": "other"})
+    create_or_open(storage, other, n_trials=None, pins=None)
+    confirming = study.config.model_copy(update={"name": "digits-confirm"})
+    create_or_open(storage, confirming, n_trials=None, pins=None, confirms=study.folder)
+    assert [s.name for s in status(storage, ["digits"])] == ["digits", "digits-confirm"]
+    assert [s.name for s in status(storage, ["other"])] == ["other"]
+
+
 def test_a_stop_takes_until_what_runs_has_ended(storage: SharedStorage, study: SearchStudy, worker: Worker) -> None:
     leases = Leases(study)
     claim = leases.claim(worker)
