@@ -86,17 +86,17 @@ def launch(
                 save_study_note(search)
             record, finished = search.read(), search.counts().finished
             n_trials = record.n_trials
-            tell(console, f"study {search.name}, {n_trials} trials, in {opened.place}")
+            tell(console, f"study {search.name}, {counted(n_trials, 'trial')}, in {opened.place}")
             if existed and (others := _other_workers(search)):
                 tell(console, f"{counted(len(others), 'worker')} of another launch on it already: {', '.join(others)}")
             enqueued = enqueued_trials(search.trials())
             if enqueued:
-                tell(console, f"{len(enqueued)} trials were enqueued; all of them run, also beyond that total")
+                tell(console, f"enqueued: {counted(len(enqueued), 'trial')}, which run also beyond that total")
             for trial in enqueued:
                 if (remark := remark_on(trial, config.hyperparameters)) is not None:
                     tell(console, f"trial {trial.number}: {remark}")
             if existed and finished >= n_trials and not enqueued:
-                tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
+                tell(console, f"finished already: {counted(finished, 'trial')}; `--trials N` above that adds more")
             if workers == 0:
                 left = max(len(enqueued), n_trials - finished)
                 then = f"igkd-hpo worker {search.name} runs them" if left else "--trials gives it more"

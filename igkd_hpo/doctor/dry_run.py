@@ -12,7 +12,7 @@ from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.storage_url import mask
 from igkd_hpo.search.study import SearchStudy, check_unchanged
 from igkd_hpo.settings import Settings
-from igkd_hpo.words import duration
+from igkd_hpo.words import counted, duration
 
 _UNREAD = "images: files changed; launch reads them again, and refuses them where they are not those of the study"
 
@@ -40,20 +40,19 @@ def describe_launch(
     left = max(0, total - finished)
     n_images, limits = _assets(study, settings)
     lines = [
-        f"study {study.name}: {total} trials of {study.training.epochs} epochs, {finished} finished",
+        f"study {study.name}: {counted(total, 'trial')} of {study.training.epochs} epochs, {finished} finished",
         f"  controls: {', '.join(study.controls) or 'none'}",
         *(f"  searches {name}: {shown_range(setting)}" for name, setting in study.hyperparameters.searched().items()),
         f"storage: {mask(settings.storage_url)}",
         *([str(measured)] if measured else []),
-        *(
-            f"worker {slot}: {choose_device(device, slot)}, {threads} thread{'s'[: threads != 1]}"
-            for slot in range(slots)
-        ),
+        *(f"worker {slot}: {choose_device(device, slot)}, {counted(threads, 'thread')}" for slot in range(slots)),
         *(f"limits: {check.found}" for check in limits),
         "assets: to be made first (images, teacher, logits, maps)" if n_images is None else "assets: there",
         *([] if images_known else [_UNREAD]),
     ]
-    what = f"for what is left, {left} trial{'s'[: left != 1]} without pruning"
+    if left == 0:
+        return "\n".join([*lines, f"nothing is left to run; --trials N above {finished} adds more"])
+    what = f"for what is left, {counted(left, 'trial')} without pruning"
     if measured is None or n_images is None:
         return "\n".join([*lines, f"time {what}: not known; --workers auto measures, once the assets are there"])
     rate = measured.levels[0].images_per_second * measured.gain * len(measured.devices)

@@ -12,6 +12,8 @@ import optuna
 import pytest
 
 import igkd_hpo
+from igkd_hpo.api.launch import dry_run
+from igkd_hpo.api.source import settings_here
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.writing import to_yaml
@@ -85,6 +87,17 @@ def test_a_signal_is_an_interrupt_that_says_how_to_go_on(number: signal.Signals)
     assert e.value.signal == number
     assert signal.getsignal(number) is before
     assert {trial.state for trial in igkd_hpo.open_study("tiny").trials} == {"WAITING"}
+
+
+def test_a_dry_run_of_a_finished_study_asks_for_no_time(workspace: Workspace) -> None:
+    study = parse_study(STUDY, source="test")
+    storage = open_storage(workspace.url, create=True)
+    created = create_or_open(storage, study, n_trials=None, pins=None)
+    for _ in range(study.n_trials):
+        created.optuna_study.add_trial(optuna.trial.create_trial(value=0.5))
+    storage.engine.dispose()
+    told = dry_run(study, settings_here(), workers=1, trials=None, device="cpu", new_version=False)
+    assert told.splitlines()[-1].startswith("nothing is left to run")
 
 
 def test_a_launch_beside_another_one_says_so(

@@ -209,7 +209,7 @@ def test_many_trials_are_thinned_out_and_that_is_said(
     assert f"Of 5,000 trials, at most {figures.MOST_LINES} are drawn" in page.text
     assert f"The last {timeline.MOST_BARS} of 5,000 trials are drawn" in page.text
     assert f"The last {timeline.MOST_WORKERS} of 60 workers are drawn" in page.text
-    assert "1 trials took more than one attempt" in page.text
+    assert "1 trial took more than one attempt" in page.text
 
 
 def test_each_attempt_beyond_the_first_is_marked(study: SearchStudy, run, settings: Settings) -> None:
@@ -217,7 +217,7 @@ def test_each_attempt_beyond_the_first_is_marked(study: SearchStudy, run, settin
     Leases(study).release(claim, "the worker was lost", counted=True, epochs_gained=True)
     run(0.5, 0.6, 0.7)
     page = checked(write_report(study, settings))
-    assert "1 trials took more than one attempt (x2 " in page.text
+    assert "1 trial took more than one attempt (x2 " in page.text
     assert "0 x2" in page.text
 
 
