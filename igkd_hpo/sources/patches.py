@@ -35,8 +35,9 @@ def _photographs() -> "dict[str, NDArray[np.uint8]]":
         ) from error
     from sklearn.datasets import load_sample_image
 
-    found: dict[str, Any] = {name: getattr(data, name)() for name in _SKIMAGE}
-    found[_STEREO] = data.stereo_motorcycle()[0]
+    read: Any = data  # which has no types
+    found: dict[str, Any] = {name: getattr(read, name)() for name in _SKIMAGE}
+    found[_STEREO] = read.stereo_motorcycle()[0]
     found |= {name: load_sample_image(f"{name}.jpg") for name in _SKLEARN}
     return dict(sorted(found.items()))
 
