@@ -121,11 +121,15 @@ def test_importing_results_stays_light() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_what_had_no_effect_in_a_trial_is_not_judged_by_it(study: SearchStudy, run) -> None:
+def test_what_had_no_effect_in_a_trial_is_not_judged_by_it(
+    study: SearchStudy, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(6):
         run(0.5, 0.6, 0.6 + 0.04 * number)
-    for trial in study.trials()[:3]:
-        study.storage.set_trial_user_attrs(trial._trial_id, {"without_effect": ["temperature"]})
+    trials = study.trials()
+    for trial in trials[:3]:
+        trial.set_user_attr("without_effect", ["temperature"])
+    monkeypatch.setattr(study, "trials", lambda: trials)
     figure = importance_figure(study)
     (axis,) = figure.axes
     names = [label.get_text() for label in axis.get_yticklabels()]
