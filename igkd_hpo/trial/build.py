@@ -68,12 +68,12 @@ def make_student(study: Study, hyperparameters: Mapping[str, Value], assets: Ass
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = make_body(hyperparameters, dataset.num_classes, dataset.image_size, assets.settings.allow_import)
-    taken: frozenset[str] = frozenset()
-    of_weights = None
-    if hyperparameters["init"] == "pretrained":
-        weights = assets.weights[name]
-        taken = begin_with(body, weights, cut=bool(knobs_of(hyperparameters).get("stages_removed")))
-        of_weights = weights.statistics
+        taken: frozenset[str] = frozenset()
+        of_weights = None
+        if hyperparameters["init"] == "pretrained":
+            weights = assets.weights[name]
+            taken = begin_with(body, weights, cut=bool(knobs_of(hyperparameters).get("stages_removed")))
+            of_weights = weights.statistics
     mean, std = normalization(study.student, (dataset.mean, dataset.std), of_weights)
     student = Network(body, mean, std)
     if hyperparameters["init"] == "teacher_prefix":

@@ -72,7 +72,7 @@ def test_a_file_gives_all_but_the_classifier(
     classifier = {key for key, value in before.items() if value.shape != state[key].shape}
     assert len(classifier) == 2
     assert set(weights.classifier) == classifier
-    assert all(torch.equal(after[key], before[key]) for key in classifier)
+    assert all(after[key].abs().max() < 0.1 for key in classifier), "the first logits are small"
     floats = {key for key, value in before.items() if value.is_floating_point()}
     assert taken >= floats - classifier
     assert all(torch.equal(after[key], state[key]) for key in floats - classifier)
