@@ -67,14 +67,14 @@ def test_a_student_can_begin_as_the_teachers_first_blocks(teacher: Network) -> N
 def test_one_run_of_the_teacher_gives_the_logits_that_it_gives_alone(
     count: int, teacher: Network, recipe: MakeRecipe
 ) -> None:
-    terms = FeatureTerms(make(layers_removed=11), teacher, recipe(**ALL_TERMS))
+    terms = FeatureTerms(make(layers_removed=11), teacher, recipe(**ALL_TERMS), image_size=(8, 8))
     pixels = torch.rand(count, 3, 8, 8)
     runs = []
     handle = teacher.body.features[0].register_forward_hook(lambda *_: runs.append(1))
     features, logits = terms.ask_teacher(pixels, logits=True)
     handle.remove()
     assert len(runs) == -(-count // TEACHER_BATCH)
-    assert terms.blocks == (3, 6, 7)
+    assert terms.places == (3, 6, 7)
     assert [feature.shape[0] for feature in features.values()] == [count] * 3
     assert logits is not None
     assert torch.equal(logits, OnlineLogits(teacher).logits(torch.arange(0), None, pixels))  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn_and_another_has(
 ) -> None:
     pixels = torch.rand(8, 3, 8, 8)
     for student in (teacher, make(layers_removed=9).eval()):
-        terms = FeatureTerms(student, teacher, recipe(**ALL_TERMS))
+        terms = FeatureTerms(student, teacher, recipe(**ALL_TERMS), image_size=(8, 8))
         taught, logits = terms.ask_teacher(pixels, logits=True)
         loss = terms.loss(terms.ask_student(pixels)[0], taught, logits, torch.zeros(8, dtype=torch.int64))
         assert (loss.item() < 1e-4) == (student is teacher)
@@ -98,7 +98,7 @@ def test_each_term_comes_down_when_it_is_all_that_is_trained(
 ) -> None:
     used = recipe(epochs=1, alpha=0.0, overlay_probability=0.0, **{term: 1.0})
     student = make(width=0.5, layers_removed=11)
-    terms = FeatureTerms(student, teacher, used)
+    terms = FeatureTerms(student, teacher, used, image_size=(8, 8))
     pixels = torch.rand(32, 3, 8, 8, generator=torch.Generator().manual_seed(3))
     taught, logits = terms.ask_teacher(pixels, logits=True)
     optimizer = torch.optim.Adam([*student.parameters(), *terms.adapter.parameters()], lr=3e-3)
