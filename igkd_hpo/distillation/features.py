@@ -24,9 +24,7 @@ class Featured(Protocol):
         """Return how many channels the features of that place have."""
         ...
 
-    def run(
-        self, pixels: Tensor, places: Collection[int], /, *, logits: bool = True
-    ) -> tuple[Features, Tensor | None]:
+    def run(self, pixels: Tensor, places: Collection[int], /, *, logits: bool = True) -> tuple[Features, Tensor | None]:
         """Return the features of pixels (B, 3, H, W) in [0, 1] at these places and, if wanted, the logits."""
         ...
 

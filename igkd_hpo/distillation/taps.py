@@ -125,7 +125,7 @@ def _inner_body(network: Network) -> tuple[nn.Module, Size | None]:
 
 
 def to_same_size(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both maps, (…, H, W), at the smaller height and width, by means over areas; alike they stay as they are."""
+    """Return both maps, (…, H, W), at the smaller height and width, by means over areas; alike they stay as is."""
     smaller = [min(sides) for sides in zip(one.shape[-2:], other.shape[-2:], strict=True)]
     pooled = (part if [*part.shape[-2:]] == smaller else F.adaptive_avg_pool2d(part, smaller) for part in (one, other))
     return next(pooled), next(pooled)
@@ -144,14 +144,16 @@ def find_taps(network: Network, image_size: Size) -> dict[int, Tap]:
     """
     body, own_size = _inner_body(network)
     size = own_size or image_size
+    if not _parts(body):  # TorchScript, and one function
+        return {}
     calls = _run_copy(body, size)
     times = Counter(call.module for call in calls)
     once = {call.module: call for call in calls if times[call.module] == 1}
     if isinstance(own := getattr(body, "taps", None), Mapping):
         return _check_own(own, once, type(body).__name__)
     probed, probe = calls, size
-    with suppress(Exception):  # of any network that is made for one size, or for real numbers
-        probed, probe = _calls(_copy(body, "meta"), _PROBE), _PROBE
+    with suppress(UsageError):  # of a network that is made for one size
+        probed, probe = _run_copy(body, _PROBE), _PROBE
     found, lost = {}, False
     for stride in STRIDES:
         last = _last_at(stride, [call for call in probed if call.module in once], probe)
@@ -220,7 +222,7 @@ def _calls(body: nn.Module, size: Size) -> list[_Call]:
         for name, module in _parts(body).items():
             handles += [module.register_forward_pre_hook(begin(name, module)), module.register_forward_hook(end)]
         with torch.random.fork_rng([]), evaluating(body):
-            body(torch.rand(2, 3, *size, device=device))
+            body(torch.rand(1, 3, *size, device=device))
     finally:
         for handle in handles:
             handle.remove()
@@ -250,9 +252,7 @@ def _last_at(stride: int, calls: Sequence[_Call], size: Size) -> _Call | None:
 
 
 def _before_halving(call: _Call, size: Size, stride: int) -> bool:
-    return any(
-        _fits(caller.given, size, stride) and _fits(caller.gives, size, 2 * stride) for caller in call.callers
-    )
+    return any(_fits(caller.given, size, stride) and _fits(caller.gives, size, 2 * stride) for caller in call.callers)
 
 
 def _turns_into_tokens(stride: int, later: Sequence[_Call], size: Size) -> bool:

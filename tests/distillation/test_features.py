@@ -16,6 +16,7 @@ from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, OnlineLogits
 from igkd_hpo.distillation.training import Training
+from igkd_hpo.errors import UsageError
 
 CPU = torch.device("cpu")
 MakeRecipe = Callable[..., Recipe]
@@ -168,8 +169,10 @@ def test_what_is_missing_is_named(teacher: Network, data: TrainingData, recipe: 
     with pytest.raises(ValueError, match=r"features .*needs the teacher.* 0"):
         Training(student, data, recipe(hint_weight=1.0), device=CPU, teaching=None)
     other = Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)), [0.5] * 3, [0.3] * 3)
-    with pytest.raises(ValueError, match="blocks of Sequential "):
+    with pytest.raises(UsageError, match=r"teacher's Sequential .*hint_weight"):
         Training(student, data, recipe(hint_weight=1.0), device=CPU, teaching=None, teacher=other)
+    with pytest.raises(ValueError, match="blocks of Sequential "):
+        Training(student, data, recipe(teacher_tail_weight=1.0), device=CPU, teaching=None, teacher=other)
 
 
 def test_in_evaluation_the_student_answers_without_its_teacher(
