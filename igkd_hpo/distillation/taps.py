@@ -9,7 +9,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -22,9 +23,11 @@ from igkd_hpo.distillation.models import Network, Resized
 from igkd_hpo.errors import UsageError, first_line
 
 STRIDES = (2, 4, 8, 16, 32)
-# Divided by every stride without a rest; large enough that all are apart, and not square, so that (B, H, W, C), which
-# some transformers give, is not taken for (B, C, H, W).
-_PROBE = (256, 320)
+# Divided by every stride without a rest, and large enough that all are apart, also where convolutions without padding
+# take off a rim. Not square: (B, H, W, C), which some transformers give, is then not taken for (B, C, H, W), nor a
+# pooling to a square, whatever comes in, for a stride.
+_PROBE = (512, 640)
+_RIM = 1.25  # the ratio of these sides
 _PREFIX = 8  # most tokens that stand for no place: of the class, of distillation, registers
 Size = tuple[int, int]
 
@@ -50,17 +53,6 @@ class Tap(NamedTuple):
         elif self.layout == "BNC":
             output = output[:, -math.prod(self.size) :].transpose(1, 2).unflatten(2, self.size)
         return output.clone()
-
-
-@dataclass(eq=False)
-class _Call:
-    """A call of a module: by which others it was made, and the shapes of what it was given and gives."""
-
-    module: str
-    own_weights: bool  # whether it is a layer: without parts, and with weights
-    callers: tuple["_Call", ...]
-    given: Sequence[int]
-    gives: Sequence[int] = field(default=())
 
 
 class ByStride:
@@ -143,35 +135,98 @@ def find_taps(network: Network, image_size: Size) -> dict[int, Tap]:
         UsageError: it fails on images of that size, or its attribute names what it does not have.
     """
     body, own_size = _inner_body(network)
-    size = own_size or image_size
     if not _parts(body):  # TorchScript, and one function
         return {}
-    calls = _run_copy(body, size)
-    times = Counter(call.module for call in calls)
-    once = {call.module: call for call in calls if times[call.module] == 1}
+    real = _run_copy(body, own_size or image_size, rim=1)
     if isinstance(own := getattr(body, "taps", None), Mapping):
-        return _check_own(own, once, type(body).__name__)
-    probed, probe = calls, size
+        return _check_own(own, real, type(body).__name__)
+    probe = real
     with suppress(UsageError):  # of a network that is made for one size
-        probed, probe = _run_copy(body, _PROBE), _PROBE
+        probe = _run_copy(body, _PROBE, rim=_RIM)
     found, lost = {}, False
     for stride in STRIDES:
-        last = _last_at(stride, [call for call in probed if call.module in once], probe)
+        last = probe.last_at(stride, of=real.once.keys())
         if last is None:
             continue
-        if _turns_into_tokens(stride, probed[probed.index(last) :], probe):
+        if probe.turns_into_tokens(last, stride):
             lost = True
-        elif _fits(shape := once[last.module].gives, size, stride):
+        elif _is_map(shape := real.once[last.module].gives):
             found[stride] = Tap(last.module, shape[1], (shape[2], shape[3]))
     if lost:
-        found |= _of_tokens(getattr(body, "feature_info", ()), once, size)
+        found |= _of_tokens(getattr(body, "feature_info", ()), real)
     return dict(sorted(found.items()))
 
 
-def _check_own(own: Mapping[str, int], once: Mapping[str, _Call], kind: str) -> dict[int, Tap]:
+@dataclass(eq=False)
+class _Call:
+    """A call of a module: by which others it was made, and the shapes of what it was given and gives."""
+
+    module: str
+    own_weights: bool  # whether it is a layer: without parts, and with weights
+    callers: tuple["_Call", ...]
+    given: Sequence[int]
+    gives: Sequence[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A run of a body on an image.
+
+    Args:
+        calls: of its modules, in the order in which they end.
+        rim: less than this often a map may be smaller than its stride makes it; 1: by less than one position.
+    """
+
+    calls: Sequence[_Call]
+    size: Size
+    rim: float
+
+    @cached_property
+    def once(self) -> dict[str, _Call]:
+        """The calls of modules that ran once, by their names."""
+        times = Counter(call.module for call in self.calls)
+        return {call.module: call for call in self.calls if times[call.module] == 1}
+
+    def last_at(self, stride: int, *, of: Collection[str]) -> _Call | None:
+        """Return the last call that gives maps of this stride, of modules of these names."""
+        fitting = [call for call in self.calls if call.module in of and self.layout(call.gives, stride) == "BCHW"]
+        return next((call for call in reversed(fitting) if not self._before_halving(call, stride)), None)
+
+    def _before_halving(self, call: _Call, stride: int) -> bool:
+        return any(
+            (self.layout(caller.given, stride), self.layout(caller.gives, 2 * stride)) == ("BCHW", "BCHW")
+            for caller in call.callers
+        )
+
+    def turns_into_tokens(self, last: _Call, stride: int) -> bool:
+        """Return whether a layer after that call gives the positions of this stride in another layout."""
+        later = self.calls[self.calls.index(last) :]
+        return any(call.own_weights and self.layout(call.gives, stride) in ("BHWC", "BNC") for call in later)
+
+    def layout(self, shape: Sequence[int], stride: int) -> str | None:
+        """Return how a shape holds several positions of this stride; None where it does not."""
+        if _is_map(shape) and self._fits(shape[2:], stride):
+            return "BCHW"
+        if len(shape) == 4 and math.prod(shape[1:3]) > 1 and self._fits(shape[1:3], stride):
+            return "BHWC"
+        positions = math.prod(whole // stride for whole in self.size)
+        return "BNC" if len(shape) == 3 and 1 < positions <= shape[1] <= positions + _PREFIX else None
+
+    def _fits(self, sides: Sequence[int], stride: int) -> bool:
+        return all(
+            whole / (self.rim * stride) - (self.rim == 1) < side <= -(-whole // stride)
+            for side, whole in zip(sides, self.size, strict=True)
+        )
+
+
+def _is_map(shape: Sequence[int]) -> bool:
+    return len(shape) == 4 and math.prod(shape[2:]) > 1
+
+
+def _check_own(own: Mapping[str, int], real: _Run, kind: str) -> dict[int, Tap]:
     taps: dict[int, Tap] = {}
     for name, stride in own.items():
-        shape = once[name].gives if name in once else ()
+        shape = real.once[name].gives if name in real.once else ()
         if len(shape) != 4 or stride in taps:
             what = f"names two modules of stride {stride}" if stride in taps else f"names {name!r}"
             raise UsageError(
@@ -182,15 +237,26 @@ def _check_own(own: Mapping[str, int], once: Mapping[str, _Call], kind: str) -> 
     return {stride: tap for stride, tap in sorted(taps.items()) if math.prod(tap.size) > 1}
 
 
-def _copy(body: nn.Module, device: str) -> nn.Module:
-    return copy.deepcopy(body).to(device).eval()
+def _of_tokens(infos: object, real: _Run) -> dict[int, Tap]:
+    """Return the last of the modules of each stride that timm names in a network's `feature_info`."""
+    taps: dict[int, Tap] = {}
+    for info in infos if isinstance(infos, list | tuple) else ():
+        if not isinstance(info, Mapping) or not {"module", "reduction"} <= info.keys():
+            continue
+        stride, name = int(info["reduction"]), str(info["module"])
+        shape = real.once[name].gives if name in real.once else ()
+        if (layout := real.layout(shape, stride)) is not None:
+            maps = {"BCHW": shape[2:], "BHWC": shape[1:3], "BNC": [whole // stride for whole in real.size]}[layout]
+            taps[stride] = Tap(name, shape[1] if layout == "BCHW" else shape[-1], (maps[0], maps[1]), layout)
+    return taps
 
 
-def _run_copy(body: nn.Module, size: Size) -> list[_Call]:
+def _run_copy(body: nn.Module, size: Size, *, rim: float) -> _Run:
+    """Run a copy once, without numbers where it needs none. Raises UsageError where it fails."""
     with suppress(Exception):  # of code that needs numbers
-        return _calls(_copy(body, "meta"), size)
+        return _Run(calls=_run(copy.deepcopy(body).to("meta"), size), size=size, rim=rim)
     try:
-        return _calls(_copy(body, "cpu"), size)
+        return _Run(calls=_run(copy.deepcopy(body).cpu(), size), size=size, rim=rim)
     except Exception as error:  # of anybody's code
         raise UsageError(
             f"{type(body).__name__} fails on an image of {size[1]}x{size[0]} ({first_line(error)}); take another "
@@ -198,8 +264,7 @@ def _run_copy(body: nn.Module, size: Size) -> list[_Call]:
         ) from error
 
 
-def _calls(body: nn.Module, size: Size) -> list[_Call]:
-    """Run the body once; return the calls of its modules, in the order in which they end."""
+def _run(body: nn.Module, size: Size) -> list[_Call]:
     device = next((tensor.device for tensor in (*body.parameters(), *body.buffers())), torch.device("cpu"))
     active: list[_Call] = []
     done: list[_Call] = []
@@ -217,15 +282,11 @@ def _calls(body: nn.Module, size: Size) -> list[_Call]:
         call.gives = _shape(output)
         done.append(call)
 
-    handles = []
-    try:
-        for name, module in _parts(body).items():
-            handles += [module.register_forward_pre_hook(begin(name, module)), module.register_forward_hook(end)]
-        with torch.random.fork_rng([]), evaluating(body):
-            body(torch.rand(1, 3, *size, device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    for name, module in _parts(body).items():
+        module.register_forward_pre_hook(begin(name, module))
+        module.register_forward_hook(end)
+    with torch.random.fork_rng([]), evaluating(body):
+        body(torch.rand(1, 3, *size, device=device))
     return done
 
 
@@ -237,47 +298,3 @@ def _parts(body: nn.Module) -> dict[str, nn.Module]:
 
 def _shape(value: object) -> Sequence[int]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
-
-
-def _fits(shape: Sequence[int], size: Size, stride: int, *, first: int = 2) -> bool:
-    """Whether a shape holds maps, of more than one position, of images of this size at this stride."""
-    maps = shape[first : first + 2]
-    exact = all(whole // stride <= part <= -(-whole // stride) for part, whole in zip(maps, size, strict=False))
-    return len(shape) == 4 and exact and math.prod(maps) > 1
-
-
-def _last_at(stride: int, calls: Sequence[_Call], size: Size) -> _Call | None:
-    fitting = [call for call in calls if _fits(call.gives, size, stride)]
-    return next((call for call in reversed(fitting) if not _before_halving(call, size, stride)), None)
-
-
-def _before_halving(call: _Call, size: Size, stride: int) -> bool:
-    return any(_fits(caller.given, size, stride) and _fits(caller.gives, size, 2 * stride) for caller in call.callers)
-
-
-def _turns_into_tokens(stride: int, later: Sequence[_Call], size: Size) -> bool:
-    """Whether a later layer gives the positions of this stride in another layout."""
-    return any(call.own_weights and _layout(call.gives, size, stride) in ("BHWC", "BNC") for call in later)
-
-
-def _layout(shape: Sequence[int], size: Size, stride: int) -> str | None:
-    if _fits(shape, size, stride):
-        return "BCHW"
-    if _fits(shape, size, stride, first=1):
-        return "BHWC"
-    positions = math.prod(whole // stride for whole in size)
-    return "BNC" if len(shape) == 3 and 1 < positions <= shape[1] <= positions + _PREFIX else None
-
-
-def _of_tokens(infos: object, once: Mapping[str, _Call], size: Size) -> dict[int, Tap]:
-    """Return the last of the modules of each stride that timm names in a network's `feature_info`."""
-    taps: dict[int, Tap] = {}
-    for info in infos if isinstance(infos, list | tuple) else ():
-        if not isinstance(info, Mapping) or not {"module", "reduction"} <= info.keys():
-            continue
-        stride, name = int(info["reduction"]), str(info["module"])
-        shape = once[name].gives if name in once else ()
-        if (layout := _layout(shape, size, stride)) is not None:
-            maps = {"BCHW": shape[2:], "BHWC": shape[1:3], "BNC": [whole // stride for whole in size]}[layout]
-            taps[stride] = Tap(name, shape[1] if layout == "BCHW" else shape[-1], (maps[0], maps[1]), layout)
-    return taps

@@ -25,7 +25,7 @@ def make(name: str, **options: Any) -> Network:
     library, _, rest = name.partition("/")
     if library == "timm":
         return network(timm.create_model(rest, num_classes=3, **options))
-    return network(torchvision.models.get_model(rest, weights=None, num_classes=3))
+    return network(torchvision.models.get_model(rest, weights=None, num_classes=3, **options))
 
 
 def told(some: Network, size: int = 64) -> dict[int, tuple[str, int]]:
@@ -133,6 +133,23 @@ class Own(nn.Module):
         x = self.relu(self.second(self.relu(self.first(x))))
         logits: Tensor = self.last(self.pool(x * self.gate(x)).flatten(1))
         return logits
+
+
+class WithoutPadding(nn.Sequential):
+    """Convolutions that take off a rim each, and a pooling to one size, whatever comes in."""
+
+    def __init__(self) -> None:
+        convolutions = [nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.Conv2d(8, 8, 3)]
+        super().__init__(*convolutions, nn.AdaptiveAvgPool2d(16), nn.Flatten(), nn.Linear(8 * 256, 3))
+
+
+@pytest.mark.parametrize(("size", "sides"), [(64, {2: 30, 4: 12}), (20, {2: 8})])
+def test_maps_without_padding_are_of_the_stride_that_they_would_have_with_it(size: int, sides: dict[int, int]) -> None:
+    taps = find_taps(network(WithoutPadding()), (size, size))
+    assert {stride: tap.size[0] for stride, tap in taps.items()} == sides
+    assert told(make("torchvision/inception_v3", aux_logits=False, init_weights=False), 96) == {
+        2: ("Conv2d_2b_3x3", 64), 4: ("Conv2d_4a_3x3", 192), 8: ("Mixed_5d", 288), 16: ("Mixed_6e", 768)
+    }  # fmt: skip
 
 
 def test_what_follows_a_tap_in_place_does_not_change_it() -> None:
