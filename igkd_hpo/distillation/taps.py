@@ -51,7 +51,8 @@ class Tap(NamedTuple):
         if self.layout == "BHWC":
             output = output.permute(0, 3, 1, 2)
         elif self.layout == "BNC":
-            output = output[:, -math.prod(self.size) :].transpose(1, 2).unflatten(2, self.size)
+            positions = output[:, -math.prod(self.size) :].transpose(1, 2)
+            output = positions.reshape(*positions.shape[:2], *self.size)
         return output.clone()
 
 
@@ -118,8 +119,8 @@ def _inner_body(network: Network) -> tuple[nn.Module, Size | None]:
 
 def to_same_size(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Return both maps, (…, H, W), at the smaller height and width, by means over areas; alike they stay as is."""
-    smaller = [min(sides) for sides in zip(one.shape[-2:], other.shape[-2:], strict=True)]
-    pooled = (part if [*part.shape[-2:]] == smaller else F.adaptive_avg_pool2d(part, smaller) for part in (one, other))
+    smaller = (min(one.shape[-2], other.shape[-2]), min(one.shape[-1], other.shape[-1]))
+    pooled = (part if part.shape[-2:] == smaller else F.adaptive_avg_pool2d(part, smaller) for part in (one, other))
     return next(pooled), next(pooled)
 
 

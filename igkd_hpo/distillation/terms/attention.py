@@ -73,8 +73,8 @@ def attention_transfer(student: "Features", teacher: "Features", places: Sequenc
     from igkd_hpo.distillation.taps import to_same_size
 
     def distance(mine: "Tensor", others: "Tensor") -> "Tensor":
-        maps = to_same_size(mine.square().mean(dim=1), others.square().mean(dim=1))
+        given, wanted = to_same_size(mine.square().mean(dim=1), others.square().mean(dim=1))
         # Of vectors of length 1, the squared distance is twice 1 - cosine.
-        return 2 * cosine_distance(*(each.flatten(1) for each in maps), dim=1)
+        return 2 * cosine_distance(given.flatten(1), wanted.flatten(1), dim=1)
 
     return torch.stack([distance(student[place], teacher[place]) for place in places]).mean()
