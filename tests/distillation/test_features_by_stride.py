@@ -1,5 +1,6 @@
 """The terms on features between networks of different families: values by hand, gradients, going on, no hook left."""
 
+import copy
 import io
 from collections.abc import Callable
 from typing import Any
@@ -224,3 +225,19 @@ def test_no_hook_is_left_in_a_network_its_average_or_the_teacher(
     with pytest.raises(RuntimeError, match="no"):
         terms.ask_student(pixels_of(2))
     assert n_hooks(student) == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_graph_compares_features_as_single_kernels_do(
+    teacher: Network, data: TrainingData, recipe: MakeRecipe
+) -> None:
+    def losses(compiled: str) -> list[float]:
+        used = recipe(epochs=3, batch_size=8, learning_rate=0.01, precision="bfloat16", compile=compiled, **TERMS)
+        training = Training(
+            shufflenet(), data, used, device=torch.device("cuda"), teaching=None, teacher=copy.deepcopy(teacher)
+        )
+        assert training.compile == compiled
+        return [metrics.train_loss for metrics in training.epochs()]
+
+    assert losses("cuda_graph") == pytest.approx(losses("none"), rel=2e-2)
