@@ -124,7 +124,8 @@ class Training:
         self._learned = nn.ModuleList([self._trained])
         self.features: FeatureTerms | None = None
         if recipe.uses(Role.FEATURES) and teacher is not None:
-            self.features = FeatureTerms(self._trained, teacher.to(device), recipe)
+            height, width = data.images.shape[2:]
+            self.features = FeatureTerms(self._trained, teacher.to(device), recipe, image_size=(height, width))
             self._learned.append(self.features.adapter)
         groups = decay_groups(self._learned, recipe.decay)
         if (share := recipe.number("body_rate")) != 1 and pretrained:
