@@ -153,6 +153,12 @@ def needs(name: str) -> tuple[str, ...]:
     return tuple(weight for weight in HYPERPARAMETERS if weight in asked)
 
 
+def knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Select the knobs of the student's architecture, by name."""
+    knobs = ARCHITECTURES[kind_of(str(hyperparameters["architecture"]))].knobs
+    return {name: knob.declared.cast(hyperparameters[name]) for name, knob in knobs.items()}
+
+
 def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
     """List the hyperparameters of a trial, all of which are given, that change nothing in it.
 

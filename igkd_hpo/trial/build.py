@@ -20,9 +20,9 @@ from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
-from igkd_hpo.distillation.recipe import Recipe, make_recipe
+from igkd_hpo.distillation.recipe import Recipe, knobs_of, make_recipe
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.trial.student import knobs_of, make_body
+from igkd_hpo.trial.student import make_body
 
 
 @dataclass(frozen=True, kw_only=True)
