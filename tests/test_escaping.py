@@ -209,7 +209,7 @@ def test_a_model_card_shows_names_and_runs_none(name: str) -> None:
     made = AssetSummary(
         dataset_sha256="d", teacher_sha256="e", teacher_accuracy=0.9, member_accuracies=(0.9,), teacher_parameters=9,
         n_train=1, n_validation=1, own_validation=False, num_classes=2, image_size=(8, 8), logits="cached",
-        n_steps=None, completeness=None,
+        n_steps=None, completeness=None, weights_sha256=None,
         seconds=1.0, folders=(), warnings=(),
     )  # fmt: skip
     record = Record.model_validate(A_RECORD | {"versions": {"torch": name}})

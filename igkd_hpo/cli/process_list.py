@@ -4,7 +4,7 @@ import os
 import sys
 
 _FLAG = "--storage"
-_VARIABLE = "_IGKD_HPO_STORAGE_FLAG"  # holds the URL from one start to the next, and nothing else reads it
+_VARIABLE = "_STORAGE_FLAG_OF_IGKD_HPO"  # holds the URL from one start to the next, and nothing else reads it
 
 
 def leave_process_list() -> None:

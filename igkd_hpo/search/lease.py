@@ -319,9 +319,8 @@ class Leases:
         return reaped
 
     def _end_excess(self, trials: list[FrozenTrial]) -> None:
-        kept = {trial.number for trial in enqueued_trials(trials)}
         for trial in trials:
-            if not trial.state.is_finished() and trial.number not in kept:
+            if not trial.state.is_finished() and not enqueued_trials([trial]):
                 self._fail(trial, EXCESS)
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:
