@@ -3,9 +3,9 @@
     python benchmarks/pretrained.py --weights lite0.pth                       # on patches, which need no download
     python benchmarks/pretrained.py FOLDER --size 96 --weights lite0.pth      # FOLDER holds train/ and test/
 
-The weights are ImageNet's of the student's network. Each initialisation gets the learning rate whose trainings with two
-seeds validate best; with that, fresh seeds are trained and tested once each. `--check` fails where pretrained weights are
-not better by the goal.
+The weights are ImageNet's of the student's network. Each initialisation gets the learning rate whose trainings with
+two seeds validate best; with that, fresh seeds are trained and tested once each. `--check` fails where pretrained
+weights are not better by the goal.
 """
 
 import argparse
