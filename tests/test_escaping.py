@@ -203,8 +203,9 @@ def test_a_model_card_shows_names_and_runs_none(name: str) -> None:
     })  # fmt: skip
     best = BestTrial(
         study="digits", number=1, validation_accuracy=0.9, epochs=3, hyperparameters={"alpha": 1, "objective": name,
-        "overlay_probability": 0, "architecture": "mobilenet_v2", "width": 1.0, "layers_removed": 5}, control=None, seed=0, execution=None, cost={"parameters": 1, "macs": 1,
-        "compression_factor": 2.0}, attempts=1, compared=(), completed=1,
+            "overlay_probability": 0, "architecture": "mobilenet_v2", "width": 1.0, "layers_removed": 5}, control=None,
+        seed=0, execution=None, cost={"parameters": 1, "macs": 1, "compression_factor": 2.0},
+        attempts=1, compared=(), completed=1,
     )  # fmt: skip
     made = AssetSummary(
         dataset_sha256="d", teacher_sha256="e", teacher_accuracy=0.9, member_accuracies=(0.9,), teacher_parameters=9,
