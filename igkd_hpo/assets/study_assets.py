@@ -25,7 +25,6 @@ from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, Teaching
 from igkd_hpo.errors import UsageError
 from igkd_hpo.settings import Settings
-from igkd_hpo.words import counted, percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +105,6 @@ def prepare_assets(
     }
     teachers = prepare_teachers(study, dataset, settings, store, device=devices[0], progress=progress)
     accuracy = validation_accuracy(study, dataset, teachers, store, device=devices[0], progress=progress)
-    called = "teacher" if len(teachers.members) == 1 else f"{len(teachers.members)} teachers"
-    progress.note(f"{called}: {percent(accuracy)} on {counted(len(dataset.validation_images), 'validation image')}")
     logits = prepare_logits(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     maps = prepare_maps(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     n_steps = None if maps is None else int(maps.facts["n_steps"])

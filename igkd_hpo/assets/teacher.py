@@ -29,6 +29,7 @@ from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import AssetError, TeacherError
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import counted, percent
 
 _SCHEMA = 1  # of the recipe and the file: raise it when the same inputs would give another teacher
 _WEIGHTS = "weights.pt"
@@ -339,6 +340,8 @@ def _commit(
             progress.warn(str(error))
         if check.accuracy is not None:
             measured["validation_accuracy"] = check.accuracy
+            n_images = len(dataset.validation_images)
+            progress.note(f"{name}: {percent(check.accuracy)} on {counted(n_images, 'validation image')}")
     state = teacher_state(unwrap(network), study.teacher)
     draft.write(_WEIGHTS, _to_bytes(state))
     measured |= {"sha256": weights_hash(state), "parameters": count_parameters(network)}

@@ -18,6 +18,7 @@ from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.teaching import MemberLogits, OnlineLogits, OutOfFoldLogits, Teaching
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import counted, percent
 
 _SCHEMA = 1
 
@@ -112,7 +113,10 @@ def validation_accuracy(
         if asset is None:
             progress.note(f"measuring the accuracy of the {len(own)} teachers together")
             answers = average_answers(teachers.networks(device), dataset.validation_images, device=device)
-            asset = draft.commit({"validation_accuracy": accuracy(answers, dataset.validation_labels)})
+            together = accuracy(answers, dataset.validation_labels)
+            images = counted(len(dataset.validation_images), "validation image")
+            progress.note(f"the {len(own)} teachers together: {percent(together)} on {images}")
+            asset = draft.commit({"validation_accuracy": together})
         return float(asset.facts["validation_accuracy"])
 
 

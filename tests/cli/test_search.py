@@ -81,7 +81,7 @@ def test_from_launch_to_train(workspace: Workspace) -> None:
 
     again = workspace.here("launch", "study.yaml", "--workers", "0")
     assert "0 of 8 trials are left" in again.stderr
-    assert re.search("8 trials .*finished.*`--trials N`", again.stderr)
+    assert re.search("finished already: 8 trials.*`--trials N`", again.stderr)
     assert len(workspace.trials()) == 8
     workspace.here("launch", "study.yaml", "--trials", "9")
     workspace.checked_to_end(9)
