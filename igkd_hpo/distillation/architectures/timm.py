@@ -36,6 +36,17 @@ def _check_name(request: Request) -> ModuleType:
     return timm
 
 
+def version(request: Request) -> str:
+    """Return timm's version. Raises UsageError where there is no timm."""
+    return f"timm {_timm().__version__}"
+
+
+def licence(request: Request) -> str | None:
+    """Return the licence of the weights of this name, or tag."""
+    config = _check_name(request).get_pretrained_cfg(request.rest)
+    return None if config is None or not config.license else str(config.license)
+
+
 def build(request: Request, *, stages_removed: int = 0) -> "nn.Module":
     """Return timm's network with random weights, without its last stages."""
     timm = _check_name(request)
@@ -151,4 +162,7 @@ ARCHITECTURE = Architecture(
     statistics=statistics,
     deploy=deploy,
     foreign=True,
+    version=version,
+    look_up=_check_name,
+    licence=licence,
 )

@@ -1,5 +1,6 @@
 """Networks of torchvision, by its names, with its published weights, cut at the end by whole stages."""
 
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.distillation.architectures import STAGES_REMOVED, Architecture, Knob, Published, Request, Triple
@@ -25,6 +26,25 @@ def check_name(name: str) -> None:
             f"torchvision/{name} is no network of torchvision{did_you_mean(name, known)}; "
             "`torchvision.models.list_models()` lists them"
         )
+
+
+def version(request: Request) -> str:
+    """Return torchvision's version."""
+    return f"torchvision {metadata.version('torchvision')}"
+
+
+def look_up(request: Request) -> None:
+    """Raise UsageError where torchvision has no classifier of this name."""
+    check_name(request.rest)
+
+
+def licence(request: Request) -> str | None:
+    """Return the licence of torchvision's newest weights of this name, where it is not its own."""
+    import torchvision.models
+
+    check_name(request.rest)
+    told = torchvision.models.get_model_weights(request.rest).DEFAULT.meta.get("license")
+    return None if told is None else str(told)
 
 
 def create(
@@ -183,4 +203,7 @@ ARCHITECTURE = Architecture(
     classes=classes,
     statistics=statistics,
     foreign=True,
+    version=version,
+    look_up=look_up,
+    licence=licence,
 )
