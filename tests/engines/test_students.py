@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from igkd_hpo.assets.progress import SilentProgress
+import igkd_hpo
 from igkd_hpo.assets.store import AssetStore
-from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.training import Training
+from igkd_hpo.assets.study_assets import open_assets
+from igkd_hpo.distillation.evaluation import predict
 from igkd_hpo.engines.local.students import refuse_untrainable, try_students
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.kept_network import kept_network
 from igkd_hpo.trial.step import memory_format
 from tests.assets.conftest import RecordingProgress
 from tests.fixtures.networks import dataset_of, network_settings, study_of
@@ -40,3 +41,23 @@ def test_what_ends_its_process_is_trained_contiguously_and_what_raises_is_refuse
     assert (crashing.known, crashing.architecture) == (True, "nets:crashing")
     assert "SIGSEGV" in str(getattr(crashing.found, "why", ""))
     assert list(progress.tasks) == ["trying a training step of 2 students"]  # those that failed
+
+
+def test_contiguous_memory_is_used_from_the_first_trial_to_the_last_evaluation(settings: Settings) -> None:
+    """The network raises in the other layout, in training and in evaluation alike."""
+    study_file = study_of("nets:viewing")
+    study = igkd_hpo.launch(study_file, allow_import="nets", engine="in_process", progress=False)
+    (trial,) = study.trials
+    assert trial.state == "COMPLETE", trial
+    assert study.best.execution is not None
+    assert study.best.execution.memory_format == "contiguous"
+    assets = open_assets(study_file, settings)
+    kept = kept_network(
+        study_file, assets, settings, number=0, hyperparameters=study.best.hyperparameters, seed=study.best.seed
+    )
+    assert kept is not None
+    assert predict(kept[0], assets.dataset.validation_images, device=CPU).shape[1] == 2
+    exported = study.export("best.yaml").path
+    again = igkd_hpo.train(exported, allow_import="nets", progress=False)
+    assert again.execution["memory_format"] == "contiguous"
+    assert again.validation_accuracy == study.best.accuracy
