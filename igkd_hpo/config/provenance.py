@@ -6,7 +6,6 @@ from pydantic import ConfigDict, Field
 
 from igkd_hpo.config.space import Frozen
 
-
 MemoryFormat = Literal["channels_last", "contiguous"]
 
 

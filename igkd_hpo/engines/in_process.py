@@ -26,7 +26,10 @@ from igkd_hpo.trial.task import AttemptTask
 
 
 class InProcessEngine:
-    """One slot, without any other process but for the first steps of networks that others wrote; breakpoints in a training stop there."""
+    """One slot, without any other process; breakpoints in a training stop there.
+
+    Only the first steps of networks that others wrote are tried in processes of their own.
+    """
 
     def __init__(self) -> None:
         self._source: OneStudy | None = None

@@ -35,7 +35,7 @@ class PreparedTrial:
 
 
 def make_execution(study: Study, architecture: str, assets: Assets, device: torch.device) -> Execution:
-    """Return the settings with which this process would train this student of a study, and those its assets came from."""
+    """Return the settings with which this process would train such a student, and those its assets came from."""
     training, maps = training_on(study, device.type), assets.maps
     precision = resolve_precision(training.precision, device)
     return Execution.model_validate(

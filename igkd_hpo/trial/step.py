@@ -82,7 +82,9 @@ class StepFailed(Exception):
     """The error of a step that another layout of memory may mend; says in words what happened."""
 
 
-def known_step(study: Study, architecture: str, dataset: Dataset, settings: Settings, device: torch.device) -> Step | None:
+def known_step(
+    study: Study, architecture: str, dataset: Dataset, settings: Settings, device: torch.device
+) -> Step | None:
     """Return what was found of an architecture on this kind of machine; None where it was not tried, or need not be."""
     if not find_architecture(architecture).foreign:
         return None
@@ -106,7 +108,7 @@ def keep_step(
 def memory_format(
     study: Study, architecture: str, dataset: Dataset, settings: Settings, device: torch.device
 ) -> MemoryFormat:
-    """Return the layout of memory in which students of an architecture are trained and run: channels_last if they can."""
+    """Return the layout of memory in which an architecture is trained and run: channels_last unless it cannot be."""
     step = known_step(study, architecture, dataset, settings, device)
     return "channels_last" if step is None else step.memory_format
 
@@ -141,7 +143,9 @@ def _inputs(
 
 def _ends(study: Study, architecture: str) -> list[dict[str, Value]]:
     ends = [*students_at_end(study, largest=False), *students_at_end(study, largest=True)]
-    return [values for n, values in enumerate(ends) if values["architecture"] == architecture and values not in ends[:n]]
+    return [
+        values for n, values in enumerate(ends) if values["architecture"] == architecture and values not in ends[:n]
+    ]
 
 
 def _worst_values(study: Study) -> dict[str, Value]:

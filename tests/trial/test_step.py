@@ -18,9 +18,7 @@ settings = network_settings
 def steps_of(name: str, settings: Settings, layout: Any = "channels_last", **hyperparameters: Any) -> Step:
     study = study_of(name, **hyperparameters)
     dataset_of(study, settings)
-    return take_steps(
-        StepTask(study=study, settings=settings, device="cpu", architecture=name, memory_format=layout)
-    )
+    return take_steps(StepTask(study=study, settings=settings, device="cpu", architecture=name, memory_format=layout))
 
 
 def test_a_network_that_trains_says_how_long_a_step_takes_and_how_small_its_maps_are(settings: Settings) -> None:
@@ -40,15 +38,15 @@ def test_a_network_that_trains_says_how_long_a_step_takes_and_how_small_its_maps
         ("torchvision/vgg11", ("stages_removed is 1",)),
     ],
 )
-def test_what_no_layout_of_memory_mends_is_told_at_once(
-    settings: Settings, name: str, words: tuple[str, ...]
-) -> None:
+def test_what_no_layout_of_memory_mends_is_told_at_once(settings: Settings, name: str, words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError) as told:
         steps_of(name, settings, stages_removed={"type": "int", "low": 0, "high": 1})
     assert all(word in str(told.value) for word in (name, *words)), told.value
 
 
-@pytest.mark.parametrize(("name", "weight", "refused"), [("hard", 1.0, True), ("hard", 0.0, False), ("attending", 1.0, False)])
+@pytest.mark.parametrize(
+    ("name", "weight", "refused"), [("hard", 1.0, True), ("hard", 0.0, False), ("attending", 1.0, False)]
+)
 def test_a_second_derivative_is_asked_for_by_attribution_matching_alone(
     settings: Settings, name: str, weight: float, refused: bool
 ) -> None:

@@ -1,5 +1,6 @@
 """Networks of timm, by its names, with its published weights, cut at the end by whole stages; an extra: `students`."""
 
+from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,8 +38,11 @@ def _check_name(request: Request) -> ModuleType:
 
 
 def version(request: Request) -> str:
-    """Return timm's version. Raises UsageError where there is no timm."""
-    return f"timm {_timm().__version__}"
+    """Return timm's version; "none" where there is no timm."""
+    try:
+        return f"timm {metadata.version('timm')}"
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def licence(request: Request) -> str | None:

@@ -103,19 +103,14 @@ def try_students(
     """Return what is known of each architecture that others wrote; it is found out where it is not.
 
     Raises:
-        UsageError: the device cannot compute as the study asks.
         AssetError: what was found is damaged, or cannot be kept.
         IgkdError: no process can be started.
     """
     from igkd_hpo.trial.step import StepTask, keep_step, known_step
 
-    found: dict[str, Step | IgkdError | None] = {}
-    for name in foreign(study):
-        try:
-            found[name] = known_step(study, name, dataset, settings, device)
-        except UsageError as error:  # its library is not there
-            found[name] = error
-    unknown = [name for name, step in found.items() if step is None]
+    known = {name: known_step(study, name, dataset, settings, device) for name in foreign(study)}
+    found: dict[str, Step | IgkdError] = {name: step for name, step in known.items() if step is not None}
+    unknown = [name for name in known if name not in found]
     if unknown:
         several = f"{len(unknown)} students" if len(unknown) > 1 else unknown[0]
         with closing(ForkServer()) as server, progress.task(f"trying a training step of {several}", len(unknown)) as go:
@@ -125,9 +120,7 @@ def try_students(
                 if not isinstance(step, IgkdError):
                     keep_step(step, study, name, dataset, settings, device)
                 go(1)
-    return [
-        Tried(architecture=name, found=step, known=name not in unknown) for name, step in found.items() if step is not None
-    ]
+    return [Tried(architecture=name, found=found[name], known=name not in unknown) for name in known]
 
 
 def _try_layouts(server: ForkServer, task: "StepTask", dataset: "Dataset") -> "Step | IgkdError":
