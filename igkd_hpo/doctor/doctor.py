@@ -54,6 +54,7 @@ def examine(
             *check_study_file(study),
             *data,
             *students,
+            *check_students_licences(study),
             *(not_checked(group, "all", because) for group in ("teacher", "assets")),
             *check_storage(study, None, settings.storage_url, workers=workers),
             *check_devices(None, None, settings, workers=workers, device=device)[1],

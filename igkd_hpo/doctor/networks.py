@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from igkd_hpo.assets.dataset import Dataset
 
 _GROUP = "students"
-# cc-by-nc-4.0, fair-noncommercial-research-license, and those that say so of research alone, such as apple-amlr.
-_NOT_FOR_COMMERCE = re.compile(r"\bnc\b|non-?commercial|research|amlr", re.IGNORECASE)
+# cc-by-nc-4.0, fair-noncommercial-research-license, and those whose text says so, and not their name.
+_NOT_FOR_COMMERCE = re.compile(r"\bnc\b|non-?commercial|research|\bamlr\b|\bseer\b", re.IGNORECASE)
 
 
 def looked_up(study: Study) -> dict[str, str]:
