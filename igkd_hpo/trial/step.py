@@ -223,7 +223,7 @@ def _try_student(
     """Return the seconds of a step, and the smallest side of a student's maps."""
     study, layout = task.study, torch_format(task.memory_format)
     body = make_body(values, dataset.num_classes, dataset.image_size, task.settings.allow_import)
-    network = Network(body, dataset.mean, dataset.std).to(device, memory_format=layout)
+    network = Network(body, dataset.mean, dataset.std).to(device).to(memory_format=layout)
     network.memory_format = layout
     images = dataset.train_images[:_IMAGES].to(device)
     side = _check_output(network, to_pixels(images[:_BATCH], layout), task, dataset.num_classes)
@@ -238,7 +238,7 @@ def _try_student(
     _train(network, data, task, values, device)
     seconds = (time.perf_counter() - begun) / (_IMAGES // _BATCH)
     if study.uses(Role.FEATURES):
-        few = {name: part[:_BATCH] for name, part in vars(data).items() if isinstance(part, Tensor)}
+        few: dict[str, Any] = {name: part[:_BATCH] for name, part in vars(data).items() if isinstance(part, Tensor)}
         teacher = _untrained_teacher(task, dataset).to(device)
         _train(network, TrainingData(**few), task, values, device, teacher)  # who answers for 64 images at once
     shipped = deployed(network.cpu().body, task.architecture).to(memory_format=layout)

@@ -65,7 +65,7 @@ def version(request: Request) -> str:
     places: Sequence[str] | None = [*sys.path, str(Path.cwd())]
     for package in packages:
         spec = PathFinder.find_spec(package, places)
-        places = spec and spec.submodule_search_locations
+        places = None if spec is None else spec.submodule_search_locations
     spec = PathFinder.find_spec(last, places or [])
     path = Path(spec.origin) if spec is not None and spec.origin else None
     return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else "unknown"

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.config.provenance import MemoryFormat
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.engines.local.child import Child
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 600.0  # of a network that waits for what never comes; three steps of few images take seconds
 _LOOK_SECONDS = 1.0  # how often to see that the server still runs
-_LAYOUTS = ("channels_last", "contiguous")  # the faster one first
+_LAYOUTS: tuple[MemoryFormat, ...] = ("channels_last", "contiguous")  # the faster one first
 
 
 @dataclass(frozen=True, kw_only=True)
