@@ -30,6 +30,8 @@ def test_what_ends_its_process_is_trained_contiguously_and_what_raises_is_refuse
     assert len(refused) == 2
     assert all(name in line for name, line in zip(("nets:raising", "nets:silent"), refused, strict=True))
     assert "KeyError" in refused[0]
+    (note,) = progress.notes
+    assert "nets:crashing" in note
     kinds = {asset.folder.name.rpartition("-")[0] for asset in AssetStore(settings.paths.assets).finished()}
     assert kinds == {"dataset", "test-split", "step"}
 

@@ -75,6 +75,8 @@ def refuse_untrainable(study: Study, settings: Settings, *, device: str, progres
                 raise tried.found
             wrong.append(f"{study.name}: {tried.found}")
         elif not tried.known:
+            if tried.found.why is not None:
+                progress.note(f"{tried.architecture} {tried.found.why} in channels_last; it is trained contiguously")
             for remark in remarks(tried.architecture, tried.found, dataset.image_size):
                 progress.warn(remark)
     if wrong:
