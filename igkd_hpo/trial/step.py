@@ -18,7 +18,6 @@ from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.study_assets import student_request
 from igkd_hpo.assets.teacher_network import build_body, teacher_request
-from igkd_hpo.assets.teacher_output import Resized
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.provenance import MemoryFormat
 from igkd_hpo.config.resolution import training_on
@@ -31,7 +30,7 @@ from igkd_hpo.distillation.evaluation import evaluating
 from igkd_hpo.distillation.execution import resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.memory import exhausted_memory
-from igkd_hpo.distillation.models import Network, to_pixels
+from igkd_hpo.distillation.models import Network, Resized, to_pixels
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS, make_recipe, weights
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import AssetMissing, IgkdError, UsageError, first_line
@@ -240,7 +239,10 @@ def _try_student(
     if study.uses(Role.FEATURES):
         few: dict[str, Any] = {name: part[:_BATCH] for name, part in vars(data).items() if isinstance(part, Tensor)}
         teacher = _untrained_teacher(task, dataset).to(device)
-        _train(network, TrainingData(**few), task, values, device, teacher)  # who answers for 64 images at once
+        try:
+            _train(network, TrainingData(**few), task, values, device, teacher)  # who answers for 64 images at once
+        except UsageError as error:
+            raise UsageError(f"student {task.architecture}: {error}") from error
     shipped = deployed(network.cpu().body, task.architecture).to(memory_format=layout)
     with evaluating(shipped):
         shipped(to_pixels(dataset.train_images[:1], layout))

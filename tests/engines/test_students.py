@@ -55,7 +55,13 @@ def test_contiguous_memory_is_used_from_the_first_trial_to_the_last_evaluation(s
     assert study.best.execution.memory_format == "contiguous"
     assets = open_assets(study_file, settings)
     kept = kept_network(
-        study_file, assets, settings, number=0, hyperparameters=study.best.hyperparameters, seed=study.best.seed
+        study_file,
+        assets,
+        settings,
+        folder=study.name,
+        number=0,
+        hyperparameters=study.best.hyperparameters,
+        seed=study.best.seed,
     )
     assert kept is not None
     assert predict(kept[0], assets.dataset.validation_images, device=CPU).shape[1] == 2

@@ -58,6 +58,12 @@ def test_a_second_derivative_is_asked_for_by_attribution_matching_alone(
         steps_of(f"nets:{name}", settings, attribution_weight=weight)
 
 
+def test_terms_on_features_are_tried_with_a_teacher_that_knows_nothing_yet(settings: Settings) -> None:
+    assert steps_of("timm/lcnet_050", settings, teacher="mobilenet_v2", hint_weight=1.0).seconds > 0
+    with pytest.raises(UsageError, match="nets:good"):  # whose features have no place
+        steps_of("nets:good", settings, teacher="mobilenet_v2", hint_weight=1.0)
+
+
 def test_a_network_may_need_contiguous_memory(settings: Settings) -> None:
     with pytest.raises(StepFailed, match=r"RuntimeError: view"):
         steps_of("nets:viewing", settings)
