@@ -22,10 +22,9 @@ _NOT_FOR_COMMERCE = re.compile(r"\bnc\b|non-?commercial|research|\bamlr\b|\bseer
 
 def looked_up(study: Study) -> dict[str, str]:
     """Return the keys of the study file that name networks of a library, each with the name."""
-    students = study.hyperparameters.words("architecture")
-    named = {study.teacher.architecture: "teacher.architecture"} | dict.fromkeys(
-        students, "hyperparameters.architecture"
-    )
+    key = "student.architecture" if study.student.architecture else "hyperparameters.architecture"
+    named = {study.teacher.architecture: "teacher.architecture"}
+    named |= dict.fromkeys(study.hyperparameters.words("architecture"), key)
     return {name: key for name, key in named.items() if find_architecture(name).look_up is not None}
 
 

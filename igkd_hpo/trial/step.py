@@ -210,6 +210,8 @@ def describe_failure(task: StepTask, what: str, dataset: Dataset) -> UsageError:
     """Return the error of an architecture whose step fails in every layout of memory."""
     height, width = dataset.image_size
     mend = "mend that code, or " if ":" in task.architecture else ""
+    if "size" in what.lower():  # as most layers say of an input that is too small
+        mend = f"give it larger images, {mend or 'or '}"
     return UsageError(
         f"{task.architecture} {what} in a training step with {_BATCH} images of {height}x{width}; "
         f"{mend}{_remedy(task.study)}"

@@ -23,13 +23,14 @@ def test_what_ends_its_process_is_trained_contiguously_and_what_raises_is_refuse
     settings: Settings,
 ) -> None:
     progress = RecordingProgress()
-    study = study_of("nets:crashing", "nets:raising", "mobilenet_v2", "nets:silent")
+    study = study_of("nets:crashing", "nets:raising", "mobilenet_v2", "nets:silent", "torchvision/alexnet")
     with pytest.raises(StudyFileError) as told:
         refuse_untrainable(study, settings, device="cpu", progress=progress)
     refused = str(told.value).splitlines()
-    assert len(refused) == 2
-    assert all(name in line for name, line in zip(("nets:raising", "nets:silent"), refused, strict=True))
+    names = ("nets:raising", "nets:silent", "torchvision/alexnet")
+    assert all(name in line for name, line in zip(names, refused, strict=True))
     assert "KeyError" in refused[0]
+    assert "larger images" in refused[2]  # of 8x8
     (note,) = progress.notes
     assert "nets:crashing" in note
     kinds = {asset.folder.name.rpartition("-")[0] for asset in AssetStore(settings.paths.assets).finished()}
@@ -42,7 +43,7 @@ def test_what_ends_its_process_is_trained_contiguously_and_what_raises_is_refuse
     crashing = alone[0]
     assert (crashing.known, crashing.architecture) == (True, "nets:crashing")
     assert "SIGSEGV" in str(getattr(crashing.found, "why", ""))
-    assert list(progress.tasks) == ["trying a training step of 2 students"]  # those that failed
+    assert list(progress.tasks) == ["trying a training step of 3 students"]  # those that failed
 
 
 def test_contiguous_memory_is_used_from_the_first_trial_to_the_last_evaluation(settings: Settings) -> None:
