@@ -39,6 +39,12 @@ def knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
     return {name: knob.declared.cast(hyperparameters[name]) for name, knob in knobs.items()}
 
 
+def own_knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Select the knobs that the student's network itself has, of those of its kind, by name."""
+    own = _searched_knobs(str(hyperparameters["architecture"]))
+    return {name: value for name, value in knobs_of(hyperparameters).items() if name in own}
+
+
 def deployed(body: nn.Module, architecture: str) -> nn.Module:
     """Return the form of a student's body that is shipped, for evaluation: itself, or a copy with merged branches."""
     deploy = find_architecture(architecture).deploy
