@@ -201,7 +201,7 @@ class Bench:
 
     def plain(self, recipe: Recipe) -> PlainTraining:
         """The same on the plain path."""
-        student = make_student(self.study, self.values, self.assets, seed=recipe.seed)
+        student = make_student(self.study, self.values, self.assets, seed=recipe.seed).network
         return PlainTraining(student, self.data, recipe, teacher=self.teacher, device=self.device)
 
     def step_by_step(self) -> list[float]:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,8 @@ def user_path(text: str | os.PathLike[str]) -> Path:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path`, flushed to the disk, when the block ends well. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # No process id: containers that share a folder have the same ones, and write the same files.
+    temporary = path.with_name(f".{path.name}.{secrets.randbits(63)}")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -49,6 +51,19 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step by a text in UTF-8. Raises OSError."""
     write_bytes(path, text.encode())
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write what a person asked for to where they said, a device or a pipe included. Raises OSError.
+
+    A file is replaced in one step, and where the path is a link, the file that it leads to: /dev/stdout and /dev/null
+    stay what they are. Files of ours, below `storage/`, are written by the other functions, which follow no link.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            file.write(content)
+    else:
+        write_bytes(Path(os.path.realpath(path)), content)
 
 
 def make_folder(folder: Path) -> None:

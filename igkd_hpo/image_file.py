@@ -1,5 +1,6 @@
 """One image file as RGB pixels, whatever its colours, depth, orientation and transparency are."""
 
+import errno
 import io
 import os
 import warnings
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from igkd_hpo.errors import first_line
+from igkd_hpo.errors import DataError, first_line
 from igkd_hpo.files import open_regular
 from igkd_hpo.image_metadata import without_metadata
+from igkd_hpo.names import accept_name
 
 FULL_DEPTH = 16
 # Readers of Pillow that are for no image in a data set: EPS runs Ghostscript on the file; FLI and MPEG are films;
@@ -32,6 +34,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPPED = {"16B": "16L", "16L": "16B", "16N": "16B"}  # 16N is 16L on every machine that we know
+_NOT_OF_THE_FILE = {  # whose content may be sound: it would be missing from a data set that is kept
+    errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+}  # fmt: skip
 _LARGEST_COPY = 1 << 28  # bytes of a damaged file that are taken into memory for a second look: 256 MiB
 
 
@@ -93,6 +99,7 @@ def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> Re
         UnreadableImageError: it is damaged, cut off, no image, no regular file, too large (Pillow's guard against
             decompression bombs), or it has pixels of a kind that says nothing about their range (32-bit and floating
             point).
+        DataError: it may not be read, or the disk or the network failed; that says nothing about the image.
     """
     try:
         with open_regular(path) as file:
@@ -107,6 +114,9 @@ def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> Re
     except UnreadableImageError:
         raise
     except OSError as error:
+        if error.errno in _NOT_OF_THE_FILE:
+            advice = "see to its permissions, the disk and the network, then run again"
+            raise DataError(f"cannot read {accept_name(str(path))}: {error.strerror}; {advice}") from error
         raise UnreadableImageError(_reason(error)) from error
     except Exception as error:  # Pillow's many decoders raise nearly anything on damaged files, SyntaxError included
         raise UnreadableImageError(_reason(error)) from error

@@ -70,17 +70,17 @@ class Paths:
     def test_split_log(self) -> Path:
         return self.logs / "test-split.log"
 
-    def trial_checkpoints(self, study_name: str, trial_number: int) -> Path:
-        return self.checkpoints / study_name / f"trial-{trial_number:05d}"
+    def trial_checkpoints(self, folder: str, trial_number: int) -> Path:
+        return self.checkpoints / folder / f"trial-{trial_number:05d}"
 
-    def checkpoint(self, study_name: str, trial_number: int, attempt: int) -> Path:
-        return self.trial_checkpoints(study_name, trial_number) / f"attempt-{attempt:03d}.pt"
+    def checkpoint(self, folder: str, trial_number: int, attempt: int) -> Path:
+        return self.trial_checkpoints(folder, trial_number) / f"attempt-{attempt:03d}.pt"
 
-    def trial_log(self, study_name: str, trial_number: int, attempt: int) -> Path:
-        return self.logs / study_name / f"trial-{trial_number:05d}-attempt-{attempt:03d}.log"
+    def trial_log(self, folder: str, trial_number: int, attempt: int) -> Path:
+        return self.logs / folder / f"trial-{trial_number:05d}-attempt-{attempt:03d}.log"
 
-    def worker_log(self, study_name: str, worker: str) -> Path:
-        return self.logs / study_name / f"worker-{worker}.log"
+    def worker_log(self, folder: str, worker: str) -> Path:
+        return self.logs / folder / f"worker-{worker}.log"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from igkd_hpo.files import create_file, make_folder, write_text
+from igkd_hpo.files import create_file, make_folder, replacing, write_output, write_text
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.settings import Settings
 
@@ -28,6 +28,38 @@ def test_writing_replaces_the_file_in_one_step(tmp_path: Path, monkeypatch: pyte
     write_text(path, "the new text")
     assert path.read_text(encoding="utf-8") == "the new text"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_write_the_same_file_at_once_do_not_share_a_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "reference.json"
+    with replacing(path) as first:  # two processes of one id, as containers have
+        with replacing(path) as second:
+            second.write(b"second")
+        first.write(b"first")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_goes_where_a_person_says(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(pipe, b"text")
+    assert os.read(reader, 9) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+    link.symlink_to("file")
+    for text in (b"first", b"second"):
+        write_output(link, text)
+        assert (tmp_path / "file").read_bytes() == text
+    assert link.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_of_ours_takes_the_place_of_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("theirs")
+    write_text(tmp_path / "link", "ours")
+    assert not (tmp_path / "theirs").exists()
 
 
 @pytest.fixture

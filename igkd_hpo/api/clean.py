@@ -1,13 +1,15 @@
 """Find, and remove, what runs left behind below `storage/` and no study in the database needs."""
 
 import json
+import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
@@ -24,6 +26,7 @@ from igkd_hpo.search.lease_table import read_leases
 from igkd_hpo.search.storage import SharedStorage, open_storage, open_storage_here
 from igkd_hpo.search.storage_url import check_url
 from igkd_hpo.search.study import SearchStudy, study_names
+from igkd_hpo.search.study_folder import study_folder
 from igkd_hpo.settings import Paths, sqlite_url
 
 _STALE_SECONDS = 3600  # what changed since then may be in the making: a launch makes assets before it makes its study
@@ -44,7 +47,8 @@ class _Needs:
     """Hold what the studies of the databases need.
 
     Args:
-        whole: names of studies whose files all stay.
+        studies: by folder.
+        whole: folders of which all stays.
         pictures: text that names all pictures in use.
         all_assets: one of them cannot be read, or has no pins yet.
     """
@@ -59,8 +63,8 @@ def clean(*, storage: str | None = None, remove: bool = False) -> list[Leftover]
     """Find what no study in the database needs, the largest first; remove it only with `remove`.
 
     Assets of data or a teacher that no study has, weights and logs of studies that are gone or finished (the best
-    trial's weights stay), pictures of trials that are gone, and what killed processes left. Whatever changed within
-    the last hour stays.
+    trial's weights stay), pictures of trials that are gone, and what killed processes left. Whatever changed, and
+    whichever asset was opened, within the last hour stays.
 
     Args:
         storage: as for `launch`. A SQLite database below `storage/` counts beside it.
@@ -81,15 +85,22 @@ def clean(*, storage: str | None = None, remove: bool = False) -> list[Leftover]
         found = sorted(_leftovers(paths, needs), key=lambda leftover: (-leftover.size, leftover.path))
         if remove:
             _check_idle(storages, paths)
-            for leftover in found:
-                if leftover.path.is_dir() and not leftover.path.is_symlink():
-                    shutil.rmtree(leftover.path)
-                else:
-                    leftover.path.unlink(missing_ok=True)
+            found = [leftover for leftover in found if _remove(leftover.path)]
     finally:
         for one in storages:
             one.engine.dispose()
     return found
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file or folder, but for one that a launch has taken up since it was found; return whether it did."""
+    if not _is_old(path):
+        return False
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    return True
 
 
 def _check_idle(storages: Sequence[SharedStorage], paths: Paths) -> None:
@@ -121,15 +132,15 @@ def _needs(storages: Sequence[SharedStorage]) -> _Needs:
                 record = study.read()
                 study.trials()
             except UsageError:  # it may need anything
-                whole.add(name)
+                whole |= {name, study_folder(_attributes(storage, name), name)}
                 all_assets = True
                 continue
-            if name in studies:  # one in each of two databases, which share their folders
-                whole.add(name)
+            if study.folder in studies:  # one in each of two databases, which share their folders
+                whole.add(study.folder)
                 all_assets = True
-            studies[name] = study
-            if (born := json.loads(record.attributes["study_file"])["name"]) != name:
-                whole.add(born)  # it was renamed, and its files were not
+            studies[study.folder] = study
+            if study.folder != name and "folder" not in record.attributes:
+                whole.add(name)  # earlier versions went on there when it was renamed
             all_assets |= record.pins is None
         with storage.reading() as connection:
             for table in ("trial_system_attributes", "study_system_attributes"):
@@ -138,13 +149,31 @@ def _needs(storages: Sequence[SharedStorage]) -> _Needs:
     return _Needs(studies=studies, whole=frozenset(whole), pictures="\n".join(pictures), all_assets=all_assets)
 
 
+def _attributes(storage: SharedStorage, name: str) -> Mapping[str, Any]:
+    try:
+        return storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    except KeyError:  # deleted a moment ago
+        return {}
+
+
 def _leftovers(paths: Paths, needs: _Needs) -> Iterator[Leftover]:
     found = [*_temporary(paths), *_pictures(paths, needs), *_of_studies(paths, needs), *_assets(paths, needs)]
     for path, why in found:
-        inner = [path, *path.rglob("*")] if path.is_dir() else [path]
-        stats = [one.lstat() for one in inner]
-        if time.time() - max(stat.st_mtime for stat in stats) > _STALE_SECONDS:
-            yield Leftover(path=path, why=why, size=sum(stat.st_blocks * 512 for stat in stats))
+        if _is_old(path):
+            yield Leftover(path=path, why=why, size=sum(stat.st_blocks * 512 for stat in _stats(path)))
+
+
+def _is_old(path: Path) -> bool:
+    """Tell whether nothing of a file or folder changed, and no asset was opened, within the last hour."""
+    return time.time() - max((stat.st_mtime for stat in _stats(path)), default=time.time()) > _STALE_SECONDS
+
+
+def _stats(path: Path) -> list[os.stat_result]:
+    found = []
+    for one in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        with suppress(FileNotFoundError):  # whoever made it removed it meanwhile
+            found.append(one.lstat())
+    return found
 
 
 def _temporary(paths: Paths) -> Iterator[tuple[Path, str]]:
@@ -165,7 +194,7 @@ def _of_studies(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
             if folder.name in needs.whole:
                 continue
             if folder.name not in needs.studies:
-                yield folder, f"{what} of study {folder.name}, which is gone"
+                yield folder, f"{what} of study {folder.name}, which is in no database here"
                 continue
             study = needs.studies[folder.name]
             unfinished = any(not trial.state.is_finished() for trial in study.trials())
@@ -197,7 +226,7 @@ def _assets(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
     if needs.all_assets:
         return
     studies = list(needs.studies.values())
-    pins = {study.name: pins for study in studies if (pins := study.read().pins) is not None}
+    pins = {study.folder: pins for study in studies if (pins := study.read().pins) is not None}
     assets = AssetStore(paths.assets).finished()
     data = {pin.dataset_sha256 for pin in pins.values()}
     needed = [asset.inputs for asset in assets if asset.sha256 in data]
@@ -207,9 +236,9 @@ def _assets(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
         if kind in ("dataset", "test-split"):
             kept = asset.inputs in needed
         else:  # of several teachers a study pins one hash alone, which no single one has
-            sharing = [study for study in studies if made_from in (None, pins[study.name].dataset_sha256)]
+            sharing = [study for study in studies if made_from in (None, pins[study.folder].dataset_sha256)]
             kept = any(
-                study.config.teacher.n_networks > 1 or pins[study.name].teacher_sha256 in known for study in sharing
+                study.config.teacher.n_networks > 1 or pins[study.folder].teacher_sha256 in known for study in sharing
             )
         if not kept:
             yield asset.folder, f"{kind} that no study has"

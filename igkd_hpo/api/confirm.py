@@ -126,7 +126,7 @@ def _run(
     if (reason := linked.read().stopped) is not None:
         raise StudyStopped(f"study {linked.name} stopped: {reason}")
     if not kept_alive and host.stop.received is None:
-        lost = f"not every worker could be kept alive, see {host.settings.paths.logs / linked.name}"
+        lost = f"not every worker could be kept alive, see {host.settings.paths.logs / linked.folder}"
         raise IgkdError(f"study {linked.name}: {lost}; confirm again goes on")
 
 

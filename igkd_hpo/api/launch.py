@@ -140,5 +140,5 @@ def _run(engine: Engine, study: SearchStudy, host: Host, *, workers: WorkerCount
         kind = NoCompletedTrial if counts.complete == 0 else StudyStopped
         raise kind(f"study {study.name} stopped: {record.stopped}")
     if not kept_alive:
-        lost = f"not every worker could be kept alive, see {host.settings.paths.logs / study.name}"
+        lost = f"not every worker could be kept alive, see {host.settings.paths.logs / study.folder}"
         raise IgkdError(f"study {study.name}: {lost}; {so_far} are finished; {goes_on}")

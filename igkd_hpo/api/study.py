@@ -16,7 +16,7 @@ from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirm.sentences import sentences
 from igkd_hpo.errors import IgkdError, UsageError
-from igkd_hpo.files import user_path, write_text
+from igkd_hpo.files import user_path, write_output
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import BestTrial, best_trial, result, summary
 from igkd_hpo.search.confirmation_study import parent_of
@@ -269,9 +269,9 @@ def status(*, storage: str | None = None) -> list[StudyStatus]:
 
 def _write(path: Path, text: str) -> bool:
     """Write a file, and return whether one was there before. Raises UsageError."""
-    replaced = path.exists()
     try:
-        write_text(path, text)
+        replaced = path.is_file()
+        write_output(path, text.encode())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; give another place with -o") from error
     return replaced

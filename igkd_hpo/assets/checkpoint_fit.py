@@ -14,6 +14,7 @@ Shapes = Mapping[str, Shape]
 _COUNTERS = {"num_batches_tracked", "n_averaged", "total_ops", "total_params"}  # the last two are a profiler's
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # which torch puts anywhere in a name
 _USUAL = ("", "state_dict", "model_state_dict", "model", "net", "body")  # where plain weights lie, the first first
+_MOST_PREFIXES = 32  # that are tried; 4,000 of them took 13 s
 _AVERAGED = {"ema", "averaged", "average", "avg", "swa", "shadow"}
 
 
@@ -93,7 +94,10 @@ def _common_prefixes(expected: Shapes) -> list[str]:
 
 
 def _prefixes(clean: Iterable[str], wanted: set[str]) -> list[str]:
-    """List the prefixes below which the file has at least half as many of the wanted names as below the best."""
+    """List the prefixes below which the file has at least half as many of the wanted names as below the best.
+
+    Of more than `_MOST_PREFIXES` those with the most such names, the first of the file first.
+    """
     found: Counter[str] = Counter()
     shallow = {""}
     for name in clean:
@@ -104,16 +108,16 @@ def _prefixes(clean: Iterable[str], wanted: set[str]) -> list[str]:
                 found["".join(f"{part}." for part in parts[:depth])] += 1
     most = max(found.values(), default=0)
     if most and 2 * most >= len(wanted):
-        return [prefix for prefix, count in found.items() if 2 * count >= most]
-    return sorted({*found, *shallow})  # other names: the order may fit
+        return [prefix for prefix, count in found.most_common(_MOST_PREFIXES) if 2 * count >= most]
+    return sorted({*found, *shallow}, key=lambda prefix: (len(prefix), prefix))[:_MOST_PREFIXES]  # the order may fit
 
 
 def _fit(clean: Mapping[str, str], given: Shapes, expected: Shapes, *, prefix: str, inner: str) -> Fit:
     inside = {name.removeprefix(prefix): file for name, file in clean.items() if name.startswith(prefix)}
     names = {name: inside[own] for name in expected if (own := name.removeprefix(inner)) in inside}
     used = set(names.values())
-    lacking = [name for name in expected if name not in names and not _is_counter(name)]
-    left = {own: file for own, file in inside.items() if file not in used and not _is_counter(own)}
+    lacking = [name for name in expected if name not in names and not is_counter(name)]
+    left = {own: file for own, file in inside.items() if file not in used and not is_counter(own)}
     for find in (_same_without_numbers, _same_in_order):
         pairs = find(lacking, left, given, expected, inner)
         names |= {name: left.pop(own) for name, own in pairs.items()}
@@ -130,11 +134,12 @@ def _fit(clean: Mapping[str, str], given: Shapes, expected: Shapes, *, prefix: s
         missing=tuple(lacking),
         differing=tuple(name for name, file in names.items() if given[file] != expected[name]),
         surplus=tuple(sorted(surplus)),
-        extras=tuple(sorted(file for file in given if file not in used and not _is_counter(file))),
+        extras=tuple(sorted(file for file in given if file not in used and not is_counter(file))),
     )
 
 
-def _is_counter(name: str) -> bool:
+def is_counter(name: str) -> bool:
+    """Return whether a tensor of this name counts steps, and is not needed."""
     return name.rpartition(".")[2] in _COUNTERS
 
 
@@ -176,7 +181,7 @@ def describe_misfit(fit: Fit, given: Shapes, expected: Shapes, *, num_classes: i
         fit: not whole.
         num_classes: that the network tells apart.
     """
-    counted = sum(not _is_counter(name) for name in expected)
+    counted = sum(not is_counter(name) for name in expected)
     missing, surplus = fit.missing, fit.surplus
     same = len(fit.names) - len(fit.differing)
     if fit.differing and not missing and not surplus:

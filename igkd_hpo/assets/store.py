@@ -247,6 +247,8 @@ class AssetStore:
         folder = self.root / name
         if not folder.is_dir():
             raise AssetMissing(f"no asset {folder}; make it with `igkd-hpo prepare STUDY`")
+        with suppress(OSError):  # where nothing may be written, nothing is cleaned either
+            os.utime(folder)  # `clean` leaves alone what was opened a moment ago, for a study that is not made yet
         asset = _load(folder)
         _verify(asset, in_full=self._in_full)
         return asset

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from igkd_hpo.assets.checkpoint import read_tensors, weights_hash
-from igkd_hpo.assets.checkpoint_fit import describe_misfit, find_fits
+from igkd_hpo.assets.checkpoint_fit import describe_misfit, find_fits, is_counter
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, content_hash
 from igkd_hpo.config.study import Study
@@ -133,7 +133,7 @@ def begin_with(body: nn.Module, weights: Weights, *, cut: bool) -> frozenset[str
     own = {name: tensor for name, tensor in body.state_dict().items() if isinstance(tensor, Tensor)}
     given = weights.tensors()
     taken = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
-    lacking = own.keys() - taken.keys() - set(weights.classifier)
+    lacking = {name for name in own.keys() - taken.keys() - set(weights.classifier) if not is_counter(name)}
     if lacking and not cut:
         raise AssetError(
             f"{weights.asset.folder} lacks {min(lacking)} of the network: its library has another version here; "

@@ -58,7 +58,11 @@ def model_card(
     macs, factor = best.cost["macs"], best.cost["compression_factor"]
     computed = f", {multiply_adds(macs)} for one image" if macs else ""
     execution = exported.provenance.execution if exported.provenance else None
-    where = f", on {execution.device} with torch {execution.torch}, {execution.precision}" if execution else ""
+    where = (
+        f", on {markdown(execution.device)} with torch {markdown(execution.torch)}, {execution.precision}"
+        if execution
+        else ""
+    )
     its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
     held = best.cost["peak_ram_kb"]
     holding = f", at most {held:,.1f} KiB of activations at once in int8" if held else ""

@@ -161,7 +161,15 @@ def trained_network(
 ) -> "tuple[Network, float, str]":
     """Return the network in evaluation mode on the CPU, its validation accuracy (a fraction), and its origin."""
     values = dict(best.hyperparameters)
-    kept = kept_network(study.config, assets, settings, number=best.number, hyperparameters=values, seed=best.seed)
+    kept = kept_network(
+        study.config,
+        assets,
+        settings,
+        folder=study.folder,
+        number=best.number,
+        hyperparameters=values,
+        seed=best.seed,
+    )
     if kept is not None:
         return *kept, f"the checkpoint of trial {best.number}"
 

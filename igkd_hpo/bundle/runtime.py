@@ -56,6 +56,7 @@ class OnnxStudent:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         require(NEEDED_TO_RUN)
         import onnxruntime
 
@@ -80,10 +81,19 @@ class OnnxStudent:
         self.bits = described.bits
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (N, K) of uint8 RGB images (N, 3, H, W)."""
+        """Return the logits (N, K) of uint8 RGB images (N, 3, H, W). Raises DataError where the file gives none."""
         size = max(1, _BATCH_PIXELS // (images.shape[2] * images.shape[3]))
         batches = (images[start : start + size] for start in range(0, len(images), size))
-        return np.concatenate([self._session.run(["logits"], {"images": batch})[0] for batch in batches])
+        return np.concatenate([self._run(batch) for batch in batches])
+
+    def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            logits = self._session.run(["logits"], {"images": batch})[0]
+            if logits.shape != (wanted := (len(batch), len(self.class_names))):
+                raise ValueError(f"it gives {logits.shape} and not {wanted}")
+            return np.asarray(logits, dtype=np.float32)
+        except Exception as error:  # onnxruntime's own errors have no common base
+            raise DataError(f"{self._path} cannot be used ({first_line(error)}); export the bundle again") from error
 
     def latency(self, image: NDArray[np.uint8]) -> Latency:
         """Time one image (1, 3, H, W)."""

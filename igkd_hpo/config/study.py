@@ -29,6 +29,10 @@ Steps = Annotated[
 ]
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""Of a study, and of its folders."""
+
+
 def _explain_features(values: dict[str, Any], needing: Sequence[str]) -> str | None:
     """Say why these cannot compare a teacher's features with a student's; None where they can."""
     teacher, hyperparameters = values.get("teacher"), values.get("hyperparameters")
@@ -175,7 +179,7 @@ class Study(Frozen):
 
     version: Literal[1] = 1
     """Format of this file."""
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: str = Field(pattern=NAME)
     """Names the study in the database; letters, digits, '.', '_' and '-'."""
     dataset: DatasetConfig
     """Which images, and how they are split."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.search.best import BestTrial, best_trial, trained_trial
-from igkd_hpo.search.confirmation_study import confirmation_name
-from igkd_hpo.search.study import SearchStudy, open_study
+from igkd_hpo.search.confirmation_study import open_confirmation
+from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import percent
 
 
@@ -22,7 +22,8 @@ def confirmed_trial(study: SearchStudy, confirmation: Confirmation) -> tuple[Sea
 
     Its `confirmed` holds the results of all seeds, as the provenance of an exported file does; fractions.
     """
-    linked = study if study.confirms is not None else open_study(study.storage, confirmation_name(study.name))
+    linked = study if study.confirms is not None else open_confirmation(study.storage, study.name)
+    assert linked is not None, "there is a confirmation, so there is its study"
     arm = confirmation.arm(confirmation.chosen)
     facts = {
         "study": confirmation.study,

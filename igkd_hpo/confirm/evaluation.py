@@ -73,7 +73,15 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
     missing: list[FrozenTrial] = []
     for trial in trials:
         hyperparameters, seed = trial.user_attrs["hyperparameters"], trial.user_attrs["seed"]
-        kept = kept_network(study, assets, settings, number=trial.number, hyperparameters=hyperparameters, seed=seed)
+        kept = kept_network(
+            study,
+            assets,
+            settings,
+            folder=linked.folder,
+            number=trial.number,
+            hyperparameters=hyperparameters,
+            seed=seed,
+        )
         if kept is None or kept[1] != trial.value:
             missing.append(trial)
         else:
@@ -81,7 +89,7 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
     if missing:
         hosts = sorted({str(trial.user_attrs.get("host", "unknown")) for trial in missing})
         numbers = ", ".join(str(trial.number) for trial in missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
-        folder = settings.paths.checkpoints / linked.name
+        folder = settings.paths.checkpoints / linked.folder
         raise AssetMissing(
             f"the weights of {len(missing)} trials of {linked.name} ({numbers}; trained on {', '.join(hosts)}) are not "
             f"in {folder}; copy that folder from there, or run confirm there; the test split was not opened"

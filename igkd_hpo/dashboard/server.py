@@ -1,6 +1,7 @@
 """Server of optuna-dashboard on this project's storage: on this machine only and read-only, unless told otherwise."""
 
 import logging
+import re
 import resource
 import socket
 import sys
@@ -31,6 +32,9 @@ READING = ("GET", "HEAD", "OPTIONS")
 _READ_ONLY = "this dashboard is read-only; start it with --write to change or delete what it shows"
 _OTHER_SITE = "this request comes from a page of another site; change things on the dashboard's own page"
 _LOCAL_ONLY = "this dashboard answers to localhost and 127.0.0.1; start it with --host 0.0.0.0 to serve other names"
+
+_NO_PATH = "no page has this address: it is not UTF-8, or names a number that no study and no trial has"
+_BEYOND = re.compile(r"\d{19}")  # more than a column of a database takes
 
 # An artifact is a file that a worker wrote. A browser shows it, and never runs it on the dashboard's origin nor hands
 # it to another site's page (optuna-dashboard itself answers with Access-Control-Allow-Origin: *).
@@ -113,7 +117,10 @@ def application(
     page = add_style(StudyPage(page, storage, annotate=not write))
 
     def open_page(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ.get("PATH_INFO", "").startswith("/artifacts/"):
+        # optuna-dashboard passes over bytes that are not UTF-8: /%FFartifacts/ would be an artifact to it.
+        if not _is_path(path := environ.get("PATH_INFO", "")):
+            return refuse(start_response, "404 Not Found", _NO_PATH, [])
+        if path.startswith("/artifacts/"):
             start_response = _contain_artifact(start_response)
         if environ["REQUEST_METHOD"] not in READING:
             if is_of_another_site(environ):
@@ -133,6 +140,15 @@ def application(
         return logged_page(environ, start_response)
 
     return local_page if local else logged_page
+
+
+def _is_path(path: str) -> bool:
+    """Tell whether a path, in latin-1 as WSGI has it, can be one of a page."""
+    try:
+        path.encode("latin-1").decode()
+    except UnicodeError:
+        return False
+    return _BEYOND.search(path) is None
 
 
 class _Errors:

@@ -17,7 +17,7 @@ from igkd_hpo.dashboard.graphs import Graph, study_graphs
 from igkd_hpo.dashboard.summary import live_summary
 from igkd_hpo.dashboard.wsgi import answer_json, buffer_response
 from igkd_hpo.errors import StudyUnusable, UsageError
-from igkd_hpo.escaping import code
+from igkd_hpo.escaping import code, markdown
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
 
@@ -109,7 +109,7 @@ class StudyPage:
             study = SearchStudy(self._storage, self._storage.get_study_name_from_id(study_id))
         except StudyUnusable as error:
             if self._annotate:
-                detail["note"]["body"] = f"{error}\n\n---\n\n{detail['note']['body']}"
+                detail["note"]["body"] = f"{markdown(str(error))}\n\n---\n\n{detail['note']['body']}"
             return
         except UsageError:
             return

@@ -100,8 +100,8 @@ class AttemptRunner:
             settings=settings,
             cost=costs.get(architecture(claim.hyperparameters)),
             pins=study.pins_when_opened,
-            checkpoint=self._paths.checkpoint(study.name, claim.number, claim.attempt),
-            log=self._paths.trial_log(study.name, claim.number, claim.attempt),
+            checkpoint=self._paths.checkpoint(study.folder, claim.number, claim.attempt),
+            log=self._paths.trial_log(study.folder, claim.number, claim.attempt),
         )
 
     def run(self) -> Outcome:
@@ -311,7 +311,7 @@ class AttemptRunner:
 
     def _clean(self, outcome: Outcome) -> None:
         """Remove the checkpoints that nobody needs any more."""
-        folder = self._paths.trial_checkpoints(self._study.name, self._claim.number)
+        folder = self._paths.trial_checkpoints(self._study.folder, self._claim.number)
         if isinstance(outcome, Pruned):
             shutil.rmtree(folder, ignore_errors=True)
         elif isinstance(outcome, Completed) and self._task.checkpoint.exists():

@@ -80,7 +80,13 @@ def make_gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | No
     else:
         source, best = trained
         kept = kept_network(
-            source.config, assets, settings, number=best.number, hyperparameters=best.hyperparameters, seed=best.seed
+            source.config,
+            assets,
+            settings,
+            folder=source.folder,
+            number=best.number,
+            hyperparameters=best.hyperparameters,
+            seed=best.seed,
         )
         if kept is not None:
             student_maps = _student_maps(kept[0], examples, assets)

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import one_line
-from igkd_hpo.files import write_bytes
+from igkd_hpo.files import write_output
 from igkd_hpo.report.palette import BLUE, GREY, GRID, INK, control_look
 from igkd_hpo.report.selection import learning_curve, split_by_kind, thin
 from igkd_hpo.search.best import accuracy
@@ -154,7 +154,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
     buffer = BytesIO()
     figure.savefig(buffer, format=kind, dpi=160)
     try:
-        write_bytes(path, buffer.getvalue())
+        write_output(path, buffer.getvalue())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
 

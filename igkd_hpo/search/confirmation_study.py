@@ -14,6 +14,7 @@ from igkd_hpo.distillation.recipe import SETTING_OF, needs
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open, find_study
+from igkd_hpo.search.study_folder import name_by_folder
 
 SUFFIX = "-confirm"
 SEED_DISTANCE = 1_000_000
@@ -69,14 +70,23 @@ def merge_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
 
 
 def confirmation_name(name: str) -> str:
-    """Return the name of the study that confirms the study of this name."""
+    """Return the name of the study that confirms the study of this name, which it had when it was created."""
     return f"{name[: 100 - len(SUFFIX)]}{SUFFIX}"  # a study's name has at most 100 characters
 
 
 def open_confirmation(storage: SharedStorage, name: str) -> SearchStudy | None:
     """Open the study that confirms the study of this name, None where there is none yet."""
-    study = find_study(storage, confirmation_name(name))
-    return study if study is not None and study.confirms == name else None
+    for key in dict.fromkeys((_key(storage, name), name)):
+        study = find_study(storage, confirmation_name(key))
+        if study is not None and study.confirms == name:
+            return study
+    return None
+
+
+def _key(storage: SharedStorage, name: str) -> str:
+    """Return what a confirmation knows the study of this name by: its folder, which stays when it is renamed."""
+    study = find_study(storage, name)
+    return study.folder if study is not None and name_by_folder(storage, study.folder) == name else name
 
 
 def begun_in_words(linked: SearchStudy) -> str:
@@ -96,9 +106,10 @@ def create_confirmation(storage: SharedStorage, parent: Study, *, pins: AssetPin
 
     Raises UsageError where another study has its name, and all that `create_or_open` raises where `parent` changed.
     """
+    existing, key = open_confirmation(storage, parent.name), _key(storage, parent.name)
     config = parent.model_copy(
         update={
-            "name": confirmation_name(parent.name),
+            "name": confirmation_name(key) if existing is None else existing.name,
             "pruner": NoPruner(name="none"),
             "controls": (),
             "n_trials": 1,  # the true number follows the arms
@@ -106,7 +117,7 @@ def create_confirmation(storage: SharedStorage, parent: Study, *, pins: AssetPin
             "provenance": None,
         }
     )
-    study = create_or_open(storage, config, n_trials=None, pins=pins, confirms=parent.name)
+    study = create_or_open(storage, config, n_trials=None, pins=pins, confirms=key)
     if study.confirms != parent.name:
         raise UsageError(
             f"study {study.name!r} is not the confirmation of {parent.name!r}; rename one of them in a dashboard"

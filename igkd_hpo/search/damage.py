@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from igkd_hpo import __version__
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Execution
+from igkd_hpo.config.study import NAME
 from igkd_hpo.errors import StudyUnusable
 
 _LONGEST_VALUE = 60  # letters of a value that a message shows
 _Count = Annotated[int, Field(ge=0)]
 _Accuracy = Annotated[float, Field(ge=0, le=1)]
+_Name = Annotated[str, Field(pattern=r"^[\w .,+=()-]{1,200}$")]  # of a control or an arm: no markup, whoever wrote it
 
 
 class _Facts(BaseModel):
@@ -37,14 +39,14 @@ class _Trial(_Facts):
     attempts: _Count = 0
     attempts_without_progress: _Count = 0
     out_of_memory: _Count = 0
-    control: str | None = None
+    control: _Name | None = None
     reason: str | None = None
     worker: str | None = None
     host: str | None = None
     device: str | None = None
     execution: Execution | None = None
     arm: _Count | None = None
-    arm_name: str | None = None
+    arm_name: _Name | None = None
     parameters: _Count | None = None
     macs: _Count | None = None
     size_kb: float | None = None
@@ -56,7 +58,7 @@ class _Trial(_Facts):
 
 
 class _Arm(_Facts):
-    names: Annotated[list[str], Field(min_length=1)]
+    names: Annotated[list[_Name], Field(min_length=1)]
     kinds: list[str]
     trial: int | None
     search_accuracy: float | None
@@ -72,6 +74,7 @@ class _TestSplit(_Facts):
 class _Study(_Facts):
     study_file: str
     fingerprint: str
+    folder: Annotated[str, Field(pattern=NAME)] | None = None
     n_trials: Annotated[int, Field(ge=1)]
     ended_before_launch: _Count
     late_results: _Count = 0

@@ -230,6 +230,12 @@ def storage_errors(url: URL) -> Iterator[None]:
 
 def _check_sqlite_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):  # it is to be made, or is not there
+        pass
+    except OSError as error:  # the name is too long, or a folder may not be entered
+        raise StorageError(f"cannot look at {path}: {error.strerror}; name another with --storage") from error
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it: {sqlite_url(path / 'igkd_hpo.db')}")
     if not create:

@@ -1,5 +1,7 @@
 """Check the URL of a database, and show it without its passwords."""
 
+import re
+
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -8,11 +10,13 @@ from igkd_hpo.files import user_path
 
 _EXAMPLES = "sqlite:///storage/igkd_hpo.db or postgresql+psycopg://user:password@host/database"
 _SECRET_QUERY_KEYS = {"password", "sslpassword"}
-_SQLITE_QUERY_KEYS = ("timeout", "isolation_level", "detect_types", "cached_statements", "mode", "uri")
+_TIMEOUT = re.compile(r"timeout=\d{1,6}(?:\.\d{1,6})?")
 
 
 def check_url(url: str) -> URL:
     """Return the storage URL with the driver filled in. Raises UsageError that says what to write instead."""
+    if not _is_utf8(url):
+        raise UsageError(f"the storage URL is not UTF-8; write for example {_EXAMPLES}")
     if "://" not in url:
         shown = "the storage" if "@" in url else f"storage {url!r}"  # a password stands before an @
         raise UsageError(f"{shown} is not a URL; write for example {_EXAMPLES}")
@@ -33,15 +37,20 @@ def check_url(url: str) -> URL:
             raise UsageError("the storage URL holds more than one '@'; in a user name or password write '@' as %40")
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and driver in {"", "pysqlite"}:
-        unknown = url.partition("?")[2]
-        if unknown and not any(unknown.startswith(f"{key}=") for key in _SQLITE_QUERY_KEYS):
-            raise UsageError(f"{url} has a '?', behind which options begin; in a path write '?' as %3F")
-        return _check_sqlite(parsed)
+        return _check_sqlite(parsed, options=url.partition("?")[2])
     meant = "" if backend == "sqlite" else did_you_mean(backend, ["sqlite", "postgresql"]).replace("?", "://?")
     raise UsageError(f"storage dialect {parsed.drivername!r} is not supported{meant}; write for example {_EXAMPLES}")
 
 
-def _check_sqlite(url: URL) -> URL:
+def _is_utf8(url: str) -> bool:
+    try:
+        url.encode()
+    except UnicodeEncodeError:  # bytes of a command line
+        return False
+    return True
+
+
+def _check_sqlite(url: URL, *, options: str) -> URL:
     if url.host:
         raise UsageError(f"{mask(url)} names a host; a SQLite path follows three slashes: sqlite:///folder/file.db")
     if not url.database or url.database == ":memory:" or url.query.get("mode") == "memory":
@@ -50,6 +59,13 @@ def _check_sqlite(url: URL) -> URL:
         )
     if url.database.startswith("file:"):
         raise UsageError(f"{mask(url)} is a SQLite URI; name the file plainly: sqlite:///folder/file.db")
+    if options and not _TIMEOUT.fullmatch(options):
+        # `mode` and `uri` belong to SQLite URIs: without one, mode=ro would be passed over, and the file written.
+        raise UsageError(
+            f"{url.database} has a '?' behind it, where only timeout=SECONDS can stand; in a path write '?' as %3F"
+        )
+    if "\0" in url.database:
+        raise UsageError(f"{mask(url)} holds the character 0, which no path has; remove it")
     return url.set(database=str(user_path(url.database).absolute()))
 
 
@@ -65,7 +81,8 @@ def mask(url: str | URL) -> str:
     """Return a storage URL as it may be shown: passwords are hidden."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):
+        parsed.render_as_string()
+    except (ArgumentError, ValueError):  # it is not UTF-8
         parsed = None
     if parsed is None or "@" in (parsed.host or ""):  # the rest of a password with an @ in it
         return "(unreadable storage URL)"

@@ -28,6 +28,7 @@ from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, no_studies, storage_errors
+from igkd_hpo.search.study_folder import free_folder, name_by_folder, own_folder
 
 EXCESS = "surplus"
 """Reason of a trial that waited when enough others had finished."""
@@ -83,7 +84,8 @@ class SearchStudy:
 
     Attributes:
         config: the study file.
-        confirms: the study that this one confirms, if it is a confirmation.
+        confirms: the study that this one confirms, if it is a confirmation, by the name that it has now.
+        folder: name of the folders of its weights and logs, see `own_folder`.
 
     Raises:
         KeyError: there is no study of this name.
@@ -104,7 +106,9 @@ class SearchStudy:
         self.config = _study_file(attributes, name, place)
         with storage_errors(storage.url):
             self.pins_when_opened = _pins(attributes)
-            self.confirms: str | None = attributes.get("confirms")
+            confirms = attributes.get("confirms")
+            self.confirms = None if confirms is None else name_by_folder(storage, confirms)
+            self.folder = own_folder(storage, attributes, name)
             self.pruner = make_pruner(self.config.pruner, self.config.training.epochs)
             self.optuna_study = optuna.Study(name, storage, pruner=self.pruner)
 
@@ -208,7 +212,7 @@ def create_or_open(
     Args:
         n_trials: the new total. None: the file's, if that changed since the last launch, else what the study has.
         pins: content of data and teacher on this host; None while unknown.
-        confirms: name of the study that a new one confirms.
+        confirms: folder of the study that a new one confirms.
 
     Raises:
         StudyFileError: the name is taken by a study that means something else.
@@ -237,7 +241,7 @@ def find_study(storage: SharedStorage, name: str) -> SearchStudy | None:
     """Open the study of this name, None where there is none. Raises UsageError: it was made by something else."""
     try:
         return SearchStudy(storage, name)
-    except KeyError:
+    except (KeyError, UnicodeEncodeError):  # bytes of a command line that are not UTF-8 name no study
         return None
 
 
@@ -322,9 +326,11 @@ def _create(
 ) -> None:
     if n_trials < (n_controls := len(study.controls)):
         raise UsageError(f"{n_trials} trials leave no room for {n_controls} controls; give more, or drop controls")
+    folder = free_folder(storage, study.name)
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], study.name)
     drop_leases_of_study(connection, study_id)
     attributes = {
+        "folder": folder,
         "study_file": study.model_dump_json(),
         "fingerprint": fingerprint(study),
         "n_trials": n_trials,
@@ -347,6 +353,7 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
     storage, study_id = existing.storage, existing.study_id
     if n_trials is not None or study.n_trials != existing.config.n_trials:
         storage.set_study_user_attr(study_id, "n_trials", n_trials or study.n_trials)
+    storage.set_study_user_attr(study_id, "folder", existing.folder)  # before the file with the name that it had
     # What is not part of the meaning (paths, max_retries …) follows the file that was launched last.
     storage.set_study_user_attr(study_id, "study_file", study.model_dump_json())
     record, trials = existing.read(), existing.trials()

@@ -49,7 +49,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_url=False)]
         raise UnusableTrial(f"enqueued with values that cannot be trained: {'; '.join(faults)}") from error
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:  # a whole number that no float is
         raise UnusableTrial(f"enqueued with values that do not fit the study: {error}") from error
     return values
 

@@ -13,18 +13,26 @@ if TYPE_CHECKING:
 
 
 def kept_network(
-    study: Study, assets: "Assets", settings: Settings, *, number: int, hyperparameters: Mapping[str, Value], seed: int
+    study: Study,
+    assets: "Assets",
+    settings: Settings,
+    *,
+    folder: str,
+    number: int,
+    hyperparameters: Mapping[str, Value],
+    seed: int,
 ) -> "tuple[Network, float] | None":
     """Load a trial's network in evaluation mode on the CPU, and its validation accuracy (a fraction).
 
-    Returns None where no checkpoint holds the result of trial `number`, trained with `hyperparameters` and `seed`.
+    Returns None where no checkpoint in the study's folder, by its name, holds the result of trial `number`, trained
+    with `hyperparameters` and `seed`.
     """
     from igkd_hpo.trial.build import make_student
     from igkd_hpo.trial.checkpoint import checkpoint_mark, newest_checkpoint
 
     values = dict(hyperparameters)
     checkpoint = newest_checkpoint(
-        settings.paths.trial_checkpoints(study.name, number),
+        settings.paths.trial_checkpoints(folder, number),
         fingerprint=checkpoint_mark(study, assets.pins),
         hyperparameters=values,
         seed=seed,

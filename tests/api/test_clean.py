@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 from filelock import FileLock
 
+from igkd_hpo.api import clean as cleaning
 from igkd_hpo.api.clean import clean
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import SilentProgress
@@ -129,3 +132,36 @@ def test_nothing_is_removed_while_something_runs(
         clean(remove=True)
     assert paths.checkpoint("deleted", 0, 1).exists()
     lock.release()
+
+
+def test_a_renamed_study_keeps_the_weights_of_its_best_also_when_it_was_launched_again(
+    study: SearchStudy, paths: Paths, run: Run
+) -> None:
+    for number, accuracy in enumerate((0.7, 0.5)):
+        run(accuracy)
+        touch(paths.checkpoint(study.name, number, 1))
+    storage = study.storage
+    optuna.copy_study(from_study_name=study.name, from_storage=storage, to_storage=storage, to_study_name="renamed")
+    optuna.delete_study(study_name=study.name, storage=storage)
+    assert names(paths) == {"checkpoints/digits/trial-00001"}
+    renamed = SearchStudy(storage, "renamed")
+    create_or_open(storage, renamed.config, n_trials=2, pins=None)
+    assert names(paths) == {"checkpoints/digits/trial-00001"}
+
+
+def test_what_a_launch_takes_up_while_it_is_cleaned_stays(
+    study: SearchStudy, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(paths, "dataset", name="cifar10")
+    removable = touch(paths.checkpoint("deleted", 0, 1))
+    assert len(names(paths)) == 2
+    look = cleaning._check_idle
+
+    def look_and_launch(*arguments: Any) -> None:
+        look(*arguments)
+        AssetStore(paths.assets).open("dataset", {"name": "cifar10"})
+
+    monkeypatch.setattr(cleaning, "_check_idle", look_and_launch)
+    assert [leftover.path.name for leftover in clean(remove=True)] == ["deleted"]
+    assert not removable.exists()
+    assert AssetStore(paths.assets).open("dataset", {"name": "cifar10"}).folder.exists()

@@ -1,6 +1,7 @@
 """Commands that only look need no right to write, neither into a file nor into tables."""
 
 import io
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,7 +14,7 @@ from sqlalchemy import make_url
 import igkd_hpo
 from igkd_hpo.dashboard.server import application
 from igkd_hpo.dashboard.wsgi import buffer_response
-from igkd_hpo.errors import StorageError
+from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
@@ -113,3 +114,20 @@ def test_a_role_that_may_only_read_can_look(
         with psycopg.connect(postgresql_url.replace("+psycopg", ""), autocommit=True) as owner:
             owner.execute("DROP OWNED BY reader")
             owner.execute("DROP ROLE reader")
+
+
+def test_an_export_goes_to_a_pipe_and_not_in_its_place(
+    sqlite_url: str, study_file: igkd_hpo.StudyFile, tmp_path: Path
+) -> None:
+    search(sqlite_url, study_file)
+    study, pipe, closed = igkd_hpo.open_study(storage=sqlite_url), tmp_path / "pipe", tmp_path / "closed"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert not study.export(pipe).replaced
+    assert b"digits-best" in os.read(reader, 1 << 16)
+    os.close(reader)
+    assert pipe.is_fifo()
+    closed.mkdir(mode=0)
+    with pytest.raises(UsageError, match="Permission denied"):
+        as_anybody(lambda: study.export(closed / "best.yaml"))
+    closed.chmod(0o700)

@@ -46,6 +46,14 @@ WORDS = st.text("abcxyz_", min_size=1, max_size=6).map(lambda word: f"w{word}") 
 PREFIXES = st.lists(st.one_of(WORDS, st.sampled_from(["module", "model", "backbone", "_orig_mod", "0"])), max_size=4)
 
 
+def test_a_file_of_the_same_names_below_thousands_of_prefixes_is_searched_below_few() -> None:
+    given = {f"part{number}.{name}": (3,) for number in range(3000) for name in ("weight", "bias")}
+    given |= {"net.weight": (2, 3), "net.bias": (2,)}
+    named = [*find_fits(given | {"net.extra": ()}, {"weight": (3,), "bias": (3,)})]
+    assert 0 < len(named) < 100
+    assert len(find_fits(given, {"other": (3,), "another": (3,)})) == 1
+
+
 @given(data=st.data(), prefix=PREFIXES, counted=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_weights_are_found_below_any_prefix_among_any_extras_in_any_order(

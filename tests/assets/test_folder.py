@@ -1,14 +1,17 @@
 """People's image folders: what is found, in which order, what is left out, and what is refused in one line."""
 
+import errno
 import os
 import socket
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from igkd_hpo import image_file
 from igkd_hpo.assets.dataset import open_dataset, prepare_dataset
 from igkd_hpo.assets.folds import assign_folds
 from igkd_hpo.assets.pins import AssetPins, check_pins
@@ -19,6 +22,7 @@ from igkd_hpo.image_file import image_suffixes
 from igkd_hpo.image_folder import list_folder
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources import SOURCES, Found, Images, Source
+from tests.fixtures.rights import as_anybody
 
 from .conftest import coded_image, write_png
 
@@ -54,6 +58,28 @@ def test_rows_keep_the_order_of_classes_and_names_and_every_row_its_label(images
         assert abs(int((labels == 0).sum()) * 2 - len(labels)) <= 1
     first = dataset.train_images[0].permute(1, 2, 0).numpy()
     assert (first == coded_image(0, indices(dataset.train_images)[0])).all()
+
+
+@pytest.mark.parametrize("failure", ["no permission", "a disk that fails"])
+def test_a_file_that_cannot_be_read_now_is_not_left_out(images, settings, store, progress, monkeypatch, failure):
+    path = min((images / "train" / "left").glob("*.png"))
+    if failure == "no permission":
+        path.chmod(0)
+    else:
+        monkeypatch.setattr(image_file, "open_regular", partial(fail_at, name=path.name))
+    with pytest.raises(DataError, match=rf"cannot read .*/left/{path.name}: .*run again"):
+        as_anybody(lambda: prepare(settings, store, progress))
+    path.chmod(0o644)  # which changes neither its size nor its time
+    monkeypatch.undo()
+    dataset = prepare(settings, store, progress)
+    assert dataset.remarks == ()
+    assert len(dataset.train_images) + len(dataset.validation_images) == 60
+
+
+def fail_at(path, *, name):
+    if path.name == name:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+    return path.open("rb")
 
 
 def test_its_own_test_split_is_taken_as_it_is(images, settings, store, progress):

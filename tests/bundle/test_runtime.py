@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,37 @@ def test_classes_that_are_no_names_or_do_not_fit_are_refused(tmp_path: Path, cla
     onnx.save(brightness_model(classes), str(tmp_path / "model.onnx"))
     with pytest.raises(DataError, match="cannot be used"):
         OnnxStudent(tmp_path / "model.onnx")
+
+
+def rename_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = model.graph.node[0].input[0] = "pictures"
+
+
+def rename_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "scores"
+
+
+def other_size(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
+
+
+def one_row(model: onnx.ModelProto) -> None:
+    model.graph.node[1].attribute[0].i = 0
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.array([0, 1, 2, 3]), "axes"))
+    model.graph.node.insert(2, helper.make_node("Reshape", ["mean", "one"], ["flat"]))
+    model.graph.node[3].input[0] = "flat"
+
+
+@pytest.mark.parametrize("change", [rename_input, rename_output, other_size, one_row])
+def test_a_network_that_does_not_run_on_images_is_a_fault_of_the_file(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None]
+) -> None:
+    model = brightness_model(["a", "b"])
+    change(model)
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    student = OnnxStudent(tmp_path / "model.onnx")
+    with pytest.raises(DataError, match="cannot be used"):
+        student.logits(np.zeros((2, 3, 8, 8), np.uint8))
 
 
 def test_predict_makes_8_bits_of_16_as_the_data_set_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,9 +54,7 @@ def train_one_trial(study: SearchStudy, settings: Settings) -> None:
     metrics = tuple(trial.training.epochs())
     accuracy = metrics[-1].validation_accuracy
     checkpoint = Checkpoint(
-        fingerprint=checkpoint_mark(
-            study.config, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256
-        ),
+        fingerprint=checkpoint_mark(study.config, assets.pins),
         hyperparameters=claim.hyperparameters,
         seed=claim.seed,
         training=None,

@@ -12,6 +12,7 @@ import pytest
 import torch
 import typer.testing
 from PIL import Image
+from sqlalchemy import text
 
 from igkd_hpo.assets import study_assets
 from igkd_hpo.assets.pins import AssetPins
@@ -55,9 +56,7 @@ def complete_one(study: SearchStudy) -> Path:
     network = make_student(study.config, claim.hyperparameters, assets, seed=claim.seed).network
     path = settings.paths.checkpoint(study.name, claim.number, claim.attempt)
     checkpoint = Checkpoint(
-        fingerprint=checkpoint_mark(
-            study.config, dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256
-        ),
+        fingerprint=checkpoint_mark(study.config, assets.pins),
         hyperparameters=claim.hyperparameters,
         seed=claim.seed,
         training=None,
@@ -98,6 +97,15 @@ def test_the_images_are_those_of_the_training_split(tiny: SearchStudy, monkeypat
         assert (images == picture).all(axis=(1, 2, 3)).any()
     assert not any(np.array_equal(teacher, student) for teacher, student in zip(shown[1::4], shown[2::4], strict=True))
     assert not Settings.resolve().paths.test_split_log.exists(), "the test split stays closed"
+
+    rename = "UPDATE studies SET study_name = :name"
+    with tiny.storage.engine.begin() as connection:
+        connection.execute(text(rename), {"name": "renamed"})
+    renamed = runner.invoke(app, ["report", "renamed", "-o", "renamed.html"])
+    with tiny.storage.engine.begin() as connection:
+        connection.execute(text(rename), {"name": "tiny"})
+    assert renamed.exit_code == 0
+    assert len(pictures(Path("renamed.html").read_text(encoding="utf-8"))) == 4 * N_IMAGES
 
     checkpoint.unlink()
     again = runner.invoke(app, ["report", "tiny", "-o", "page.html"])

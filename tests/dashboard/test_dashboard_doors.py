@@ -110,3 +110,22 @@ def test_more_than_the_page_sends_is_refused(
         with socket.create_connection(address, timeout=30) as connection:
             connection.sendall(request_sent)
             assert connection.recv(100).split()[1] == status
+
+
+def test_an_artifact_is_contained_by_whatever_address_it_is_asked_for(searched: SharedStorage, paths: Paths) -> None:
+    running = searched.get_all_trials(1)[2]
+    name = next(json.loads(value)["artifact_id"] for key, value in running.system_attrs.items() if "artifacts" in key)
+    for request in requester(searched, paths):
+        path = f"artifacts/1/{running._trial_id}/{name}"
+        assert request("GET", f"/{path}").status == 200
+        for address in (f"/{path}", f"/%FF{path}", f"/arti%FEfacts{path[9:]}", f"//{path}", f"/%C3{path}"):
+            answer = request("GET", address)
+            assert answer.status == 404 or answer.getheader("Content-Security-Policy") == "sandbox", address
+            assert answer.getheader("Access-Control-Allow-Origin") is None, address
+
+
+def test_a_number_that_no_study_has_is_not_found(searched: SharedStorage, paths: Paths) -> None:
+    for request in requester(searched, paths):
+        for number in (2**63, 10**30, int("9" * 4000)):
+            for path in ("/api/studies/", "/csv/"):
+                assert request("GET", f"{path}{number}").status == 404

@@ -59,12 +59,17 @@ def hyperparameters(study: SearchStudy, **changes: object) -> str:
         ("parameters", lambda _: '"many"'),
         ("seed", lambda _: "[1]"),
         ("attempts", lambda _: '"one"'),
+        ("control", lambda _: '"[kd](javascript:0)"'),
+        ("control", lambda _: '"<iframe>"'),
+        ("arm_name", lambda _: '"a | b\\n# c"'),
     ],
 )
 def test_a_damaged_attribute_spoils_its_trial(
     trained: SearchStudy, key: str, written: Callable[[SearchStudy], str]
 ) -> None:
     damaged = trained.trials()[1]._trial_id
+    if key not in trained.trials()[1].user_attrs:
+        trained.storage._backend.set_trial_user_attrs(damaged, {key: "kd"})
     statement = "UPDATE trial_user_attributes SET value_json = :value WHERE trial_id = :id AND key = :key"
     storage = write(trained.storage, statement, value=written(trained), id=damaged, key=key)
     study = open_study(storage, trained.name)

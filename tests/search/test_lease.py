@@ -223,6 +223,7 @@ def test_stop_lets_running_trials_end(make_study: MakeStudy, worker: Worker) -> 
     [
         ({"alpha": "much"}, "do not fit the study"),
         ({"alpha": float("nan")}, "do not fit the study"),
+        ({"alpha": 10**400}, "do not fit the study"),
         ({"alpha": 1.5}, "alpha: Value error, 1.5 is out of range"),
         ({"width": 0.25}, "enqueued with width, which this study does not search"),
     ],

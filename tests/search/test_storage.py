@@ -19,6 +19,7 @@ from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.search.study import SearchStudy, open_study, study_names
 from igkd_hpo.settings import sqlite_url
+from tests.fixtures.rights import as_anybody
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,11 @@ from igkd_hpo.settings import sqlite_url
         ("sqlite://folder/x.db", "three slashes"),
         ("sqlite:///file:x.db?uri=true", "name the file plainly"),
         ("sqlite:///why?1/x.db", "'?' as %3F"),
+        ("sqlite:///x.db?mode=ro", "only timeout="),
+        ("sqlite:///x.db?timeout=soon", "only timeout="),
+        ("sqlite:///x.db?timeout=1&timeout=2", "only timeout="),
+        ("sqlite:///x%00.db", "the character 0"),
+        ("sqlite:///caf\udce9.db", "not UTF-8"),
         ("postgresql://u:se@cret@h/d", "'@' as %40"),
         ("postgresql://u:secret@h:port/d", "cannot be read"),
     ],
@@ -136,6 +142,17 @@ def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         open_storage(f"sqlite:///{tmp_path / 'x.db'}", create=True)
 
 
+@pytest.mark.parametrize("create", [False, True])
+def test_a_place_that_cannot_be_looked_at_is_named(tmp_path: Path, create: bool) -> None:
+    with pytest.raises(StorageError, match="too long; name another"):
+        open_storage(f"sqlite:///{tmp_path / ('x' * 300)}", create=create)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    with pytest.raises(StorageError, match="Permission denied; name another"):
+        as_anybody(lambda: open_storage(f"sqlite:///{closed / 'x.db'}", create=create))
+    closed.chmod(0o700)
+
+
 def test_a_server_that_is_not_there_is_one_line_without_the_password() -> None:
     with pytest.raises(StorageError) as error:
         open_storage("postgresql://ada:secret@127.0.0.1:1/d", create=True)
@@ -227,6 +244,10 @@ def test_another_tool_that_makes_the_same_tables_does_not_spoil_ours(
     assert len(calls) == 2
     opened.remove_session()
     opened.engine.dispose()
+
+
+def test_a_url_that_is_not_utf8_can_be_shown() -> None:
+    assert mask("sqlite:///caf\udce9.db").encode()
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,10 @@ def test_opening_and_making_leave_optunas_verbosity_to_the_caller(
     finally:
         optuna.logging.set_verbosity(before)
     assert capfd.readouterr() == ("", "")
+
+
+def test_no_study_is_called_by_bytes_that_are_not_utf8(storage: SharedStorage, study_file: Study) -> None:
+    create_or_open(storage, study_file, n_trials=None, pins=PINS)
+    with pytest.raises(UsageError, match="no study") as error:
+        open_study(storage, "caf\udce9")
+    assert str(error.value).encode()

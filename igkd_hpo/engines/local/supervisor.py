@@ -229,7 +229,7 @@ class Supervisor:
             worker.log = None
 
     def _log(self, worker: SupervisedWorker) -> Path:
-        return self._host.settings.paths.worker_log(self._study.name, str(worker.slot.number))
+        return self._host.settings.paths.worker_log(self._study.folder, str(worker.slot.number))
 
     def _drop(self, worker: Worker) -> None:
         try:
