@@ -32,7 +32,7 @@ def _choice(tried: tuple[Quantisation, ...]) -> list[str]:
         return []
     others = ", ".join(f"{percent(one.agreement)} {_name(one)}" for one in tried if not one.kept)
     made = f"weights {kept.weights}, activations by {kept.activations} of {kept.calibrated_on} training images"
-    return [f"{made}; on {kept.images} others {percent(kept.agreement)} of its answers are float's (else {others})"]
+    return [f"{made}; on {kept.images} others {percent(kept.agreement)} of its answers are float's (others: {others})"]
 
 
 def _name(way: Quantisation) -> str:

@@ -23,6 +23,7 @@ from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.bundle.contents import read_record
 from igkd_hpo.bundle.deployed_form import deployed_form
+from igkd_hpo.bundle.measuring import draw_training_images
 from igkd_hpo.bundle.prediction import predict_images
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.cli.app import app
@@ -175,6 +176,10 @@ def test_the_way_to_int8_that_agrees_best_is_kept_and_told(bundle: Path) -> None
     # Half of 1,149 training images calibrate or judge at the most, and fewer make histograms.
     assert {one.calibrated_on for one in record.quantisations} == {512, 128}
     assert {one.images for one in record.quantisations} == {512}
+    assets = open_assets(parse_study(BRANCHED, source="study.yaml"), Settings.resolve())
+    _, judged = draw_training_images(assets)
+    answers = [OnnxStudent(bundle / name).logits(judged).argmax(axis=1) for name in ("model.onnx", "model.int8.onnx")]
+    assert (answers[0] == answers[1]).mean() == kept.agreement
     assert f"weights {kept.weights}, activations by {kept.activations}" in (bundle / "MODEL_CARD.md").read_text()
 
 
