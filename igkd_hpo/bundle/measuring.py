@@ -54,7 +54,7 @@ def measure_files(network: "Network", paths: list[Path], assets: "Assets", setti
     wanted = predict(network, test_images, device=torch.device("cpu")).numpy()
     validation, labels = assets.dataset.validation_images.numpy(), assets.dataset.validation_labels.numpy()
     right = predict(network, assets.dataset.validation_images, device=torch.device("cpu")).numpy().argmax(1) == labels
-    figures = []
+    figures: list[Figures] = []
     for path in paths:
         student = OnnxStudent(path)
         logits, latency = student.logits(test_images.numpy()), student.latency(validation[:1])

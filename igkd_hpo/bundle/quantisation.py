@@ -79,8 +79,8 @@ def write_int8(
 
 
 def _percentile_images(calibration: Images) -> int:
-    height, width = calibration.shape[2:]
-    return min(max(_PERCENTILE_PIXELS // (height * width), _PERCENTILE_IMAGES[0]), _PERCENTILE_IMAGES[-1])
+    pixels = int(np.prod(calibration.shape[2:]))
+    return min(max(_PERCENTILE_PIXELS // pixels, _PERCENTILE_IMAGES[0]), _PERCENTILE_IMAGES[-1])
 
 
 def _quantise(prepared: Path, path: Path, way: _Way, images: Images, *, cache: Path) -> None:

@@ -29,11 +29,11 @@ class _Operation(NamedTuple):
     in_place: bool
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Recorder of a forward pass; a buffer is the memory that a tensor and all views of it share."""
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sizes: list[int] = []
         self.operations: list[_Operation] = []
         # A weak reference keeps the address of a buffer from being given to another, and lets go of the numbers in it.
@@ -42,16 +42,15 @@ class _Recorder(TorchDispatchMode):
 
     def add(self, tensor: Tensor) -> int:
         """Number a tensor's buffer, a new one if it was not seen before."""
-        storage = tensor.untyped_storage()
-        reference = StorageWeakRef(storage)
+        reference = _refer(tensor)
         if reference not in self._known:
             self._known[reference] = len(self.sizes)
-            self.sizes.append(storage.nbytes() // tensor.element_size())
+            self.sizes.append(tensor.untyped_storage().nbytes() // tensor.element_size())
         return self._known[reference]
 
     def find(self, values: Any) -> list[int]:
         """Return the buffers of the tensors in a nest of values that follow from the image."""
-        references = (StorageWeakRef(tensor.untyped_storage()) for tensor in _tensors(values))
+        references = map(_refer, _tensors(values))
         return [self._known[reference] for reference in references if reference in self._known]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -92,6 +91,10 @@ def _largest_sum(recorder: _Recorder, results: list[int]) -> int:
         peak = max(peak, held - sum(size for size in made if in_place and size in freed))
         held -= sum(freed)
     return peak
+
+
+def _refer(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
