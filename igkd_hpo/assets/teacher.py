@@ -215,10 +215,10 @@ def _train(
     with torch.random.fork_rng([]):
         torch.manual_seed(_SEED + member)
         body, _ = build_body(study.teacher, request := _network(study, dataset, settings))
-    if begins is None:
-        _start_as_identity(body)
-    else:
-        begin_with(body, begins, cut=False)
+        if begins is None:
+            _start_as_identity(body)
+        else:
+            begin_with(body, begins, cut=False)
     network = wrap(body, study.teacher, request, (dataset.mean, dataset.std)).requires_grad_(True)
     data = _training_data(study, dataset, member)
     recipe = _recipe(study, len(data.images), device, seed=_SEED + member)

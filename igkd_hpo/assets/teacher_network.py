@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from igkd_hpo.assets.checkpoint import Taken, load_weights, read_tensors
-from igkd_hpo.assets.teacher_output import Resized, take_logits
+from igkd_hpo.assets.teacher_output import take_logits
 from igkd_hpo.config.networks import Student as StudentSection
 from igkd_hpo.config.networks import TeacherConfig
 from igkd_hpo.distillation.architectures import Request, find_architecture, kind_of
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.architectures.torchvision import check_name, create
-from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.models import Network, Resized
 from igkd_hpo.errors import DataError
 from igkd_hpo.settings import Settings
 

@@ -9,26 +9,11 @@ from torch import Tensor, nn
 
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.distillation.evaluation import padded_batches
-from igkd_hpo.distillation.models import Network, to_pixels
+from igkd_hpo.distillation.models import Network, Resized, to_pixels
 from igkd_hpo.distillation.teaching import TEACHER_BATCH
 from igkd_hpo.errors import DataError, first_line
 
 _SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384)  # that networks are made for, the likeliest first
-
-
-class Resized(nn.Module):
-    """A body behind a resizing of its input to a square: bilinear with antialias, so gradients pass through it."""
-
-    def __init__(self, body: nn.Module, size: int) -> None:
-        super().__init__()
-        self.body = body
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of (B, 3, H, W), whatever H and W are."""
-        resized = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        logits: Tensor = self.body(resized)
-        return logits
 
 
 def take_logits(body: nn.Module, inputs: tuple[Any, ...], output: object, *, num_classes: int) -> object:

@@ -18,6 +18,7 @@ from igkd_hpo.settings import Settings
 
 _SCHEMA = 1
 _FILE = "weights.safetensors"
+_NEW = 0.01  # deviation of a new classifier's weights, as of torchvision's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,9 @@ def combined_hash(weights: Mapping[str, Weights]) -> str | None:
 def begin_with(body: nn.Module, weights: Weights, *, cut: bool) -> frozenset[str]:
     """Load weights into a body of any number of classes, and return the names of what was loaded.
 
+    The new classifier is drawn from torch's global generator, near zero, so that its first gradients do not undo what
+    was loaded: timm draws some of them so wide that with 10 classes the first loss is above 5.
+
     Args:
         cut: whether stages are cut from it, whose tensors are then left out, as are those that have another shape.
 
@@ -140,6 +144,9 @@ def begin_with(body: nn.Module, weights: Weights, *, cut: bool) -> frozenset[str
             "delete that folder and run `igkd-hpo prepare STUDY`"
         )
     body.load_state_dict(taken, strict=False)
+    for name, tensor in body.named_parameters():
+        if name in weights.classifier:
+            nn.init.normal_(tensor, std=_NEW) if tensor.ndim > 1 else nn.init.zeros_(tensor)
     return frozenset(taken)
 
 

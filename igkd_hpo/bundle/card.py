@@ -11,9 +11,9 @@ from igkd_hpo.config.networks import TeacherConfig
 from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.choice import confirmed_in_words
 from igkd_hpo.distillation.architectures import find_architecture
+from igkd_hpo.distillation.recipe import own_knobs_of
 from igkd_hpo.escaping import code, markdown
 from igkd_hpo.search.best import BestTrial, caution
-from igkd_hpo.trial.student import own_knobs_of
 from igkd_hpo.words import byte_size, milliseconds, multiply_adds, parameters, percent, times_smaller
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _beginning(best: BestTrial, weights: "Weights | None") -> str:
 def _weights_in_words(source: str, licence: str | None, url: str | None) -> str:
     """Name published weights, or a file, with the licence that others have to keep."""
     terms = f"licence {markdown(licence)}" if licence else "licence not known: ask who made them"
-    return ", ".join([code(source), terms, *([f"<{markdown(url)}>"] if url else [])])
+    return ", ".join([code(source), terms, *([code(url)] if url else [])])
 
 
 def _int8(record: Record) -> str:

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from igkd_hpo.bundle.measuring import logit_difference
 from igkd_hpo.errors import IgkdError
-from igkd_hpo.trial.student import deployed
 
 if TYPE_CHECKING:
     from igkd_hpo.distillation.models import Network
@@ -28,6 +27,7 @@ def deployed_form(network: "Network", architecture: str, images: NDArray[np.uint
 
     from igkd_hpo.distillation.evaluation import predict
     from igkd_hpo.distillation.models import Network
+    from igkd_hpo.trial.student import deployed
 
     body = deployed(network.body, architecture)
     if body is network.body:

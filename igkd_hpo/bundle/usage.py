@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from igkd_hpo.bundle import contents
 from igkd_hpo.config.space import Value
 from igkd_hpo.distillation.architectures import Request, find_architecture
-from igkd_hpo.trial.student import knobs_of, own_knobs_of
+from igkd_hpo.distillation.recipe import knobs_of, own_knobs_of
 
 if TYPE_CHECKING:
     from igkd_hpo.assets.weights import Weights

@@ -34,21 +34,23 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 def _explain_features(values: dict[str, Any], needing: Sequence[str]) -> str | None:
-    """Say why these cannot compare a teacher's features with a student's; None where they can."""
+    """Say which of these cannot compare a teacher's features with a student's, and why; None where all can."""
     teacher, hyperparameters = values.get("teacher"), values.get("hyperparameters")
     if teacher is None or not needing:  # refused already
         return None
+    names = ", ".join(needing)
     if teacher.n_networks > 1:
-        return f"{teacher.n_networks} teachers have no one set of features; take one teacher"
-    if not any(name in SAME_BLOCKS for name in needing):
+        return f"{names}: {teacher.n_networks} teachers have no one set of features; take one teacher"
+    if not (alike := [name for name in needing if name in SAME_BLOCKS]):
         return None
+    names = ", ".join(alike)
     students = ("mobilenet_v2",) if hyperparameters is None else hyperparameters.words("architecture")
     apart = [name for name in students if ARCHITECTURES[kind_of(name)].taps is None]
     if apart:
-        return f"a student {apart[0]} cannot be taken apart at its blocks; take mobilenet_v2"
+        return f"{names}: a student {apart[0]} cannot be taken apart at its blocks; take mobilenet_v2"
     if {teacher.architecture} != set(students) or teacher.input_size is not None:
         needed = f"only a teacher {students[0]} without input_size has blocks that match a student's"
-        return f"{needed}; take the built-in one"
+        return f"{names}: {needed}; take the built-in one"
     return None
 
 
@@ -257,7 +259,7 @@ class Study(Frozen):
                 advice = f"write width: {teacher.width}, or init: random"
                 raise ValueError(f"init: teacher_prefix needs students as wide as the teacher; {advice}")
         if (reason := _explain_features({**info.data, "hyperparameters": settings}, needing)) is not None:
-            raise ValueError(f"{', '.join(needing)}: {reason}, or leave it out")
+            raise ValueError(f"{reason}, or leave it out")
         return settings
 
     @field_validator("controls")
@@ -267,7 +269,7 @@ class Study(Frozen):
             raise ValueError(f"{', '.join(controls)}: one is there twice; write each once")
         needing = [name for name in controls if name in controls_using(Role.FEATURES)]
         if (reason := _explain_features(info.data, needing)) is not None:
-            raise ValueError(f"{', '.join(needing)}: {reason}, or leave them out")
+            raise ValueError(f"{reason}, or leave them out")
         n_trials = info.data.get("n_trials")
         if n_trials is not None and len(controls) > n_trials:
             raise ValueError(

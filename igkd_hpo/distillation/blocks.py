@@ -3,22 +3,48 @@
 Blocks of the same number have the same resolution in a teacher and its student, since a student is cut from the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from torch import Tensor
 
 from igkd_hpo.distillation.architectures import ARCHITECTURES, Taps
 from igkd_hpo.distillation.models import Network
 
-Features = dict[int, Tensor]  # by block number, from 0: float (B, C, H, W)
+Features = dict[int, Tensor]  # by block number, from 0, or by stride: float (B, C, H, W)
+
+
+_FUNCTIONS = {name: each.taps for name, each in ARCHITECTURES.items() if each.taps is not None}
+
+
+class ByBlock:
+    """A network that gives features by block number."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def channels(self, block: int) -> int:
+        """Return how many channels the block gives."""
+        return channels(self._network, block)
+
+    def run(self, pixels: Tensor, blocks: Collection[int], *, logits: bool = True) -> tuple[Features, Tensor | None]:
+        """Return the blocks' features of pixels (B, 3, H, W) in [0, 1] and, if wanted, the logits of the same run."""
+        features, deepest = forward_to(self._network, pixels, blocks), max(blocks)
+        return features, logits_from(self._network, features[deepest], deepest) if logits else None
+
+
+def share_blocks(student: Network, teacher: Network) -> bool:
+    """Return whether blocks of the same number can be compared: those of one kind of network, which is known."""
+    return any(
+        take_apart(student.body) is not None and take_apart(teacher.body) is not None
+        for take_apart in _FUNCTIONS.values()
+    )
 
 
 def _taps(network: Network) -> Taps:
-    functions = {name: each.taps for name, each in ARCHITECTURES.items() if each.taps is not None}
-    for take_apart in functions.values():
+    for take_apart in _FUNCTIONS.values():
         if (taps := take_apart(network.body)) is not None:
             return taps
-    kind, names = type(network.body).__name__, ", ".join(functions)
+    kind, names = type(network.body).__name__, ", ".join(_FUNCTIONS)
     raise ValueError(f"the blocks of {kind} are not known; only those of {names} are")
 
 
@@ -32,7 +58,7 @@ def channels(network: Network, block: int) -> int:
     return _taps(network).channels[block]
 
 
-def forward_to(network: Network, pixels: Tensor, blocks: Sequence[int]) -> Features:
+def forward_to(network: Network, pixels: Tensor, blocks: Collection[int]) -> Features:
     """Return the blocks' features of pixels (B, 3, H, W) in [0, 1]; runs no further than the deepest of them."""
     x = (pixels - network.mean) / network.std
     features = {}

@@ -1,42 +1,85 @@
 """The terms that compare a student's features with its teacher's, and the adapter that is learned beside it."""
 
+from collections.abc import Collection
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
-from igkd_hpo.distillation.blocks import Features, channels, forward_to, last_common_block, logits_from
+from igkd_hpo.distillation.blocks import ByBlock, Features, last_common_block, share_blocks
 from igkd_hpo.distillation.evaluation import evaluating, padded_batches
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.taps import ByStride, common_strides, to_same_size
 from igkd_hpo.distillation.teaching import TEACHER_BATCH
-from igkd_hpo.distillation.terms.attention import attention_blocks, attention_transfer
+from igkd_hpo.distillation.terms.attention import attention_blocks, attention_strides, attention_transfer
 from igkd_hpo.distillation.terms.hint import hint
 from igkd_hpo.distillation.terms.teacher_tail import teacher_tail
+
+
+class Featured(Protocol):
+    """A network that gives features of several places, each named by a number."""
+
+    def channels(self, place: int, /) -> int:
+        """Return how many channels the features of that place have."""
+        ...
+
+    def run(self, pixels: Tensor, places: Collection[int], /, *, logits: bool = True) -> tuple[Features, Tensor | None]:
+        """Return the features of pixels (B, 3, H, W) in [0, 1] at these places and, if wanted, the logits."""
+        ...
+
+
+def check_comparable(student: Network, teacher: Network, image_size: tuple[int, int]) -> None:
+    """Raise UsageError where terms on features have nothing to compare for images (height, width)."""
+    if not share_blocks(student, teacher):
+        common_strides(ByStride(student, image_size), ByStride(teacher, image_size))
 
 
 class FeatureTerms:
     """Attention transfer, hint and teacher_tail, as far as a recipe weights them above 0.
 
-    `adapter` brings the student's channels at its cut to the teacher's where the widths differ: a 1x1 convolution that
-    is trained with the student and is no part of it. `blocks` are those whose features are needed.
+    Two networks of a kind whose blocks are known are compared block by block, others where their maps have the same
+    stride. `places` are the numbers of the blocks, or the strides, whose features are needed; the student's cut is the
+    deepest that both have. `adapter` brings the student's channels there to the teacher's where the widths differ: a
+    1x1 convolution that is trained with the student and is no part of it.
     """
 
-    def __init__(self, student: Network, teacher: Network, recipe: Recipe) -> None:
-        """Take a frozen teacher in evaluation mode, on the student's device; ValueError where blocks are not known."""
-        self._student = student
-        self._teacher = teacher
+    def __init__(self, student: Network, teacher: Network, recipe: Recipe, *, image_size: tuple[int, int]) -> None:
+        """Take a frozen teacher in evaluation mode, on the student's device.
+
+        Args:
+            image_size: height and width of the pixels.
+
+        Raises:
+            UsageError: there is nothing to compare.
+            ValueError: teacher_tail is wanted of networks whose blocks are not known.
+        """
+        self._network = teacher
         self._recipe = recipe
-        self._cut = last_common_block(student, teacher)
         self._attention = recipe.number("attention_weight")
         self._hint, self._tail = recipe.number("hint_weight"), recipe.number("teacher_tail_weight")
         depths = str(recipe.value("attention_depths"))
-        self._attended = attention_blocks(depths, self._cut) if self._attention > 0 else ()
+        self._student: Featured
+        self._teacher: Featured
+        if share_blocks(student, teacher) or self._tail > 0:
+            self._cut = last_common_block(student, teacher)
+            self._student, self._teacher = ByBlock(student), ByBlock(teacher)
+            attended = attention_blocks(depths, self._cut)
+        else:
+            self._student, self._teacher = by_stride = ByStride(student, image_size), ByStride(teacher, image_size)
+            strides = common_strides(*by_stride)
+            self._cut = strides[-1]
+            attended = attention_strides(depths, strides)
+        self._attended = attended if self._attention > 0 else ()
         self._at_cut = self._hint > 0 or self._tail > 0
-        self.blocks = tuple(sorted({*self._attended, *((self._cut,) if self._at_cut else ())}))
+        self.places = tuple(sorted({*self._attended, *((self._cut,) if self._at_cut else ())}))
         self.adapter = self._make_adapter().to(student.mean.device)
 
     def _make_adapter(self) -> nn.Module:
-        given, wanted = channels(self._student, self._cut), channels(self._teacher, self._cut)
-        if not self._at_cut or given == wanted:
+        if not self._at_cut:
+            return nn.Identity()
+        given, wanted = self._student.channels(self._cut), self._teacher.channels(self._cut)
+        if given == wanted:
             return nn.Identity()
         with torch.random.fork_rng([]):
             torch.manual_seed(self._recipe.seed)
@@ -49,35 +92,36 @@ class FeatureTerms:
         """
         parts: list[Features] = []
         answers = []
-        deepest = self.blocks[-1]
-        with evaluating(self._teacher):
+        with evaluating(self._network):
             for chunk, count in padded_batches(pixels, TEACHER_BATCH):
-                features = forward_to(self._teacher, chunk, self.blocks)
-                parts.append({block: feature[:count] for block, feature in features.items()})
-                if logits:
-                    answers.append(logits_from(self._teacher, features[deepest], deepest)[:count])
-        joined = {block: torch.cat([part[block] for part in parts]) for block in self.blocks}
+                features, answer = self._teacher.run(chunk, self.places, logits=logits)
+                parts.append({place: feature[:count] for place, feature in features.items()})
+                if answer is not None:
+                    answers.append(answer[:count].float())
+        joined = {place: torch.cat([part[place] for part in parts]) for place in self.places}
         return joined, torch.cat(answers).half().float() if logits else None
 
     def ask_student(self, pixels: Tensor) -> tuple[Features, Tensor]:
         """Return the student's features and its logits, in whatever mode and precision it is run."""
-        features = forward_to(self._student, pixels, self.blocks)
-        return features, logits_from(self._student, features[self.blocks[-1]], self.blocks[-1])
+        features, logits = self._student.run(pixels, self.places)
+        assert logits is not None, "they are wanted"
+        return features, logits
 
     def loss(self, student: Features, teacher: Features, teacher_logits: Tensor | None, targets: Tensor) -> Tensor:
         """Return the weighted sum of the terms, computed in float32; `teacher_logits` are teacher_tail's alone."""
-        student = {block: feature.float() for block, feature in student.items()}
+        student = {place: feature.float() for place, feature in student.items()}
         total = torch.zeros((), device=targets.device)
         if self._attention > 0:
             total = total + self._attention * attention_transfer(student, teacher, self._attended)
         if not self._at_cut:
             return total
-        adapted = self.adapter(student[self._cut])
+        given, wanted = to_same_size(student[self._cut], teacher[self._cut])
+        adapted = self.adapter(given)
         if self._hint > 0:
-            total = total + self._hint * hint(adapted, teacher[self._cut])
+            total = total + self._hint * hint(adapted, wanted)
         if self._tail > 0:
             assert teacher_logits is not None, "the training asks for them where this weight is above 0"
             total = total + self._tail * teacher_tail(
-                adapted, self._cut, self._teacher, teacher_logits, targets, temperature=self._recipe.temperature
+                adapted, self._cut, self._network, teacher_logits, targets, temperature=self._recipe.temperature
             )
         return total

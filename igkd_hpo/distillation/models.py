@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -31,6 +32,21 @@ class Network(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits (B, K) of float pixels (B, 3, H, W) in [0, 1]."""
         logits: Tensor = self.body((pixels - self.mean) / self.std)
+        return logits
+
+
+class Resized(nn.Module):
+    """A body behind a resizing of its input to a square: bilinear with antialias, so gradients pass through it."""
+
+    def __init__(self, body: nn.Module, size: int) -> None:
+        super().__init__()
+        self.body = body
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of (B, 3, H, W), whatever H and W are."""
+        resized = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
+        logits: Tensor = self.body(resized)
         return logits
 
 

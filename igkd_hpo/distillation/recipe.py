@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
-from igkd_hpo.distillation.architectures import ARCHITECTURES, BODY_RATE, INIT, NAME
+from igkd_hpo.distillation.architectures import ARCHITECTURES, BODY_RATE, INIT, NAME, kind_of
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role, Value, declared_in
 from igkd_hpo.distillation.objectives import OBJECTIVES
 from igkd_hpo.distillation.terms import TERMS
@@ -151,3 +151,36 @@ def needs(name: str) -> tuple[str, ...]:
     wanted = HYPERPARAMETERS["objective" if name in SETTING_OF else name].needs
     asked = {weight for need in wanted for weight in (weights(need) if isinstance(need, Role) else (need,))}
     return tuple(weight for weight in HYPERPARAMETERS if weight in asked)
+
+
+def knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Select the knobs of the student's architecture, by name."""
+    knobs = ARCHITECTURES[kind_of(str(hyperparameters["architecture"]))].knobs
+    return {name: knob.declared.cast(hyperparameters[name]) for name, knob in knobs.items()}
+
+
+def own_knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Select the knobs that the student's network itself has, of those of its kind, by name."""
+    architecture = str(hyperparameters["architecture"])
+    knobs, values = ARCHITECTURES[kind_of(architecture)].knobs, knobs_of(hyperparameters)
+    return {name: value for name, value in values.items() if not (only := knobs[name].only) or architecture in only}
+
+
+def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
+    """List the hyperparameters of a trial, all of which are given, that change nothing in it.
+
+    They are drawn all the same: a trial without a parameter would take it out of the multivariate sampler.
+    """
+    architecture, objective = str(values["architecture"]), values["objective"]
+
+    def idle(name: str) -> bool:
+        if (asked := needs(name)) and not any(float(values[weight]) > 0 for weight in asked):
+            return True
+        if name in SETTING_OF:
+            return objective not in SETTING_OF[name]
+        if name in KNOB_OF:
+            knob = ARCHITECTURES[kind_of(architecture)].knobs.get(name)
+            return knob is None or bool(knob.only and architecture not in knob.only)
+        return name == "body_rate" and values["init"] != "pretrained"
+
+    return tuple(name for name in HYPERPARAMETERS if name in values and idle(name))

@@ -134,8 +134,9 @@ def slices_figure(study: SearchStudy, trials: Sequence[FrozenTrial]) -> "Figure 
     step = (top - floor) * 0.09 or 0.01
     for axis, (name, setting) in zip(axes, searched.items(), strict=False):
         for some, mark, colour in ((pruned, "x", GREY), (completed, ".", BLUE)):
-            places = [_place(setting, trial.user_attrs["hyperparameters"][name]) for trial in some]
-            heights = [floor - step if mark == "x" else max(floor, accuracy(trial)) for trial in some]
+            acting = [trial for trial in some if name not in trial.user_attrs.get("without_effect", ())]
+            places = [_place(setting, trial.user_attrs["hyperparameters"][name]) for trial in acting]
+            heights = [floor - step if mark == "x" else max(floor, accuracy(trial)) for trial in acting]
             axis.plot(places, heights, mark, color=colour, markersize=4 if mark == "x" else 6)
         axis.set_xlabel(name, fontsize=9)
         axis.set_ylim(floor - 2 * step, top + step)

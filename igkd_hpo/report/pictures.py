@@ -1,12 +1,13 @@
 """Pictures of `show`: attribution maps, learning curves, and which hyperparameters mattered."""
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import one_line
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_COLUMNS = 8
+_FEWEST = 4  # completed trials that can be ranked
 _MANY = 20  # completed trials, below which importances change a lot with each further one
 
 
@@ -113,13 +115,11 @@ def importance_figure(study: SearchStudy) -> "Figure":
     Raises:
         UsageError: nothing is searched, fewer than 4 trials completed, or all of them are equally accurate.
     """
-    from optuna.importance import get_param_importances
-
     completed = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
     searched = list(study.config.hyperparameters.searched())
     if not searched:
         raise UsageError(f"study {study.name} searches no hyperparameter, so none can be ranked")
-    if len(completed) < 4:
+    if len(completed) < _FEWEST:
         raise UsageError(
             f"study {study.name} has {len(completed)} completed trials, too few to rank its hyperparameters; run more"
         )
@@ -128,7 +128,7 @@ def importance_figure(study: SearchStudy) -> "Figure":
             f"all {len(completed)} completed trials of study {study.name} reached the same accuracy, "
             "so no hyperparameter can be ranked"
         )
-    importances = get_param_importances(study.optuna_study, params=searched)
+    importances = _importances(study, completed, searched)
     names = sorted(importances, key=importances.__getitem__)
     figure = new_figure(width=7, height=1.5 + 0.42 * len(names))
     axis = figure.subplots()
@@ -144,6 +144,34 @@ def importance_figure(study: SearchStudy) -> "Figure":
     plain_axes(axis, grid="x")
     axis.tick_params(axis="y", length=0)
     return figure
+
+
+def _importances(study: SearchStudy, completed: Sequence[FrozenTrial], searched: list[str]) -> dict[str, float]:
+    """Return the share of each hyperparameter, judged by the trials in which it had an effect; they add up to 1."""
+    import optuna
+
+    def acting(name: str) -> list[FrozenTrial]:
+        return [trial for trial in completed if name not in trial.user_attrs.get("without_effect", ())]
+
+    if all(len(acting(name)) == len(completed) for name in searched):
+        return dict(optuna.importance.get_param_importances(study.optuna_study, params=searched))
+    found = dict.fromkeys(searched, 0.0)
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # of studies that are made and forgotten
+    try:
+        for name in searched:
+            trials = acting(name)
+            if len(trials) < _FEWEST or len({trial.value for trial in trials}) == 1:
+                continue
+            apart = optuna.create_study(direction="maximize")
+            apart.add_trials(trials)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `normalize`
+                found[name] = optuna.importance.get_param_importances(apart, params=[name], normalize=False)[name]
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    total = sum(found.values())
+    return {name: share / total if total else 1 / len(found) for name, share in found.items()}
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

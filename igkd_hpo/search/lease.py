@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Case, ColumnElement, Connection, Update, case, select, update
 
 from igkd_hpo.config.space import Value
+from igkd_hpo.distillation.recipe import without_effect
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
@@ -376,6 +377,9 @@ class Leases:
         )
         values = {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
         values |= {"worker": worker.name, "host": worker.process.host}
+        searched = self._study.config.hyperparameters.searched()
+        if idle := [name for name in without_effect(claim.hyperparameters) if name in searched]:
+            values["without_effect"] = idle
         if enqueued_trials([trial]) and (remark := remark_on(trial, self._study.config.hyperparameters)) is not None:
             values["enqueued"] = remark
         self._storage.set_trial_user_attrs(trial_id, values)

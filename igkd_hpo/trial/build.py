@@ -20,9 +20,9 @@ from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
-from igkd_hpo.distillation.recipe import Recipe, make_recipe
+from igkd_hpo.distillation.recipe import Recipe, knobs_of, make_recipe
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.trial.student import knobs_of, make_body
+from igkd_hpo.trial.student import make_body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +68,12 @@ def make_student(study: Study, hyperparameters: Mapping[str, Value], assets: Ass
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = make_body(hyperparameters, dataset.num_classes, dataset.image_size, assets.settings.allow_import)
-    taken: frozenset[str] = frozenset()
-    of_weights = None
-    if hyperparameters["init"] == "pretrained":
-        weights = assets.weights[name]
-        taken = begin_with(body, weights, cut=bool(knobs_of(hyperparameters).get("stages_removed")))
-        of_weights = weights.statistics
+        taken: frozenset[str] = frozenset()
+        of_weights = None
+        if hyperparameters["init"] == "pretrained":
+            weights = assets.weights[name]
+            taken = begin_with(body, weights, cut=bool(knobs_of(hyperparameters).get("stages_removed")))
+            of_weights = weights.statistics
     mean, std = normalization(study.student, (dataset.mean, dataset.std), of_weights)
     student = Network(body, mean, std)
     if hyperparameters["init"] == "teacher_prefix":

@@ -1,4 +1,4 @@
-"""Preparation of a study in this process: first whether its students fit the device, then its assets."""
+"""Preparation of a study in this process: first whether its students fit device and teacher, then its assets."""
 
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.progress import Progress
@@ -6,8 +6,10 @@ from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.study_assets import AssetSummary, prepare_assets
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import choose_device
+from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.comparison import check_features
 from igkd_hpo.trial.student import check_fit
 
 
@@ -19,10 +21,14 @@ def prepare_study(study: Study, settings: Settings, *, device: str, progress: Pr
 
     Raises:
         StudyFileError: no student of the study is within its limits.
-        UsageError, DataError, TeacherError: the device, the images or the teacher cannot be used.
+        UsageError, DataError, TeacherError: the device, the images or the teacher cannot be used, or a student cannot
+            be compared with it.
         AssetError: an asset is damaged, or cannot be written.
     """
     _refuse_unfit(study, settings, progress)
+    if study.uses(Role.FEATURES):  # before a teacher is trained, for hours, that no student can be compared with
+        dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
+        check_features(study, dataset, settings)
     chosen = choose_device(device)
     named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
     return prepare_assets(study, settings, device=named, progress=progress)

@@ -14,6 +14,7 @@ from igkd_hpo.distillation.architectures import Knob, Request, find_architecture
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.distillation.peak_memory import count_peak_activations
+from igkd_hpo.distillation.recipe import knobs_of
 
 
 def make_body(
@@ -31,18 +32,6 @@ def make_body(
     name = str(hyperparameters["architecture"])
     request = Request(name=name, num_classes=num_classes, image_size=image_size, allow_import=allow_import)
     return find_architecture(name).build(request, **knobs_of(hyperparameters))
-
-
-def knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
-    """Select the knobs of the student's architecture, by name."""
-    knobs = find_architecture(str(hyperparameters["architecture"])).knobs
-    return {name: knob.declared.cast(hyperparameters[name]) for name, knob in knobs.items()}
-
-
-def own_knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
-    """Select the knobs that the student's network itself has, of those of its kind, by name."""
-    own = _searched_knobs(str(hyperparameters["architecture"]))
-    return {name: value for name, value in knobs_of(hyperparameters).items() if name in own}
 
 
 def deployed(body: nn.Module, architecture: str) -> nn.Module:

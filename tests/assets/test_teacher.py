@@ -13,9 +13,8 @@ from torch import nn
 from igkd_hpo.assets.checkpoint import weights_hash
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.teacher import open_teacher, prepare_teacher
-from igkd_hpo.assets.teacher_network import Resized
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
-from igkd_hpo.distillation.models import count_parameters
+from igkd_hpo.distillation.models import Resized, count_parameters
 from igkd_hpo.errors import AssetError, AssetMissing, DataError, TeacherError, UsageError
 
 from .conftest import coded_image, make_study, write_png

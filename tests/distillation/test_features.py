@@ -16,6 +16,7 @@ from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, OnlineLogits
 from igkd_hpo.distillation.training import Training
+from igkd_hpo.errors import UsageError
 
 CPU = torch.device("cpu")
 MakeRecipe = Callable[..., Recipe]
@@ -67,14 +68,14 @@ def test_a_student_can_begin_as_the_teachers_first_blocks(teacher: Network) -> N
 def test_one_run_of_the_teacher_gives_the_logits_that_it_gives_alone(
     count: int, teacher: Network, recipe: MakeRecipe
 ) -> None:
-    terms = FeatureTerms(make(layers_removed=11), teacher, recipe(**ALL_TERMS))
+    terms = FeatureTerms(make(layers_removed=11), teacher, recipe(**ALL_TERMS), image_size=(8, 8))
     pixels = torch.rand(count, 3, 8, 8)
     runs = []
     handle = teacher.body.features[0].register_forward_hook(lambda *_: runs.append(1))
     features, logits = terms.ask_teacher(pixels, logits=True)
     handle.remove()
     assert len(runs) == -(-count // TEACHER_BATCH)
-    assert terms.blocks == (3, 6, 7)
+    assert terms.places == (3, 6, 7)
     assert [feature.shape[0] for feature in features.values()] == [count] * 3
     assert logits is not None
     assert torch.equal(logits, OnlineLogits(teacher).logits(torch.arange(0), None, pixels))  # type: ignore[arg-type]
@@ -86,7 +87,7 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn_and_another_has(
 ) -> None:
     pixels = torch.rand(8, 3, 8, 8)
     for student in (teacher, make(layers_removed=9).eval()):
-        terms = FeatureTerms(student, teacher, recipe(**ALL_TERMS))
+        terms = FeatureTerms(student, teacher, recipe(**ALL_TERMS), image_size=(8, 8))
         taught, logits = terms.ask_teacher(pixels, logits=True)
         loss = terms.loss(terms.ask_student(pixels)[0], taught, logits, torch.zeros(8, dtype=torch.int64))
         assert (loss.item() < 1e-4) == (student is teacher)
@@ -98,7 +99,7 @@ def test_each_term_comes_down_when_it_is_all_that_is_trained(
 ) -> None:
     used = recipe(epochs=1, alpha=0.0, overlay_probability=0.0, **{term: 1.0})
     student = make(width=0.5, layers_removed=11)
-    terms = FeatureTerms(student, teacher, used)
+    terms = FeatureTerms(student, teacher, used, image_size=(8, 8))
     pixels = torch.rand(32, 3, 8, 8, generator=torch.Generator().manual_seed(3))
     taught, logits = terms.ask_teacher(pixels, logits=True)
     optimizer = torch.optim.Adam([*student.parameters(), *terms.adapter.parameters()], lr=3e-3)
@@ -168,8 +169,10 @@ def test_what_is_missing_is_named(teacher: Network, data: TrainingData, recipe: 
     with pytest.raises(ValueError, match=r"features .*needs the teacher.* 0"):
         Training(student, data, recipe(hint_weight=1.0), device=CPU, teaching=None)
     other = Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)), [0.5] * 3, [0.3] * 3)
-    with pytest.raises(ValueError, match="blocks of Sequential "):
+    with pytest.raises(UsageError, match=r"teacher's Sequential .*hint_weight"):
         Training(student, data, recipe(hint_weight=1.0), device=CPU, teaching=None, teacher=other)
+    with pytest.raises(ValueError, match="blocks of Sequential "):
+        Training(student, data, recipe(teacher_tail_weight=1.0), device=CPU, teaching=None, teacher=other)
 
 
 def test_in_evaluation_the_student_answers_without_its_teacher(

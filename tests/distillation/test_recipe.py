@@ -1,10 +1,12 @@
 """What hyperparameters declare of each other holds together."""
 
+from typing import Any
+
 import pytest
 
 from igkd_hpo.distillation import recipe
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
-from igkd_hpo.distillation.recipe import HYPERPARAMETERS, make_recipe, needs, plain_values, weights
+from igkd_hpo.distillation.recipe import HYPERPARAMETERS, make_recipe, needs, plain_values, weights, without_effect
 
 
 def test_what_is_needed_is_there() -> None:
@@ -30,3 +32,27 @@ def test_a_hyperparameter_declared_twice_and_not_alike_is_refused(monkeypatch: p
     monkeypatch.setattr(recipe.TERMS["hint"], "HYPERPARAMETERS", other)
     with pytest.raises(ValueError, match="width"):
         recipe._declared()
+
+
+@pytest.mark.parametrize(
+    ("changed", "idle", "acting"),
+    [
+        ({}, {"layers_removed", "width", "dkd_beta", "body_rate"}, {"stages_removed", "temperature", "alpha"}),
+        ({"architecture": "mobilenet_v2"}, {"stages_removed"}, {"layers_removed", "width"}),
+        ({"architecture": "torchvision/mobilenet_v2"}, {"layers_removed"}, {"stages_removed", "width"}),
+        ({"architecture": "torchvision/resnet18"}, {"layers_removed", "width"}, {"stages_removed"}),
+        ({"architecture": "own:net"}, {"layers_removed", "width", "stages_removed"}, {"architecture"}),
+        ({"init": "pretrained"}, set(), {"body_rate", "init"}),
+        ({"objective": "dkd"}, set(), {"dkd_beta"}),
+        ({"alpha": 0.0}, {"temperature", "objective"}, {"alpha", "learning_rate"}),
+        ({"overlay_probability": 0.0}, {"overlay_mode", "overlay_strength"}, {"overlay_probability"}),
+    ],
+)
+def test_what_changes_nothing_is_known(changed: dict[str, Any], idle: set[str], acting: set[str]) -> None:
+    values = {name: one.default for name, one in HYPERPARAMETERS.items()} | {
+        "temperature": 4.0, "alpha": 0.5, "overlay_probability": 0.5, "overlay_strength": 0.5, "learning_rate": 0.1,
+        "architecture": "timm/lcnet_050", **changed,
+    }  # fmt: skip
+    found = set(without_effect(values))
+    assert idle <= found
+    assert not acting & found

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from igkd_hpo.distillation.models import Network
-from igkd_hpo.distillation.terms.attention import attention_blocks, attention_transfer
+from igkd_hpo.distillation.terms.attention import attention_blocks, attention_strides, attention_transfer
 from igkd_hpo.distillation.terms.attribution_matching import attribution_matching
 from igkd_hpo.distillation.terms.hint import hint
 
@@ -51,6 +51,27 @@ def test_the_blocks_of_each_length(layers_removed: int, middle: tuple[int], stag
     assert attention_blocks("last", last) == (last,)
     with pytest.raises(ValueError, match=r"attention_depths .*'first'.* middle, last or stages"):
         attention_blocks("first", last)
+
+
+@pytest.mark.parametrize(
+    ("strides", "middle", "last"),
+    [((2, 4, 8, 16, 32), 8, 32), ((2, 4), 4, 4), ((4, 16), 4, 16), ((16, 32), 16, 32), ((8,), 8, 8)],
+)
+def test_the_strides_of_each_depth(strides: tuple[int, ...], middle: int, last: int) -> None:
+    assert attention_strides("middle", strides) == (middle,)
+    assert attention_strides("last", strides) == (last,)
+    assert attention_strides("stages", strides) == strides
+    with pytest.raises(ValueError, match=r"attention_depths .*'first'.* middle, last or stages"):
+        attention_strides("first", strides)
+
+
+def test_attention_of_two_sizes_by_hand() -> None:
+    # The teacher's 2x4 positions, squared, in areas of 2x2: means (1 + 0 + 1 + 2) / 4 = 1 and 0: (1, 0).
+    # The student's 1x2 positions, squared: (9, 16), so the distance is that of the hand calculation above.
+    teacher = torch.tensor([[[[1.0, 0.0, 0.0, 0.0], [1.0, 2**0.5, 0.0, 0.0]]]], dtype=torch.float64)
+    student = torch.tensor([[[[3.0, 4.0]]]], dtype=torch.float64)
+    assert attention_transfer({8: student}, {8: teacher}, (8,)).item() == pytest.approx(1.019478, abs=1e-6)
+    assert attention_transfer({8: teacher}, {8: student}, (8,)).item() == pytest.approx(1.019478, abs=1e-6)
 
 
 def test_hint_by_hand() -> None:

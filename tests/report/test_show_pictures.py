@@ -119,3 +119,20 @@ def test_importing_results_stays_light() -> None:
     code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_what_had_no_effect_in_a_trial_is_not_judged_by_it(
+    study: SearchStudy, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        run(0.5, 0.6, 0.6 + 0.04 * number)
+    trials = study.trials()
+    for trial in trials[:3]:
+        trial.set_user_attr("without_effect", ["temperature"])
+    monkeypatch.setattr(study, "trials", lambda: trials)
+    figure = importance_figure(study)
+    (axis,) = figure.axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    shares = dict(zip(names, [bar.get_width() for bar in axis.patches], strict=True))
+    assert shares["temperature"] == 0
+    assert sum(shares.values()) == pytest.approx(1)

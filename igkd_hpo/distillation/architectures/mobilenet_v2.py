@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # Rows of (expansion, channels, blocks, first stride). Against the ImageNet form, the stem and the 24-channel stage keep
 # the resolution, since 32x32 images have none to give away.
 _SETTING = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
+_STRIDES = [1, *(1 if number else stride for *_, blocks, stride in _SETTING for number in range(blocks)), 1]
 _BLOCKS = 19  # the stem, the 17 blocks of the setting, and the last 1x1 convolution
 
 
@@ -66,11 +67,18 @@ body.classifier = nn.Sequential(nn.Dropout(0.0), nn.Linear(body.features[-1].out
 
 
 def take_apart(body: "nn.Module") -> Taps | None:
-    """Return the blocks of a MobileNet-V2, which have the resolution of the teacher's blocks of the same number."""
+    """Return the blocks of a MobileNet-V2, which have the resolution of the teacher's blocks of the same number.
+
+    That of the ImageNet form, whose blocks have other resolutions, is None.
+    """
     import torch.nn.functional as F
+    from torch import nn
     from torchvision.models import MobileNetV2
 
     if not isinstance(body, MobileNetV2):
+        return None
+    convolutions = ([part for part in block.modules() if isinstance(part, nn.Conv2d)] for block in body.features)
+    if [max((part.stride[0] for part in parts), default=1) for parts in convolutions] != _STRIDES[: len(body.features)]:
         return None
 
     def head(feature: "Tensor") -> "Tensor":

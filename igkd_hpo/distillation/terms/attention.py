@@ -15,7 +15,7 @@ HYPERPARAMETERS = {
     "attention_weight": Hyperparameter(
         "Weight of attention transfer, which is added to the loss.", Role.FEATURES, high=1000, default=0.0, off=0.0),
     "attention_depths": Hyperparameter(
-        "Blocks whose attention is compared: middle (the paper's), last, or stages (the last of each resolution).",
+        "Where attention is compared: middle (the paper's block, or stride 8), last, or stages (each resolution).",
         Role.FEATURES, words=("middle", "last", "stages"), default="middle", off="middle",
         needs=("attention_weight",)),
 }  # fmt: skip
@@ -40,23 +40,41 @@ def attention_blocks(depths: str, last: int) -> tuple[int, ...]:
     raise ValueError(f"attention_depths is {depths!r}; it must be middle, last or stages")
 
 
-def attention_transfer(student: "Features", teacher: "Features", blocks: Sequence[int]) -> "Tensor":
-    """Return the squared distance of the attention maps, which have length 1: 0 to 2, a mean over batch and blocks.
+def attention_strides(depths: str, strides: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides that are compared, of those that a student and a teacher have in common, ascending.
+
+    "middle" is 8 or the nearest below, else the least; "last" is the deepest, "stages" are all. Another word raises
+    ValueError.
+    """
+    match depths:
+        case "middle":
+            return (max((stride for stride in strides if stride <= 8), default=strides[0]),)
+        case "last":
+            return (strides[-1],)
+        case "stages":
+            return tuple(strides)
+    raise ValueError(f"attention_depths is {depths!r}; it must be middle, last or stages")
+
+
+def attention_transfer(student: "Features", teacher: "Features", places: Sequence[int]) -> "Tensor":
+    """Return the squared distance of the attention maps, which have length 1: 0 to 2, a mean over batch and places.
 
     A map is the mean of the squared activations over the channels, as one vector over H * W positions, divided by its
     length. The sum over positions is taken, so that a weight means the same at every resolution. Others take the mean
     over H * W, and a weight of 1000: that is 1000 / (H * W) here, 16 at 8x8. The paper's 0.8 of the mean at 8x8 is
     0.0125 here, too little to matter.
 
-    Features are (B, C, H, W), with any number of channels.
+    Features are (B, C, H, W), with any number of channels; of two sizes, both maps are brought to the smaller one.
 
     Source: Zagoruyko and Komodakis 2017, arXiv 1612.03928, equation 2.
     """
     import torch
 
-    def attention(feature: "Tensor") -> "Tensor":
-        return feature.square().mean(dim=1).flatten(1)
+    from igkd_hpo.distillation.taps import to_same_size
 
-    # Of vectors of length 1, the squared distance is twice 1 - cosine.
-    distances = [2 * cosine_distance(attention(student[block]), attention(teacher[block]), dim=1) for block in blocks]
-    return torch.stack(distances).mean()
+    def distance(mine: "Tensor", others: "Tensor") -> "Tensor":
+        given, wanted = to_same_size(mine.square().mean(dim=1), others.square().mean(dim=1))
+        # Of vectors of length 1, the squared distance is twice 1 - cosine.
+        return 2 * cosine_distance(given.flatten(1), wanted.flatten(1), dim=1)
+
+    return torch.stack([distance(student[place], teacher[place]) for place in places]).mean()

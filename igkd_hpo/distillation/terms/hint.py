@@ -1,4 +1,4 @@
-"""Hints: the student's last block is to give the features of the teacher's block of that number."""
+"""Hints: the student's last block is to give the features of the teacher's block of that number, or stride."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HYPERPARAMETERS = {"hint_weight": Hyperparameter(
-    "Weight of the hint: what the student's last block gives against the teacher's block of that number.",
+    "Weight of the hint: what the student's last block gives against the teacher's of that number, or stride.",
     Role.FEATURES, high=1000, default=0.0, off=0.0)}  # fmt: skip
 
 
