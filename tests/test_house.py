@@ -18,6 +18,7 @@ WITH_TORCH = {
     "igkd_hpo.trial.preparation",
     "igkd_hpo.trial.student",
     "igkd_hpo.trial.build",
+    "igkd_hpo.trial.comparison",
 }
 LIGHT_IN_ASSETS = ["igkd_hpo.assets.store", "igkd_hpo.assets.progress"]
 

@@ -377,9 +377,8 @@ class Leases:
         )
         values = {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
         values |= {"worker": worker.name, "host": worker.process.host}
-        searched = self._study.config.hyperparameters.searched()
-        if idle := [name for name in without_effect(claim.hyperparameters) if name in searched]:
-            values["without_effect"] = idle
+        idle = set(without_effect(claim.hyperparameters)) & self._study.config.hyperparameters.searched().keys()
+        values |= {"without_effect": sorted(idle)} if idle else {}
         if enqueued_trials([trial]) and (remark := remark_on(trial, self._study.config.hyperparameters)) is not None:
             values["enqueued"] = remark
         self._storage.set_trial_user_attrs(trial_id, values)

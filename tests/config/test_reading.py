@@ -111,7 +111,7 @@ def faults_of(text: str) -> str:
          "pruner.name: missing; it is one of percentile, median, successive_halving, hyperband, none"),
         ("name: tpe", "name: tep", 'sampler.name: "tep" is not one of tpe, random (did you mean tpe?)'),
         ("name: digits\n  validation", "name: cifar\n  validation",
-         'dataset.name: "cifar" is not one of cifar10, cifar100, digits, folder (did you mean cifar10?)'),
+         'dataset.name: "cifar" is not one of cifar10, cifar100, digits, folder, patches (did you mean cifar10?)'),
         (NORMALIZE, "normalize: imagenet, epochs",
          ('teacher.normalize: "imagenet" is not one of dataset, weights, none, or '
           "[[mean, mean, mean], [std, std, std]] in [0, 1] pixels")),
@@ -137,7 +137,7 @@ def faults_of(text: str) -> str:
         ("name: digits\n  validation", "name: digits\n  root: here\n  validation",
          "dataset.root: 'here' is not used: digits comes with scikit-learn; remove root"),
         ("name: digits\n  validation", "name: digits\n  image_size: 16\n  validation",
-         "dataset.image_size: 16 is for folder datasets; digits keeps its own size; remove image_size"),
+         "dataset.image_size: 16 is for folder and patches datasets; digits keeps its own size; remove image_size"),
         ("name: digits\n  validation", "name: digits\n  bits: 12\n  validation",
          "dataset.bits: 12 is for folder datasets, not for digits; remove bits"),
         ("name: digits\n  validation", 'name: folder\n  root: "a\\0b"\n  validation',
