@@ -1,8 +1,8 @@
 """Quantisation of a float ONNX file to int8: in several ways, of which the one that answers most like float is kept.
 
-No way is best for every network. For EfficientNet-Lite0 with ImageNet weights the answer stayed the same for 93 % of
-images with weights per channel and percentiles, for 88 % with weights per channel and min-max, for 58 % with weights
-per tensor. For MobileNetV3 onnxruntime's issue 11415 reports 54 % right per channel and 69 % per tensor.
+No way is best for every network. EfficientNet-Lite0 with ImageNet weights gave 120 crops of photographs, 160x160, the
+answer of float in 94 % with weights per channel and percentiles, in 93 % with min-max, and in 63 and 66 % with weights
+per tensor (n = 1). For MobileNetV3 onnxruntime's issue 11415 reports 54 % right per channel and 69 % per tensor.
 """
 
 import io
