@@ -6,10 +6,11 @@ per tensor (n = 1). For MobileNetV3 onnxruntime's issue 11415 reports 54 % right
 """
 
 import io
+import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -109,7 +110,7 @@ def _quantise(prepared: Path, path: Path, way: _Way, images: Images, *, cache: P
             number = next(self._left, None)
             return None if number is None else {"images": images[number * _BATCH : (number + 1) * _BATCH]}
 
-    with redirect_stdout(io.StringIO()):  # it tells what it does where our data goes
+    with _quietly():
         quantize_static(
             str(prepared),
             str(path),
@@ -124,6 +125,21 @@ def _quantise(prepared: Path, path: Path, way: _Way, images: Images, *, cache: P
             extra_options={"CalibStridedMinMax": 1},  # of histograms too: each batch is let go before the next
             calibration_cache_path=cache,
         )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep back what onnxruntime tells of its work where our data goes, and what it warns of on the root logger.
+
+    Scales per channel are not for every weight, which it says once for each layer normalisation of a transformer.
+    """
+    root, nothing = logging.getLogger(), lambda _: False
+    root.addFilter(nothing)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeFilter(nothing)
 
 
 def _finish(path: Path, metadata: Any) -> None:

@@ -69,7 +69,7 @@ def count_peak_activations(module: nn.Module, image_size: tuple[int, int]) -> in
 
     The operations run in PyTorch's order, on the module's device. An activation is held from the operation that makes
     it to the last that reads it; views take nothing, and batch normalisation and pointwise operations write into the
-    place of an input that nobody reads any more.
+    place of an input that nobody reads any more. Attention that torch runs as one operation counts as one.
     """
     device = next(module.parameters()).device
     image = torch.zeros(1, 3, *image_size, device=device)
