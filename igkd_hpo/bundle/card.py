@@ -64,6 +64,7 @@ def model_card(
         else ""
     )
     its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
+    said = "\n".join(f"- {sentence}" for sentence in int8_in_words(record))
     held = best.cost["peak_ram_kb"]
     holding = f", at most {held:,.1f} KiB of activations at once in int8" if held else ""
     compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
@@ -107,7 +108,7 @@ Like PyTorch: the share of {record.onnx.test_images} test images with the same a
 Latency: median and 95th percentile for one image, onnxruntime, one thread of the CPU that made this file, warmed up;
 the device has its own. int8 is static quantisation, calibrated on training images.
 
-{_int8(record)}
+{said}
 
 ## Data and teacher
 
@@ -158,10 +159,6 @@ def _weights_in_words(source: str, licence: str | None, url: str | None) -> str:
     """Name published weights, or a file, with the licence that others have to keep."""
     terms = f"licence {markdown(licence)}" if licence else "licence not known: ask who made them"
     return ", ".join([code(source), terms, *([code(url)] if url else [])])
-
-
-def _int8(record: Record) -> str:
-    return "\n".join(f"- {markdown(sentence)}" for sentence in int8_in_words(record))
 
 
 def _in_torch(best: BestTrial, class_names: Sequence[str], image_size: tuple[int, int]) -> str:

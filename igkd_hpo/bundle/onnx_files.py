@@ -23,7 +23,7 @@ INPUT = "uint8 RGB pixels (N, 3, H, W), 0 to 255; scaling and normalisation are 
 def check_opset(opset: int) -> None:
     """Raise UsageError for a version of ONNX's operators that torch does not write."""
     if opset not in OPSETS:
-        raise UsageError(f"opset is {opset}; torch writes {OPSETS[0]} to {OPSETS[-1]}")
+        raise UsageError(f"opset is {opset}, which torch does not write; take {OPSETS[0]} to {OPSETS[-1]}")
 
 
 def write_onnx(
