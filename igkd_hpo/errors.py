@@ -94,7 +94,20 @@ class TeacherError(IgkdError):
 
 
 class StudyStopped(IgkdError):
-    """A study that stopped before its end: the last `max_failures` trials all failed."""
+    """A study that stopped before its end: the last `max_failures` trials all failed, or see `StopOrdered`."""
+
+
+class StopOrdered(StudyStopped):
+    """A study that somebody stopped, which is no failure; a command says so in one line.
+
+    Args:
+        message: how far the study was, and how to go on.
+        completed: whether any trial had completed.
+    """
+
+    def __init__(self, message: str, *, completed: bool) -> None:
+        super().__init__(message)
+        self.exit_code = ExitCode.DONE if completed else ExitCode.NO_COMPLETED_TRIAL
 
 
 class Interrupted(KeyboardInterrupt):

@@ -38,6 +38,8 @@ _NOT_OF_THE_FILE = {  # whose content may be sound: it would be missing from a d
     errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN,
     errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 }  # fmt: skip
+_SIGNATURES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"))
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 _LARGEST_COPY = 1 << 28  # bytes of a damaged file that are taken into memory for a second look: 256 MiB
 
 
@@ -65,6 +67,20 @@ def image_suffixes() -> frozenset[str]:
     """Return the endings of file names of these formats, in small letters, with the dot."""
     read = {*image_formats(), "MPO"}  # which the reader of JPEG knows and reads
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in read)
+
+
+def format_by_content(path: Path) -> str | None:
+    """Return which usual image a file is by its first bytes: JPEG, PNG, GIF, WEBP or HEIC; None for all else."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(12)
+    except OSError:
+        return None
+    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        return "WEBP"
+    if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS:
+        return "HEIC"
+    return next((name for signature, name in _SIGNATURES if start.startswith(signature)), None)
 
 
 @contextmanager
@@ -117,6 +133,8 @@ def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> Re
         if error.errno in _NOT_OF_THE_FILE:
             advice = "see to its permissions, the disk and the network, then run again"
             raise DataError(f"cannot read {accept_name(str(path))}: {error.strerror}; {advice}") from error
+        if isinstance(error, UnidentifiedImageError) and format_by_content(path) == "HEIC":
+            raise UnreadableImageError("HEIC by its content, which Pillow cannot read here") from error
         raise UnreadableImageError(_reason(error)) from error
     except Exception as error:  # Pillow's many decoders raise nearly anything on damaged files, SyntaxError included
         raise UnreadableImageError(_reason(error)) from error

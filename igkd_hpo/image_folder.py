@@ -10,6 +10,9 @@ from igkd_hpo.files import kind_of_file
 from igkd_hpo.names import accept_name
 
 SPLITS = ("train", "val", "test")
+HEIC_ADVICE = "convert them to JPEG, for instance with pillow-heif, or set the phone's camera to Most Compatible"
+_HEIC_SUFFIXES = {".heic", ".heif", ".hif"}
+_OF_SYSTEMS = {".ds_store", "thumbs.db", "desktop.ini"}  # which file managers leave, and nobody put there
 NAMED = 3  # how many files a message names
 _MEANT = {
     **{split: split for split in SPLITS},  # whatever the case of its letters
@@ -33,6 +36,8 @@ class Listing:
     sizes: tuple[int, int, int]  # how many files are below train/, val/ and test/
     class_names: tuple[str, ...]  # the folders below train/, in the order of their names on the disk
     skipped: tuple[str, ...]  # files that are no images by their names, hidden ones included
+    heic: tuple[str, ...]  # of phones, which Pillow does not read here
+    misnamed: tuple[str, ...]  # images by their content alone, with what they are: `a.HEIC (JPEG)`
     special: tuple[str, ...]  # what is no file at all: pipes, sockets, devices
     twice: tuple[str, ...]  # classes of more than one folder of a split, which differ in the spelling of their letters
     neighbours: tuple[str, ...]  # what else lies beside train/; folders end in a slash
@@ -46,7 +51,7 @@ class _Walk:
     root: Path
     follow_links: bool
     images: list[Path] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
     leading_out: list[tuple[str, Path]] = field(default_factory=list)
 
@@ -93,7 +98,8 @@ class _Walk:
                     if not entry.name.startswith(".") and real not in above:
                         pending.append((path, above | {real}))
                 elif path.suffix.lower() not in suffixes or entry.name.startswith("."):
-                    self.skipped.append(self.name(path))
+                    if entry.name.lower() not in _OF_SYSTEMS and not entry.name.startswith("._"):
+                        self.skipped.append(path)
                 elif known.is_file() or not path.exists():  # a link to nowhere will count among the unreadable
                     self.images.append(path)
                 else:
@@ -154,17 +160,17 @@ def _list(root: Path, follow_links: bool) -> Listing:
     paths, labels, sizes = [], [], dict.fromkeys(SPLITS, 0)
     for split, folders_of in splits.items():
         for label, name in enumerate(class_names):
-            walk.images = []
+            walk.images, n_skipped = [], len(walk.skipped)
             for folder in folders_of[name]:
                 walk.collect(folder, image_suffixes())
             walk.refuse_links()
             if not walk.images:
-                kinds = ".jpg, .png, .webp and what else Pillow reads"
-                raise DataError(f"{shown}/{split}/{name} holds no images ({kinds}); add some, or remove the folder")
+                raise _no_images(f"{shown}/{split}/{name}", walk, walk.skipped[n_skipped:])
             paths += sorted(walk.images, key=lambda path: path.parts)
             labels += [label] * len(walk.images)
             sizes[split] += len(walk.images)
     relative = [str(path.relative_to(root)) for path in paths]
+    skipped, heic, misnamed = _sorted_out(walk, walk.skipped)
     twice = [f"{split}/{name}" for split, of in splits.items() for name, folders in of.items() if len(folders) > 1]
     return Listing(
         root=root,
@@ -173,12 +179,44 @@ def _list(root: Path, follow_links: bool) -> Listing:
         labels=tuple(labels),
         sizes=(sizes["train"], sizes["val"], sizes["test"]),
         class_names=class_names,
-        skipped=tuple(sorted(walk.skipped)),
+        skipped=skipped,
+        heic=heic,
+        misnamed=misnamed,
         special=tuple(sorted(walk.special)),
         twice=tuple(twice),
         neighbours=_neighbours(root, tuple(splits)),
         facts=tuple((name, *_size_and_time(path)) for name, path in zip(relative, paths, strict=True)),
     )
+
+
+def _sorted_out(walk: _Walk, paths: list[Path]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the names of files that are not read: no images by their names, HEIC, and images with other names."""
+    from igkd_hpo.image_file import format_by_content
+
+    others, heic, misnamed = [], [], []
+    for path in paths:
+        content, name = None if path.name.startswith(".") else format_by_content(path), walk.name(path)
+        if content == "HEIC" or (content is None and path.suffix.lower() in _HEIC_SUFFIXES):
+            heic.append(name)
+        elif content is not None:
+            misnamed.append(f"{name} ({content})")
+        else:
+            others.append(name)
+    return tuple(sorted(others)), tuple(sorted(heic)), tuple(sorted(misnamed))
+
+
+def _no_images(folder: str, walk: _Walk, skipped: list[Path]) -> DataError:
+    _, heic, misnamed = _sorted_out(walk, skipped)
+    if heic:
+        return DataError(
+            f"{folder} holds no images but {len(heic)} of HEIC, which Pillow cannot read here; {HEIC_ADVICE}"
+        )
+    if misnamed:
+        return DataError(
+            f"{folder} holds images by their content alone: {name_some(misnamed)}; rename them to what they are"
+        )
+    kinds = ".jpg, .png, .webp and what else Pillow reads"
+    return DataError(f"{folder} holds no images ({kinds}); add some, or remove the folder")
 
 
 def name_some(names: tuple[str, ...] | list[str]) -> str:

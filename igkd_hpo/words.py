@@ -41,6 +41,11 @@ def times_smaller(factor: float) -> str:
     return f"{factor:.1f} times smaller than" if factor > 1 else f"{1 / factor:.1f} times larger than"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things: 1 trial, 2 trials."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Write a time that passes: 43 s, 4:05 or 2:04:05."""
     whole = round(seconds)

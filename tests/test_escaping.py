@@ -152,7 +152,7 @@ def test_commands_write_names_out(
 
 def test_predict_has_one_line_for_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = [Prediction(image=EVIL, classes=((EVIL, 0.9),))]
-    monkeypatch.setattr("igkd_hpo.bundle.prediction.predict_images", lambda *_: predicted)
+    monkeypatch.setattr("igkd_hpo.bundle.prediction.predict_images", lambda *_: (predicted, []))
     done = runner.invoke(app, ["predict", "bundle", "image.png"])
     assert hidden(done.stdout.removesuffix("\n")) == []
     assert hidden(runner.invoke(app, ["predict", "bundle", "image.png", "--json"]).stdout, keep="\n") == []

@@ -29,7 +29,7 @@ from igkd_hpo.search.study import SearchStudy, study_names
 from igkd_hpo.search.study_folder import study_folder
 from igkd_hpo.settings import Paths, sqlite_url
 
-_STALE_SECONDS = 3600  # what changed since then may be in the making: a launch makes assets before it makes its study
+STALE_SECONDS = 3600  # what changed since then may be in the making: a launch makes assets before it makes its study
 _TEMPORARY = re.compile(r"\..+\.\d+|\.upload-.+")  # as `files.replacing` and `written_pictures` name them
 
 
@@ -40,6 +40,21 @@ class Leftover:
     path: Path
     why: str
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftovers:
+    """What nothing needs, the largest first.
+
+    Args:
+        old: what can go, or went.
+        young: what changed or was opened within the last hour, and stays for now.
+        seconds: until all of `young` can go, if it stays as it is; 0 where there is none.
+    """
+
+    old: list[Leftover]
+    young: list[Leftover]
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +74,7 @@ class _Needs:
     all_assets: bool
 
 
-def clean(*, storage: str | None = None, remove: bool = False) -> list[Leftover]:
+def clean(*, storage: str | None = None, remove: bool = False) -> Leftovers:
     """Find what no study in the database needs, the largest first; remove it only with `remove`.
 
     Assets of data or a teacher that no study has, weights and logs of studies that are gone or finished (the best
@@ -83,18 +98,22 @@ def clean(*, storage: str | None = None, remove: bool = False) -> list[Leftover]
     try:
         needs = _needs(storages)
         found = sorted(_leftovers(paths, needs), key=lambda leftover: (-leftover.size, leftover.path))
+        ages = {leftover.path: _age(leftover.path) for leftover in found}
+        old = [leftover for leftover in found if ages[leftover.path] > STALE_SECONDS]
+        young = [leftover for leftover in found if ages[leftover.path] <= STALE_SECONDS]
         if remove:
             _check_idle(storages, paths)
-            found = [leftover for leftover in found if _remove(leftover.path)]
+            old = [leftover for leftover in old if _remove(leftover.path)]
     finally:
         for one in storages:
             one.engine.dispose()
-    return found
+    seconds = STALE_SECONDS - min((ages[leftover.path] for leftover in young), default=STALE_SECONDS)
+    return Leftovers(old=old, young=young, seconds=seconds)
 
 
 def _remove(path: Path) -> bool:
     """Remove a file or folder, but for one that a launch has taken up since it was found; return whether it did."""
-    if not _is_old(path):
+    if _age(path) <= STALE_SECONDS:
         return False
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -159,13 +178,12 @@ def _attributes(storage: SharedStorage, name: str) -> Mapping[str, Any]:
 def _leftovers(paths: Paths, needs: _Needs) -> Iterator[Leftover]:
     found = [*_temporary(paths), *_pictures(paths, needs), *_of_studies(paths, needs), *_assets(paths, needs)]
     for path, why in found:
-        if _is_old(path):
-            yield Leftover(path=path, why=why, size=sum(stat.st_blocks * 512 for stat in _stats(path)))
+        yield Leftover(path=path, why=why, size=sum(stat.st_blocks * 512 for stat in _stats(path)))
 
 
-def _is_old(path: Path) -> bool:
-    """Tell whether nothing of a file or folder changed, and no asset was opened, within the last hour."""
-    return time.time() - max((stat.st_mtime for stat in _stats(path)), default=time.time()) > _STALE_SECONDS
+def _age(path: Path) -> float:
+    """Return the seconds since anything of a file or folder changed, or an asset was opened; 0 where it is gone."""
+    return max(0.0, time.time() - max((stat.st_mtime for stat in _stats(path)), default=time.time()))
 
 
 def _stats(path: Path) -> list[os.stat_result]:

@@ -11,7 +11,7 @@ from igkd_hpo.confirm.evaluation import evaluate, untested
 from igkd_hpo.confirm.plan import best_candidates, candidate_of_file, check_same_search, feasible_controls, planned_arms
 from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import IgkdError, Interrupted, StudyStopped, UsageError
+from igkd_hpo.errors import IgkdError, Interrupted, StopOrdered, StudyStopped, UsageError
 from igkd_hpo.search.confirmation_study import Arm, create_confirmation, extend, fresh_seeds, open_confirmation
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import SharedStorage, open_storage_here
@@ -20,12 +20,14 @@ from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
 
+_USUAL_SEEDS = 5
+
 
 def confirm(
     study: StudyLike | None = None,
     *,
     top: int = 5,
-    seeds: int = 5,
+    seeds: int = _USUAL_SEEDS,
     workers: WorkerCount = 1,
     storage: str | None = None,
     device: str = "auto",
@@ -62,7 +64,7 @@ def confirm(
         pins = searched.read().pins if searched else None
         if pins is None:
             with make_progress(progress) as shown:
-                pins = opened.prepare(config, host, shown)
+                pins = opened.prepare(config, host, shown, None)
         linked = _create_trials(database, config, arms, seeds, pins, console)
         _run(linked, opened, host, console, workers=workers, progress=progress)
         if stop.received is not None:
@@ -110,6 +112,14 @@ def _create_trials(
     added, n_trials = extend(linked, arms, fresh_seeds(config, seeds)), linked.read().n_trials
     counted = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
     tell(console, f"study {linked.name}, {counted}, in {storage.place}")
+    if added:
+        names = ", ".join(arm.name for arm in arms)
+        epochs = config.training.epochs
+        tell(console, f"{len(arms)} arms with {seeds} seeds each, {added} trainings of {epochs} epochs ahead: {names}")
+        if seeds < _USUAL_SEEDS:
+            tell(
+                console, f"with {seeds} seeds only very large differences can be told; --seeds {_USUAL_SEEDS} is usual"
+            )
     return linked
 
 
@@ -123,8 +133,14 @@ def _run(
     if ended:
         return
     kept_alive = supervise(engine, linked, host, workers=workers, console=console)
-    if (reason := linked.read().stopped) is not None:
-        raise StudyStopped(f"study {linked.name} stopped: {reason}")
+    record = linked.read()
+    if record.stop_ordered:
+        so_far = f"{linked.counts().finished} of {record.n_trials} trials"
+        raise StopOrdered(
+            f"study {linked.name} was stopped with {so_far} finished; confirm again goes on", completed=True
+        )
+    if record.stopped is not None:
+        raise StudyStopped(f"study {linked.name} stopped: {record.stopped}")
     if not kept_alive and host.stop.received is None:
         lost = f"not every worker could be kept alive, see {host.settings.paths.logs / linked.folder}"
         raise IgkdError(f"study {linked.name}: {lost}; confirm again goes on")

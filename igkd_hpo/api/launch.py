@@ -11,14 +11,16 @@ from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyStopped, UsageError
+from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StopOrdered, StudyStopped, UsageError
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.note import save_study_note
+from igkd_hpo.search.status import study_status
 from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
+from igkd_hpo.words import counted
 
 
 def launch(
@@ -56,7 +58,8 @@ def launch(
         Interrupted: Ctrl-C or SIGTERM came; a KeyboardInterrupt.
         UsageError, StudyFileError, DataError, TeacherError: what was given cannot be run.
         StorageError: the database is out of reach.
-        StudyStopped: too many trials failed, or somebody stopped the study; NoCompletedTrial where none had completed.
+        StudyStopped: too many trials failed; NoCompletedTrial where none had completed.
+        StopOrdered: somebody stopped the study; a StudyStopped.
         IgkdError: a worker could not be kept alive.
     """
     _check(workers, trials, device)
@@ -67,7 +70,8 @@ def launch(
         opened = open_storage_here(settings, create=True)
         if new_version:
             config = config.model_copy(update={"name": next_version(opened, config.name)})
-        existed = check_unchanged(opened, config) is not None
+        existing = check_unchanged(opened, config)
+        existed = existing is not None
         if not existed and trials is not None and trials < len(config.controls):
             no_room = f"--trials {trials} leaves no room for {len(config.controls)} controls"
             raise UsageError(f"{no_room}; give more, or drop controls")
@@ -76,21 +80,23 @@ def launch(
         with StopSignal() as stop:
             host = Host(settings=settings, device=device, stop=stop)
             with make_progress(progress) as shown:
-                pins = opened_engine.prepare(config, host, shown)
+                pins = opened_engine.prepare(config, host, shown, existing.read().pins if existing else None)
             search = create_or_open(opened, config, n_trials=trials, pins=pins)
             if not existed:
                 save_study_note(search)
             record, finished = search.read(), search.counts().finished
             n_trials = record.n_trials
-            tell(console, f"study {search.name}, {n_trials} trials, in {opened.place}")
+            tell(console, f"study {search.name}, {counted(n_trials, 'trial')}, in {opened.place}")
+            if existed and (others := _other_workers(search)):
+                tell(console, f"{counted(len(others), 'worker')} of another launch on it already: {', '.join(others)}")
             enqueued = enqueued_trials(search.trials())
             if enqueued:
-                tell(console, f"{len(enqueued)} trials were enqueued; all of them run, also beyond that total")
+                tell(console, f"enqueued: {counted(len(enqueued), 'trial')}, which run also beyond that total")
             for trial in enqueued:
                 if (remark := remark_on(trial, config.hyperparameters)) is not None:
                     tell(console, f"trial {trial.number}: {remark}")
             if existed and finished >= n_trials and not enqueued:
-                tell(console, f"{finished} trials are finished already; `--trials N` above that adds more")
+                tell(console, f"finished already: {counted(finished, 'trial')}; `--trials N` above that adds more")
             if workers == 0:
                 left = max(len(enqueued), n_trials - finished)
                 then = f"igkd-hpo worker {search.name} runs them" if left else "--trials gives it more"
@@ -130,12 +136,21 @@ def _check(workers: WorkerCount, trials: int | None, device: str) -> None:
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
 
 
+def _other_workers(study: SearchStudy) -> list[str]:
+    """Name the workers that hold trials of the study, dead ones left out."""
+    return sorted({f"{trial.worker} on {trial.host}" for trial in study_status(study).running if not trial.lost})
+
+
 def _run(engine: Engine, study: SearchStudy, host: Host, *, workers: WorkerCount, console: Console) -> None:
     kept_alive = supervise(engine, study, host, workers=workers, console=console)
     record, counts = study.read(), study.counts()
     so_far, goes_on = f"{counts.finished} of {record.n_trials} trials", f"`igkd-hpo launch {study.name}` goes on"
     if host.stop.received is not None:
         raise Interrupted(f"stopped with {so_far} finished; {goes_on}", host.stop.received)
+    if record.stop_ordered:
+        raise StopOrdered(
+            f"study {study.name} was stopped with {so_far} finished; {goes_on}", completed=counts.complete > 0
+        )
     if record.stopped is not None:
         kind = NoCompletedTrial if counts.complete == 0 else StudyStopped
         raise kind(f"study {study.name} stopped: {record.stopped}")

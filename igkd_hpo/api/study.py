@@ -14,12 +14,13 @@ from igkd_hpo.config import study as config
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
-from igkd_hpo.confirm.sentences import sentences
+from igkd_hpo.confirm.sentences import short_answer
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.files import user_path, write_output
 from igkd_hpo.report.page import write_report
-from igkd_hpo.search.best import BestTrial, best_trial, result, summary
+from igkd_hpo.search.best import BestTrial, best_trial, summary
 from igkd_hpo.search.confirmation_study import parent_of
+from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.records import TrialRecord, study_trials
@@ -27,9 +28,10 @@ from igkd_hpo.search.status import StudyStatus, study_status
 from igkd_hpo.search.status import status as every_status
 from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.storage_url import mask
-from igkd_hpo.search.study import Counts, SearchStudy
+from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings, host_name
 from igkd_hpo.terminal.progress import make_progress
+from igkd_hpo.words import percent
 
 _PATIENCE_SECONDS = 15.0  # workers hear of a stop within 4 s, and end a trial process within one
 _LOOK_SECONDS = 0.2
@@ -124,18 +126,18 @@ class Study:
         return confirmation_of(parent_of(self._study))
 
     def summary(self) -> str:
-        """Sum up the best trial, the controls, and the confirmation, in words. Raises NoCompletedTrial."""
+        """Sum up the best trial beside the controls, or the confirmation if there is one. Raises NoCompletedTrial."""
         study = parent_of(self._study)
         confirmation = confirmation_of(study)
         if confirmation is None:
             return summary(study)
-        lines = [
-            result(study, best_trial(study)),
-            f"confirmed with fresh seeds ({confirmation.linked_study}):",
-            *(f"  {sentence}" for sentence in sentences(confirmation)),
-            f"`igkd-hpo export` takes {confirmation.arm(confirmation.chosen).name}",
-        ]
-        return "\n".join(lines)
+        best, record, counts = best_trial(study), study.read(), study.counts()
+        searched = f"{counts.finished} of {record.n_trials} trials finished"
+        found = f"its best was {best.title}, {percent(best.validation_accuracy)} on validation with one seed"
+        if best.teacher_accuracy is not None:
+            found += f"; the teacher has {percent(best.teacher_accuracy)} there"
+        answer, *others = short_answer(confirmation)
+        return "\n".join([answer, *others[:-1], f"  the search: {searched}; {found}", others[-1]])
 
     def confirm(
         self,

@@ -102,17 +102,7 @@ def prepare_dataset(dataset: DatasetConfig, settings: Settings, store: AssetStor
         DataError: the images cannot be used; the message says which and what to do.
         AssetError: the asset is damaged or cannot be written.
     """
-    root = settings.data_path(dataset.root if dataset.root is not None else "data")  # downloads go there
-    kind = SOURCES[dataset.name]
-    options = {name: getattr(dataset, name) for name in kind.options}
-    listing = kind.find(root, dataset.image_size, **options)
-    inputs: dict[str, Any] = {"schema": _SCHEMA, **dataset.model_dump(mode="json", exclude={"root", "follow_links"})}
-    if listing.facts is not None:
-        inputs["listing"] = content_hash(listing.facts)
-    if listing.own_test:
-        del inputs["test_fraction"]
-    if listing.own_validation:
-        del inputs["validation_fraction"]
+    listing, inputs = find_images(dataset, settings)
     with store.build("dataset", inputs, progress) as draft:
         if draft.finished is None:
             source = listing.read(_Workplace(store, draft, progress))
@@ -133,6 +123,22 @@ def prepare_dataset(dataset: DatasetConfig, settings: Settings, store: AssetStor
         if draft.finished is None or remark not in made.remarks:
             (progress.note if remark.level == "note" else progress.warn)(remark.text)
     return replace(made, remarks=remarks)
+
+
+def find_images(dataset: DatasetConfig, settings: Settings) -> tuple[Found, dict[str, Any]]:
+    """Return what lies where the images are, none of them read, and the inputs of their data set. Raises DataError."""
+    root = settings.data_path(dataset.root if dataset.root is not None else "data")  # downloads go there
+    kind = SOURCES[dataset.name]
+    options = {name: getattr(dataset, name) for name in kind.options}
+    listing = kind.find(root, dataset.image_size, **options)
+    inputs: dict[str, Any] = {"schema": _SCHEMA, **dataset.model_dump(mode="json", exclude={"root", "follow_links"})}
+    if listing.facts is not None:
+        inputs["listing"] = content_hash(listing.facts)
+    if listing.own_test:
+        del inputs["test_fraction"]
+    if listing.own_validation:
+        del inputs["validation_fraction"]
+    return listing, inputs
 
 
 def dataset_request(dataset: DatasetConfig) -> dict[str, Any]:

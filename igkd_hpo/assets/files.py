@@ -1,11 +1,14 @@
 """Writing of an asset's files, with the operating system's refusals as AssetError."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from igkd_hpo.errors import AssetError
+
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -14,10 +17,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AssetError(
-            f"cannot write {path}: {error.strerror or error}; free space or make the folder writable, "
-            "then run again: work already done is kept"
-        ) from error
+        advice = "free space, then run again: work already done is kept"
+        if error.errno in _FORBIDDEN:
+            advice = "make the folder writable, or start in another one"
+        raise AssetError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Hashes of a study's images and teacher, which must be the same on all its hosts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from igkd_hpo.errors import DataError, TeacherError
 
@@ -11,6 +11,7 @@ class AssetPins:
 
     Args:
         weights_sha256: of what students begin with; None where they begin at random.
+        teacher_accuracy: on the validation images, a fraction; told to people, and not compared. None while unknown.
         own_validation: whether the images bring their validation split; false also for studies from before it was read.
     """
 
@@ -18,20 +19,34 @@ class AssetPins:
     teacher_sha256: str
     own_validation: bool = False
     weights_sha256: str | None = None
+    teacher_accuracy: float | None = field(default=None, compare=False)
 
 
-def check_pins(name: str, pinned: AssetPins, own: AssetPins) -> None:
-    """Raise DataError or TeacherError when this host's own content is not the study's."""
-    if own.dataset_sha256 != pinned.dataset_sha256 and own.own_validation and not pinned.own_validation:
+def check_images_pin(name: str, pinned: AssetPins, *, sha256: str, own_validation: bool, change: str = "") -> None:
+    """Raise DataError when this host's images are not the study's.
+
+    Args:
+        sha256: of the images here.
+        own_validation: whether they bring their validation split.
+        change: what is known of the difference, in words.
+    """
+    if sha256 == pinned.dataset_sha256:
+        return
+    if own_validation and not pinned.own_validation:
         raise DataError(
             f"study {name!r} was made when val was not read, and validated on a share of train; "
             "move val elsewhere to go on with it, or use a new name"
         )
-    if own.dataset_sha256 != pinned.dataset_sha256:
-        raise DataError(
-            f"the images here (sha256 {own.dataset_sha256[:12]}) are not those of study {name!r} "
-            f"({pinned.dataset_sha256[:12]}); copy the data of the host that created it, or use a new name"
-        )
+    advice = "change that back" if change else "copy the data of the host that created it"
+    raise DataError(
+        f"the images here (sha256 {sha256[:12]}) are not those of study {name!r} ({pinned.dataset_sha256[:12]})"
+        f"{change and ': '}{change}; {advice}, or use a new name"
+    )
+
+
+def check_pins(name: str, pinned: AssetPins, own: AssetPins) -> None:
+    """Raise DataError or TeacherError when this host's own content is not the study's."""
+    check_images_pin(name, pinned, sha256=own.dataset_sha256, own_validation=own.own_validation)
     if own.weights_sha256 != pinned.weights_sha256:
         here, there = ((pins.weights_sha256 or "none")[:12] for pins in (own, pinned))
         raise DataError(

@@ -16,6 +16,7 @@ from igkd_hpo.assets.logits import open_logits, prepare_logits
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
+from igkd_hpo.assets.study_images import check_images
 from igkd_hpo.assets.teachers import Teachers, open_teacher_facts, open_teachers, prepare_teachers, validation_accuracy
 from igkd_hpo.assets.weights import Weights, combined_hash, open_weights, prepare_weights, students_weights
 from igkd_hpo.config.study import Study
@@ -24,6 +25,7 @@ from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, Teaching
 from igkd_hpo.errors import UsageError
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import counted, percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +72,21 @@ class AssetSummary:
             teacher_sha256=self.teacher_sha256,
             own_validation=self.own_validation,
             weights_sha256=self.weights_sha256,
+            teacher_accuracy=self.teacher_accuracy,
         )
 
 
-def prepare_assets(study: Study, settings: Settings, *, device: str, progress: Progress) -> AssetSummary:
+def prepare_assets(
+    study: Study, settings: Settings, *, device: str, progress: Progress, pinned: AssetPins | None = None
+) -> AssetSummary:
     """Make the study's assets that are missing, and check those that are there.
 
     Args:
         device: `cpu`, `cuda:<n>`, or `cuda`: the first GPU trains teachers, and all share logits and maps.
+        pinned: content that an existing study has; other images are refused before anything is made of them.
 
     Raises:
-        DataError, UsageError, TeacherError: the data or the teacher cannot be used.
+        DataError, UsageError, TeacherError: the data or the teacher cannot be used, or are not what is pinned.
         AssetError: an asset is damaged or cannot be written.
     """
     start = time.perf_counter()
@@ -89,6 +95,8 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     store = AssetStore(settings.paths.assets)
     devices = devices_for(torch.device(device))
     dataset = prepare_dataset(study.dataset, settings, store, progress)
+    if pinned is not None:
+        check_images(study.name, pinned, dataset, store)
     _check_cutout(study, dataset.image_size)
     weights = {
         name: prepare_weights(
@@ -98,6 +106,8 @@ def prepare_assets(study: Study, settings: Settings, *, device: str, progress: P
     }
     teachers = prepare_teachers(study, dataset, settings, store, device=devices[0], progress=progress)
     accuracy = validation_accuracy(study, dataset, teachers, store, device=devices[0], progress=progress)
+    called = "teacher" if len(teachers.members) == 1 else f"{len(teachers.members)} teachers"
+    progress.note(f"{called}: {percent(accuracy)} on {counted(len(dataset.validation_images), 'validation image')}")
     logits = prepare_logits(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     maps = prepare_maps(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     n_steps = None if maps is None else int(maps.facts["n_steps"])

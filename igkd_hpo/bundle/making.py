@@ -88,7 +88,7 @@ def make_bundle(
         from igkd_hpo.assets.study_assets import open_assets, prepare_assets
         from igkd_hpo.assets.teacher import teacher_asset
 
-        made = prepare_assets(study.config, settings, device="cpu", progress=progress)
+        made = prepare_assets(study.config, settings, device="cpu", progress=progress, pinned=study.read().pins)
         if (pins := study.read().pins) is not None:
             check_pins(study.name, pins, made.pins)
         assets, exported = open_assets(study.config, settings), exported_study(study, best)

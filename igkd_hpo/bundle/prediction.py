@@ -24,25 +24,38 @@ class Prediction:
     classes: tuple[tuple[str, float], ...]
 
 
-def predict_images(bundle: Path, images: Sequence[Path]) -> list[Prediction]:
+def predict_images(bundle: Path, images: Sequence[Path]) -> tuple[list[Prediction], list[DataError]]:
     """Return the three likeliest classes of each image, which is resized as the data set's were.
+
+    Returns:
+        The predictions, and an error for each file that is no image for this network.
 
     Raises:
         UsageError: there is no bundle, or onnxruntime is not installed.
-        DataError: the bundle was changed, or a file is no image.
+        DataError: the bundle was changed.
     """
     check_files(bundle, read_record(bundle), [ONNX])
     student = OnnxStudent(bundle / ONNX)
+    pixels: dict[Path, NDArray[np.uint8]] = {}
+    errors = []
     with strict_about_bombs():
-        pixels = np.stack([_read(path, student.image_size, student.bits) for path in images])
-    probabilities = softmax(student.logits(pixels))
-    return [
+        for path in images:
+            try:
+                pixels[path] = _read(path, student.image_size, student.bits)
+            except DataError as error:
+                errors.append(error)
+    readable = [path for path in images if path in pixels]
+    if not readable:
+        return [], errors
+    probabilities = softmax(student.logits(np.stack([pixels[path] for path in readable])))
+    predictions = [
         Prediction(
             image=accept_name(str(path)),
             classes=tuple((student.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:TOP]),
         )
-        for path, row in zip(images, probabilities, strict=True)
+        for path, row in zip(readable, probabilities, strict=True)
     ]
+    return predictions, errors
 
 
 def _read(path: Path, image_size: tuple[int, int], bits: int) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from typer import Option
 from igkd_hpo.cli.arguments import print_line
 from igkd_hpo.cli.process_list import leave_process_list
 from igkd_hpo.cli.usage import WrongUsage, describe_wrong_usage
-from igkd_hpo.errors import ExitCode, IgkdError, Interrupted
+from igkd_hpo.errors import ExitCode, IgkdError, Interrupted, StopOrdered
 from igkd_hpo.escaping import escape_diagnostics, lines, one_line
 
 # Threads that spin while they wait for a core that another process has: a training step on two busy cores took 707 to
@@ -94,6 +94,9 @@ def main() -> None:
         code = app(arguments, prog_name="igkd-hpo", standalone_mode=False)
         sys.stdout.flush()  # here, where what it raises is told in one line
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+    except StopOrdered as stopped:
+        print_line(stopped, err=True)
+        sys.exit(stopped.exit_code)
     except IgkdError as error:
         _fail(error, str(error), error.exit_code)
     except KeyboardInterrupt as error:

@@ -33,6 +33,12 @@ ExistingStudy = Annotated[str | None, study_parameter(f"{_EXISTING}; without it,
 EveryStudy = Annotated[
     str | None, study_parameter(f"{_EXISTING}; without it, every open one.", complete_existing_study)
 ]
+ExistingStudies = Annotated[
+    list[str] | None,
+    study_parameter(
+        "Names or files of existing studies; without them, all.", complete_existing_study, metavar="STUDY..."
+    ),
+]
 NamedStudy = Annotated[str, study_parameter(f"{_EXISTING}.", complete_existing_study)]
 Storage = Annotated[
     str | None,

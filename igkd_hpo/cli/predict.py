@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Argument
 
 from igkd_hpo.cli.arguments import AsJson, print_json, print_line
+from igkd_hpo.errors import DataError
 from igkd_hpo.files import user_path
 from igkd_hpo.words import percent
 
@@ -15,7 +16,7 @@ def predict(
     images: Annotated[list[Path], Argument(metavar="IMAGE...", help="Image files.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show the likeliest classes of images, as the exported network sees them.
+    """Show the likeliest classes of images, as the exported network sees them; what is no image is named at the end.
 
     Examples:
         igkd-hpo predict digits-bundle photo.jpg
@@ -23,11 +24,12 @@ def predict(
     """
     from igkd_hpo.bundle.prediction import predict_images
 
-    predictions = predict_images(user_path(bundle), [user_path(image) for image in images])
+    predictions, errors = predict_images(user_path(bundle), [user_path(image) for image in images])
     if as_json:
         classes = [[{"name": name, "probability": share} for name, share in one.classes] for one in predictions]
         print_json([{"image": one.image, "classes": of_one} for one, of_one in zip(predictions, classes, strict=True)])
-        return
-    for prediction in predictions:
+    for prediction in () if as_json else predictions:
         shown = ", ".join(f"{name} {percent(share, 1)}" for name, share in prediction.classes)
         print_line(f"{prediction.image}: {shown}")
+    if errors:
+        raise DataError(*errors)

@@ -4,34 +4,46 @@ import os
 import sys
 
 _FLAG = "--storage"
+_VARIABLE = "_STORAGE_FLAG_OF_IGKD_HPO"  # holds the URL from one start to the next, and nothing else reads it
 
 
 def leave_process_list() -> None:
-    """Start this command again without the URL among its arguments, if that holds a password.
+    """Start this command again with `***` in its arguments for a password in `--storage URL`.
 
-    The process stays the same one: its id, terminal and files remain. The URL moves to IGKD_HPO_STORAGE, which only
-    the same user and root can read. It was visible until here, for about a second.
+    The process stays the same one: its id, terminal and files remain. The URL goes through a variable, which only the
+    same user and root can read, and is then taken for the flag's again. It was visible until here, for about a second.
     """
+    if (moved := os.environ.pop(_VARIABLE, None)) is not None:
+        sys.argv[:] = _replaced(sys.argv, moved)
+        return
     arguments, url = without_password(sys.orig_argv)
     if url is not None:
-        os.environ["IGKD_HPO_STORAGE"] = url
+        os.environ[_VARIABLE] = url
         os.execv(sys.executable, arguments)
 
 
 def without_password(arguments: list[str]) -> tuple[list[str], str | None]:
-    """Return the arguments without `--storage URL`, and the URL; unchanged, and None, where no URL holds a password."""
-    kept: list[str] = []
-    urls: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        flag, joined, url = argument.partition("=")
-        if flag == _FLAG:
-            urls.append(url if joined else next(rest, ""))
-        else:
-            kept.append(argument)
-    if any(_has_password(url) for url in urls):
-        return kept, urls[-1]  # of several, the command takes the last
-    return arguments, None
+    """Return the arguments with the URL of `--storage` masked, and the URL; None where no URL holds a password."""
+    urls = [url for _, url in _urls(arguments)]
+    if not any(_has_password(url) for url in urls):
+        return arguments, None
+    from igkd_hpo.search.storage_url import mask
+
+    return _replaced(arguments, mask(urls[-1])), urls[-1]  # of several, the command takes the last
+
+
+def _urls(arguments: list[str]) -> list[tuple[int, str]]:
+    """Return where the arguments have URLs of `--storage`, and these."""
+    found = [(number, text.removeprefix(f"{_FLAG}=")) for number, text in enumerate(arguments)]
+    after_flag = {number + 1 for number, text in enumerate(arguments) if text == _FLAG}
+    return [(number, url) for number, url in found if number in after_flag or url != arguments[number]]
+
+
+def _replaced(arguments: list[str], url: str) -> list[str]:
+    replaced = list(arguments)
+    for number, old in _urls(arguments):
+        replaced[number] = replaced[number].removesuffix(old) + url
+    return replaced
 
 
 def _has_password(url: str) -> bool:

@@ -8,29 +8,33 @@ from typing import Annotated, NoReturn
 
 from typer import Option
 
-from igkd_hpo.cli.arguments import AsJson, Storage, print_json
+from igkd_hpo.cli.arguments import AsJson, ExistingStudies, Storage, print_json
 
 _WATCH_SECONDS = 2.0
 
 
 def status(
+    studies: ExistingStudies = None,
     storage: Storage = None,
     watch: Annotated[bool, Option("--watch", help="Show it again every two seconds until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the studies, what is running and how far.
+    """Show the studies, or those that are named, with their confirmations: what is running and how far.
 
     Examples:
         igkd-hpo status --watch
+        igkd-hpo status digits
         igkd-hpo status --json
     """
-    from igkd_hpo.api.source import settings_here
+    from igkd_hpo.api.source import existing_study, settings_here
     from igkd_hpo.search.status import status as read_status
     from igkd_hpo.search.storage import open_storage_here
 
-    opened = open_storage_here(settings_here(storage), create=False)
+    settings = settings_here(storage)
+    opened = open_storage_here(settings, create=False)
+    names = [existing_study(given, settings).name for given in studies or ()]
     if as_json:
-        print_json([asdict(study) for study in read_status(opened)])
+        print_json([asdict(study) for study in read_status(opened, names)])
         return
     from igkd_hpo.terminal.console import Console
     from igkd_hpo.terminal.screen import Screen
@@ -39,11 +43,11 @@ def status(
 
     console = Console()
     if not watch:
-        console.print(status_board(read_status(opened), console.width))
+        console.print(status_board(read_status(opened, names), console.width))
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    watched = StatusWatch(opened)
+    watched = StatusWatch(opened, names=names)
     with Screen(console, transient=False) as screen:
         while True:
             watched.look()

@@ -234,8 +234,8 @@ def _measure(number: int, arm: Arm, trials: Sequence[FrozenTrial], tested: Mappi
         seeds=tuple(int(trial.user_attrs["seed"]) for trial in done),
         trials=tuple(trial.number for trial in done),
         diverged=sum(trial.state is TrialState.PRUNED for trial in own),
-        validation=Measured(accuracies=on_validation, mean=t_interval(on_validation)),
-        test=Measured(accuracies=on_test, mean=t_interval(on_test)),
+        validation=Measured(accuracies=on_validation, mean=t_interval(on_validation).within(0, 1)),
+        test=Measured(accuracies=on_test, mean=t_interval(on_test).within(0, 1)),
         against=None,
         shrunken=None,
     )

@@ -12,7 +12,8 @@ from igkd_hpo.distillation.recipe import HYPERPARAMETERS
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.confirmation_study import Arm, arms_of, merge_arms
-from igkd_hpo.search.study import SearchStudy, is_infeasible
+from igkd_hpo.search.counts import is_infeasible
+from igkd_hpo.search.study import SearchStudy
 
 _WITHOUT_IG = {key: value for key, value in PLAIN.items() if HYPERPARAMETERS[key].role is Role.MAPS}
 PARTS: dict[str, tuple[str, dict[str, Value]]] = {

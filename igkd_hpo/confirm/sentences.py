@@ -55,6 +55,40 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
     )
 
 
+def short_answer(confirmation: Confirmation) -> Iterator[str]:
+    """Say in a few lines what export takes and why, and what of it helps; `sentences` has the rest."""
+    chosen = confirmation.arm(confirmation.chosen)
+    mean, n_images = chosen.test.mean, confirmation.n_test_images
+    yield (
+        f"{confirmation.study}: take {chosen.name}, {percent(mean.value)} on {n_images:,} test images "
+        f"({percent(mean.low)} to {percent(mean.high)}), the mean of {len(chosen.seeds)} fresh seeds"
+    )
+    yield f"  why: {_why_chosen(confirmation)}"
+    words = {"helps": "helps", "hurts": "hurts", "unknown": "cannot be told"}
+    for answer in confirmation.answers:
+        if answer.contrast is not None:
+            numbers = _in_points(answer.contrast.difference)
+            yield f"  {_PARTS[answer.question]} in {confirmation.subject_name}: {words[answer.verdict]}, {numbers}"
+    yield f"  `igkd-hpo export {confirmation.study}` writes it; `igkd-hpo report {confirmation.study}` has the rest"
+
+
+def _why_chosen(confirmation: Confirmation) -> str:
+    n_arms, n_tied = len(confirmation.arms), len(confirmation.tie_set)
+    if confirmation.named:
+        p = p_value(confirmation.runner_up_p_value)
+        return f"the best of {n_arms}; the next one is significantly worse (p = {p})"
+    if n_tied == 1:
+        return "there was nothing to compare it with"
+    equal = f"{n_tied} of {n_arms} are equal, as far as {confirmation.n_seeds} seeds can tell"
+    if confirmation.chosen == confirmation.best:
+        return f"{equal}; it has the highest mean, and none of them is smaller"
+    return f"{equal}; it is the smallest of them"
+
+
+def _in_points(difference: Estimate) -> str:
+    return f"{points(difference.value)} points on test ({points(difference.low)} to {points(difference.high)})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArmRow:
     """Row of text about an arm; accuracies and differences are in per cent, with the reach of their intervals.
@@ -144,18 +178,18 @@ def _say_whether_it_helps(confirmation: Confirmation, answer: Answer) -> str:
         return f"{part}: nothing can be said, because an arm diverged or was not trained."
     if contrast is None:
         return f"{part}: nothing can be said, because {subject} does without {_USES[answer.question]}."
-    numbers = (
-        f"{points(contrast.difference.value)} points on test "
-        f"({points(contrast.difference.low)} to {points(contrast.difference.high)}), p = {p_value(contrast.p_value)}"
-    )
+    numbers = f"{_in_points(contrast.difference)}, p = {p_value(contrast.p_value)}"
     s = "" if answer.question == "both" else "s"
     if answer.verdict == "helps":
         return f"{part} help{s} {subject} on this data: it gains {numbers}."
     if answer.verdict == "hurts":
         return f"{part} hurt{s} {subject} on this data: it changes by {numbers}."
+    found = f"only a difference of about {points(contrast.detectable, signed=False)} points would be found"
+    if contrast.detectable >= 1:
+        found = "no difference would be found"
     return (
-        f"Whether {part} help{s} {subject} on this data cannot be told: {numbers}; with {confirmation.n_seeds} seeds "
-        f"only a difference of about {points(contrast.detectable, signed=False)} points would be found."
+        f"Whether {part} help{s} {subject} on this data cannot be told: {numbers}; "
+        f"with {confirmation.n_seeds} seeds {found}."
     )
 
 
@@ -192,4 +226,5 @@ def _with_difference(answer: ControlAnswer) -> str:
 
 
 def _with_interval(mean: Estimate, *, sign: str) -> str:
-    return f"{100 * mean.value:{sign}.2f} ± {100 * (mean.high - mean.value):.2f}"
+    reach = max(mean.high - mean.value, mean.value - mean.low)  # one of its ends may be cut off
+    return f"{100 * mean.value:{sign}.2f} ± {100 * reach:.2f}"

@@ -28,6 +28,10 @@ class Estimate:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> "Estimate":
+        """Cut the interval to the values that are possible, which costs it no coverage."""
+        return Estimate(value=self.value, low=max(least, self.low), high=min(most, self.high))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
@@ -135,7 +139,7 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComp
     Efron and Morris (1975, Data analysis using Stein's estimator).
 
     Args:
-        samples: of the arms, two values or more each; one arm alone is never named.
+        samples: accuracies of the arms, fractions, two or more each; one arm alone is never named.
         resolution: the smallest step between two accuracies, 1 over the number of images; above 0. Rounding to it is
             the least variance that an arm can have.
     """
@@ -165,7 +169,7 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComp
         runner_up_p_value=one_sided,
         against=tuple(
             Against(
-                difference=Estimate(value=float(d), low=float(d - r), high=float(d + r)),
+                difference=Estimate(value=float(d), low=float(d - r), high=float(d + r)).within(-1, 1),
                 p_value=float(p),
                 tied=i == best or (not named and float(p) > LEVEL),
             )
@@ -197,7 +201,7 @@ def contrasts(
     critical = scipy.stats.t.ppf(1 - LEVEL / 2 / len(pairs), shared)
     return [
         Contrast(
-            difference=Estimate(value=float(d), low=float(d - c * e), high=float(d + c * e)),
+            difference=Estimate(value=float(d), low=float(d - c * e), high=float(d + c * e)).within(-1, 1),
             p_value=p,
             detectable=float((c + scipy.stats.t.ppf(0.8, f)) * e),
         )

@@ -13,9 +13,10 @@ from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.escaping import markdown
 from igkd_hpo.search.best import best_trial, caution, student_in_words
 from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation
+from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Counts, SearchStudy, StudyRecord, count, ended_trials
+from igkd_hpo.search.study import SearchStudy, StudyRecord, ended_trials
 from igkd_hpo.words import duration, percent, points_between
 
 

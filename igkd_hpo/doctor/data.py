@@ -83,8 +83,7 @@ def _check_remarks(dataset: Dataset) -> list[Check]:
             subject,
             "; ".join(remark.found for remark in remarks),
             "; ".join(dict.fromkeys(remark.advice for remark in remarks if remark.advice)),
-            faulty=any(remark.level == "fault" for remark in remarks),
-            doubtful=any(remark.level == "warning" for remark in remarks),
+            doubtful=any(remark.level != "note" for remark in remarks),
         )
         for subject, remarks in by_subject.items()
     ]

@@ -15,7 +15,7 @@ from igkd_hpo.doctor.sizes import step_bytes, table_bytes
 from igkd_hpo.engines.local.probe import FORK_SERVER_BYTES, SLOT_BYTES
 from igkd_hpo.errors import UsageError
 from igkd_hpo.settings import Settings
-from igkd_hpo.words import byte_size
+from igkd_hpo.words import byte_size, counted
 
 _GROUP = "devices"
 # Of its trial process alone, beside its networks: measured as unique set size with `digits` on CPUs, torch 2.15.
@@ -37,7 +37,8 @@ def check_devices(
     usable = ok(_GROUP, "device", ", ".join(dict.fromkeys(_device_in_words(slot, cores) for slot in slots)))
     if study is None:
         return slots[0], [usable, not_checked(_GROUP, "memory", "the study file has faults")]
-    crowd, advice = f"{workers} trials on {cores} cores", f"start {cores} workers: more of them finish no sooner"
+    crowd = f"{counted(workers, 'trial')} on {counted(cores, 'core')}"
+    advice = f"start {counted(cores, 'worker')}: more of them finish no sooner"
     return slots[0], [
         usable,
         _check_precision(study, slots[0]),
@@ -47,7 +48,11 @@ def check_devices(
 
 
 def _device_in_words(device: torch.device, cores: int) -> str:
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else f"cpu ({cores} cores)"
+    return (
+        f"{device} ({torch.cuda.get_device_name(device)})"
+        if device.type == "cuda"
+        else f"cpu ({counted(cores, 'core')})"
+    )
 
 
 def _check_precision(study: Study, device: torch.device) -> Check:
@@ -74,7 +79,7 @@ def _check_memory(study: Study, dataset: Dataset | None, settings: Settings, slo
         shares = {gpu: (torch.cuda.mem_get_info(gpu)[0], slots.count(gpu)) for gpu in slots}
         free, most = min(shares.values(), key=lambda share: share[0] / share[1])
     need = most * each
-    finding = f"{most} trials side by side take about {byte_size(need)}, and {byte_size(free)} are free"
+    finding = f"{counted(most, 'trial')} side by side take about {byte_size(need)}, and {byte_size(free)} are free"
     advice = f"start {max(1, int(_TIGHT * free // each))} workers, or lower batch_size or width"
     if free < each:
         advice = "lower batch_size or width, or free memory"

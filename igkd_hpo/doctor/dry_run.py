@@ -10,9 +10,11 @@ from igkd_hpo.engines.probe import Probe
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.storage_url import mask
-from igkd_hpo.search.study import check_unchanged
+from igkd_hpo.search.study import SearchStudy, check_unchanged
 from igkd_hpo.settings import Settings
-from igkd_hpo.words import duration
+from igkd_hpo.words import counted, duration
+
+_UNREAD = "images: files changed; launch reads them again, and refuses them where they are not those of the study"
 
 
 def describe_launch(
@@ -25,29 +27,32 @@ def describe_launch(
 
     Raises:
         UsageError, StorageError: the study changed, the device is not there, or the database cannot be used.
+        DataError: the images are not those of the study.
     """
     from igkd_hpo.distillation.device import choose_device
 
     slots = max(1, workers)
     threads = max(1, len(os.sched_getaffinity(0)) // slots)
-    finished, recorded_total = _so_far(study, settings)
+    existing = _existing(study, settings)
+    finished, recorded_total = (0, study.n_trials) if existing is None else _so_far(existing, study)
+    images_known = existing is None or _check_images(existing, study, settings)
     total = trials or recorded_total
     left = max(0, total - finished)
     n_images, limits = _assets(study, settings)
     lines = [
-        f"study {study.name}: {total} trials of {study.training.epochs} epochs, {finished} finished",
+        f"study {study.name}: {counted(total, 'trial')} of {study.training.epochs} epochs, {finished} finished",
         f"  controls: {', '.join(study.controls) or 'none'}",
         *(f"  searches {name}: {shown_range(setting)}" for name, setting in study.hyperparameters.searched().items()),
         f"storage: {mask(settings.storage_url)}",
         *([str(measured)] if measured else []),
-        *(
-            f"worker {slot}: {choose_device(device, slot)}, {threads} thread{'s'[: threads != 1]}"
-            for slot in range(slots)
-        ),
+        *(f"worker {slot}: {choose_device(device, slot)}, {counted(threads, 'thread')}" for slot in range(slots)),
         *(f"limits: {check.found}" for check in limits),
         "assets: to be made first (images, teacher, logits, maps)" if n_images is None else "assets: there",
+        *([] if images_known else [_UNREAD]),
     ]
-    what = f"for what is left, {left} trial{'s'[: left != 1]} without pruning"
+    if left == 0:
+        return "\n".join([*lines, f"nothing is left to run; --trials N above {finished} adds more"])
+    what = f"for what is left, {counted(left, 'trial')} without pruning"
     if measured is None or n_images is None:
         return "\n".join([*lines, f"time {what}: not known; --workers auto measures, once the assets are there"])
     rate = measured.levels[0].images_per_second * measured.gain * len(measured.devices)
@@ -55,17 +60,26 @@ def describe_launch(
     return "\n".join([*lines, f"time {what}: about {duration(seconds)} of training, at the speed measured"])
 
 
-def _so_far(study: Study, settings: Settings) -> tuple[int, int]:
-    """Return the number of finished trials, and the total that a launch without --trials would run to."""
+def _existing(study: Study, settings: Settings) -> SearchStudy | None:
     try:
         storage = open_storage_here(settings, create=False)
     except UsageError:  # no database yet
-        return 0, study.n_trials
-    existing = check_unchanged(storage, study)
-    if existing is None:
-        return 0, study.n_trials
+        return None
+    return check_unchanged(storage, study)
+
+
+def _so_far(existing: SearchStudy, study: Study) -> tuple[int, int]:
+    """Return the number of finished trials, and the total that a launch without --trials would run to."""
     total = existing.read().n_trials if study.n_trials == existing.config.n_trials else study.n_trials
     return existing.counts().finished, total
+
+
+def _check_images(existing: SearchStudy, study: Study, settings: Settings) -> bool:
+    """Return whether the images here are known to be the study's. Raises DataError where known to be others."""
+    from igkd_hpo.assets.study_images import check_unread_images
+
+    pinned = existing.read().pins
+    return pinned is None or check_unread_images(study, pinned, settings)
 
 
 def _assets(study: Study, settings: Settings) -> tuple[int | None, list[Check]]:

@@ -10,6 +10,7 @@ from igkd_hpo.distillation.recipe import KNOB_OF, SETTING_OF, needs
 from igkd_hpo.doctor.check import Check, failed, ok, warning
 from igkd_hpo.errors import DataError
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import counted
 
 _GROUP = "study"
 
@@ -18,7 +19,7 @@ def check_study_file(study: Study) -> list[Check]:
     """Check a valid study file: say in words what it does, and warn of what in it cannot have an effect."""
     searches = ", ".join(study.hyperparameters.searched()) or "nothing; its trials are seeds of one configuration"
     return [
-        ok(_GROUP, "file", f"valid; searches {searches}; {study.n_trials} trials"),
+        ok(_GROUP, "file", f"valid; searches {searches}; {counted(study.n_trials, 'trial')}"),
         _check("search space", "every range can change the result", list(_idle_ranges(study))),
         _check("pruner", "bad trials are stopped early", list(_idle_pruner(study))),
         _check("trials", "the controls leave trials to search with", list(_no_trials_left(study))),

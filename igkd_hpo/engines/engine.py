@@ -75,11 +75,15 @@ class Engine(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def prepare(self, study: Study, host: Host, progress: Progress) -> AssetPins:
+    def prepare(self, study: Study, host: Host, progress: Progress, pinned: AssetPins | None) -> AssetPins:
         """Make what is missing of a study's assets, and return what the data and the teacher are here.
+
+        Args:
+            pinned: what the study has, where it exists: for other images nothing is made.
 
         Raises:
             Interrupted: a signal came.
+            DataError: the images are not those that are pinned.
             IgkdError: the assets cannot be made.
         """
         ...
@@ -108,9 +112,10 @@ def prepare_existing(engine: Engine, study: SearchStudy, host: Host, progress: P
         Interrupted, IgkdError: as `Engine.prepare`.
         DataError, TeacherError: this host's content is not the study's.
     """
-    here = engine.prepare(study.config, host, progress)
-    if (pins := study.read().pins) is not None:
-        check_pins(study.name, pins, here)
+    pinned = study.read().pins
+    here = engine.prepare(study.config, host, progress, pinned)
+    if pinned is not None:
+        check_pins(study.name, pinned, here)
 
 
 def run_slots(engine: Engine, study: SearchStudy, host: Host, watcher: Watcher, *, slots: int) -> bool:

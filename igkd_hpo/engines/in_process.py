@@ -36,11 +36,11 @@ class InProcessEngine:
     def __exit__(self, *error: object) -> None:
         self._source = None
 
-    def prepare(self, study: Study, host: Host, progress: Progress) -> AssetPins:
+    def prepare(self, study: Study, host: Host, progress: Progress, pinned: AssetPins | None) -> AssetPins:
         """Make what is missing of a study's assets here. Raises as `Engine.prepare`."""
         from igkd_hpo.trial.preparation import prepare_study
 
-        made = prepare_study(study, host.settings, device=host.device, progress=progress)
+        made = prepare_study(study, host.settings, device=host.device, progress=progress, pinned=pinned)
         return made.pins
 
     def measure(self, study: Study, host: Host) -> Probe:

@@ -76,7 +76,7 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
     ordered = sorted(telling, key=lambda name: name not in searched)
     return replace(
         answer,
-        lines=(f"The student: {student_in_words(chosen)}.", *answer.lines),
+        lines=(f"The student: {student_in_words(chosen)}.", *_about_teacher(best), *answer.lines),
         trained=(source, chosen),
         hyperparameters=tuple((name, shown(telling[name]), name in searched) for name in ordered),
         controls=tuple(
@@ -84,6 +84,12 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
             for one in best.compared
         ),
     )
+
+
+def _about_teacher(best: BestTrial) -> tuple[str, ...]:
+    if best.teacher_accuracy is None:
+        return ()
+    return (f"Its teacher: {percent(best.teacher_accuracy)} on the validation split.",)
 
 
 def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:

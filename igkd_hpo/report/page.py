@@ -23,6 +23,7 @@ from igkd_hpo.search.confirmation_study import open_confirmation
 from igkd_hpo.search.status import state_in_words, study_status
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
+from igkd_hpo.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,8 +165,8 @@ def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Pictur
             "A row for each worker, a bar for each trial, by the hosts' own clocks. Long times in which nothing ran "
             "are left out, at the dotted lines. "
         ) + (
-            f"{again} trials took more than one attempt (x2 is two): a worker was lost or stopped on the way. The bar "
-            "is the last attempt."
+            f"{counted(again, 'trial')} took more than one attempt (x2 is two): a worker was lost or stopped "
+            "on the way. The bar is the last attempt."
             if again
             else "Every trial took one attempt."
         )

@@ -9,6 +9,7 @@ from igkd_hpo.config.commit import code_commit
 from igkd_hpo.confirm.confirmation import Confirmation
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import counted
 
 _PACKAGES = ("torch", "torchvision", "captum", "optuna", "numpy", "scipy")
 
@@ -54,14 +55,14 @@ def provenance_facts(
         for trial in study.trials()
         if "host" in trial.user_attrs
     )
-    counted = [f"{machine}: {count} trials" for machine, count in machines.most_common(20)]
+    by_machine = [f"{machine}: {counted(count, 'trial')}" for machine, count in machines.most_common(20)]
     if len(machines) > 20:
-        counted.append(f"{len(machines) - 20} more")
+        by_machine.append(f"{len(machines) - 20} more")
     commit = code_commit() or "not known, because it was installed"
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return [
         *facts,
-        ("hosts and devices", "; ".join(counted) or "none yet"),
+        ("hosts and devices", "; ".join(by_machine) or "none yet"),
         ("this page was written by", f"igkd-hpo {igkd_hpo.__version__}, commit {commit}"),
         ("with", f"Python {platform.python_version()}, {versions}"),
     ]

@@ -38,6 +38,7 @@ class BestTrial:
         attempts: runs it took; more than one when a worker was lost or stopped on the way.
         compared: the COMPLETE controls, itself left out, in the order of the study.
         completed: COMPLETE trials that it is the best of.
+        teacher_accuracy: the teacher's on the same images, a fraction; None where it was not recorded.
         confirmed: results on fresh seeds and the test split, as an exported file holds them; None without.
     """
 
@@ -53,6 +54,7 @@ class BestTrial:
     attempts: int
     compared: tuple[ControlComparison, ...]
     completed: int
+    teacher_accuracy: float | None = None
     confirmed: Mapping[str, Any] | None = None
 
     @property
@@ -123,6 +125,7 @@ def _describe(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenT
             if "control" in trial.user_attrs and trial is not best
         ),
         completed=max(1, len(completed)),
+        teacher_accuracy=None if (pins := study.read().pins) is None else pins.teacher_accuracy,
     )
 
 
@@ -148,6 +151,8 @@ def result(study: SearchStudy, best: BestTrial) -> str:
         f"  {student_in_words(best)}",
         "  " + ", ".join(f"{name} {shown(value)}" for name, value in values.items()),
     ]
+    if best.teacher_accuracy is not None:
+        lines.append(f"its teacher: {percent(best.teacher_accuracy)} on the same images")
     if best.compared:
         width = max(len(comparison.control) for comparison in best.compared)
         lines.append("against the controls, which nobody tuned:")

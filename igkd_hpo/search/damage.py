@@ -79,10 +79,12 @@ class _Study(_Facts):
     ended_before_launch: _Count
     late_results: _Count = 0
     stopped: str | None = None
+    stop_ordered: bool = False
     stopped_now: bool = False
     dataset_sha256: str | None = None
     teacher_sha256: str | None = None
     own_validation: bool = False
+    teacher_accuracy: _Accuracy | None = None
     confirms: str | None = None
     subject: _Count | None = None
     arms: list[_Arm] = []
@@ -147,11 +149,17 @@ def spoil(trial: FrozenTrial, why: str) -> None:
 
 def unusable(place: str, attributes: Mapping[str, Any], why: str) -> StudyUnusable:
     """Return the error for a study that this version cannot use."""
-    maker = attributes.get("created_by")
+    maker, ours = attributes.get("created_by"), f"igkd-hpo {__version__}"
     made = f", made by {maker[:_LONGEST_VALUE]}," if isinstance(maker, str) else ""
+    used, writer = f"cannot be used by {ours}", "use the version that wrote it"
+    if maker == ours:  # so that its version is not what differs
+        made, used, writer = (
+            "",
+            "cannot be used",
+            "it was changed, or written by another commit of this version: use that",
+        )
     return StudyUnusable(
-        f"{place}{made} cannot be used by igkd-hpo {__version__}: {why}; use the version that wrote it, or delete it "
-        "in a dashboard (`igkd-hpo dashboard --write`)"
+        f"{place}{made} {used}: {why}; {writer}, or delete it in a dashboard (`igkd-hpo dashboard --write`)"
     )
 
 

@@ -17,13 +17,14 @@ from sqlalchemy import Case, ColumnElement, Connection, Update, case, select, up
 from igkd_hpo.config.space import Value
 from igkd_hpo.distillation.recipe import without_effect
 from igkd_hpo.errors import StorageError
+from igkd_hpo.search.counts import count, is_infeasible
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
 from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
-from igkd_hpo.search.study import EXCESS, SearchStudy, count, is_infeasible, unclaimed, why_stopping
+from igkd_hpo.search.study import EXCESS, SearchStudy, unclaimed, why_stopping
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 
@@ -318,9 +319,8 @@ class Leases:
         return reaped
 
     def _end_excess(self, trials: list[FrozenTrial]) -> None:
-        kept = {trial.number for trial in enqueued_trials(trials)}
         for trial in trials:
-            if not trial.state.is_finished() and trial.number not in kept:
+            if not trial.state.is_finished() and not enqueued_trials([trial]):
                 self._fail(trial, EXCESS)
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:

@@ -1,7 +1,7 @@
 """Read what every study in a database is doing, without disturbing anybody."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -10,11 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.errors import UsageError
+from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import Lease, read_leases
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Counts, SearchStudy, count, ended_trials, study_names
+from igkd_hpo.search.study import SearchStudy, ended_trials, study_names
 
 _RECENT = 50  # ended trials whose mean duration tells how long the next ones take
 
@@ -101,8 +102,12 @@ class StudyStatus:
     unusable: str | None = None
 
 
-def status(storage: SharedStorage) -> list[StudyStatus]:
-    """Return all studies of this project, the last launched last, each before its confirmation. Raises StorageError."""
+def status(storage: SharedStorage, names: Collection[str] = ()) -> list[StudyStatus]:
+    """Return studies of this project, the last launched last, each before its confirmation. Raises StorageError.
+
+    Args:
+        names: of those to return, with their confirmations; all where there is none.
+    """
     with storage.snapshot():
         studies = [_status_of(storage, name) for name in study_names(storage)]
     launched = {study.name: place for place, study in enumerate(studies)}
@@ -110,7 +115,8 @@ def status(storage: SharedStorage) -> list[StudyStatus]:
     def place(study: StudyStatus) -> tuple[int, bool]:
         return launched.get(study.confirms or study.name, launched[study.name]), study.confirms is not None
 
-    return sorted(studies, key=place)
+    wanted = [study for study in studies if not names or {study.name, study.confirms} & set(names)]
+    return sorted(wanted, key=place)
 
 
 def _status_of(storage: SharedStorage, name: str) -> StudyStatus:
@@ -204,14 +210,15 @@ def seconds_left(to_go: int, done: Sequence[float], ended: Sequence[FrozenTrial]
 
 
 def state_in_words(study: StudyStatus) -> str:
-    """Return finished, stopped, running, not running or unusable."""
+    """Return finished, stopped, stopping while trials still run, running, not running or unusable."""
     if study.unusable is not None:
         return "unusable"
     if study.finished:
         return "finished"
+    runs = any(not trial.lost for trial in study.running)
     if study.stopped is not None:
-        return "stopped"
-    return "running" if any(not trial.lost for trial in study.running) else "not running"
+        return "stopping" if runs else "stopped"
+    return "running" if runs else "not running"
 
 
 def _running(trial: FrozenTrial, lease: Lease, epochs: int) -> RunningTrial:

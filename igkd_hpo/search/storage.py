@@ -333,6 +333,12 @@ def _explain(url: URL, error: Exception) -> str:
             remedy = "its folder is read-only for this user; copy the folder, and name the copy with --storage"
     elif getattr(cause, "sqlstate", "") in _NO_RIGHTS:
         remedy = f"this role can {_WHAT_READS}; connect with one that may write"
+    elif "authentication failed" in reason or "no password supplied" in reason:
+        remedy = "check user and password in --storage, PGPASSWORD or ~/.pgpass"
+    elif f'role "{url.username}" does not exist' in reason:
+        remedy = "name a user of the server in --storage, or make this one with createuser"
+    elif f'database "{url.database}" does not exist' in reason:
+        remedy = f"make it with `createdb {shlex.quote(str(url.database))}` on the server, or name another"
     return f"the database {mask(url)} cannot be used: {reason}; {remedy}"
 
 

@@ -2,10 +2,9 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -22,6 +21,7 @@ from igkd_hpo.config.controls import ControlName, make_control
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
+from igkd_hpo.search.counts import Counts, count, is_infeasible
 from igkd_hpo.search.damage import study_damage, unusable
 from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
@@ -38,43 +38,19 @@ MOST_INFEASIBLE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Numbers of trials by state; a PRUNED one that is beyond a limit was not trained, and is `infeasible` instead."""
-
-    complete: int
-    pruned: int
-    infeasible: int = 0
-    fail: int
-    running: int
-    waiting: int
-
-    @property
-    def finished(self) -> int:
-        """Return the number that counts towards `n_trials`: the trials that were trained."""
-        return self.complete + self.pruned
-
-    def by_word(self) -> dict[str, int]:
-        """Return the number of trials in each state, by the word for it."""
-        words = ("complete", "pruned", "beyond a limit", "failed", "running", "waiting")  # in the order of the fields
-        return dict(zip(words, astuple(self), strict=True))
-
-    def in_words(self) -> str:
-        """Count the trials of each state in words: 17 complete, 6 pruned, 1 failed."""
-        return ", ".join(f"{number} {word}" for word, number in self.by_word().items() if number) or "none yet"
-
-
-@dataclass(frozen=True, kw_only=True)
 class StudyRecord:
     """A reading of what may change about a study while it exists, its trials aside.
 
     Args:
         n_trials: the total of COMPLETE plus PRUNED trials that ends the study.
         stopped: why no new trial begins, if the study was stopped.
+        stop_ordered: whether somebody stopped it, and not its failures.
         pins: content of the study's data and teacher, None while unknown.
     """
 
     n_trials: int
     stopped: str | None
+    stop_ordered: bool
     pins: AssetPins | None
     attributes: Mapping[str, Any]
 
@@ -119,7 +95,13 @@ class SearchStudy:
         if (damage := study_damage(attributes)) is not None:
             raise unusable(f"study {self.name!r} in {self.storage.place}", attributes, damage)
         n_trials, stopped = attributes["n_trials"], attributes.get("stopped")
-        return StudyRecord(n_trials=n_trials, stopped=stopped, pins=_pins(attributes), attributes=attributes)
+        return StudyRecord(
+            n_trials=n_trials,
+            stopped=stopped,
+            stop_ordered=bool(stopped and attributes.get("stop_ordered")),
+            pins=_pins(attributes),
+            attributes=attributes,
+        )
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials by number; they are shared with the cache, so not to be changed."""
@@ -131,13 +113,14 @@ class SearchStudy:
         return count(self.trials())
 
     def stop(self, reason: str, *, now: bool = False) -> None:
-        """Let no trial begin until the study is launched again, for a reason, of which the first stays.
+        """Let no trial begin until the study is launched again, as somebody ordered; the first reason stays.
 
         With `now`, release the running trials too: their workers learn it with the next heartbeat.
         """
         with self.transaction():
             if self.read().stopped is None:
                 self.storage.set_study_user_attr(self.study_id, "stopped", reason)
+                self.storage.set_study_user_attr(self.study_id, "stop_ordered", True)
             if now:
                 self.storage.set_study_user_attr(self.study_id, "stopped_now", True)
 
@@ -164,25 +147,6 @@ class SearchStudy:
                 f"study {self.name!r} lost a record in {self.storage.place}; was it deleted or renamed in a "
                 "dashboard? `igkd-hpo status` shows what is there"
             ) from error
-
-
-def count(trials: list[FrozenTrial]) -> Counts:
-    """Count trials by state."""
-    states = Counter(trial.state for trial in trials)
-    infeasible = sum(trial.state is TrialState.PRUNED and is_infeasible(trial) for trial in trials)
-    return Counts(
-        complete=states[TrialState.COMPLETE],
-        pruned=states[TrialState.PRUNED] - infeasible,
-        infeasible=infeasible,
-        fail=states[TrialState.FAIL],
-        running=states[TrialState.RUNNING],
-        waiting=states[TrialState.WAITING],
-    )
-
-
-def is_infeasible(trial: FrozenTrial) -> bool:
-    """Tell whether the trial was not trained because its student is beyond a limit."""
-    return any(over > 0 for over in trial.constraints.values())
 
 
 def check_unchanged(storage: SharedStorage, study: config.Study) -> SearchStudy | None:
@@ -229,10 +193,12 @@ def create_or_open(
             _resume(existing, study, n_trials)
         if pins is not None:
             if (pinned := existing.read().pins) is None:
-                for key, digest in asdict(pins).items():
-                    storage.set_study_user_attr(existing.study_id, key, digest)
+                for key, value in asdict(pins).items():
+                    storage.set_study_user_attr(existing.study_id, key, value)
             else:
                 check_pins(study.name, pinned, pins)
+                if pinned.teacher_accuracy is None:  # a study of an earlier version
+                    storage.set_study_user_attr(existing.study_id, "teacher_accuracy", pins.teacher_accuracy)
         storage.set_study_user_attr(existing.study_id, "launched", datetime.now(UTC).isoformat())
         return SearchStudy(storage, study.name)
 
@@ -359,6 +325,7 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
     record, trials = existing.read(), existing.trials()
     if record.stopped is not None:
         storage.set_study_user_attr(study_id, "stopped", None)
+        storage.set_study_user_attr(study_id, "stop_ordered", False)
         storage.set_study_user_attr(study_id, "stopped_now", False)
     if existing.confirms is None:
         # A total too small for all controls ended those that still waited; a larger one has room for them.
@@ -400,4 +367,5 @@ def _pins(attributes: Mapping[str, Any]) -> AssetPins | None:
         teacher_sha256=teacher,
         own_validation=own_validation,
         weights_sha256=attributes.get("weights_sha256"),
+        teacher_accuracy=attributes.get("teacher_accuracy"),
     )

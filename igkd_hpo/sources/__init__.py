@@ -42,13 +42,13 @@ class Remark(NamedTuple):
         about: what of them, in a word: the name of the doctor's check.
         found: what was seen, with its numbers.
         advice: what to do; empty where nothing is to be done.
-        level: a `note`, a `warning`, or a `fault`: images that were meant are missing.
+        level: a `note`, or a `warning`, which asks for attention.
     """
 
     about: str
     found: str
     advice: str = ""
-    level: Literal["note", "warning", "fault"] = "warning"
+    level: Literal["note", "warning"] = "warning"
 
     @property
     def text(self) -> str:
@@ -76,6 +76,7 @@ class Found:
     own_test: bool  # whether it brings a test split of its own
     own_validation: bool = False  # likewise
     read: Callable[[Workplace], Images]  # raises DataError where they cannot be used
+    class_names: tuple[str, ...] | None = None  # None where only reading tells
     facts: Any = None  # JSON values that change when the images do; None where the name says all
     remarks: tuple[Remark, ...] = ()  # of what lies there
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.errors import DataError
-from igkd_hpo.image_folder import NAMED, SPLITS, Listing, list_folder, meant_split, name_some
+from igkd_hpo.image_folder import HEIC_ADVICE, NAMED, SPLITS, Listing, list_folder, meant_split, name_some
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources import Found, Images, Remark, Source, Workplace
 
@@ -140,7 +140,7 @@ class _Reader:
                 folder = f"{split}/{listing.class_names[lost[0]]}"
                 raise DataError(f"{found}; that leaves no image in {folder}: mend the files or remove the class")
             start += size
-        yield Remark("unreadable", f"{found}; they were left out", "mend these files or remove them", "fault")
+        yield Remark("unreadable", f"{found}; they were left out", "mend these files or remove them")
 
     def _about_metadata(self, lost: "NDArray[np.bool_]") -> Iterator[Remark]:
         if not lost.any():
@@ -180,6 +180,13 @@ def _about_files(listing: Listing) -> Iterator[Remark]:
         one, many = "file in {} is left out, no image by its name", "files in {} are left out, no images by their names"
         found = f"{count} {(one if count == 1 else many).format(shown)}: {name_some(listing.skipped)}"
         yield Remark("unreadable", found, "remove them, or convert those that are images")
+    if listing.heic:
+        many = f"{len(listing.heic)} HEIC file{'s' * (len(listing.heic) > 1)}"
+        found = f"{many} in {shown} left out, which Pillow cannot read here: {name_some(listing.heic)}"
+        yield Remark("unreadable", found, HEIC_ADVICE)
+    if listing.misnamed:
+        found = f"left out of {shown}, images by their content and not by their names: {name_some(listing.misnamed)}"
+        yield Remark("unreadable", found, "rename them to what they are")
     if listing.special:
         found = f"no regular files, and left out of {shown}: {name_some(listing.special)}"
         yield Remark("unreadable", found, "remove them")
@@ -207,6 +214,7 @@ def find_folder(root: Path, image_size: int | None, *, bits: int | None = None, 
         own_test=n_test > 0,
         own_validation=n_validation > 0,
         read=_Reader(listing=listing, image_size=image_size, bits=bits, follow_links=follow_links),
+        class_names=listing.class_names,
         facts=[_READER, *listing.facts],
         remarks=tuple(_about_files(listing)),
     )

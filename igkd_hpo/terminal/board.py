@@ -8,8 +8,8 @@ from typing import Literal, TypeVar
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.status import StudyStatus
-from igkd_hpo.search.study import Counts
 from igkd_hpo.terminal.sparkline import sparkline
 from igkd_hpo.words import byte_size, duration, percent, points_between
 

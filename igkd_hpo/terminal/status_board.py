@@ -84,7 +84,7 @@ def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:
     lines = [Text(study.unusable, style="red")] if study.unusable else []
     lines += [
         Text(f"{study.name}: {reason}", style="red" if study.stopped else "yellow")
-        for reason in (study.stopped and f"stopped: {study.stopped}", failed)
+        for reason in (study.stopped and f"{state_in_words(study)}: {study.stopped}", failed)
         if reason
     ]
     return lines if whole else [cut(line, width) for line in lines]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -22,11 +22,15 @@ class StatusWatch:
     """Memory of the last reading, so that an outage hides nothing, and of when each heartbeat last changed.
 
     Args:
+        names: see `status`.
         clock: seconds, monotonic; no other clock is compared with it.
     """
 
-    def __init__(self, storage: SharedStorage, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, storage: SharedStorage, *, names: Collection[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._storage = storage
+        self._names = names
         self._clock = clock
         self._studies: list[StudyStatus] = []
         self._read_at = clock()
@@ -37,7 +41,7 @@ class StatusWatch:
     def look(self) -> None:
         """Read the database; while it is out of reach, keep the last reading."""
         try:
-            self._studies = status(self._storage)
+            self._studies = status(self._storage, self._names)
         except StorageError as error:
             self._outage = error
             self._since.clear()  # nobody can write a heartbeat while it is away

@@ -1,6 +1,7 @@
 """Preparation of a study in this process: first whether its students fit device and teacher, then its assets."""
 
 from igkd_hpo.assets.dataset import prepare_dataset
+from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.study_assets import AssetSummary, prepare_assets
@@ -13,11 +14,14 @@ from igkd_hpo.trial.comparison import check_features
 from igkd_hpo.trial.student import check_fit
 
 
-def prepare_study(study: Study, settings: Settings, *, device: str, progress: Progress) -> AssetSummary:
+def prepare_study(
+    study: Study, settings: Settings, *, device: str, progress: Progress, pinned: AssetPins | None = None
+) -> AssetSummary:
     """Make a study's images, teacher, logits and maps where they are missing.
 
     Args:
         device: auto, cpu, cuda or cuda:N.
+        pinned: see `prepare_assets`.
 
     Raises:
         StudyFileError: no student of the study is within its limits.
@@ -31,7 +35,7 @@ def prepare_study(study: Study, settings: Settings, *, device: str, progress: Pr
         check_features(study, dataset, settings)
     chosen = choose_device(device)
     named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
-    return prepare_assets(study, settings, device=named, progress=progress)
+    return prepare_assets(study, settings, device=named, progress=progress, pinned=pinned)
 
 
 def _refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:

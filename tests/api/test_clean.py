@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from igkd_hpo.api import clean as cleaning
-from igkd_hpo.api.clean import clean
+from igkd_hpo.api.clean import Leftovers, clean
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.store import Asset, AssetStore
@@ -58,7 +58,7 @@ def study(storage: SharedStorage, study_file: Study, needed: list[Asset]) -> Sea
 
 def names(paths: Paths) -> set[str]:
     grow_old(paths.root)
-    return {leftover.path.relative_to(paths.root).as_posix() for leftover in clean()}
+    return {leftover.path.relative_to(paths.root).as_posix() for leftover in clean().old}
 
 
 def test_what_a_study_needs_stays(study: SearchStudy, paths: Paths, run: Run) -> None:
@@ -99,15 +99,18 @@ def test_what_nothing_needs_is_found_and_removed(
         "artifacts/.upload-abc",
         "assets/maps-0123.partial",
     }
-    assert clean() == []  # all of it is of this hour
+    now = clean()
+    assert now.old == [], "all of it is of this hour"
+    assert now.young
+    assert 3500 < now.seconds <= 3600
     assert names(paths) == gone
     assert all((paths.root / name).exists() for name in gone)
-    removed = clean(remove=True)
+    removed = clean(remove=True).old
     assert sum(leftover.size for leftover in removed) > 0
     assert not any((paths.root / name).exists() for name in gone)
     assert all(asset.folder.exists() for asset in needed)
     assert paths.checkpoint(study.name, 1, 1).exists()
-    assert clean() == []
+    assert clean() == Leftovers(old=[], young=[], seconds=0)
 
 
 def test_a_study_that_cannot_be_read_keeps_what_may_be_its(study: SearchStudy, paths: Paths) -> None:
@@ -162,6 +165,6 @@ def test_what_a_launch_takes_up_while_it_is_cleaned_stays(
         AssetStore(paths.assets).open("dataset", {"name": "cifar10"})
 
     monkeypatch.setattr(cleaning, "_check_idle", look_and_launch)
-    assert [leftover.path.name for leftover in clean(remove=True)] == ["deleted"]
+    assert [leftover.path.name for leftover in clean(remove=True).old] == ["deleted"]
     assert not removable.exists()
     assert AssetStore(paths.assets).open("dataset", {"name": "cifar10"}).folder.exists()

@@ -5,16 +5,22 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 
 import igkd_hpo
+from igkd_hpo.api.launch import dry_run
+from igkd_hpo.api.source import settings_here
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.engines.engine import SlotState
 from igkd_hpo.engines.in_process import InProcessEngine
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace
@@ -81,6 +87,54 @@ def test_a_signal_is_an_interrupt_that_says_how_to_go_on(number: signal.Signals)
     assert e.value.signal == number
     assert signal.getsignal(number) is before
     assert {trial.state for trial in igkd_hpo.open_study("tiny").trials} == {"WAITING"}
+
+
+def test_a_dry_run_of_a_finished_study_asks_for_no_time(workspace: Workspace) -> None:
+    study = parse_study(STUDY, source="test")
+    storage = open_storage(workspace.url, create=True)
+    created = create_or_open(storage, study, n_trials=None, pins=None)
+    for _ in range(study.n_trials):
+        created.optuna_study.add_trial(optuna.trial.create_trial(value=0.5))
+    storage.engine.dispose()
+    told = dry_run(study, settings_here(), workers=1, trials=None, device="cpu", new_version=False)
+    assert told.splitlines()[-1].startswith("nothing is left to run")
+
+
+def test_a_launch_beside_another_one_says_so(
+    workspace: Workspace, storage_with_a_worker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Nothing(InProcessEngine):
+        def poll(self) -> list[SlotState]:
+            return [SlotState(number=0, phase="done")]
+
+    igkd_hpo.launch(parse_study(STUDY, source="test"), engine=Nothing())
+    assert f"1 worker of another launch on it already: {storage_with_a_worker} on " in capsys.readouterr().err
+
+
+@pytest.fixture
+def storage_with_a_worker(workspace: Workspace) -> Iterator[str]:
+    """A worker's name, which holds a trial of the tiny study."""
+    storage = open_storage(workspace.url, create=True)
+    study = create_or_open(storage, parse_study(STUDY, source="test"), n_trials=None, pins=None)
+    assert isinstance(Leases(study).claim(Worker(name="there", process=this_process())), Claim)
+    yield "there"
+    storage.engine.dispose()
+
+
+@pytest.mark.parametrize("completed", [False, True])
+def test_a_stop_that_somebody_ordered_is_no_failure(workspace: Workspace, completed: bool) -> None:
+    class Stopped(InProcessEngine):
+        def poll(self) -> list[SlotState]:
+            if completed:
+                self._source.study.optuna_study.add_trial(optuna.trial.create_trial(value=0.5))  # type: ignore[union-attr]
+            igkd_hpo.open_study("tiny").stop()
+            return [SlotState(number=0, phase="done")]
+
+    with pytest.raises(igkd_hpo.StudyStopped) as stopped:
+        igkd_hpo.launch(parse_study(STUDY, source="test"), engine=Stopped(), progress=False)
+    assert isinstance(stopped.value, igkd_hpo.StopOrdered)
+    assert stopped.value.exit_code == (0 if completed else 3)
+    assert f"{int(completed)} of 8 trials" in str(stopped.value)
 
 
 @pytest.mark.parametrize("form", ["path", "text", "mapping", "file"])

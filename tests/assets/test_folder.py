@@ -163,6 +163,36 @@ def test_other_files_are_counted_and_unreadable_images_named(images, settings, s
     assert len(dataset.train_images) + len(dataset.validation_images) == 60
 
 
+HEIC = b"\0\0\0\x18ftypheic" + bytes(40)
+
+
+def test_what_a_phone_and_a_file_manager_leave_is_called_by_its_name(images, settings, store, progress):
+    left = images / "train" / "left"
+    (left / ".DS_Store").write_bytes(b"of a file manager")
+    assert prepare(settings, store, progress).warnings == ()
+    (left / "1.HEIC").write_bytes(HEIC)
+    (left / "2.heif").write_bytes(b"damaged")
+    Image.new("RGB", (8, 8)).save(left / "3.HEIC", format="JPEG")
+    listing = list_folder(images)
+    assert listing.heic == ("train/left/1.HEIC", "train/left/2.heif")
+    assert listing.misnamed == ("train/left/3.HEIC (JPEG)",)
+    assert listing.skipped == ()
+    assert len(prepare(settings, store, progress).warnings) == 2
+
+
+def test_a_class_of_heic_alone_says_so(images):
+    (images / "train" / "new").mkdir()
+    (images / "train" / "new" / "1.HEIC").write_bytes(HEIC)
+    with pytest.raises(DataError, match="1 of HEIC"):
+        list_folder(images)
+    (images / "train" / "new" / "1.HEIC").rename(images / "train" / "left" / "1.jpg")
+    Image.new("RGB", (8, 8)).save(images / "train" / "new" / "1.heic", format="PNG")
+    with pytest.raises(DataError, match=r"1\.heic \(PNG\)"):
+        list_folder(images)
+    with pytest.raises(image_file.UnreadableImageError, match="HEIC"):
+        image_file.read_image(images / "train" / "left" / "1.jpg", None)
+
+
 def test_images_of_any_size_are_resized(images, settings, store, progress):
     Image.new("RGB", (30, 20)).save(images / "train" / "left" / "000.jpg")
     config = CONFIG.model_copy(update={"image_size": 12})

@@ -1,5 +1,6 @@
 """Assets: made once, found again, never half, damage told."""
 
+import errno
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from igkd_hpo.assets import store as store_module
+from igkd_hpo.assets.files import writing
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.errors import AssetError, AssetMissing
@@ -321,3 +323,10 @@ def test_an_asset_under_the_name_of_other_inputs_is_refused(store):
     shutil.copytree(other.folder, made.folder)
     with pytest.raises(AssetError, match=f"{made.folder} .*other inputs"):
         store.open("thing", INPUTS)
+
+
+@pytest.mark.parametrize(("number", "kept"), [(errno.ENOSPC, True), (errno.EROFS, False), (errno.EACCES, False)])
+def test_only_a_full_disk_keeps_work(tmp_path, number, kept):
+    with pytest.raises(AssetError) as error, writing(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert ("kept" in str(error.value)) is kept

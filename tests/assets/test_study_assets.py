@@ -36,7 +36,8 @@ def test_the_summary_is_plain_json_and_the_second_time_costs_nothing(settings, p
     }
     assert (summary.n_train, summary.n_validation, summary.num_classes) == (45, 15, 2)
     assert summary.image_size == (8, 8)
-    assert summary.teacher_accuracy == 1
+    assert summary.teacher_accuracy == summary.pins.teacher_accuracy == 1
+    assert [note for note in progress.notes if "100.00 % on 15 " in note]
     assert summary.logits == "cached"
     assert 0 <= summary.completeness < 0.01
     assert len(summary.folders) == 4

@@ -95,7 +95,7 @@ def test_predict_makes_8_bits_of_16_as_the_data_set_did(tmp_path: Path, monkeypa
         model = brightness_model(["bright", "dark"])
         _describe(model, class_names=("bright", "dark"), image_size=(8, 8), bits=bits)
         onnx.save(model, str(tmp_path / "model.onnx"))
-        (one,) = prediction.predict_images(tmp_path, [tmp_path / os.fsdecode(b"\xe9.png")])
+        ((one,), _) = prediction.predict_images(tmp_path, [tmp_path / os.fsdecode(b"\xe9.png")])
         assert one.classes[0][0] == likeliest
         assert one.image == str(tmp_path / r"\xe9.png")
 

@@ -191,7 +191,7 @@ def test_the_card_is_enough_without_this_project(copy: Path, network: torch.nn.M
     assert done.returncode == 0, done.stderr
     *said, _ = done.stdout.split("\n")
     answers, logits = said[::2], [json.loads(line)[0] for line in said[1::2]]
-    wanted = [prediction.classes for prediction in predict_images(copy, photos)]
+    wanted = [prediction.classes for prediction in predict_images(copy, photos)[0]]
     assert answers == 2 * [likeliest[0][0] for likeliest in wanted]
     for row, likeliest in zip(logits, 2 * wanted, strict=True):
         shares = torch.tensor(row).softmax(dim=0)
@@ -293,15 +293,23 @@ def test_images_are_predicted(bundle: Path, network: torch.nn.Module, tmp_path: 
     # Of another size: resized as a data set's images are.
     large = Image.fromarray(images[0].numpy().transpose(1, 2, 0)).resize((80, 60), Image.Resampling.NEAREST)
     large.save(tmp_path / "large.png")
-    assert len(predict_images(bundle, [tmp_path / "large.png"])[0].classes) == 3
+    assert len(predict_images(bundle, [tmp_path / "large.png"])[0][0].classes) == 3
 
 
 def test_a_file_that_is_no_image_is_named(bundle: Path, tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("no image")
-    with pytest.raises(DataError, match=r"notes\.txt") as caught:
-        predict_images(bundle, [text])
-    assert "\n" not in str(caught.value)
+    Image.new("RGB", (32, 32)).save(tmp_path / "good.png")
+    done = runner.invoke(
+        app, ["predict", str(bundle), *[str(tmp_path / name) for name in ("notes.txt", "good.png", "gone.png")]]
+    )
+    assert isinstance(done.exception, DataError)
+    assert done.exception.exit_code == 2
+    first, second = str(done.exception).splitlines()
+    assert "notes.txt" in first
+    assert "gone.png" in second
+    (good,) = done.stdout.splitlines()
+    assert "good.png: " in good
 
 
 def test_a_folder_that_holds_something_is_left_alone(bundle: Path, tmp_path: Path) -> None:

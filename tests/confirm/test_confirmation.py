@@ -20,7 +20,7 @@ from igkd_hpo.confirm.plan import (
     feasible_controls,
     planned_arms,
 )
-from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences
+from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences, short_answer
 from igkd_hpo.confirm.statistics import contrasts
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
@@ -29,6 +29,7 @@ from igkd_hpo.search.status import status
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.terminal.status_board import status_board
+from igkd_hpo.words import percent
 from tests.fixtures.studies import EXECUTION
 
 PINS = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
@@ -118,6 +119,20 @@ def test_equals_are_called_equal(searched: SearchStudy) -> None:
     # 0.81 in the search, and 0.8990 with seeds 40 + 1,000,000 to 4 more
     assert "The search saw 81.00 % on validation for trial 4; fresh seeds have" in text
     assert "significantly" not in text
+
+
+def test_the_short_answer_begins_with_what_export_takes(searched: SearchStudy) -> None:
+    linked = confirm(searched, seeds=2)
+    train(linked, dict.fromkeys(EVEN, 0.99) | {"trial 4": 0.991}, parameters={"kd": LARGE - 1})
+    found = test(linked)
+    chosen = found.arm(found.chosen)
+    assert chosen.name != found.arm(found.best).name
+    assert found.arm(found.best).test.mean.high == found.arm(found.best).validation.mean.high == 1
+    first, why, *parts, last = short_answer(found)
+    assert first.startswith(f"digits: take {chosen.name}, {percent(chosen.test.mean.value)} ")
+    assert "smallest" in why
+    assert len(parts) == 3
+    assert "igkd-hpo export" in last
 
 
 def test_a_real_winner_is_named_and_its_parts_are_judged(searched: SearchStudy) -> None:

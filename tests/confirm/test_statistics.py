@@ -20,6 +20,15 @@ def test_a_t_interval_by_hand() -> None:
     assert t_interval([0.5, 0.5]).low == t_interval([0.5, 0.5]).high == 0.5
 
 
+def test_no_interval_holds_what_no_accuracy_can_be() -> None:
+    found = t_interval([0.1, 0.8]).within(0, 1)
+    assert (found.low, found.high) == (0, 1)
+    pair = [[0.1, 0.8], [0.9, 0.3]]
+    differences = [contrasts(pair, [(0, 1)], resolution=RESOLUTION)[0].difference]
+    differences += [against.difference for against in compare(pair, resolution=RESOLUTION).against]
+    assert {(d.low, d.high) for d in differences} == {(-1, 1), (0, 0)}
+
+
 def test_holm_by_hand() -> None:
     # sorted 0.01, 0.02, 0.03, 0.2 times 4, 3, 2, 1, never falling
     assert holm([0.03, 0.01, 0.2, 0.02]) == pytest.approx([0.06, 0.04, 0.2, 0.06])

@@ -12,8 +12,9 @@ from sklearn.datasets import load_digits
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import prepare_assets
 from igkd_hpo.config.reading import parse_study
+from igkd_hpo.search.counts import is_infeasible
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import create_or_open, is_infeasible
+from igkd_hpo.search.study import create_or_open
 from igkd_hpo.settings import Settings
 
 # The nearest class mean, about 9 of 10 right. Asked by a trial, its process takes the next letter of a file: "x" runs

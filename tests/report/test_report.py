@@ -14,6 +14,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.report import figures, timeline
 from igkd_hpo.report.page import Report, write_report
 from igkd_hpo.report.palette import CONTROL_LOOKS
+from igkd_hpo.search.best import summary
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
@@ -77,9 +78,12 @@ def test_a_confirmed_study_says_what_to_take_and_what_helps(study: SearchStudy, 
     linked = confirm(study)
     train(linked, EVEN | {"trial 4": 0.95, "trial 4 without IG": 0.92, "trial 4 without KD": 0.95})
     found = test(linked)
+    study.storage.set_study_user_attr(study.study_id, "teacher_accuracy", 0.8714)
+    assert "87.14 %" in summary(study)
     report = write_report(study, settings)
     page = checked(report)
     assert report.completed
+    assert re.search(r"teacher: 87\.14 % on ", page.text)
     assert re.search(r"Take trial 4: [^.]* 7 ", page.text)
     mean = found.arm(found.chosen).test.mean
     assert f"95 % interval {100 * mean.low:.2f} % to {100 * mean.high:.2f} %, 5 seeds" in page.text
@@ -205,7 +209,7 @@ def test_many_trials_are_thinned_out_and_that_is_said(
     assert f"Of 5,000 trials, at most {figures.MOST_LINES} are drawn" in page.text
     assert f"The last {timeline.MOST_BARS} of 5,000 trials are drawn" in page.text
     assert f"The last {timeline.MOST_WORKERS} of 60 workers are drawn" in page.text
-    assert "1 trials took more than one attempt" in page.text
+    assert "1 trial took more than one attempt" in page.text
 
 
 def test_each_attempt_beyond_the_first_is_marked(study: SearchStudy, run, settings: Settings) -> None:
@@ -213,7 +217,7 @@ def test_each_attempt_beyond_the_first_is_marked(study: SearchStudy, run, settin
     Leases(study).release(claim, "the worker was lost", counted=True, epochs_gained=True)
     run(0.5, 0.6, 0.7)
     page = checked(write_report(study, settings))
-    assert "1 trials took more than one attempt (x2 " in page.text
+    assert "1 trial took more than one attempt (x2 " in page.text
     assert "0 x2" in page.text
 
 

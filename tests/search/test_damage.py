@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
+from igkd_hpo import __version__
 from igkd_hpo.config.study import Study
 from igkd_hpo.engines.open_studies import OpenStudies
 from igkd_hpo.engines.worker import Job
@@ -134,6 +135,7 @@ def test_a_study_that_cannot_be_used_hides_no_other(
         with pytest.raises(StudyUnusable, match="'newer'") as error:
             open_study(storage, "newer")
         assert "\n" not in str(error.value)
+        assert __version__ not in str(error.value), "it is this version that wrote it"
         assert key in str(error.value) or "budget_hours" in str(error.value) or "study file" in str(error.value)
     said: list[str] = []
     served = OpenStudies(storage, Settings.resolve(), worker, prepare=lambda _: None, on_message=said.append)

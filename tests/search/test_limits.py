@@ -12,8 +12,9 @@ from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS
+from igkd_hpo.search.counts import is_infeasible
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
-from igkd_hpo.search.study import MOST_INFEASIBLE, SearchStudy, is_infeasible
+from igkd_hpo.search.study import MOST_INFEASIBLE, SearchStudy
 from igkd_hpo.trial.student import check_fit, measure_student
 
 MakeStudy = Callable[..., SearchStudy]

@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from optuna.storages import RDBStorage
 from sqlalchemy import URL, make_url, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search import lock
 from igkd_hpo.search import storage as module
 from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.storage import SharedStorage, open_storage
+from igkd_hpo.search.storage import SharedStorage, open_storage, storage_errors
 from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.search.study import SearchStudy, open_study, study_names
 from igkd_hpo.settings import sqlite_url
@@ -161,6 +161,24 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password() -> None:
     assert "check --storage" in message
     assert "\n" not in message
     assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [({"database": "gone"}, "`createdb gone`"), ({"username": "nobody"}, "createuser")],
+)
+def test_what_a_server_lacks_has_its_own_remedy(postgresql_url: str, change: dict[str, str], remedy: str) -> None:
+    url = make_url(postgresql_url).set(**change).render_as_string(hide_password=False)  # type: ignore[arg-type]
+    with pytest.raises(StorageError) as error:
+        open_storage(url, create=True)
+    assert remedy in str(error.value)
+
+
+def test_a_wrong_password_is_not_a_server_that_is_down() -> None:
+    refused = psycopg.OperationalError('connection failed: FATAL:  password authentication failed for user "ada"')
+    with pytest.raises(StorageError) as error, storage_errors(make_url("postgresql+psycopg://ada:x@h/d")):
+        raise OperationalError("", None, refused)
+    assert "check user and password" in str(error.value)
 
 
 def test_work_goes_on_when_the_server_is_back(

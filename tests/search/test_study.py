@@ -129,6 +129,18 @@ def test_a_study_keeps_whether_its_images_brought_a_validation_split(storage: Sh
     assert create_or_open(storage, other, n_trials=None, pins=own).read().pins == own
 
 
+def test_a_study_keeps_its_teachers_accuracy_also_one_of_an_earlier_version(
+    storage: SharedStorage, study_file: Study
+) -> None:
+    create_or_open(storage, study_file, n_trials=None, pins=PINS)
+    for given, kept in ((None, None), (0.875, 0.875), (0.5, 0.875)):
+        pins = (
+            create_or_open(storage, study_file, n_trials=None, pins=replace(PINS, teacher_accuracy=given)).read().pins
+        )
+        assert pins is not None
+        assert pins.teacher_accuracy == kept
+
+
 def test_studies_of_other_tools_are_refused(storage: SharedStorage, study_file: Study) -> None:
     optuna.create_study(study_name="digits", storage=storage, direction="maximize")
     for call in (

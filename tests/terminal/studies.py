@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.status import StudyStatus
-from igkd_hpo.search.study import Counts
 
 
 def begun_study(**facts: Any) -> StudyStatus:

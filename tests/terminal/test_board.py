@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.status import ControlStatus, PrunedTrial
-from igkd_hpo.search.study import Counts
 from igkd_hpo.terminal.board import Board, WorkerRow, render, summary_line
 from tests.terminal.studies import begun_study
 

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from igkd_hpo.engines.events import Event
+from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.status import PrunedTrial, StudyStatus
-from igkd_hpo.search.study import Counts
 from igkd_hpo.terminal.live import LiveView
 from tests.terminal.studies import begun_study
 

@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from igkd_hpo.errors import StorageError
+from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.status import ControlStatus, PrunedTrial, RunningTrial, StudyStatus
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Counts, SearchStudy
+from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.terminal import status_watch
 from igkd_hpo.terminal.status_board import status_board
 from igkd_hpo.terminal.status_watch import StatusWatch

@@ -31,9 +31,9 @@ class LocalEngine:
     def __exit__(self, *error: object) -> None:
         self._fork_server.close()
 
-    def prepare(self, study: Study, host: Host, progress: Progress) -> AssetPins:
+    def prepare(self, study: Study, host: Host, progress: Progress, pinned: AssetPins | None) -> AssetPins:
         """Make what is missing of a study's assets in a process of its own. Raises as `Engine.prepare`."""
-        return prepare_in_child(self._fork_server, study, host, progress)
+        return prepare_in_child(self._fork_server, study, host, progress, pinned)
 
     def measure(self, study: Study, host: Host) -> Probe:
         """Measure how many workers pay. Raises as `Engine.measure`."""

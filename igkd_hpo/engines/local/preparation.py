@@ -23,11 +23,12 @@ _LOOK_SECONDS = 1.0  # how often to see that the server still runs
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareTask:
-    """A study whose assets are to be made on a device: auto, cpu, cuda or cuda:N."""
+    """A study whose assets are to be made on a device: auto, cpu, cuda or cuda:N; `pinned` as in `Engine.prepare`."""
 
     study: Study
     settings: Settings
     device: str
+    pinned: AssetPins | None
 
 
 class _Began(NamedTuple):
@@ -50,7 +51,9 @@ class _Said(NamedTuple):
     warning: bool
 
 
-def prepare_in_child(server: ForkServer, study: Study, host: Host, progress: Progress) -> AssetPins:
+def prepare_in_child(
+    server: ForkServer, study: Study, host: Host, progress: Progress, pinned: AssetPins | None
+) -> AssetPins:
     """Make what is missing; return what the data and the teacher are here.
 
     Raises:
@@ -58,7 +61,7 @@ def prepare_in_child(server: ForkServer, study: Study, host: Host, progress: Pro
         AssetError: the child did not come to an end.
         IgkdError: what the child raised.
     """
-    task = PrepareTask(study=study, settings=host.settings, device=host.device)
+    task = PrepareTask(study=study, settings=host.settings, device=host.device, pinned=pinned)
     child = Child(server, run_preparation, task)
     try:
         with ExitStack() as tasks:  # left by an error, a piece of work is not shown as done
@@ -135,7 +138,7 @@ def run_preparation(task: PrepareTask, pipe: Connection) -> None:
     keep_freed_memory()
     progress = _PipeProgress(pipe)
     try:
-        made = prepare_study(task.study, task.settings, device=task.device, progress=progress)
+        made = prepare_study(task.study, task.settings, device=task.device, progress=progress, pinned=task.pinned)
         progress.send(made.pins)
     except IgkdError as error:
         progress.send(error)

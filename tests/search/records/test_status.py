@@ -9,7 +9,7 @@ import pytest
 from igkd_hpo.config.study import Study
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.status import PrunedTrial, status, study_status
+from igkd_hpo.search.status import PrunedTrial, state_in_words, status, study_status
 from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 
@@ -48,6 +48,27 @@ def test_the_end_and_a_stop_are_told_apart(storage: SharedStorage, study: Search
     assert [s.finished for s in status(storage)] == [True]
     study.stop("stopped by hand")
     assert [s.stopped for s in status(storage)] == ["stopped by hand"]
+
+
+def test_only_what_is_named_is_shown_with_its_confirmation(storage: SharedStorage, study: SearchStudy) -> None:
+    other = study.config.model_copy(update={"name": "other"})
+    create_or_open(storage, other, n_trials=None, pins=None)
+    confirming = study.config.model_copy(update={"name": "digits-confirm"})
+    create_or_open(storage, confirming, n_trials=None, pins=None, confirms=study.folder)
+    assert [s.name for s in status(storage, ["digits"])] == ["digits", "digits-confirm"]
+    assert [s.name for s in status(storage, ["other"])] == ["other"]
+
+
+def test_a_stop_takes_until_what_runs_has_ended(storage: SharedStorage, study: SearchStudy, worker: Worker) -> None:
+    leases = Leases(study)
+    claim = leases.claim(worker)
+    assert isinstance(claim, Claim)
+    study.stop("by hand")
+    assert study.read().stop_ordered
+    assert [state_in_words(s) for s in status(storage)] == ["stopping"]
+    leases.release(claim, "stopped", counted=False, epochs_gained=False)
+    assert [state_in_words(s) for s in status(storage)] == ["stopped"]
+    assert not create_or_open(storage, study.config, n_trials=None, pins=None).read().stop_ordered
 
 
 def test_studies_come_in_the_order_of_their_launches(
