@@ -153,7 +153,8 @@ def test_the_card_builds_the_deployed_form_without_this_project(bundle: Path, tm
     assert done.returncode == 0, done.stderr
     by_onnx, by_torch = (json.loads(line)[0] for line in done.stdout.split("\n")[1::2])
     assert by_torch == pytest.approx(by_onnx, abs=1e-4 * max(map(abs, by_onnx)))
-    assert done.stdout.split("\n")[0] == predict_images(bundle, [photo])[0].classes[0][0]
+    (prediction,), _ = predict_images(bundle, [photo])
+    assert done.stdout.split("\n")[0] == prediction.classes[0][0]
 
 
 def test_the_card_and_the_weights_name_what_the_student_began_with(bundle: Path) -> None:
