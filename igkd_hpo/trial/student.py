@@ -14,6 +14,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Knob, Request, find_architecture
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.models import count_parameters
+from igkd_hpo.distillation.peak_memory import count_peak_activations
 from igkd_hpo.distillation.recipe import knobs_of
 
 
@@ -71,6 +72,7 @@ def measure_student(
         compression_factor=round(teacher_parameters / parameters, 3) if teacher_parameters else None,
         macs=count_macs(body, image_size),
         size_kb=round(parameters * 4 / 1024, 1),
+        peak_ram_kb=round(count_peak_activations(body, image_size) / 1024, 1),
     )
     if why_infeasible(study.limits, counted) is not None:
         return counted
