@@ -21,6 +21,7 @@ from igkd_hpo.bundle.contents import Quantisation
 from igkd_hpo.bundle.runtime import OnnxStudent
 
 Images = NDArray[np.uint8]
+_log = logging.getLogger(__name__)
 
 _BATCH = 8  # the calibrator holds all activations of a batch
 # A histogram is made of every activation of every image, which takes seconds for each million pixels; ranges that leave
@@ -48,35 +49,43 @@ def write_int8(
 ) -> tuple[Quantisation, ...]:
     """Quantise a float file of `write_onnx` statically in each way, and write the one that agrees best with it.
 
+    A way that finds no ranges, as percentiles of an activation that hardly changes between images, is left out.
+
     Args:
         calibration: (N, 3, H, W), training images in random order.
         judged: (M, 3, H, W), other training images, on which the answers are compared.
-        on_way: called after each way.
+        on_way: called before each way.
     """
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     wanted = OnnxStudent(source).logits(judged).argmax(axis=1)
-    tried: list[Quantisation] = []
+    tried: list[tuple[Quantisation, Path]] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        prepared, files = folder / "prepared.onnx", [folder / f"{number}.onnx" for number in range(len(WAYS))]
+        prepared = folder / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         metadata = onnx.load(str(source)).metadata_props
-        for way, file in zip(WAYS, files, strict=True):
+        for number, way in enumerate(WAYS):
+            on_way()
+            file = folder / f"{number}.onnx"
             images = calibration if way.activations == "min-max" else calibration[: _percentile_images(calibration)]
-            _quantise(prepared, file, way, images, cache=folder / f"{way.activations}.json")
+            try:
+                _quantise(prepared, file, way, images, cache=folder / f"{way.activations}.json")
+            except ValueError as error:  # NumPy's, of a histogram; min and max there always are
+                if way.activations == "min-max":
+                    raise
+                _log.info("int8 %s with %s: %s", *way, error)
+                continue
             _finish(file, metadata)
             agreement = float((OnnxStudent(file).logits(judged).argmax(axis=1) == wanted).mean())
-            tried.append(
-                Quantisation(
-                    **way._asdict(), calibrated_on=len(images), agreement=agreement, images=len(judged), kept=False
-                )
+            made = Quantisation(
+                **way._asdict(), calibrated_on=len(images), agreement=agreement, images=len(judged), kept=False
             )
-            on_way()
-        best = max(range(len(tried)), key=lambda number: tried[number].agreement)
-        path.write_bytes(files[best].read_bytes())
-    return tuple(one.model_copy(update={"kept": number == best}) for number, one in enumerate(tried))
+            tried.append((made, file))
+        best, kept = max(tried, key=lambda one: one[0].agreement)
+        path.write_bytes(kept.read_bytes())
+    return tuple(one.model_copy(update={"kept": one is best}) for one, _ in tried)
 
 
 def _percentile_images(calibration: Images) -> int:

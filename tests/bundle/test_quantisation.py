@@ -39,6 +39,20 @@ def test_where_all_ways_agree_alike_the_first_is_kept(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.int8.onnx", "model.onnx"]
 
 
+def test_a_way_that_finds_no_ranges_is_left_out(tmp_path: Path) -> None:
+    images = np.concatenate([np.full((20, 3, 8, 8), value, np.uint8) for value in (10, 240)])
+    body = brightness()
+    with torch.no_grad():
+        body[0].bias.fill_(1e9)  # beside which what differs between images is a rounding
+    source, path = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    network = Network(body, [0.5] * 3, [0.25] * 3).eval()
+    write_onnx(network, source, class_names=("dark", "bright"), image_size=(8, 8), bits=None)
+    tried = write_int8(source, path, images, images[::3])
+    assert [one.activations for one in tried] == ["min-max", "min-max"]
+    assert [one.kept for one in tried].count(True) == 1
+    assert path.exists()
+
+
 @pytest.mark.parametrize(("size", "count"), [(8, 128), (96, 128), (160, 46), (192, 32), (224, 32)])
 def test_histograms_are_made_of_fewer_images_where_these_are_large(size: int, count: int) -> None:
     assert _percentile_images(np.empty((512, 3, size, size), np.uint8)) == count
