@@ -151,6 +151,7 @@ def _add_trial(
         "compression_factor": 4.612,
         "macs": 1_180_256,
         "size_kb": 593.3,
+        "peak_ram_kb": 19.5,
         "latency_ms": round(randoms.gauss(1.8, 0.1), 3),
         "latency_ms_p95": round(randoms.gauss(2.2, 0.1), 3),
         "latency_of": "1 image of 8x8, torch 2.15.0, float32, 1 CPU thread, 100 runs after 5",

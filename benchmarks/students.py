@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from igkd_hpo.bundle.onnx_files import write_int8, write_onnx
+from igkd_hpo.bundle.onnx_files import write_onnx
+from igkd_hpo.bundle.quantisation import write_int8
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.device import processor
 from igkd_hpo.distillation.models import Network, count_parameters
+from igkd_hpo.distillation.peak_memory import count_peak_activations
 from igkd_hpo.trial.student import deployed, make_body
 
 STUDENTS = (
@@ -49,12 +51,19 @@ def measure(name: str, size: int, folder: Path) -> dict[str, float]:
     body = deployed(trained, name)
     latency = time_forward(body, (size, size)).median
     macs = count_macs(body, (size, size))
-    found = {"trained": count_parameters(trained), "parameters": count_parameters(body), "macs": macs, "torch": latency}
+    ram = count_peak_activations(body, (size, size)) / 1024
+    found = {
+        "trained": count_parameters(trained),
+        "parameters": count_parameters(body),
+        "macs": macs,
+        "ram": ram,
+        "torch": latency,
+    }
     network = Network(body, (0.5,) * 3, (0.25,) * 3).eval()
     classes = tuple(map(str, range(CLASSES)))
     write_onnx(network, folder / "f.onnx", class_names=classes, image_size=(size, size), bits=None)
     images = np.random.default_rng(0).integers(0, 256, (_CALIBRATION, 3, size, size), dtype=np.uint8)
-    write_int8(folder / "f.onnx", folder / "i.onnx", images)
+    write_int8(folder / "f.onnx", folder / "i.onnx", images, images)
     for key, file in (("float", "f.onnx"), ("int8", "i.onnx")):
         found[key] = OnnxStudent(folder / file).latency(images[:1]).median
     return found
@@ -68,8 +77,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{processor(torch.device('cpu'))}, Python {platform.python_version()}, torch {torch.__version__}\n")
-    print("| student | pixels | parameters | M multiply-adds | PyTorch ms | ONNX ms | int8 ms |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| student | pixels | parameters | M multiply-adds | peak KiB | PyTorch ms | ONNX ms | int8 ms |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in options.of:
         for size in options.sizes:
             with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +86,7 @@ def main() -> None:
             trained = f" ({found['trained']:,} trained)" if found["trained"] != found["parameters"] else ""
             print(
                 f"| `{name}` | {size} | {found['parameters']:,}{trained} | {found['macs'] / 1e6:.1f} | "
-                f"{found['torch']:.2f} | {found['float']:.2f} | {found['int8']:.2f} |",
+                f"{found['ram']:,.0f} | {found['torch']:.2f} | {found['float']:.2f} | {found['int8']:.2f} |",
                 flush=True,
             )
 

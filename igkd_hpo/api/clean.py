@@ -253,6 +253,9 @@ def _assets(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
         known = json.dumps([asset.inputs, asset.facts])
         if kind in ("dataset", "test-split"):
             kept = asset.inputs in needed
+        elif kind == "step":
+            names = [name for study in studies for name in study.config.hyperparameters.words("architecture")]
+            kept = asset.inputs["architecture"] in names
         else:  # of several teachers a study pins one hash alone, which no single one has
             sharing = [study for study in studies if made_from in (None, pins[study.folder].dataset_sha256)]
             kept = any(

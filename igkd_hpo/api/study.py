@@ -178,19 +178,27 @@ class Study:
         return Export(path=path, study_file=exported, about=describe_trial(study, best), replaced=replaced)
 
     def export_bundle(
-        self, folder: str | PathLike[str], *, allow_import: str | Iterable[str] = (), progress: bool = True
+        self,
+        folder: str | PathLike[str],
+        *,
+        opset: int | None = None,
+        allow_import: str | Iterable[str] = (),
+        progress: bool = True,
     ) -> Bundle:
         """Write the best configuration to a new folder, with weights, ONNX in float32 and int8, and a model card.
 
+        Args:
+            opset: version of ONNX's operators, 18 to 23; None takes 20.
+
         Raises:
             NoCompletedTrial: there is nothing to export.
-            UsageError: the folder cannot be made, or packages are missing.
+            UsageError: the folder cannot be made, packages are missing, or there is no such opset.
             IgkdError: the networks cannot be made.
         """
         study, best = best_or_confirmed(self._study)
         settings = replace(self._settings, allow_import=settings_here(allow_import=allow_import).allow_import)
         with make_progress(progress) as shown:
-            return make_bundle(study, best, user_path(folder), settings, shown)
+            return make_bundle(study, best, user_path(folder), settings, shown, opset=opset)
 
     def report(self, output: str | PathLike[str] = "report.html") -> ReportFile:
         """Write one HTML page with the answer, its pictures and their sources. Raises UsageError."""

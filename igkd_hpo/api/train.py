@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.config.study import Study
+from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.files import user_path
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_progress
@@ -52,6 +53,7 @@ def train(
     evaluate = partial(test_accuracy, config, settings) if test else None
     # Training sets the threads to those of the trial that it repeats; the caller's come back.
     with torch_threads(torch.get_num_threads()), make_progress(progress) as shown:
+        refuse_untrainable(config, settings, device=device, progress=shown)
         return train_student(
             config, settings, seed=seed, device=device, evaluate=evaluate, output=folder, progress=shown
         )

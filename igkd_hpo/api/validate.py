@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.config.study import Study
-from igkd_hpo.doctor.check import CheckVerdict
+from igkd_hpo.doctor.check import Check, CheckVerdict
 from igkd_hpo.doctor.limits import check_limits_of_file
+from igkd_hpo.doctor.networks import check_names, looked_up
 from igkd_hpo.doctor.study_file import check_checkpoints, check_study_file
 from igkd_hpo.errors import StudyFileError
+from igkd_hpo.terminal.progress import make_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,21 +28,35 @@ class Validation:
     warnings: tuple[str, ...]
 
 
-def validate(study: StudyLike = DEFAULT) -> Validation:
+def validate(study: StudyLike = DEFAULT, *, progress: bool = True) -> Validation:
     """Check a study file alone: no image is read, and of a checkpoint only what kind of file it is.
 
+    Networks of torchvision and timm are looked up there, which takes the seconds of their import.
+
     Args:
-        study: as for `launch`.
+        study, progress: as for `launch`.
 
     Raises:
-        StudyFileError: all faults at once, each with its path in the file; or what it names cannot be a checkpoint.
+        StudyFileError: all faults at once, each with its path in the file; or a network that it names is not known, or
+            what it names cannot be a checkpoint.
         UsageError: there is no study of that name.
     """
     study_file = study_to_run(study, settings := settings_here())
-    checks = [*check_study_file(study_file), *check_limits_of_file(study_file, settings)]
-    first, *others = [*checks, *check_checkpoints(study_file, settings)]
-    for check in others:
-        if check.verdict is CheckVerdict.FAULT:
-            raise StudyFileError(f"{study_file.name}: {check.found}; {check.advice}")
+    first, *others = [*check_study_file(study_file), *check_checkpoints(study_file, settings)]
+    if named := looked_up(study_file):
+        with make_progress(progress) as shown:
+            shown.note(f"looking up {', '.join(named)}")
+        others += check_names(study_file)
+    _refuse(study_file, others)
+    limits = check_limits_of_file(study_file, settings)  # builds students
+    _refuse(study_file, limits)
+    others += limits
     warnings = tuple(f"{check.found}; {check.advice}" for check in others if check.verdict is not CheckVerdict.OK)
     return Validation(study_file=study_file, found=first.found, warnings=warnings)
+
+
+def _refuse(study: Study, checks: list[Check]) -> None:
+    """Raise StudyFileError where there are faults, a line for each."""
+    faults = [check for check in checks if check.verdict is CheckVerdict.FAULT]
+    if faults:
+        raise StudyFileError(*(f"{study.name}: {check.found}; {check.advice}" for check in faults))

@@ -5,17 +5,21 @@ from typing import TYPE_CHECKING
 
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import Figures, Record
+from igkd_hpo.bundle.sentences import int8_in_words
 from igkd_hpo.bundle.usage import building_code, onnx_code, torch_code
 from igkd_hpo.config.networks import TeacherConfig
 from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.choice import confirmed_in_words
 from igkd_hpo.distillation.architectures import find_architecture
+from igkd_hpo.distillation.recipe import own_knobs_of
 from igkd_hpo.escaping import code, markdown
 from igkd_hpo.search.best import BestTrial, caution
 from igkd_hpo.words import byte_size, milliseconds, multiply_adds, parameters, percent, times_smaller
 
 if TYPE_CHECKING:
+    from igkd_hpo.assets.store import Json
     from igkd_hpo.assets.study_assets import AssetSummary
+    from igkd_hpo.assets.weights import Weights
 
 
 def model_card(
@@ -26,6 +30,8 @@ def model_card(
     *,
     class_names: Sequence[str],
     weights: str,
+    began_with: "Weights | None",
+    teacher_facts: "Json",
     validation_accuracy: float,
 ) -> str:
     """Write the card as Markdown.
@@ -33,12 +39,17 @@ def model_card(
     Args:
         exported: the study file in the bundle.
         weights: where they come from, in words.
+        began_with: those that the student had before it was trained; None where they were random.
+        teacher_facts: of the teacher's asset.
         validation_accuracy: of the network in PyTorch, a fraction.
     """
     height, width = made.image_size
     dataset, teacher = exported.dataset, exported.teacher
     root = f" from {code(dataset.root)}" if dataset.root else ""
     origin = f"trained for {teacher.epochs} epochs" if teacher.is_trained_here else "its own weights"
+    if teacher_facts.get("weights"):
+        told = _weights_in_words(teacher_facts["weights"], teacher_facts.get("licence"), teacher_facts.get("url"))
+        origin += f", from the weights {told}"
     origin = ", ".join(code(path) for path in teacher.checkpoints) or origin
     settings = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in best.hyperparameters.items())
     versions = "\n".join(f"| {name} | {markdown(value or 'not known')} |" for name, value in record.versions.items())
@@ -53,11 +64,17 @@ def model_card(
         else ""
     )
     its_teacher = "its teacher" if teacher.n_networks == 1 else f"one of its {teacher.n_networks} teachers"
+    said = "\n".join(f"- {sentence}" for sentence in int8_in_words(record))
+    held = best.cost["peak_ram_kb"]
+    holding = f", at most {held:,.1f} KiB of activations at once in int8" if held else ""
     compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
     return f"""# {best.study}, trial {best.number}
 
 A small image classifier: {_called(best)}, trained by igkd-hpo {_method(best)}.
-{parameters(best.cost["parameters"] or 0)}{computed}{compared}.
+{parameters(best.cost["parameters"] or 0)}{computed}{holding}{compared}.
+
+- architecture: {_architecture(best)}, in the form that is shipped: without what only training needs
+- weights before its training: {_beginning(best, began_with)}
 
 ## Use
 
@@ -89,7 +106,9 @@ One more training: {percent(record.expected.low)} to {percent(record.expected.hi
 
 Like PyTorch: the share of {record.onnx.test_images} test images with the same answer; their labels were not read.
 Latency: median and 95th percentile for one image, onnxruntime, one thread of the CPU that made this file, warmed up;
-the device has its own. int8: static quantisation, weights per channel, calibrated on training images.
+the device has its own. int8 is static quantisation, calibrated on training images.
+
+{said}
 
 ## Data and teacher
 
@@ -122,6 +141,24 @@ The SHA-256 of every file is in `{contents.RECORD}`. They show a damaged copy; t
 def _called(best: BestTrial) -> str:
     name = str(best.hyperparameters["architecture"])
     return find_architecture(name).called or code(name)
+
+
+def _architecture(best: BestTrial) -> str:
+    knobs = own_knobs_of(best.hyperparameters).items()
+    return ", ".join([code(str(best.hyperparameters["architecture"])), *(f"{name} {value:g}" for name, value in knobs)])
+
+
+def _beginning(best: BestTrial, weights: "Weights | None") -> str:
+    if weights is not None:
+        return _weights_in_words(weights.source, weights.licence, weights.url)
+    taken = best.hyperparameters["init"] == "teacher_prefix"
+    return "the teacher's in its first blocks, random in the others" if taken else "random"
+
+
+def _weights_in_words(source: str, licence: str | None, url: str | None) -> str:
+    """Name published weights, or a file, with the licence that others have to keep."""
+    terms = f"licence {markdown(licence)}" if licence else "licence not known: ask who made them"
+    return ", ".join([code(source), terms, *([code(url)] if url else [])])
 
 
 def _in_torch(best: BestTrial, class_names: Sequence[str], image_size: tuple[int, int]) -> str:

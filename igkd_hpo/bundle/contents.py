@@ -31,9 +31,32 @@ class Figures(Frozen):
     test_images: int
     largest_logit_difference: float
     """On those images."""
+    validation_images: int | None = None
+    """None in a bundle from before these three were counted."""
+    lost: int | None = None
+    """Validation images that the float network in PyTorch gets right and this file does not."""
+    gained: int | None = None
+    """The other way round."""
     latency_ms: float
     latency_ms_p95: float
     bytes: int
+
+
+class Quantisation(Frozen):
+    """A way to make int8 of a float file, and how often its answers are those of the float file."""
+
+    weights: Literal["per channel", "per tensor"]
+    """What shares a scale."""
+    activations: Literal["min-max", "percentile"]
+    """Their ranges: all that calibration showed, or but for the outermost hundred-thousandth."""
+    calibrated_on: int
+    """Training images."""
+    agreement: float
+    """A fraction of `images`."""
+    images: int
+    """Training images that were not calibrated with; their labels are not read."""
+    kept: bool
+    """Whether the bundle's file is this one."""
 
 
 class Expected(Frozen):
@@ -67,6 +90,8 @@ class Record(Frozen):
     opset: int
     onnx: Figures
     int8: Figures
+    quantisations: tuple[Quantisation, ...] = ()
+    """All that were tried; none in a bundle from before there was a choice."""
     versions: dict[str, str | None]
 
 

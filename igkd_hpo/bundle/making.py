@@ -18,9 +18,11 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.card import model_card
 from igkd_hpo.bundle.contents import Record
+from igkd_hpo.bundle.deployed_form import deployed_form
 from igkd_hpo.bundle.expectation import expected_of
-from igkd_hpo.bundle.measuring import calibration_images, measure_files
-from igkd_hpo.bundle.onnx_files import OPSET, write_int8, write_onnx
+from igkd_hpo.bundle.measuring import draw_training_images, measure_files
+from igkd_hpo.bundle.onnx_files import OPSET, check_opset, write_onnx
+from igkd_hpo.bundle.quantisation import WAYS, write_int8
 from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
 from igkd_hpo.bundle.usage import weights_metadata
 from igkd_hpo.config.commit import code_commit
@@ -59,24 +61,42 @@ class Bundle:
     about: str
 
 
-def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Settings, progress: Progress) -> Bundle:
+def make_bundle(
+    study: SearchStudy,
+    best: BestTrial,
+    folder: Path,
+    settings: Settings,
+    progress: Progress,
+    *,
+    opset: int | None = None,
+) -> Bundle:
     """Write the bundle of a trial into a folder that is empty or not there yet.
 
+    Args:
+        opset: version of ONNX's operators; None takes OPSET.
+
     Raises:
-        UsageError: the folder holds something or cannot be written, or a package is missing.
+        UsageError: the folder holds something or cannot be written, a package is missing, or there is no such opset.
         IgkdError: what making the assets, training or comparing raises.
     """
     require(NEEDED_TO_MAKE)
+    check_opset(opset := OPSET if opset is None else opset)
     with _all_or_nothing(folder) as draft:
         from safetensors.torch import save
 
+        from igkd_hpo.assets.store import AssetStore
         from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+        from igkd_hpo.assets.teacher import teacher_asset
 
         made = prepare_assets(study.config, settings, device="cpu", progress=progress, pinned=study.read().pins)
         if (pins := study.read().pins) is not None:
             check_pins(study.name, pins, made.pins)
         assets, exported = open_assets(study.config, settings), exported_study(study, best)
-        network, accuracy, weights = trained_network(study, best, exported, assets, settings, progress)
+        trained, accuracy, weights = trained_network(study, best, exported, assets, settings, progress)
+        calibration, judged = draw_training_images(assets)
+        architecture = str(best.hyperparameters["architecture"])
+        network = deployed_form(trained, architecture, calibration)
+        began_with = assets.weights[architecture] if best.hyperparameters["init"] == "pretrained" else None
         write_text(draft / contents.STUDY, to_yaml(exported))
         state = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
         # Written by us: what safetensors writes itself is a file for the owner alone.
@@ -86,19 +106,20 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
             hyperparameters=best.hyperparameters,
             class_names=dataset.class_names,
             image_size=dataset.image_size,
+            began_with=began_with,
         )
         write_bytes(draft / contents.WEIGHTS, save(state, metadata=metadata))
-        with progress.task("ONNX files", 3) as advance:
+        with progress.task("ONNX files", 1 + len(WAYS)) as advance:
             write_onnx(
                 network,
                 float_file,
                 class_names=dataset.class_names,
                 image_size=dataset.image_size,
                 bits=study.config.dataset.bits,
+                opset=opset,
             )
             advance(1)
-            write_int8(float_file, int8_file, calibration_images(assets))
-            advance(1)
+            quantisations = write_int8(float_file, int8_file, calibration, judged, on_way=lambda: advance(1))
             onnx, int8 = measure_files(network, [float_file, int8_file], assets, settings)
         record = Record(
             study=study.name,
@@ -106,9 +127,10 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             files={},
             expected=expected_of(best, accuracy, images=made.n_validation),
-            opset=OPSET,
+            opset=opset,
             onnx=onnx,
             int8=int8,
+            quantisations=quantisations,
             versions={
                 "igkd-hpo": igkd_hpo.__version__,
                 "commit": code_commit(),
@@ -117,7 +139,15 @@ def make_bundle(study: SearchStudy, best: BestTrial, folder: Path, settings: Set
             },
         )
         card = model_card(
-            record, exported, best, made, class_names=dataset.class_names, weights=weights, validation_accuracy=accuracy
+            record,
+            exported,
+            best,
+            made,
+            class_names=dataset.class_names,
+            weights=weights,
+            began_with=began_with,
+            teacher_facts=teacher_asset(study.config, dataset, AssetStore(settings.paths.assets)).facts,
+            validation_accuracy=accuracy,
         )
         write_text(draft / contents.CARD, card)
         record = record.model_copy(update={"files": {path.name: sha256_of(path) for path in sorted(draft.iterdir())}})

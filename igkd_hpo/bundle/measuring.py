@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from igkd_hpo.bundle.contents import Figures
 from igkd_hpo.bundle.runtime import OnnxStudent
@@ -14,19 +15,30 @@ if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import Assets
     from igkd_hpo.distillation.models import Network
 
-_CALIBRATION_IMAGES = 512  # more widen the ranges of activations no further
+_IMAGES = 512  # to calibrate: more widen the ranges of activations no further; and as many to judge
 _LARGEST_DIFFERENCE = 1e-3  # of logits, for each unit of the largest one: what float32 in another order explains
 
 
-def calibration_images(assets: "Assets") -> np.ndarray:
-    """Draw training images (N, 3, H, W), uint8, over all classes."""
+def draw_training_images(assets: "Assets") -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw two sets of training images (N, 3, H, W) in random order, to calibrate with and to judge that by.
+
+    They have no image in common, and at least one each; never more than half of all.
+    """
     images = assets.dataset.train_images.numpy()
-    chosen = np.random.default_rng(0).permutation(len(images))[:_CALIBRATION_IMAGES]
-    return np.ascontiguousarray(images[np.sort(chosen)])
+    order = np.random.default_rng(0).permutation(len(images))
+    count = max(1, min(_IMAGES, len(images) // 2))
+    first, second = order[:count], order[count : count + _IMAGES]
+    return np.ascontiguousarray(images[first]), np.ascontiguousarray(images[second])
+
+
+def logit_difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the largest difference of two (N, K), and the largest that rounding explains."""
+    allowed = _LARGEST_DIFFERENCE * max(1.0, float(np.abs(wanted).max()))
+    return float(np.abs(found - wanted).max()), allowed
 
 
 def measure_files(network: "Network", paths: list[Path], assets: "Assets", settings: Settings) -> list[Figures]:
-    """Measure the ONNX files of one network, the float one first.
+    """Measure the ONNX files of one network, as it is shipped, the float one first.
 
     The test images are shown to both runtimes to compare their answers; their labels are not looked at.
 
@@ -41,26 +53,30 @@ def measure_files(network: "Network", paths: list[Path], assets: "Assets", setti
     test_images, _ = open_test(assets.study.dataset, settings, purpose=TestPurpose.EXPORT_PARITY)
     wanted = predict(network, test_images, device=torch.device("cpu")).numpy()
     validation, labels = assets.dataset.validation_images.numpy(), assets.dataset.validation_labels.numpy()
-    figures = []
+    right = predict(network, assets.dataset.validation_images, device=torch.device("cpu")).numpy().argmax(1) == labels
+    figures: list[Figures] = []
     for path in paths:
         student = OnnxStudent(path)
         logits, latency = student.logits(test_images.numpy()), student.latency(validation[:1])
+        also_right = student.logits(validation).argmax(axis=1) == labels
+        difference, allowed = logit_difference(logits, wanted)
+        if not figures and not difference <= allowed:
+            raise IgkdError(
+                f"onnxruntime's logits differ from PyTorch's by {difference:.2g}, more than {allowed:.2g}; "
+                "nothing was written; please report this with the versions of torch and onnxruntime"
+            )
         figures.append(
             Figures(
-                validation_accuracy=float((student.logits(validation).argmax(axis=1) == labels).mean()),
+                validation_accuracy=float(also_right.mean()),
+                validation_images=len(labels),
+                lost=int((right & ~also_right).sum()),
+                gained=int((also_right & ~right).sum()),
                 test_agreement=float((logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()),
                 test_images=len(test_images),
-                largest_logit_difference=float(np.abs(logits - wanted).max()),
+                largest_logit_difference=difference,
                 latency_ms=round(latency.median, 4),
                 latency_ms_p95=round(latency.p95, 4),
                 bytes=path.stat().st_size,
             )
-        )
-    difference = figures[0].largest_logit_difference
-    allowed = _LARGEST_DIFFERENCE * max(1.0, float(np.abs(wanted).max()))
-    if difference > allowed:
-        raise IgkdError(
-            f"onnxruntime's logits differ from PyTorch's by {difference:.2g}, more than {allowed:.2g}; "
-            "nothing was written; please report this with the versions of torch and onnxruntime"
         )
     return figures

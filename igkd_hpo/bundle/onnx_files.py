@@ -1,13 +1,12 @@
-"""ONNX files of a network, in float32 and in int8. Raw camera pixels go in: the graph does the normalisation."""
+"""The ONNX file of a network, in float32. Raw camera pixels go in: the graph does the normalisation."""
 
 import io
 import json
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from igkd_hpo.errors import IgkdError, UsageError
 
 if TYPE_CHECKING:
     import onnx
@@ -15,16 +14,37 @@ if TYPE_CHECKING:
     from igkd_hpo.distillation.models import Network
 
 OPSET = 20
+# torch has its operators from 18 on: asked for an older opset it converts, often in vain, and then writes 18. Its
+# exporter is made for opsets up to 23.
+OPSETS = range(18, 24)
 INPUT = "uint8 RGB pixels (N, 3, H, W), 0 to 255; scaling and normalisation are inside"
 
 
+def check_opset(opset: int) -> None:
+    """Raise UsageError for a version of ONNX's operators that torch does not write."""
+    if opset not in OPSETS:
+        raise UsageError(f"opset is {opset}, which torch does not write; take {OPSETS[0]} to {OPSETS[-1]}")
+
+
 def write_onnx(
-    network: "Network", path: Path, *, class_names: tuple[str, ...], image_size: tuple[int, int], bits: int | None
+    network: "Network",
+    path: Path,
+    *,
+    class_names: tuple[str, ...],
+    image_size: tuple[int, int],
+    bits: int | None,
+    opset: int = OPSET,
 ) -> None:
     """Write a network in evaluation mode, on the CPU: `images` of any number in, `logits` out.
 
     `bits` is the study file's, for who makes 8 bits of 16: `predict` does as the data set did.
     What torch notes on each node, paths of this machine's source files among it, is left out.
+
+    Args:
+        opset: one of OPSETS.
+
+    Raises:
+        IgkdError: the network cannot be written in this opset.
     """
     import onnx
     import torch
@@ -49,7 +69,7 @@ def write_onnx(
             FromBytes().eval(),
             (example,),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -57,48 +77,10 @@ def write_onnx(
         )
     assert program is not None, "torch returns a program where dynamo is asked for"
     model = program.model_proto
+    (written,) = (each.version for each in model.opset_import if each.domain == "")
+    if written != opset:
+        raise IgkdError(f"torch writes this network in opset {written}, not {opset}; give --opset {written}")
     _describe(model, class_names=class_names, image_size=image_size, bits=bits)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-
-
-def write_int8(source: Path, path: Path, images: NDArray[np.uint8]) -> None:
-    """Quantise a float file of `write_onnx` statically: weights per channel, activations by what `images` cause.
-
-    Args:
-        images: (N, 3, H, W) to calibrate with; of the training split.
-    """
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Batches(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
-        def __init__(self) -> None:
-            self._left = iter([{"images": images[start : start + 64]} for start in range(0, len(images), 64)])
-
-        def get_next(self) -> dict[str, Any] | None:
-            return next(self._left, None)
-
-    prepared = path.with_suffix(".prepared")
-    try:
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(path),
-            Batches(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-    finally:
-        prepared.unlink(missing_ok=True)
-    model = onnx.load(str(path))
-    del model.metadata_props[:]
-    model.metadata_props.extend(onnx.load(str(source)).metadata_props)
-    used = {node.domain for node in model.graph.node}
-    for opset in [opset for opset in model.opset_import if opset.domain not in used]:
-        model.opset_import.remove(opset)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 

@@ -15,7 +15,7 @@ from igkd_hpo.errors import DataError, UsageError, first_line
 from igkd_hpo.image_file import FULL_DEPTH
 from igkd_hpo.names import accept_name
 
-_BATCH = 256
+_BATCH_PIXELS = 256 * 32 * 32  # of images that are shown at once: their activations are in memory together
 NEEDED_TO_RUN = ("onnxruntime",)
 NEEDED_TO_MAKE = ("onnx", "onnxruntime", "onnxscript", "safetensors")
 
@@ -82,7 +82,8 @@ class OnnxStudent:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of uint8 RGB images (N, 3, H, W). Raises DataError where the file gives none."""
-        batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+        size = max(1, _BATCH_PIXELS // (images.shape[2] * images.shape[3]))
+        batches = (images[start : start + size] for start in range(0, len(images), size))
         return np.concatenate([self._run(batch) for batch in batches])
 
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:

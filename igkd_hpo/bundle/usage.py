@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from igkd_hpo.bundle import contents
 from igkd_hpo.config.space import Value
 from igkd_hpo.distillation.architectures import Request, find_architecture
-from igkd_hpo.distillation.recipe import knobs_of
+from igkd_hpo.distillation.recipe import knobs_of, own_knobs_of
 
 if TYPE_CHECKING:
+    from igkd_hpo.assets.weights import Weights
     from igkd_hpo.distillation.models import Network
 
 FORMAT = "1"
@@ -26,15 +27,21 @@ def weights_metadata(
     hyperparameters: Mapping[str, Value],
     class_names: Sequence[str],
     image_size: tuple[int, int],
+    began_with: "Weights | None",
 ) -> dict[str, str]:
-    """Return the metadata of the weights' file: all that somebody needs to use them, lists and mappings as JSON."""
-    architecture = {"name": hyperparameters["architecture"], **knobs_of(hyperparameters)}
+    """Return the metadata of the weights' file: all that somebody needs to use them, lists and mappings as JSON.
+
+    Args:
+        began_with: the weights that the network had before it was trained; None where they were random.
+    """
+    architecture = {"name": hyperparameters["architecture"], **own_knobs_of(hyperparameters)}
     code = building_code(hyperparameters, len(class_names), image_size)
     return {
         "format": "pt",
         "igkd_hpo_format": FORMAT,
         "architecture": json.dumps(architecture),
         **({"build": code} if code else {}),
+        **({"began_with": json.dumps(_facts(began_with))} if began_with else {}),
         "input": _INPUT,
         "channels": json.dumps(3),
         "image_size": json.dumps(image_size),
@@ -44,8 +51,12 @@ def weights_metadata(
     }
 
 
+def _facts(weights: "Weights") -> dict[str, str | None]:
+    return {"source": weights.source, "licence": weights.licence, "url": weights.url, "sha256": weights.sha256}
+
+
 def building_code(hyperparameters: Mapping[str, Value], num_classes: int, image_size: tuple[int, int]) -> str | None:
-    """Return plain code that builds the network as `body`; None for an architecture that has none."""
+    """Return plain code that builds the network as `body`, as it is shipped; None for one that has no code."""
     name = str(hyperparameters["architecture"])
     write = find_architecture(name).code
     request = Request(name=name, num_classes=num_classes, image_size=image_size)

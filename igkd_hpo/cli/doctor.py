@@ -28,7 +28,7 @@ def doctor(
     allow_import: AllowImport = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the study file, data, teacher, storage and devices; exit code 5 on a fault.
+    """Check the study file, data, teacher, students, storage and devices; exit code 5 on a fault.
 
     Examples:
         igkd-hpo doctor flowers.yaml --workers 4

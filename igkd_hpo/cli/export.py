@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage, print_line, print_text
-from igkd_hpo.words import byte_size, milliseconds, percent, points
+from igkd_hpo.errors import UsageError
+from igkd_hpo.words import byte_size, milliseconds, percent
 
 if TYPE_CHECKING:
     from igkd_hpo.bundle.contents import Figures
@@ -22,6 +23,9 @@ def export(
         Path | None,
         Option("--bundle", metavar="DIR", help="A new folder for study file, weights, ONNX and model card."),
     ] = None,
+    opset: Annotated[
+        int | None, Option("--opset", help="Version of ONNX's operators in the bundle.", show_default="20")
+    ] = None,
     storage: Storage = None,
     allow_import: AllowImport = None,
 ) -> None:
@@ -34,10 +38,13 @@ def export(
     from igkd_hpo.api.study import open_study
     from igkd_hpo.distillation.heap import keep_freed_memory
 
+    if opset is not None and bundle is None:
+        raise UsageError(f"--opset {opset} is of the ONNX files of a bundle; add --bundle DIR")
+
     opened = open_study(study, storage=storage)
     if bundle is not None:
         keep_freed_memory()
-        made = opened.export_bundle(bundle, allow_import=allow_import or ())
+        made = opened.export_bundle(bundle, opset=opset, allow_import=allow_import or ())
         print_line(f"{bundle}: {made.about}", err=True)
         print_text(_measurements(made))
         if output is None:
@@ -55,6 +62,8 @@ def _measurements(made: "Bundle") -> str:
             f"{figures.largest_logit_difference:>18.1e}{milliseconds(figures.latency_ms):>15}{byte_size(figures.bytes):>12}"
         )
 
+    from igkd_hpo.bundle.sentences import int8_in_words
+
     record = made.record
     images = f"{record.onnx.test_images} test images"
     latency = "latency: median of one image, onnxruntime, one CPU thread of this machine"
@@ -66,11 +75,4 @@ def _measurements(made: "Bundle") -> str:
         row("model.int8.onnx", record.int8),
         f"like PyTorch: the same answer, on {images}, whose labels were not read; {latency}",
     ]
-    lost = made.validation_accuracy - record.int8.validation_accuracy
-    if lost > 0.01:
-        lines.append(
-            f"int8 costs {points(lost, signed=False)} points of accuracy here: use model.onnx, or quantise it otherwise"
-        )
-    if record.int8.latency_ms > record.onnx.latency_ms:
-        lines.append("int8 is no faster on this machine; only the device can tell")
-    return "\n".join(lines)
+    return "\n".join([*lines, *int8_in_words(record)])

@@ -14,6 +14,7 @@ _IN_WORDS: dict[str, Callable[[float], str]] = {
     "parameters": parameters,
     "macs": multiply_adds,
     "size_kb": lambda kilobytes: f"{kilobytes:,.1f} KiB of weights",
+    "peak_ram_kb": lambda kilobytes: f"{kilobytes:,.1f} KiB of activations at once",
     "latency_ms": lambda latency: f"{milliseconds(latency)} for an image",
 }
 
@@ -26,6 +27,7 @@ class StudentCost:
         parameters: numbers that it learns.
         macs: multiply-adds for one image, in convolutions and linear layers.
         size_kb: of the parameters in float32, in 1,024 bytes.
+        peak_ram_kb: of one image and its activations, the most at once, one byte each, in 1,024 bytes.
         compression_factor: one teacher's parameters over its own; None where no teacher was looked at.
         latency_ms: the median for one image; None where the counts are beyond a limit already.
         latency_ms_p95: the 95th percentile.
@@ -35,6 +37,7 @@ class StudentCost:
     parameters: int
     macs: int
     size_kb: float
+    peak_ram_kb: float | None = None
     compression_factor: float | None = None
     latency_ms: float | None = None
     latency_ms_p95: float | None = None

@@ -6,6 +6,8 @@ from pydantic import ConfigDict, Field
 
 from igkd_hpo.config.space import Frozen
 
+MemoryFormat = Literal["channels_last", "contiguous"]
+
 
 class Execution(Frozen):
     """Settings of a machine that decide a result's last bits; recorded with each trial and used again by `train`."""
@@ -16,7 +18,7 @@ class Execution(Frozen):
     """Threads of the training."""
     precision: Literal["float32", "bfloat16", "float16"]
     """What training.precision came to."""
-    memory_format: Literal["channels_last", "contiguous"]
+    memory_format: MemoryFormat
     """Layout of the images in memory."""
     compile: Literal["auto", "none", "cuda_graph"]
     """What training.compile came to."""

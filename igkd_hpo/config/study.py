@@ -98,6 +98,8 @@ class Limits(Frozen):
     """Most multiply-adds for one image, in convolutions and linear layers."""
     size_kb: float | None = Field(default=None, gt=0)
     """Most kilobytes (1,024 bytes) of the weights in float32."""
+    peak_ram_kb: float | None = Field(default=None, gt=0, exclude_if=lambda limit: limit is None)
+    """Most kilobytes (1,024 bytes) that one image and its activations in int8 take at once, layer after layer."""
     latency_ms: float | None = Field(default=None, gt=0)
     """Most milliseconds for one image: the median, measured in PyTorch on one CPU thread of the training host."""
 

@@ -50,7 +50,7 @@ def integrated_gradients(
     if any(one.training for one in networks):
         raise ValueError("the network is in training mode; call network.eval() before attributing")
     colour = baseline.to(pixels)[None, :, None, None].expand(1, *pixels.shape[1:])
-    pixels = pixels.detach().contiguous(memory_format=torch.channels_last)
+    pixels = pixels.detach().contiguous(memory_format=networks[0].memory_format)
     half = precision == torch.bfloat16
     parts = [_attribute(one, pixels, targets, colour, n_steps, points, half) for one in networks]
     attributions, difference = (reduce(torch.add, each) / len(parts) for each in zip(*parts, strict=True))

@@ -22,9 +22,11 @@ def count_macs(module: nn.Module, image_size: tuple[int, int]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def time_forward(module: nn.Module, image_size: tuple[int, int]) -> Latency:
-    """Return the latency of one image (1, 3, H, W) in float32, channels last, on one thread of the CPU."""
-    pixels = torch.rand(1, 3, *image_size).to(memory_format=torch.channels_last)
-    module.to(memory_format=torch.channels_last)
+def time_forward(
+    module: nn.Module, image_size: tuple[int, int], memory_format: torch.memory_format = torch.channels_last
+) -> Latency:
+    """Return the latency of one image (1, 3, H, W) in float32, laid out as asked, on one thread of the CPU."""
+    pixels = torch.rand(1, 3, *image_size).to(memory_format=memory_format)
+    module.to(memory_format=memory_format)
     with torch_threads(1), evaluating(module):
         return measure_latency(lambda: module(pixels))

@@ -21,7 +21,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def padded_batches(x: Tensor, batch_size: int) -> Iterator[tuple[Tensor, int]]:
+def padded_batches(
+    x: Tensor, batch_size: int, memory_format: torch.memory_format = torch.channels_last
+) -> Iterator[tuple[Tensor, int]]:
     """Cut (N, 3, H, W) into batches of exactly `batch_size`, each with how many of its rows are from `x`.
 
     The last batch is filled up with zeros, so that a row's results do not depend on N: kernels may sum in another order
@@ -30,7 +32,7 @@ def padded_batches(x: Tensor, batch_size: int) -> Iterator[tuple[Tensor, int]]:
     for chunk in torch.split(x, batch_size):
         missing = batch_size - len(chunk)
         whole = torch.cat([chunk, chunk.new_zeros(missing, *chunk.shape[1:])]) if missing else chunk
-        yield whole.contiguous(memory_format=torch.channels_last), len(chunk)
+        yield whole.contiguous(memory_format=memory_format), len(chunk)
 
 
 def forward_in_batches(
@@ -43,7 +45,7 @@ def forward_in_batches(
     """
     logits = []
     with evaluating(network):
-        for chunk, count in padded_batches(x, batch_size):
+        for chunk, count in padded_batches(x, batch_size, network.memory_format):
             moved = chunk.to(network.mean.device)
             logits.append(network(to_pixels(moved) if moved.dtype == torch.uint8 else moved)[:count].float())
             on_batch()

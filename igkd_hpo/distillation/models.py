@@ -16,6 +16,8 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
+    memory_format: torch.memory_format = torch.channels_last
+    """Layout of the pixels that it is evaluated on; some networks of others take no other than contiguous ones."""
 
     def __init__(self, body: nn.Module, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
         """Wrap `body`; `mean` and `std` are three numbers each, in [0, 1] pixels, `std` above 0, else ValueError."""

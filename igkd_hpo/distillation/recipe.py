@@ -159,6 +159,13 @@ def knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
     return {name: knob.declared.cast(hyperparameters[name]) for name, knob in knobs.items()}
 
 
+def own_knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Select the knobs that the student's network itself has, of those of its kind, by name."""
+    architecture = str(hyperparameters["architecture"])
+    knobs, values = ARCHITECTURES[kind_of(architecture)].knobs, knobs_of(hyperparameters)
+    return {name: value for name, value in values.items() if not (only := knobs[name].only) or architecture in only}
+
+
 def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
     """List the hyperparameters of a trial, all of which are given, that change nothing in it.
 

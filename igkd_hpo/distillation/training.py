@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from igkd_hpo.distillation.alignment import ShuffledLogits, StandIns, align_maps
 from igkd_hpo.distillation.averaging import RunningAverage
@@ -119,6 +120,7 @@ class Training:
         self.data = self._on_device(data)
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self._trained.to(memory_format=self._memory_format)
+        self._trained.memory_format = self._memory_format
         self._objective = make_objective(recipe.objective, recipe.settings)
         self._terms = added_terms(recipe)
         self._learned = nn.ModuleList([self._trained])
@@ -267,7 +269,9 @@ class Training:
         seen = batch.overlaid.detach().requires_grad_(bool(self._terms))
         student_features: Features = {}
         dtype = getattr(torch, recipe.precision)
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+        # Only the plain kernel of attention has the second derivative that an added term may need.
+        attention = sdpa_kernel(SDPBackend.MATH) if self._terms else nullcontext()
+        with attention, torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             if self.features is None:
                 student_logits = self._trained(seen)
             else:

@@ -20,7 +20,7 @@ class Check:
     """One line of the doctor's table.
 
     Args:
-        group: study, limits, data, teacher, assets, storage or devices.
+        group: study, limits, data, teacher, students, assets, storage or devices.
         name: unique in its group.
         found: the outcome, with its numbers; one line, but for a study file with several faults.
         advice: what to do about it; empty where nothing is to be done.

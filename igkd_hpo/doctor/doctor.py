@@ -1,4 +1,4 @@
-"""Every check that can be made before hours are spent: file, data, teacher, assets, storage and devices."""
+"""Every check that can be made before hours are spent: file, data, teacher, students, assets, storage and devices."""
 
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -11,11 +11,13 @@ from igkd_hpo.doctor.check import Check, CheckVerdict, failed, not_checked
 from igkd_hpo.doctor.data import check_data
 from igkd_hpo.doctor.devices import check_devices
 from igkd_hpo.doctor.limits import check_limits, check_limits_of_file
+from igkd_hpo.doctor.networks import check_students, check_students_licences, check_teachers_licence
 from igkd_hpo.doctor.storage import check_storage
 from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.doctor.teacher import check_teacher_network
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.step import contiguous_alone
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,13 +47,26 @@ def examine(
             *check_devices(None, None, settings, workers=workers, device=device)[1],
         ]
     dataset, data = check_data(study, settings, progress)
+    students = check_students(study, dataset, settings, device, progress)
+    if any(check.verdict is CheckVerdict.FAULT for check in students):
+        because = "a student cannot be trained"
+        return [
+            *check_study_file(study),
+            *data,
+            *students,
+            *check_students_licences(study),
+            *(not_checked(group, "all", because) for group in ("teacher", "assets")),
+            *check_storage(study, None, settings.storage_url, workers=workers),
+            *check_devices(None, None, settings, workers=workers, device=device)[1],
+        ]
     chosen, devices = check_devices(study, dataset, settings, workers=workers, device=device)
     pins, teacher_sha256 = None, None
     if dataset is None:
         limits = check_limits_of_file(study, settings)
         teacher = [not_checked("teacher", "all", "the images cannot be used")]
     else:
-        limits = check_limits(study, dataset.num_classes, dataset.image_size, settings)
+        contiguous = contiguous_alone(study, dataset, settings, chosen)
+        limits = check_limits(study, dataset.num_classes, dataset.image_size, settings, contiguous=contiguous)
         teacher_sha256, teacher = check_teacher_network(study, dataset, settings, chosen, progress)
         if teacher_sha256 is not None:
             pins = AssetPins(
@@ -62,6 +77,9 @@ def examine(
         *limits,
         *data,
         *teacher,
+        *check_teachers_licence(study),
+        *students,
+        *check_students_licences(study),
         *check_assets(study, dataset, teacher_sha256, settings, workers=workers),
         *check_storage(study, pins, settings.storage_url, workers=workers),
         *devices,

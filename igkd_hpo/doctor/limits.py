@@ -1,5 +1,7 @@
 """The limits of the device: whether any student of the search space keeps them, and whether the controls do."""
 
+from collections.abc import Collection
+
 from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import Check, fault, ok, warning
 from igkd_hpo.settings import Settings
@@ -8,13 +10,30 @@ from igkd_hpo.sources import SOURCES
 _GROUP = "limits"
 
 
-def check_limits(study: Study, num_classes: int, image_size: tuple[int, int], settings: Settings) -> list[Check]:
-    """Check whether any student keeps the limits: builds and times the smallest; nothing where nothing is limited."""
+def check_limits(
+    study: Study,
+    num_classes: int,
+    image_size: tuple[int, int],
+    settings: Settings,
+    *,
+    contiguous: Collection[str] = (),
+) -> list[Check]:
+    """Check whether any student keeps the limits: builds and times the smallest; nothing where nothing is limited.
+
+    Args:
+        contiguous: architectures that run in no other layout of memory.
+    """
     if not study.limits.any:
         return []
     from igkd_hpo.trial.student import check_fit
 
-    fit = check_fit(study, num_classes=num_classes, image_size=image_size, allow_import=settings.allow_import)
+    fit = check_fit(
+        study,
+        num_classes=num_classes,
+        image_size=image_size,
+        allow_import=settings.allow_import,
+        contiguous=contiguous,
+    )
     if fit.smallest is not None:
         finding = f"even the smallest student of the study has {fit.smallest}"
         return [fault(_GROUP, "search space", finding, fit.shrink)]

@@ -6,6 +6,7 @@ from torch import nn
 from igkd_hpo.assets import logits
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.settings import Settings
@@ -19,23 +20,23 @@ _PROBE = 2  # images; what a step keeps is in proportion to the batch
 
 
 def largest_students(study: Study, dataset: Dataset, settings: Settings) -> list[nn.Module]:
-    """Make the largest network of each architecture of the search space, on torch's default device."""
-    return [
-        make_body(values, dataset.num_classes, dataset.image_size, settings.allow_import)
-        for values in students_at_end(study, largest=True)
-    ]
+    """Make the largest network of each architecture of the search space, on the meta device if it can be there."""
+    students = []
+    for values in students_at_end(study, largest=True):
+        foreign = find_architecture(str(values["architecture"])).foreign  # code of others may ask for numbers
+        with torch.device("cpu" if foreign else "meta"):
+            students.append(make_body(values, dataset.num_classes, dataset.image_size, settings.allow_import))
+    return students
 
 
 def student_parameters(study: Study, dataset: Dataset, settings: Settings) -> int:
     """Return how many parameters the largest student of the search space has."""
-    with torch.device("meta"):
-        return max(map(count_parameters, largest_students(study, dataset, settings)))
+    return max(map(count_parameters, largest_students(study, dataset, settings)))
 
 
 def step_bytes(study: Study, dataset: Dataset, settings: Settings) -> int:
-    """Return the bytes of the search space's largest training step, by forward passes over tensors without numbers."""
-    with torch.device("meta"):
-        return max(_step_bytes(student, study, dataset) for student in largest_students(study, dataset, settings))
+    """Return the bytes of the search space's largest training step, by forward passes, most of them without numbers."""
+    return max(_step_bytes(student, study, dataset) for student in largest_students(study, dataset, settings))
 
 
 def _step_bytes(student: nn.Module, study: Study, dataset: Dataset) -> int:
@@ -47,7 +48,7 @@ def _step_bytes(student: nn.Module, study: Study, dataset: Dataset) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = student(torch.empty(_PROBE, 3, *dataset.image_size))
+        output = student(torch.zeros(_PROBE, 3, *dataset.image_size, device=next(student.parameters()).device))
     del output
     weights = sum(parameter.numel() * parameter.element_size() for parameter in student.parameters())
     batch = min(int(study.hyperparameters.highest("batch_size")), len(dataset.train_images))

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from igkd_hpo.assets.checkpoint_file import find_format
 from igkd_hpo.config.space import shown
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.architectures import kind_of
+from igkd_hpo.distillation.architectures import find_architecture, kind_of
 from igkd_hpo.distillation.recipe import KNOB_OF, SETTING_OF, needs
-from igkd_hpo.doctor.check import Check, failed, ok, warning
+from igkd_hpo.doctor.check import Check, failed, grade, ok, warning
 from igkd_hpo.errors import DataError
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import counted
 
 _GROUP = "study"
+_TRIALS_EACH = 20  # of an architecture, before a sampler knows anything of its other hyperparameters
+_MANY = 8  # architectures in one study; more are compared better in studies of their own
 
 
 def check_study_file(study: Study) -> list[Check]:
@@ -23,6 +25,8 @@ def check_study_file(study: Study) -> list[Check]:
         _check("search space", "every range can change the result", list(_idle_ranges(study))),
         _check("pruner", "bad trials are stopped early", list(_idle_pruner(study))),
         _check("trials", "the controls leave trials to search with", list(_no_trials_left(study))),
+        *_architectures(study),
+        *_pretrained(study),
     ]
 
 
@@ -79,6 +83,34 @@ def _idle_pruner(study: Study) -> Iterator[tuple[str, str]]:
     if grace is not None and grace >= study.training.epochs and study.is_search:
         late = f"grace_period {grace} is not below training.epochs {study.training.epochs}"
         yield f"no trial can be stopped: {late}", "lower pruner.grace_period, or write pruner: {name: none}"
+
+
+def _architectures(study: Study) -> list[Check]:
+    """Check whether there are trials for each architecture; nothing of a study with one."""
+    count, left = len(study.hyperparameters.words("architecture")), study.n_trials - len(study.controls)
+    if count == 1:
+        return []
+    faulty, few = count > left, study.n_trials < _TRIALS_EACH * count
+    found = f"{count} to choose from in {study.n_trials} trials, {len(study.controls)} of them controls"
+    raised = f"raise n_trials to {_TRIALS_EACH * count}, or leave some out" if few else "leave some out"
+    advice = f"{raised}: a sampler needs about {_TRIALS_EACH} trials of each"
+    return [grade(_GROUP, "architectures", found, advice, faulty=faulty, doubtful=few or count > _MANY)]
+
+
+def _pretrained(study: Study) -> list[Check]:
+    """Check whether pretrained students see what they were trained with; nothing of studies without any."""
+    settings = study.hyperparameters
+    if "pretrained" not in settings.words("init"):
+        return []
+    known = [name for name in settings.words("architecture") if find_architecture(name).statistics is not None]
+    doubtful = study.student.normalize == "dataset" and bool(known)
+    found = f"init is pretrained, and student.normalize is {study.student.normalize}"
+    advice = "write student: {normalize: weights}, the mean and deviation that they were trained with"
+    return [
+        grade(
+            _GROUP, "pretrained", found if doubtful else "students see what they began with", advice, doubtful=doubtful
+        )
+    ]
 
 
 def _no_trials_left(study: Study) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
 from igkd_hpo.engines.engine import Host, SlotState, Watcher, let_read
 from igkd_hpo.engines.events import Event
+from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.engines.pipe_reporter import PipeReporter
 from igkd_hpo.engines.probe import Probe
 from igkd_hpo.engines.running_trial import Slot
@@ -25,7 +26,10 @@ from igkd_hpo.trial.task import AttemptTask
 
 
 class InProcessEngine:
-    """One slot, without any other process; breakpoints in a training stop there."""
+    """One slot, without any other process; breakpoints in a training stop there.
+
+    Only the first steps of networks that others wrote are tried in processes of their own.
+    """
 
     def __init__(self) -> None:
         self._source: OneStudy | None = None
@@ -40,6 +44,7 @@ class InProcessEngine:
         """Make what is missing of a study's assets here. Raises as `Engine.prepare`."""
         from igkd_hpo.trial.preparation import prepare_study
 
+        refuse_untrainable(study, host.settings, device=host.device, progress=progress)
         made = prepare_study(study, host.settings, device=host.device, progress=progress, pinned=pinned)
         return made.pins
 

@@ -24,6 +24,7 @@ from igkd_hpo.trial.build import PreparedTrial, make_trial, overlay_examples
 from igkd_hpo.trial.checkpoint import Journal, open_journal
 from igkd_hpo.trial.device_share import hold_device
 from igkd_hpo.trial.pictures import draw_strip
+from igkd_hpo.trial.step import memory_format
 from igkd_hpo.trial.student import measure_student
 from igkd_hpo.trial.task import AttemptTask, TrialTask
 
@@ -100,6 +101,9 @@ def _attempt_within_limits(task: AttemptTask, reporter: Reporter, device: torch.
         dataset.image_size,
         assets.teacher_parameters,
         allow_import=task.settings.allow_import,
+        memory_format=memory_format(
+            trial.study, str(trial.hyperparameters["architecture"]), dataset, task.settings, device
+        ),
     )
     # A trial that began within the limits goes on, also where a slower host times it otherwise.
     resumed = journal.earlier is not None

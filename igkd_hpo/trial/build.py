@@ -22,7 +22,8 @@ from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe, knobs_of, make_recipe
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.trial.student import make_body
+from igkd_hpo.trial.step import memory_format
+from igkd_hpo.trial.student import make_body, torch_format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,8 @@ class PreparedTrial:
     execution: Execution
 
 
-def make_execution(study: Study, assets: Assets, device: torch.device) -> Execution:
-    """Return the settings with which this process would run a trial of the study, and those its assets came from."""
+def make_execution(study: Study, architecture: str, assets: Assets, device: torch.device) -> Execution:
+    """Return the settings with which this process would train such a student, and those its assets came from."""
     training, maps = training_on(study, device.type), assets.maps
     precision = resolve_precision(training.precision, device)
     return Execution.model_validate(
@@ -42,7 +43,7 @@ def make_execution(study: Study, assets: Assets, device: torch.device) -> Execut
             "device": device.type,
             "threads": torch.get_num_threads(),
             "precision": precision,
-            "memory_format": "channels_last",
+            "memory_format": memory_format(study, architecture, assets.dataset, assets.settings, device),
             "compile": resolve_compile(training.compile, device, precision),
             "torch": torch.__version__,
             "processor": processor(device),
@@ -76,6 +77,8 @@ def make_student(study: Study, hyperparameters: Mapping[str, Value], assets: Ass
             of_weights = weights.statistics
     mean, std = normalization(study.student, (dataset.mean, dataset.std), of_weights)
     student = Network(body, mean, std)
+    layout = memory_format(study, name, dataset, assets.settings, torch.device("cpu"))  # unless it is trained elsewhere
+    student.memory_format = torch_format(layout)
     if hyperparameters["init"] == "teacher_prefix":
         copy_prefix(student, assets.teachers.members[0].network)
     return Student(student, taken)
@@ -105,7 +108,7 @@ def make_trial(
     execution: Execution | None = None,
 ) -> PreparedTrial:
     """Build a trial that is ready to train; see `TrialTask` for its settings."""
-    execution = execution or make_execution(study, assets, device)
+    execution = execution or make_execution(study, str(hyperparameters["architecture"]), assets, device)
     student, pretrained = make_student(study, hyperparameters, assets, seed=seed)
     recipe = recipe_of(study, hyperparameters, execution, seed=seed)
     # The study file refuses terms on features where there are several teachers.

@@ -1,5 +1,7 @@
 """Preparation of a study in this process: first whether its students fit device and teacher, then its assets."""
 
+import torch
+
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
@@ -11,6 +13,7 @@ from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.comparison import check_features
+from igkd_hpo.trial.step import contiguous_alone
 from igkd_hpo.trial.student import check_fit
 
 
@@ -29,22 +32,26 @@ def prepare_study(
             be compared with it.
         AssetError: an asset is damaged, or cannot be written.
     """
-    _refuse_unfit(study, settings, progress)
+    chosen = choose_device(device)
+    _refuse_unfit(study, settings, chosen, progress)
     if study.uses(Role.FEATURES):  # before a teacher is trained, for hours, that no student can be compared with
         dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
         check_features(study, dataset, settings)
-    chosen = choose_device(device)
     named = "cuda" if chosen.type == "cuda" and ":" not in device else str(chosen)  # one, or all that there are
     return prepare_assets(study, settings, device=named, progress=progress, pinned=pinned)
 
 
-def _refuse_unfit(study: Study, settings: Settings, progress: Progress) -> None:
+def _refuse_unfit(study: Study, settings: Settings, device: torch.device, progress: Progress) -> None:
     """Raise StudyFileError where no student of the study is within its limits; warn where only the controls are not."""
     if not study.limits.any:
         return
     dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
     fit = check_fit(
-        study, num_classes=dataset.num_classes, image_size=dataset.image_size, allow_import=settings.allow_import
+        study,
+        num_classes=dataset.num_classes,
+        image_size=dataset.image_size,
+        allow_import=settings.allow_import,
+        contiguous=contiguous_alone(study, dataset, settings, device),
     )
     if fit.smallest is not None:
         raise StudyFileError(f"{study.name}: even the smallest student of the study has {fit.smallest}; {fit.shrink}")

@@ -1,6 +1,6 @@
 """A student's network from its hyperparameters, and its cost before it is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,11 +8,13 @@ from torch import nn
 
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.cost import StudentCost, why_infeasible
+from igkd_hpo.config.provenance import MemoryFormat
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Knob, Request, find_architecture
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.models import count_parameters
+from igkd_hpo.distillation.peak_memory import count_peak_activations
 from igkd_hpo.distillation.recipe import knobs_of
 
 
@@ -33,6 +35,11 @@ def make_body(
     return find_architecture(name).build(request, **knobs_of(hyperparameters))
 
 
+def torch_format(memory_format: MemoryFormat) -> torch.memory_format:
+    """Return torch's own name of a layout."""
+    return torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+
+
 def deployed(body: nn.Module, architecture: str) -> nn.Module:
     """Return the form of a student's body that is shipped, for evaluation: itself, or a copy with merged branches."""
     deploy = find_architecture(architecture).deploy
@@ -47,10 +54,14 @@ def measure_student(
     teacher_parameters: int | None,
     *,
     allow_import: frozenset[str],
+    memory_format: MemoryFormat = "channels_last",
 ) -> StudentCost:
     """Measure the cost of the form that is shipped, on this machine: hundredths of a second to count, a third to time.
 
     Nothing is timed where the counts alone are beyond a limit of the study.
+
+    Args:
+        memory_format: in which it can be run, see `known_step`.
     """
     with torch.random.fork_rng(devices=[]):  # the weights do not matter, the training's randomness does
         body = make_body(hyperparameters, num_classes, image_size, allow_import)
@@ -61,10 +72,11 @@ def measure_student(
         compression_factor=round(teacher_parameters / parameters, 3) if teacher_parameters else None,
         macs=count_macs(body, image_size),
         size_kb=round(parameters * 4 / 1024, 1),
+        peak_ram_kb=round(count_peak_activations(body, image_size) / 1024, 1),
     )
     if why_infeasible(study.limits, counted) is not None:
         return counted
-    latency = time_forward(body, image_size)
+    latency = time_forward(body, image_size, torch_format(memory_format))
     return replace(
         counted,
         latency_ms=round(latency.median, 3),
@@ -93,10 +105,20 @@ class Fit:
     narrow: str
 
 
-def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int], allow_import: frozenset[str]) -> Fit:
+def check_fit(
+    study: Study,
+    *,
+    num_classes: int,
+    image_size: tuple[int, int],
+    allow_import: frozenset[str],
+    contiguous: Collection[str] = (),
+) -> Fit:
     """Compare the smallest student of the search space, and that of the controls, with the study's limits.
 
     Of several architectures one that keeps them is enough; else the one with the fewest parameters is told of.
+
+    Args:
+        contiguous: architectures that run in no other layout of memory.
     """
     ends = students_at_end(study, largest=False)
     knobs = {name: knob for values in ends for name, knob in _searched_knobs(str(values["architecture"])).items()}
@@ -109,8 +131,12 @@ def check_fit(study: Study, *, num_classes: int, image_size: tuple[int, int], al
         return Fit(smallest=None, controls=None, **advice)
 
     def explain(hyperparameters: Mapping[str, Value]) -> tuple[int, str | None]:
-        cost = measure_student(study, hyperparameters, num_classes, image_size, None, allow_import=allow_import)
-        reason, name = why_infeasible(study.limits, cost), str(hyperparameters["architecture"])
+        name = str(hyperparameters["architecture"])
+        layout: MemoryFormat = "contiguous" if name in contiguous else "channels_last"
+        cost = measure_student(
+            study, hyperparameters, num_classes, image_size, None, allow_import=allow_import, memory_format=layout
+        )
+        reason = why_infeasible(study.limits, cost)
         told = [f"{knob} {hyperparameters[knob]:g}" for knob in _searched_knobs(name)]
         student = ", ".join([*([name] if len(ends) > 1 or not told else []), *told])
         return cost.parameters, reason and f"{reason} ({student})"

@@ -84,6 +84,7 @@ def train_student(
     from igkd_hpo.distillation.device import choose_device
     from igkd_hpo.distillation.training import NonFiniteLoss
     from igkd_hpo.trial.attempt import run_attempt
+    from igkd_hpo.trial.build import make_execution
     from igkd_hpo.trial.student import measure_student
 
     chosen = choose_device(device)
@@ -110,6 +111,7 @@ def train_student(
         dataset.image_size,
         assets.teacher_parameters,
         allow_import=settings.allow_import,
+        memory_format=(execution or make_execution(study, str(values["architecture"]), assets, chosen)).memory_format,
     )
     if (reason := why_infeasible(study.limits, cost)) is not None:
         progress.warn(f"{study.name} is beyond what its device allows: {reason}")

@@ -46,7 +46,8 @@ def needed(paths: Paths, storage: SharedStorage) -> list[Asset]:
     """The assets that the study needs; the database makes their folder."""
     data, test = made(paths, "dataset", name="digits"), made(paths, "test-split", name="digits")
     teacher = made(paths, "teacher", dataset=data.sha256, weights="e" * 64)
-    return [data, test, teacher, made(paths, "maps", dataset=data.sha256, weights="e" * 64)]
+    step = made(paths, "step", architecture="mobilenet_v2")
+    return [data, test, teacher, made(paths, "maps", dataset=data.sha256, weights="e" * 64), step]
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def test_what_nothing_needs_is_found_and_removed(
     data = made(paths, "dataset", name="cifar10")
     old = [data, made(paths, "maps", dataset=data.sha256, weights="e" * 64)]
     old.append(made(paths, "teacher", dataset=needed[0].sha256, weights="d" * 64))
+    old.append(made(paths, "step", architecture="timm/lcnet_050"))
     gone = {asset.folder.relative_to(paths.root).as_posix() for asset in old}
     for number, accuracy in enumerate((0.5, 0.7)):
         run(accuracy)

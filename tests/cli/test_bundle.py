@@ -221,6 +221,11 @@ def test_the_figures_are_measured(bundle: Path) -> None:
         student = OnnxStudent(bundle / name)
         assert figures.validation_accuracy == (student.logits(images).argmax(axis=1) == labels).mean()
         assert 0 < figures.latency_ms <= figures.latency_ms_p95
+        assert figures.validation_images == len(labels)
+        right = [round(one.validation_accuracy * len(labels)) for one in (record.onnx, figures)]
+        assert figures.gained is not None
+        assert figures.lost is not None
+        assert figures.gained - figures.lost == right[1] - right[0]
     assert record.onnx.test_agreement == 1
     assert record.onnx.largest_logit_difference < 1e-4 < record.int8.largest_logit_difference
     assert record.int8.test_agreement < 1 or record.int8.validation_accuracy > 0.5

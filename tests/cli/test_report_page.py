@@ -65,7 +65,7 @@ def complete_one(study: SearchStudy) -> Path:
         result=0.1,
     )
     save_checkpoint(path, checkpoint)
-    execution = make_execution(study.config, assets, torch.device("cpu")).model_dump(mode="json")
+    execution = make_execution(study.config, "mobilenet_v2", assets, torch.device("cpu")).model_dump(mode="json")
     assert leases.complete(claim, 0.1, {"execution": execution})
     return path
 

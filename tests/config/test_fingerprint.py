@@ -31,6 +31,7 @@ BASE: dict[str, Any] = {
         "batch_size": {"type": "int", "low": 16, "high": 64, "step": 16},
         "objective": {"type": "categorical", "choices": ["kd", "dist"]},
     },
+    "limits": {"peak_ram_kb": 512.0},
     "n_trials": 24,
     "controls": ["student"],
     "provenance": {"study": "older", "trial": 3, "validation_accuracy": 0.5},
@@ -125,6 +126,7 @@ OTHER: dict[str, Any] = {
     "limits.parameters": 500_000,
     "limits.macs": 60.0e6,
     "limits.size_kb": 512.0,
+    "limits.peak_ram_kb": 256.0,
     "limits.latency_ms": 5.0,
     "sampler.name": "random",
     "sampler.seed": 1,
@@ -203,6 +205,7 @@ def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
     plain = {key: value for key, value in BASE["dataset"].items() if key not in ("bits", "follow_links")}
     written = build({**BASE, "dataset": plain | {"bits": None, "follow_links": False}}).model_dump(mode="json")
     assert written["dataset"] == plain
+    assert "peak_ram_kb" not in build({**BASE, "limits": {"peak_ram_kb": None}}).model_dump(mode="json")["limits"]
 
 
 def test_the_difference_is_told_key_by_key() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from igkd_hpo.distillation.architectures import Request
+from igkd_hpo.distillation.architectures import Request, find_architecture
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2, plain_code
 from igkd_hpo.distillation.models import Network, count_parameters, to_pixels
 
@@ -110,3 +110,28 @@ def test_the_plain_code_of_a_card_builds_the_same_network(width: float, layers_r
         assert str(names["body"]) == str(wanted)
         shapes = [{key: value.shape for key, value in body.state_dict().items()} for body in (names["body"], wanted)]
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs"),
+    [
+        ("torchvision/resnet18", {"stages_removed": 2, "width": 1.0}),
+        ("torchvision/shufflenet_v2_x0_5", {"stages_removed": 1, "width": 1.0}),
+        ("torchvision/mobilenet_v2", {"stages_removed": 1, "width": 0.5}),
+        ("torchvision/mobilenet_v3_small", {"stages_removed": 0, "width": 1.0}),
+        ("timm/lcnet_050", {"stages_removed": 1}),
+        ("timm/vit_tiny_patch16_224", {"stages_removed": 3}),
+    ],
+)
+def test_the_plain_code_of_a_library_s_network_builds_the_same(name: str, knobs: dict[str, Any]) -> None:
+    kind, request = find_architecture(name), Request(name=name, num_classes=7, image_size=(64, 64))
+    names: dict[str, Any] = {}
+    with torch.random.fork_rng():
+        wanted = kind.build(request, **knobs).eval()
+        assert kind.code is not None
+        exec(str(kind.code(request, **knobs)), names)
+        body = names["body"].eval()
+        body.load_state_dict(wanted.state_dict(), strict=True)
+        images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(body(images), wanted(images))

@@ -1,6 +1,7 @@
 """What is beyond a limit is not trained, is told to the sampler, and takes nothing from the study's total."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from optuna.trial import TrialState
@@ -28,6 +29,8 @@ def test_a_limit_itself_is_allowed_and_the_excess_is_a_fraction_of_it() -> None:
     both = why_infeasible(Limits(parameters=500, size_kb=1.5), COST)
     assert both is not None
     assert both.endswith(" and 2.0 KiB of weights where limits.size_kb allows 1.5")
+    held = why_infeasible(Limits(peak_ram_kb=19), replace(COST, peak_ram_kb=19.5))
+    assert held == "19.5 KiB of activations at once where limits.peak_ram_kb allows 19"
 
 
 def test_a_student_too_large_by_its_counts_is_not_even_timed() -> None:
@@ -45,6 +48,7 @@ def test_a_student_too_large_by_its_counts_is_not_even_timed() -> None:
     paper = measured(Limits(parameters=543_497))
     assert (paper.parameters, paper.size_kb, paper.compression_factor) == (543_498, 2123.0, 4.115)
     assert round(paper.macs / 1e6, 2) == 58.70
+    assert paper.peak_ram_kb == 312  # 24, 144 and 144 channels of 32x32
     assert paper.latency_ms is None
     timed = measured(Limits(parameters=543_498))
     assert timed.latency_ms is not None

@@ -110,6 +110,9 @@ class Architecture:
         deploy: returns the form of a body that is shipped, where that is another one than is trained; the body itself
             is left alone.
         foreign: whether it is code of others, whose first step is tried in a process of its own.
+        version: of the code that builds a name: its library's, or the hash of people's own file.
+        look_up: raises UsageError where the library has no network of this name; it is imported.
+        licence: returns that of the published weights of a name, in the library's words; None where it does not tell.
     """
 
     build: "Callable[..., nn.Module]"
@@ -123,6 +126,9 @@ class Architecture:
     statistics: Callable[[Request], tuple[Triple, Triple] | None] | None = None
     deploy: "Callable[[nn.Module], nn.Module] | None" = None
     foreign: bool = False
+    version: Callable[[Request], str] | None = None
+    look_up: Callable[[Request], object] | None = None
+    licence: Callable[[Request], str | None] | None = None
 
 
 STAGES_REMOVED = Hyperparameter(

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import sys
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +57,20 @@ def build(request: Request) -> "nn.Module":
     return body
 
 
+def version(request: Request) -> str:
+    """Return the hash of the file that the function is in, which is not run; "unknown" where none is found."""
+    import hashlib
+
+    *packages, last = request.name.partition(":")[0].split(".")
+    places: Sequence[str] | None = [*sys.path, str(Path.cwd())]
+    for package in packages:
+        spec = PathFinder.find_spec(package, places)
+        places = None if spec is None else spec.submodule_search_locations
+    spec = PathFinder.find_spec(last, places or [])
+    path = Path(spec.origin) if spec is not None and spec.origin else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else "unknown"
+
+
 def deploy(body: "nn.Module") -> "nn.Module":
     """Return what its own method `deploy` returns, called on a copy; the body itself where it has none."""
     import copy
@@ -66,4 +82,4 @@ def deploy(body: "nn.Module") -> "nn.Module":
     return copied.deploy() or copied  # type: ignore[operator]
 
 
-ARCHITECTURE = Architecture(build=build, form="module:function", deploy=deploy, foreign=True)
+ARCHITECTURE = Architecture(build=build, form="module:function", deploy=deploy, foreign=True, version=version)

@@ -1,5 +1,6 @@
 """Networks of timm, by its names, with its published weights, cut at the end by whole stages; an extra: `students`."""
 
+from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +35,20 @@ def _check_name(request: Request) -> ModuleType:
         hint = did_you_mean(tag, tags) or (f" (known: {', '.join(tags)})" if tags else " (there are none of it)")
         raise UsageError(f"{request.name}: {tag!r} is no tag of published weights of {name}{hint}; leave it out")
     return timm
+
+
+def version(request: Request) -> str:
+    """Return timm's version; "none" where there is no timm."""
+    try:
+        return f"timm {metadata.version('timm')}"
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def licence(request: Request) -> str | None:
+    """Return the licence of the weights of this name, or tag."""
+    config = _check_name(request).get_pretrained_cfg(request.rest)
+    return None if config is None or not config.license else str(config.license)
 
 
 def build(request: Request, *, stages_removed: int = 0) -> "nn.Module":
@@ -151,4 +166,7 @@ ARCHITECTURE = Architecture(
     statistics=statistics,
     deploy=deploy,
     foreign=True,
+    version=version,
+    look_up=_check_name,
+    licence=licence,
 )

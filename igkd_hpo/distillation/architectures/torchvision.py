@@ -1,5 +1,6 @@
 """Networks of torchvision, by its names, with its published weights, cut at the end by whole stages."""
 
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.distillation.architectures import STAGES_REMOVED, Architecture, Knob, Published, Request, Triple
@@ -25,6 +26,25 @@ def check_name(name: str) -> None:
             f"torchvision/{name} is no network of torchvision{did_you_mean(name, known)}; "
             "`torchvision.models.list_models()` lists them"
         )
+
+
+def version(request: Request) -> str:
+    """Return torchvision's version."""
+    return f"torchvision {metadata.version('torchvision')}"
+
+
+def look_up(request: Request) -> None:
+    """Raise UsageError where torchvision has no classifier of this name."""
+    check_name(request.rest)
+
+
+def licence(request: Request) -> str | None:
+    """Return the licence of torchvision's newest weights of this name, where it is not its own."""
+    import torchvision.models
+
+    check_name(request.rest)
+    told = torchvision.models.get_model_weights(request.rest).DEFAULT.meta.get("license")
+    return None if told is None else str(told)
 
 
 def create(
@@ -162,16 +182,32 @@ def published(request: Request) -> Published:
     )
 
 
-def plain_code(request: Request, *, stages_removed: int, width: float) -> str | None:
-    """Return code that builds what `build` builds; None for one that is cut."""
-    if stages_removed:
-        return None
+def plain_code(request: Request, *, stages_removed: int, width: float) -> str:
+    """Return code that builds what `build` builds."""
     more = f", width_mult={width!r}" if request.name == _WITH_WIDTH else ""
     if request.rest in ("googlenet", "inception_v3"):
         more = ", aux_logits=False, init_weights=False"
-    return f"""from torchvision.models import get_model
+    lines = ["from torchvision.models import get_model", ""]
+    create = f"body = get_model({request.rest!r}, weights=None, num_classes={request.num_classes}{more})"
+    if stages_removed:
+        return "\n".join(["from torch import nn", *lines, create, *_cutting_code(request, stages_removed, width)])
+    return "\n".join([*lines, create])
 
-body = get_model({request.rest!r}, weights=None, num_classes={request.num_classes}{more})"""
+
+def _cutting_code(request: Request, stages: int, width: float) -> list[str]:
+    """Return the lines that cut as `_cut` does, with the sizes that it leaves."""
+    from torch import nn
+
+    body: Any = build(request, stages_removed=stages, width=width)
+    if hasattr(body, "fc"):
+        removed = [
+            name for name in (*_RESNET, *_SHUFFLENET, "conv5") if isinstance(getattr(body, name, 0), nn.Identity)
+        ]
+        lines = [f"body.{name} = nn.Identity()" for name in removed]
+        return [*lines, f"body.fc = nn.Linear({body.fc.in_features}, {request.num_classes})"]
+    dropout, head = body.classifier
+    new = f"nn.Sequential(nn.Dropout({dropout.p!r}), nn.Linear({head.in_features}, {request.num_classes}))"
+    return [f"body.features = body.features[:{len(body.features)}]", f"body.classifier = {new}"]
 
 
 ARCHITECTURE = Architecture(
@@ -183,4 +219,7 @@ ARCHITECTURE = Architecture(
     classes=classes,
     statistics=statistics,
     foreign=True,
+    version=version,
+    look_up=look_up,
+    licence=licence,
 )

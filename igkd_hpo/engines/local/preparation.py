@@ -15,6 +15,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.engines.engine import Host
 from igkd_hpo.engines.local.child import Child
 from igkd_hpo.engines.local.fork_server import ForkServer
+from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.errors import AssetError, IgkdError, Interrupted, first_line
 from igkd_hpo.settings import Settings
 
@@ -138,6 +139,7 @@ def run_preparation(task: PrepareTask, pipe: Connection) -> None:
     keep_freed_memory()
     progress = _PipeProgress(pipe)
     try:
+        refuse_untrainable(task.study, task.settings, device=task.device, progress=progress)
         made = prepare_study(task.study, task.settings, device=task.device, progress=progress, pinned=task.pinned)
         progress.send(made.pins)
     except IgkdError as error:
