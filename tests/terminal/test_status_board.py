@@ -144,7 +144,7 @@ def test_an_outage_is_said_and_hides_nothing(
     watch.look()
     before = watched(watch)
 
-    def away(storage: SharedStorage) -> list[StudyStatus]:
+    def away(*_: object) -> list[StudyStatus]:
         raise StorageError("no connection to postgresql://db")
 
     with monkeypatch.context() as patched:
