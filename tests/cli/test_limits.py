@@ -6,7 +6,7 @@ from igkd_hpo.search.status import status as study_statuses
 from igkd_hpo.search.storage import open_storage
 from tests.cli.conftest import STUDY, Workspace
 
-SIZES = STUDY.replace("layers_removed: 17 ", "layers_removed: {type: int, low: 3, high: 17} ").replace(
+SIZES = STUDY.replace("layers_removed: 17 ", "layers_removed: {type: int, low: 12, high: 17} ").replace(
     "epochs: 4}", "epochs: 2}"
 )
 
@@ -16,8 +16,8 @@ def limited(limit: str) -> str:
 
 
 def test_only_what_fits_is_trained(workspace: Workspace) -> None:
-    # The controls remove 10 of the blocks, which leaves 11,930 parameters.
-    workspace.write(limited("parameters: 6000"))
+    # The controls remove 14 of the blocks, which leaves 4,714 parameters; half of the others fit.
+    workspace.write(limited("parameters: 4000"))
     launched = workspace.here("launch", "study.yaml", "--trials", "2")
     assert launched.stderr.count("the controls will not be trained") == 1
     trials = workspace.trials()
@@ -26,13 +26,13 @@ def test_only_what_fits_is_trained(workspace: Workspace) -> None:
     assert len(trained) == 2
     assert [trial.user_attrs.get("control") for trial in beyond[:2]] == ["student", "kd_ig"]
     for trial in beyond:
-        assert trial.user_attrs["parameters"] > 6000
-        assert "limits.parameters allows 6,000" in trial.user_attrs["reason"]
+        assert trial.user_attrs["parameters"] > 4000
+        assert "limits.parameters allows 4,000" in trial.user_attrs["reason"]
         assert trial.intermediate_values == {}
     checkpoints = {path.name for path in (workspace.folder / "storage" / "checkpoints" / "tiny").iterdir()}
     assert checkpoints == {f"trial-{trial.number:05d}" for trial in trained if trial.state is TrialState.COMPLETE}
     for trial in trained:
-        assert trial.user_attrs["parameters"] <= 6000
+        assert trial.user_attrs["parameters"] <= 4000
         measured = {"macs", "size_kb", "peak_ram_kb", "latency_ms", "latency_ms_p95", "latency_of"}
         assert measured <= trial.user_attrs.keys()
 

@@ -11,7 +11,7 @@ def test_a_short_chaos_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # Whom SIGKILL ends counts no coverage, and each start would take a quarter longer.
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     monkeypatch.setattr(chaos, "WORKERS", 1)  # in each of two launches
-    verdict = run("sqlite", events=3, minutes=1, every=1.0, trials=3, epochs=4, seed=5, added=0)
+    verdict = run("sqlite", events=2, minutes=1, every=1.0, trials=2, epochs=4, seed=5, added=0)
     assert [goal for goal, holds in goals(verdict, 1, 0).items() if not holds] == [], verdict
 
 
