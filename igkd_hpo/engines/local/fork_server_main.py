@@ -36,8 +36,11 @@ class _Child:
 def main() -> None:
     """Run the server: `python -m igkd_hpo.engines.local.fork_server_main DESCRIPTOR`."""
     gc.disable()  # a sixth of the time: what is imported stays, and is looked through again and again
+    # With torch, and all that its children need: each would import a thousand modules, in 1.2 to 1.8 s, for its network
+    # and for its first step, which torch looks through Dynamo's eyes though it compiles nothing.
+
     import igkd_hpo.trial.attempt
-    import igkd_hpo.trial.preparation  # noqa: F401 - with torch, and all that its children need
+    import igkd_hpo.trial.preparation  # noqa: F401
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()  # else a collection in a child touches, and so copies, every page that it shares with the others
