@@ -21,3 +21,8 @@ def wait_for_end(_: None, pipe: Connection) -> None:
         pipe.recv_bytes()
     except EOFError:
         return
+
+
+def loaded(module: str, pipe: Connection) -> None:
+    """Say whether the module was there already."""
+    pipe.send(module in sys.modules)

@@ -16,7 +16,7 @@ import pytest
 from igkd_hpo.engines.local.child import Child
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import IgkdError
-from tests.engines.forked import answer, leave, wait_for_end
+from tests.engines.forked import answer, leave, loaded, wait_for_end
 
 PATIENCE = 60.0
 
@@ -127,6 +127,14 @@ def test_a_killed_server_takes_nobody_along_and_every_request_is_served_by_the_n
     assert psutil.pid_exists(pid)
     forked.send_signal(signal.SIGTERM)
     assert end(forked) is None, "nobody is left who could know"
+
+
+def test_a_module_is_imported_once_for_all_that_follow(server: ForkServer, fork: Fork) -> None:
+    server.import_too("no_such_module")
+    server.import_too("this")  # the Zen of Python, which nothing else imports
+    child = fork(server, loaded, "this")
+    said = take_in_until(child, lambda: child.ended)
+    assert said == [True]
 
 
 def test_a_server_without_owner_leaves_and_ends_its_children(server: ForkServer, fork: Fork) -> None:

@@ -109,6 +109,7 @@ class Architecture:
             where it is not known.
         deploy: returns the form of a body that is shipped, where that is another one than is trained; the body itself
             is left alone.
+        library: module that its networks need, beside torch and torchvision.
         foreign: whether it is code of others, whose first step is tried in a process of its own.
         version: of the code that builds a name: its library's, or the hash of people's own file.
         look_up: raises UsageError where the library has no network of this name; it is imported.
@@ -125,6 +126,7 @@ class Architecture:
     classes: Callable[[Request], int | None] | None = None
     statistics: Callable[[Request], tuple[Triple, Triple] | None] | None = None
     deploy: "Callable[[nn.Module], nn.Module] | None" = None
+    library: str | None = None
     foreign: bool = False
     version: Callable[[Request], str] | None = None
     look_up: Callable[[Request], object] | None = None

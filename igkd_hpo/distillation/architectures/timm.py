@@ -165,6 +165,7 @@ ARCHITECTURE = Architecture(
     classes=classes,
     statistics=statistics,
     deploy=deploy,
+    library="timm",
     foreign=True,
     version=version,
     look_up=_check_name,

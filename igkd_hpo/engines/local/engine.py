@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.engines.engine import Host, SlotState, Watcher
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.local.preparation import prepare_in_child
@@ -33,6 +34,9 @@ class LocalEngine:
 
     def prepare(self, study: Study, host: Host, progress: Progress, pinned: AssetPins | None) -> AssetPins:
         """Make what is missing of a study's assets in a process of its own. Raises as `Engine.prepare`."""
+        for name in (study.teacher.architecture, *study.hyperparameters.words("architecture")):
+            if (library := find_architecture(name).library) is not None:
+                self._fork_server.import_too(library)
         return prepare_in_child(self._fork_server, study, host, progress, pinned)
 
     def measure(self, study: Study, host: Host) -> Probe:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from igkd_hpo.errors import IgkdError
 
@@ -33,6 +34,7 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._begun = 0.0
         self._short_lives = 0
+        self._modules: list[str] = []
         self._answers: socket.socket | None = None
         if inherited is not None:
             self._requests = socket.socket(fileno=inherited)
@@ -78,6 +80,20 @@ class ForkServer:
             env={"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
             start_new_session=True,  # a terminal's Ctrl-C is not for it
         )
+        for module in self._modules:
+            self._ask_to_import(module)
+
+    def import_too(self, module: str) -> None:
+        """Let the server import a module, once, that what it forks from now on needs."""
+        if module in self._modules:
+            return
+        self._modules.append(module)
+        if self._process is not None:
+            self._ask_to_import(module)
+
+    def _ask_to_import(self, module: str) -> None:
+        with suppress(BlockingIOError):  # each child then does it for itself
+            self._requests.send(module.encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def send(self, request: bytes, descriptors: Sequence[int]) -> bool:
         """Hand a request to the server, with copies of the descriptors; False while too many wait already."""

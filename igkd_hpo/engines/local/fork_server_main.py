@@ -5,6 +5,7 @@ nobody is left who could ask, and ends its children then, for whom they worked i
 """
 
 import gc
+import importlib
 import os
 import pickle
 import select
@@ -59,6 +60,9 @@ def _serve(requests: socket.socket) -> None:
                 _bury(children.pop(descriptor))
                 continue
             request, given, *_ = socket.recv_fds(requests, _MOST_REQUEST_BYTES, _MOST_DESCRIPTORS)
+            if request and not given:
+                _import_too(request.decode())
+                continue
             if not request:
                 for child in children.values():
                     os.kill(child.pid, signal.SIGKILL)
@@ -81,6 +85,15 @@ def _serve(requests: socket.socket) -> None:
                 socket.send_fds(child.reply, [str(pid).encode()], [child.handle])
             except OSError:  # whoever asked has gone
                 os.kill(pid, signal.SIGKILL)
+
+
+def _import_too(module: str) -> None:
+    """Import a module that all later children need; one that cannot be had is theirs to complain of."""
+    try:
+        importlib.import_module(module)
+    except Exception:
+        traceback.print_exc()
+    gc.freeze()
 
 
 def _bury(child: _Child) -> None:
