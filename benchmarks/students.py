@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from igkd_hpo.bundle.onnx_files import write_onnx
-from igkd_hpo.bundle.quantisation import write_int8
+from igkd_hpo.bundle.quantisation import WAYS, write_int8
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.device import processor
@@ -40,7 +40,7 @@ STUDENTS = (
     "timm/resnet18",
 )
 CLASSES = 10
-_CALIBRATION = 32  # images: the time of an operator does not depend on its ranges
+_CALIBRATION = 8  # images: the time of an operator does not depend on its ranges
 
 
 def measure(name: str, size: int, folder: Path) -> dict[str, float]:
@@ -63,7 +63,7 @@ def measure(name: str, size: int, folder: Path) -> dict[str, float]:
     classes = tuple(map(str, range(CLASSES)))
     write_onnx(network, folder / "f.onnx", class_names=classes, image_size=(size, size), bits=None)
     images = np.random.default_rng(0).integers(0, 256, (_CALIBRATION, 3, size, size), dtype=np.uint8)
-    write_int8(folder / "f.onnx", folder / "i.onnx", images, images)
+    write_int8(folder / "f.onnx", folder / "i.onnx", images, images, ways=WAYS[:1])
     for key, file in (("float", "f.onnx"), ("int8", "i.onnx")):
         found[key] = OnnxStudent(folder / file).latency(images[:1]).median
     return found

@@ -9,7 +9,7 @@ import io
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -45,7 +45,13 @@ WAYS = (
 
 
 def write_int8(
-    source: Path, path: Path, calibration: Images, judged: Images, *, on_way: Callable[[], None] = lambda: None
+    source: Path,
+    path: Path,
+    calibration: Images,
+    judged: Images,
+    *,
+    ways: Sequence[_Way] = WAYS,
+    on_way: Callable[[], None] = lambda: None,
 ) -> tuple[Quantisation, ...]:
     """Quantise a float file of `write_onnx` statically in each way, and write the one that agrees best with it.
 
@@ -54,6 +60,7 @@ def write_int8(
     Args:
         calibration: (N, 3, H, W), training images in random order.
         judged: (M, 3, H, W), other training images, on which the answers are compared.
+        ways: to try, min-max first.
         on_way: called before each way.
     """
     import onnx
@@ -66,7 +73,7 @@ def write_int8(
         prepared = folder / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         metadata = onnx.load(str(source)).metadata_props
-        for number, way in enumerate(WAYS):
+        for number, way in enumerate(ways):
             on_way()
             file = folder / f"{number}.onnx"
             images = calibration if way.activations == "min-max" else calibration[: _percentile_images(calibration)]
