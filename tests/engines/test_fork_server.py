@@ -129,6 +129,12 @@ def test_a_killed_server_takes_nobody_along_and_every_request_is_served_by_the_n
     assert end(forked) is None, "nobody is left who could know"
 
 
+@pytest.mark.parametrize("module", ["igkd_hpo.trial.attempt", "torch._dynamo", "torchvision.models"])
+def test_what_every_trial_needs_is_imported_before_it_is_forked(server: ForkServer, fork: Fork, module: str) -> None:
+    child = fork(server, loaded, module)
+    assert take_in_until(child, lambda: child.ended) == [True]
+
+
 def test_a_module_is_imported_once_for_all_that_follow(server: ForkServer, fork: Fork) -> None:
     server.import_too("no_such_module")
     server.import_too("this")  # the Zen of Python, which nothing else imports

@@ -18,6 +18,9 @@ from multiprocessing.connection import Connection
 
 _MOST_REQUEST_BYTES = 2**20
 _MOST_DESCRIPTORS = 8
+# With torch, and all that its children need: each would import a thousand modules, in 1.2 to 1.8 s, for its network and
+# for its first step, which torch looks at through Dynamo's eyes though it compiles nothing.
+_NEEDED = ("igkd_hpo.trial.attempt", "igkd_hpo.trial.preparation", "torch._dynamo", "torchvision.models")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +40,8 @@ class _Child:
 def main() -> None:
     """Run the server: `python -m igkd_hpo.engines.local.fork_server_main DESCRIPTOR`."""
     gc.disable()  # a sixth of the time: what is imported stays, and is looked through again and again
-    # With torch, and all that its children need: each would import a thousand modules, in 1.2 to 1.8 s, for its network
-    # and for its first step, which torch looks through Dynamo's eyes though it compiles nothing.
-
-    import igkd_hpo.trial.attempt
-    import igkd_hpo.trial.preparation  # noqa: F401
-
+    for module in _NEEDED:
+        importlib.import_module(module)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()  # else a collection in a child touches, and so copies, every page that it shares with the others
     gc.enable()
