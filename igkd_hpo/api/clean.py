@@ -44,7 +44,7 @@ class Leftover:
 
 @dataclass(frozen=True, kw_only=True)
 class Leftovers:
-    """What nothing needs, the largest first.
+    """List of what nothing needs, the largest first.
 
     Args:
         old: what can go, or went.

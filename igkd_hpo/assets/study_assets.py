@@ -65,7 +65,7 @@ class AssetSummary:
 
     @property
     def pins(self) -> AssetPins:
-        """What all hosts of the study must have."""
+        """Return what all hosts of the study must have."""
         return AssetPins(
             dataset_sha256=self.dataset_sha256,
             teacher_sha256=self.teacher_sha256,
@@ -180,7 +180,7 @@ class Assets:
 
     @property
     def pins(self) -> AssetPins:
-        """What all hosts of the study must have."""
+        """Return what all hosts of the study must have."""
         return AssetPins(
             dataset_sha256=self.dataset.sha256,
             teacher_sha256=self.teacher_sha256,

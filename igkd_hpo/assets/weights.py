@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from igkd_hpo.assets.checkpoint import read_tensors, weights_hash
-from igkd_hpo.assets.checkpoint_fit import describe_misfit, find_fits, is_counter
+from igkd_hpo.assets.checkpoint_fit import Shape, describe_misfit, find_fits, is_counter
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, content_hash
 from igkd_hpo.config.study import Study
@@ -80,7 +80,8 @@ def prepare_weights(
     path = None if file is None else settings.data_path(file)
     if known is not None and (path is None or not path.exists()):
         return _from_asset(known)
-    classifier = _classifier(request)
+    shapes, other = _shapes(request, request.num_classes), _shapes(request, request.num_classes + 1)
+    classifier = tuple(name for name, shape in shapes.items() if other.get(name) != shape)
     if path is None:
         progress.note(f"getting the weights of {request.name}")
         published = _published(request)
@@ -92,7 +93,8 @@ def prepare_weights(
         statistics = find_architecture(request.name).statistics
         mean, std = (statistics and statistics(request)) or (None, None)
         facts = {"mean": mean, "std": std, "licence": None, "url": None, "source": path.name}
-    taken = _without_classifier(request, tensors, classifier, place)
+    body = {name: shape for name, shape in shapes.items() if name not in classifier}
+    taken = _select(request, tensors, body, place)
     digest = weights_hash(taken)
     with store.build("weights", {"schema": _SCHEMA, "network": request.name, "weights": digest}, progress) as draft:
         asset = draft.finished
@@ -179,24 +181,17 @@ def _published(request: Request) -> Published:
     return get(request)
 
 
-def _shapes(request: Request, num_classes: int) -> dict[str, tuple[int, ...]]:
+def _shapes(request: Request, num_classes: int) -> dict[str, Shape]:
     kind = find_architecture(request.name)
     with torch.random.fork_rng([]):
         body = kind.build(replace(request, num_classes=num_classes))
     return {name: tuple(tensor.shape) for name, tensor in body.state_dict().items() if isinstance(tensor, Tensor)}
 
 
-def _classifier(request: Request) -> tuple[str, ...]:
-    """Return the names of the tensors that another number of classes changes."""
-    one, other = _shapes(request, request.num_classes), _shapes(request, request.num_classes + 1)
-    return tuple(name for name, shape in one.items() if other.get(name) != shape)
-
-
-def _without_classifier(
-    request: Request, tensors: Mapping[str, Tensor], classifier: tuple[str, ...], place: str
+def _select(
+    request: Request, tensors: Mapping[str, Tensor], expected: Mapping[str, Shape], place: str
 ) -> dict[str, Tensor]:
     """Return the tensors by the network's names. Raises DataError where they do not fit."""
-    expected = {name: shape for name, shape in _shapes(request, request.num_classes).items() if name not in classifier}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     fit = find_fits(given, expected)[0]
     if not fit.whole:

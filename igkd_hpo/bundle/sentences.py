@@ -1,4 +1,4 @@
-"""What a bundle's int8 file costs and gains, in the sentences that its figures deserve."""
+"""Sentences on what a bundle's int8 file costs and gains, as far as its figures bear them."""
 
 import scipy
 

@@ -162,7 +162,7 @@ class TeacherConfig(Frozen):
 class Student(Frozen):
     """The small network that is searched for."""
 
-    architecture: str | None = Field(default=None, validate_default=False)
+    architecture: str | None = None
     """Fixes hyperparameters.architecture, where it can be searched as well."""
     weights: Weights | None = None
     """Of init pretrained: a file, or a file for each network; null: the library's own, of the tag in the name."""

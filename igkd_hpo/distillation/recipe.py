@@ -162,8 +162,8 @@ def knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
 def own_knobs_of(hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
     """Select the knobs that the student's network itself has, of those of its kind, by name."""
     architecture = str(hyperparameters["architecture"])
-    knobs, values = ARCHITECTURES[kind_of(architecture)].knobs, knobs_of(hyperparameters)
-    return {name: value for name, value in values.items() if not (only := knobs[name].only) or architecture in only}
+    own = ARCHITECTURES[kind_of(architecture)].knobs_of(architecture)
+    return {name: value for name, value in knobs_of(hyperparameters).items() if name in own}
 
 
 def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
@@ -172,6 +172,7 @@ def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
     They are drawn all the same: a trial without a parameter would take it out of the multivariate sampler.
     """
     architecture, objective = str(values["architecture"]), values["objective"]
+    own = ARCHITECTURES[kind_of(architecture)].knobs_of(architecture)
 
     def idle(name: str) -> bool:
         if (asked := needs(name)) and not any(float(values[weight]) > 0 for weight in asked):
@@ -179,8 +180,7 @@ def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
         if name in SETTING_OF:
             return objective not in SETTING_OF[name]
         if name in KNOB_OF:
-            knob = ARCHITECTURES[kind_of(architecture)].knobs.get(name)
-            return knob is None or bool(knob.only and architecture not in knob.only)
+            return name not in own
         return name == "body_rate" and values["init"] != "pretrained"
 
     return tuple(name for name in HYPERPARAMETERS if name in values and idle(name))

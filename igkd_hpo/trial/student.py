@@ -11,7 +11,7 @@ from igkd_hpo.config.cost import StudentCost, why_infeasible
 from igkd_hpo.config.provenance import MemoryFormat
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.architectures import Knob, Request, find_architecture
+from igkd_hpo.distillation.architectures import Request, find_architecture
 from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.distillation.peak_memory import count_peak_activations
@@ -121,7 +121,8 @@ def check_fit(
         contiguous: architectures that run in no other layout of memory.
     """
     ends = students_at_end(study, largest=False)
-    knobs = {name: knob for values in ends for name, knob in _searched_knobs(str(values["architecture"])).items()}
+    names = study.hyperparameters.words("architecture")
+    knobs = {key: knob for name in names for key, knob in find_architecture(name).knobs_of(name).items()}
     others = ["take a smaller architecture"] if len(ends) > 1 else []
     smaller = [" or ".join(f"{name} be {knob.to_shrink}" for name, knob in knobs.items())] if knobs else []
     shrink = ", ".join(["raise the limit", *others, *(f"or let {words}" for words in smaller)])
@@ -137,19 +138,13 @@ def check_fit(
             study, hyperparameters, num_classes, image_size, None, allow_import=allow_import, memory_format=layout
         )
         reason = why_infeasible(study.limits, cost)
-        told = [f"{knob} {hyperparameters[knob]:g}" for knob in _searched_knobs(name)]
+        told = [f"{knob} {hyperparameters[knob]:g}" for knob in find_architecture(name).knobs_of(name)]
         student = ", ".join([*([name] if len(ends) > 1 or not told else []), *told])
         return cost.parameters, reason and f"{reason} ({student})"
 
     found = sorted(map(explain, ends), key=lambda one: (one[1] is not None, one[0]))
     controls = (make_control(name, study.hyperparameters).hyperparameters for name in study.controls[:1])
     return Fit(smallest=found[0][1], controls=next((explain(values)[1] for values in controls), None), **advice)
-
-
-def _searched_knobs(architecture: str) -> dict[str, Knob]:
-    """Return the knobs that a network of this name has."""
-    knobs = find_architecture(architecture).knobs
-    return {name: knob for name, knob in knobs.items() if not knob.only or architecture in knob.only}
 
 
 def students_at_end(study: Study, *, largest: bool) -> list[dict[str, Value]]:

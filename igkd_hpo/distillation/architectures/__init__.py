@@ -128,6 +128,11 @@ class Architecture:
     deploy: "Callable[[nn.Module], nn.Module] | None" = None
     library: str | None = None
     foreign: bool = False
+
+    def knobs_of(self, name: str) -> dict[str, Knob]:
+        """Return the knobs that the network of this name has, of those of its kind."""
+        return {key: knob for key, knob in self.knobs.items() if not knob.only or name in knob.only}
+
     version: Callable[[Request], str] | None = None
     look_up: Callable[[Request], object] | None = None
     licence: Callable[[Request], str | None] | None = None
