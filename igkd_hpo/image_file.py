@@ -140,6 +140,33 @@ def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> Re
         raise UnreadableImageError(_reason(error)) from error
 
 
+def examine_bytes(data: bytes, size: int | None) -> ReadImage:
+    """Read the content of an image file as `examine_image` reads a file. Raises UnreadableImageError."""
+    try:
+        return _read(io.BytesIO(data), size, FULL_DEPTH)
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        if (read := _without_metadata(data, size, FULL_DEPTH)) is not None:
+            return read
+        raise UnreadableImageError(_reason(error)) from error
+
+
+def examine_picture(picture: Image.Image, size: int | None) -> ReadImage:
+    """Take an image of Pillow's as `examine_image` takes a file's. Raises UnreadableImageError, DataError."""
+    try:
+        _require_size(picture)
+        return _pixels(picture, size, FULL_DEPTH, io.BytesIO())
+    except UnreadableImageError:
+        raise
+    except OSError as error:
+        if error.errno in _NOT_OF_THE_FILE:
+            raise DataError(f"cannot read an image: {error.strerror}; see to the disk, then run again") from error
+        raise UnreadableImageError(_reason(error)) from error
+    except Exception as error:
+        raise UnreadableImageError(_reason(error)) from error
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its text holds the address of a file object
         return "cannot identify image file"
@@ -151,7 +178,10 @@ def _read_without_metadata(file: BinaryIO, size: int | None, bits: int) -> ReadI
     if os.fstat(file.fileno()).st_size > _LARGEST_COPY:
         return None
     file.seek(0)
-    data = file.read()
+    return _without_metadata(file.read(), size, bits)
+
+
+def _without_metadata(data: bytes, size: int | None, bits: int) -> ReadImage | None:
     for keep_exif in (True, False):
         with suppress(Exception):  # cut off, or damaged where it counts
             bare = without_metadata(data, keep_exif=keep_exif)
@@ -162,23 +192,32 @@ def _read_without_metadata(file: BinaryIO, size: int | None, bits: int) -> ReadI
 
 def _read(file: BinaryIO, size: int | None, bits: int) -> ReadImage:
     with Image.open(file, formats=image_formats()) as image:
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is not None and image.width * image.height > limit:
-            n_pixels = image.width * image.height
-            raise UnreadableImageError(f"Image size ({n_pixels} pixels) exceeds limit of {limit} pixels")
+        _require_size(image)
         if size is not None:
             # JPEG decodes to a half, quarter or eighth for less work; never below twice the size asked for.
             image.draft(None, (2 * size, 2 * size))
-        raw = _raw_mode(image)
-        image.load()
-        turn, lost_metadata = None, False
-        try:
-            exif = image.getexif()
-            turn = _UPRIGHT.get(exif.get(ExifTags.Base.Orientation, 1))
-            lost_metadata = bool(image.info.get("exif")) and not exif  # which Pillow does not say of every kind
-        except Exception:  # as many kinds as there are of damage
-            lost_metadata = True
-        rgb, used = _to_rgb(image, raw, bits, file)
+        return _pixels(image, size, bits, file)
+
+
+def _require_size(image: Image.Image) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        n_pixels = image.width * image.height
+        raise UnreadableImageError(f"Image size ({n_pixels} pixels) exceeds limit of {limit} pixels")
+
+
+def _pixels(image: Image.Image, size: int | None, bits: int, file: BinaryIO) -> ReadImage:
+    """Return an open image's pixels; `file` is where they are read from, should they be needed once more."""
+    raw = _raw_mode(image)
+    image.load()
+    turn, lost_metadata = None, False
+    try:
+        exif = image.getexif()
+        turn = _UPRIGHT.get(exif.get(ExifTags.Base.Orientation, 1))
+        lost_metadata = bool(image.info.get("exif")) and not exif  # which Pillow does not say of every kind
+    except Exception:  # as many kinds as there are of damage
+        lost_metadata = True
+    rgb, used = _to_rgb(image, raw, bits, file)
     if turn is not None:
         rgb = rgb.transpose(turn)
     if size is not None and rgb.size != (size, size):

@@ -6,6 +6,7 @@ from types import ModuleType
 
 
 def list_files(package: str) -> dict[str, ModuleType]:
-    """Import all modules of a package; by name, in the order of their names."""
-    names = sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
+    """Import all modules of a package; by name, in the order of their names. Its folders hold what several share."""
+    modules = pkgutil.iter_modules(import_module(package).__path__)
+    names = sorted(module.name for module in modules if not module.ispkg)
     return {name: import_module(f"{package}.{name}") for name in names}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.errors import AssetError, AssetMissing, DataError
 from igkd_hpo.names import accept_name
 from igkd_hpo.settings import Settings
-from igkd_hpo.sources import SOURCES, Found, Images, Remark
+from igkd_hpo.sources import Found, Images, Remark, find_source
 
 _SCHEMA = 1  # raise it when the same images and settings would give another data set
 
@@ -128,8 +129,10 @@ def prepare_dataset(dataset: DatasetConfig, settings: Settings, store: AssetStor
 def find_images(dataset: DatasetConfig, settings: Settings) -> tuple[Found, dict[str, Any]]:
     """Return what lies where the images are, none of them read, and the inputs of their data set. Raises DataError."""
     root = settings.data_path(dataset.root if dataset.root is not None else "data")  # downloads go there
-    kind = SOURCES[dataset.name]
+    kind = find_source(dataset.name)
     options = {name: getattr(dataset, name) for name in kind.options}
+    if kind.foreign:
+        options["allow_import"] = settings.allow_import
     listing = kind.find(root, dataset.image_size, **options)
     inputs: dict[str, Any] = {"schema": _SCHEMA, **dataset.model_dump(mode="json", exclude={"root", "follow_links"})}
     if listing.facts is not None:
@@ -192,7 +195,8 @@ def _make(
 ) -> tuple[Asset, Asset]:
     class_names = tuple(map(accept_name, source.class_names))
     if len(set(class_names)) < len(class_names):
-        raise DataError(f"two classes of {dataset.name} have one name; all are: {', '.join(class_names)}; rename one")
+        (name, _), *_ = Counter(class_names).most_common(1)
+        raise DataError(f"two classes of {dataset.name} have one name, {name!r}; rename one")
     split = split_rows(source, dataset)
     # The test split is finished first: whoever finds the data set finds it too, killed makers included.
     with store.build("test-split", inputs, progress) as test_draft:
@@ -217,7 +221,7 @@ def _make(
         "read": source.remarks,
         "images": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
     }
-    of_files = ("decoded", "readable", "lost_metadata", "bits")  # as sources name the columns of their tables
+    of_files = ("decoded", "labels", "readable", "lost_metadata", "bits")  # as sources name the columns of their tables
     return draft.commit(facts, drop=tuple(f"{name}.npy" for name in of_files)), test
 
 

@@ -1,18 +1,31 @@
 """The section `dataset` of a study file: which images, and how they are split."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
-from igkd_hpo.sources import SOURCES
+from igkd_hpo.sources import FORMS, Source, find_source
 
-if TYPE_CHECKING:  # a file each, which type checkers cannot know
-    SourceName = str
-else:
-    SourceName = Literal[*SOURCES]
-_NAMES = ", ".join(f"{name} ({source.help})" for name, source in SOURCES.items()) + "."
-_ROOTS = "; ".join(f"{name}: {source.about_root}" for name, source in SOURCES.items() if source.root != "unused") + "."
+
+def _known(name: str) -> str:
+    find_source(name)
+    return name
+
+
+def _source_of(info: ValidationInfo) -> Source | None:
+    """Return the source that the section names; None where it names none."""
+    return find_source(info.data["name"]) if "name" in info.data else None
+
+
+_PLAIN = [form for form, source in FORMS.items() if source.form is None]
+SourceName = Annotated[
+    str,
+    AfterValidator(_known),
+    WithJsonSchema({"type": "string", "anyOf": [{"enum": _PLAIN}, {"pattern": "^(torchvision|huggingface)/|:"}]}),
+]
+_NAMES = ", ".join(f"{name} ({source.help})" for name, source in FORMS.items()) + "."
+_ROOTS = "; ".join(f"{name}: {source.about_root}" for name, source in FORMS.items() if source.root != "unused") + "."
 
 
 class DatasetConfig(Frozen):
@@ -20,12 +33,16 @@ class DatasetConfig(Frozen):
 
     name: SourceName = Field(description=_NAMES)
     root: str | None = Field(default=None, validate_default=True, description=_ROOTS)
-    image_size: int | None = Field(default=None, ge=8, le=1024)
-    """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
+    image_size: int | None = Field(default=None, ge=8, le=1024, validate_default=True)
+    """Pixels: images are resized to this square; null keeps the dataset's own size, where all have one."""
     bits: int | None = Field(default=None, ge=8, le=16, exclude_if=lambda bits: bits is None)
     """folder: bits that 16-bit images really use, such as 12: the largest such number is white; null: all 16."""
     follow_links: bool = Field(default=False, exclude_if=lambda follow: not follow)
     """folder: read also what links lead to outside of root; links that stay inside are always followed."""
+    image_column: str | None = Field(default=None, min_length=1, exclude_if=lambda column: column is None)
+    """huggingface: the column of the images; null: the only one of that kind."""
+    label_column: str | None = Field(default=None, min_length=1, exclude_if=lambda column: column is None)
+    """huggingface: the column of the class labels; null: the only one of that kind."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training images held out for validation, only where the dataset brings no such split (val/)."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
@@ -36,10 +53,11 @@ class DatasetConfig(Frozen):
     @field_validator("root")
     @classmethod
     def _root_fits(cls, root: str | None, info: ValidationInfo) -> str | None:
-        source = SOURCES.get(name := info.data.get("name", ""))
+        source = _source_of(info)
         if root is not None and "\0" in root:
             raise ValueError(f"{root!r} holds the character 0, which no path has; remove it")
         if source and source.root == "needed" and root is None:
+            name = info.data["name"]
             raise ValueError(f"a {name} dataset needs root, {source.about_root.replace('`', '')}")
         if source and source.root == "unused" and root is not None:
             raise ValueError(f"{root!r} is not used: {source.about_root}; remove root")
@@ -48,17 +66,19 @@ class DatasetConfig(Frozen):
     @field_validator("image_size")
     @classmethod
     def _resizable(cls, image_size: int | None, info: ValidationInfo) -> int | None:
-        source = SOURCES.get(name := info.data.get("name", ""))
+        source = _source_of(info)
         if source and not source.resizes and image_size is not None:
-            resizing = " and ".join(name for name, other in SOURCES.items() if other.resizes)
-            raise ValueError(f"{image_size} is for {resizing} datasets; {name} keeps its own size; remove image_size")
+            raise ValueError(f"{image_size} is not used: {info.data['name']} keeps its own size; remove image_size")
+        if source and source.needs_size and image_size is None:
+            raise ValueError(f"{info.data['name']} has images of many sizes; give image_size, such as 64")
         return image_size
 
-    @field_validator("bits", "follow_links")
+    @field_validator("bits", "follow_links", "image_column", "label_column")
     @classmethod
-    def _taken_by_the_source(cls, value: int | bool | None, info: ValidationInfo) -> int | bool | None:
-        source, key = SOURCES.get(name := info.data.get("name", "")), info.field_name
+    def _taken_by_the_source(cls, value: int | bool | str | None, info: ValidationInfo) -> int | bool | str | None:
+        source, key = _source_of(info), info.field_name
         if source and value and key not in source.options:
-            takers = " and ".join(name for name, other in SOURCES.items() if key in other.options)
-            raise ValueError(f"{str(value).lower()} is for {takers} datasets, not for {name}; remove {key}")
+            takers = " and ".join(name for name, other in FORMS.items() if key in other.options)
+            shown = repr(value) if isinstance(value, str) else str(value).lower()
+            raise ValueError(f"{shown} is for {takers} datasets, not for {info.data['name']}; remove {key}")
         return value

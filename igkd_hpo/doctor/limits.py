@@ -5,7 +5,7 @@ from collections.abc import Collection
 from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import Check, fault, ok, warning
 from igkd_hpo.settings import Settings
-from igkd_hpo.sources import SOURCES
+from igkd_hpo.sources import find_source
 
 _GROUP = "limits"
 
@@ -46,5 +46,6 @@ def check_limits(
 
 def check_limits_of_file(study: Study, settings: Settings) -> list[Check]:
     """Check the limits without images, where the data set's image size and number of classes are published."""
-    published = SOURCES[study.dataset.name].published
-    return check_limits(study, published.classes, (published.side, published.side), settings) if published else []
+    published = find_source(study.dataset.name).published
+    side = study.dataset.image_size or (published.side if published else None)
+    return check_limits(study, published.classes, (side, side), settings) if published and side else []

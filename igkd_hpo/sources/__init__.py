@@ -1,5 +1,6 @@
 """Sources of images, by the name that a study file's `dataset.name` has: a file each, with a `SOURCE`.
 
+A name is that of a file (`digits`), or a family's: `torchvision/NAME`, `huggingface/OWNER/NAME`, `module:function`.
 A file is importable without anything heavy, since the study file has names and rules from it.
 """
 
@@ -8,7 +9,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from igkd_hpo.errors import did_you_mean
 from igkd_hpo.listing import list_files
+from igkd_hpo.own_code import is_function
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +88,7 @@ class Published(NamedTuple):
     """Training images (all, where no test split is brought), side in pixels and classes, the same for everybody."""
 
     images: int
-    side: int
+    side: int | None  # None where they have many sizes
     classes: int
 
 
@@ -100,6 +103,11 @@ class Source:
         resizes: whether `dataset.image_size` may be given.
         options: what other optional keys of `dataset` may be given: `find` takes them by name.
         published: its size, where that is known without looking.
+        needs_size: whether `dataset.image_size` must be given, since its images have many sizes.
+        foreign: whether it is people's own code: `find` is also given `allow_import`, the modules that are trusted.
+        form: of names, where one file has a family of data sets: `torchvision/NAME`; None where it has one.
+        named: returns a family's source of a name of that form. Raises ValueError where there is none.
+        known: the names of a family, where it has a list of them.
         find: looks at `root` (the folder `data` where none is given), for images of `image_size` pixels a side (None:
             their own); raises DataError where there is nothing that could be read.
     """
@@ -111,7 +119,33 @@ class Source:
     resizes: bool = False
     options: tuple[str, ...] = ()
     published: Published | None = None
+    needs_size: bool = False
+    foreign: bool = False
+    form: str | None = None
+    named: "Callable[[str], Source] | None" = None
+    known: tuple[str, ...] = ()
 
 
 SOURCES: dict[str, Source] = {name: file.SOURCE for name, file in list_files("igkd_hpo.sources").items()}
-"""All of them by name."""
+"""All of them by the name of their file."""
+FORMS: dict[str, Source] = {source.form or name: source for name, source in SOURCES.items()}
+"""What a name in a study file can look like: one name, or the form of a family's."""
+
+
+def find_source(name: str) -> Source:
+    """Return the source that a study file's `dataset.name` names. Raises ValueError where there is none."""
+    kind = "module:function" if is_function(name) else name.partition("/")[0]
+    for form, source in FORMS.items():
+        if source.named is not None and kind == form.partition("/")[0]:
+            return source.named(name)
+        if form == name:
+            return source
+    raise ValueError(f'"{name}" is not one of {", ".join(FORMS)}{_near(name)}')
+
+
+def _near(name: str) -> str:
+    full = [known for source in SOURCES.values() for known in source.known]
+    bare = {known.rpartition("/")[2].lower(): known for known in full}
+    if (known := bare.get(name.lower())) is not None:
+        return f" (did you mean {known}?)"
+    return did_you_mean(name, [*(form for form, source in FORMS.items() if source.form is None), *full])

@@ -4,7 +4,6 @@ A name is `mobilenet_v2` (a file's one network), `torchvision/NAME` or `timm/NAM
 `module:function` (people's own code).
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
 from igkd_hpo.errors import did_you_mean
 from igkd_hpo.listing import list_files
+from igkd_hpo.own_code import is_function
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_FUNCTION = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 Triple = tuple[float, float, float]
 
 
@@ -155,7 +154,7 @@ def kind_of(name: str) -> str:
 
     Whether a library has a network of that name is found when it is built.
     """
-    kind = "function" if _FUNCTION.fullmatch(name) else name.partition("/")[0]
+    kind = "function" if is_function(name) else name.partition("/")[0]
     known = ARCHITECTURES.get(kind)
     if known is None or (known.form is not None) != (kind == "function" or bool(name.partition("/")[2])):
         hint = did_you_mean(name, [other for other, each in ARCHITECTURES.items() if each.form is None])

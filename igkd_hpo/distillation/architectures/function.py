@@ -1,15 +1,10 @@
 """People's own networks: `module:function`, whose module this machine was told to trust."""
 
-import importlib
-import inspect
-import sys
-from collections.abc import Sequence
-from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igkd_hpo.distillation.architectures import Architecture, Request
-from igkd_hpo.errors import UsageError, first_line
+from igkd_hpo.errors import UsageError
+from igkd_hpo.own_code import call_function, code_version
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,25 +23,7 @@ def build(request: Request) -> "nn.Module":
     from torch.nn.parameter import is_lazy
 
     name = request.name
-    module_name, _, function_name = name.partition(":")
-    top = module_name.partition(".")[0]
-    if top not in request.allow_import:
-        raise UsageError(
-            f"{name} is code of the module {top}, which this machine was not told to trust; "
-            f"if you do, add --allow-import {top} (or set IGKD_HPO_ALLOW_IMPORT={top})"
-        )
-    # A module beside the study is found however the command was started; at the end, it hides no installed one.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        takes = inspect.signature(function).parameters
-        given = {"num_classes": request.num_classes, "image_size": request.image_size}
-        body = function(**{key: value for key, value in given.items() if key in takes})
-    except (Exception, SystemExit) as error:  # anything that somebody's code raises is told by name
-        raise UsageError(
-            f"{name} cannot be used: {type(error).__name__}: {first_line(error)}; mend that code, or the name"
-        ) from error
+    body = call_function(name, request.allow_import, num_classes=request.num_classes, image_size=request.image_size)
     if not isinstance(body, nn.Module):
         raise UsageError(f"{name} returned {type(body).__name__}; it must return a torch.nn.Module")
     if any(is_lazy(value) for value in (*body.parameters(), *body.buffers())):
@@ -59,16 +36,7 @@ def build(request: Request) -> "nn.Module":
 
 def version(request: Request) -> str:
     """Return the hash of the file that the function is in, which is not run; "unknown" where none is found."""
-    import hashlib
-
-    *packages, last = request.name.partition(":")[0].split(".")
-    places: Sequence[str] | None = [*sys.path, str(Path.cwd())]
-    for package in packages:
-        spec = PathFinder.find_spec(package, places)
-        places = None if spec is None else spec.submodule_search_locations
-    spec = PathFinder.find_spec(last, places or [])
-    path = Path(spec.origin) if spec is not None and spec.origin else None
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else "unknown"
+    return code_version(request.name)
 
 
 def deploy(body: "nn.Module") -> "nn.Module":
