@@ -135,10 +135,10 @@ FORMS: dict[str, Source] = {source.form or name: source for name, source in SOUR
 def find_source(name: str) -> Source:
     """Return the source that a study file's `dataset.name` names. Raises ValueError where there is none."""
     kind = "module:function" if is_function(name) else name.partition("/")[0]
-    for form, source in FORMS.items():
-        if source.named is not None and kind == form.partition("/")[0]:
+    for own, source in SOURCES.items():
+        if source.form is not None and source.named is not None and kind == source.form.partition("/")[0]:
             return source.named(name)
-        if form == name:
+        if own == name and source.form is None:
             return source
     raise ValueError(f'"{name}" is not one of {", ".join(FORMS)}{_near(name)}')
 

@@ -33,6 +33,9 @@ def _find(name: str, root: Path, image_size: int | None, *, allow_import: Collec
         raise DataError(f"{name} returned no images to train on; give them under 'train'")
     filled = {split: part for split, part in found.items() if sizes[split]}
     class_names = _class_names(name, train)
+    for part in filled.values():
+        if _class_names(name, part) not in (None, class_names):
+            raise DataError(f"{name}: {part.name} has other classes than {train.name}; give both the same, in one order")
     splits = Splits(train, filled.get("val"), filled.get("test"), class_names)
     reader = ItemReader(
         name=name, open=lambda place: splits, image_size=image_size, advice="mend what it gives, or leave it out there"

@@ -43,7 +43,14 @@ PRUNERS = [
     {"name": "hyperband", "grace_period": 1, "reduction_factor": 3},
     {"name": "none"},
 ]
-BASES = [{**BASE, "pruner": pruner} for pruner in PRUNERS]
+COLUMNS = {
+    "name": "huggingface/me/animals",
+    "image_column": "photo",
+    "label_column": "kind",
+    "validation_fraction": 0.2,
+}
+BASES = {pruner["name"]: {**BASE, "pruner": pruner} for pruner in PRUNERS}
+BASES["huggingface"] = {**BASE, "dataset": COLUMNS, "pruner": {"name": "none"}}
 IGNORED = {
     "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
     "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
@@ -56,6 +63,8 @@ OTHER: dict[str, Any] = {
     "dataset.image_size": 32,
     "dataset.bits": 10,
     "dataset.follow_links": False,
+    "dataset.image_column": "mask",
+    "dataset.label_column": "breed",
     "dataset.validation_fraction": 0.3,
     "dataset.test_fraction": 0.3,
     "dataset.split_seed": 1,
@@ -157,7 +166,7 @@ def paths(study: Study) -> set[str]:
 
 
 def test_every_key_of_the_format_is_in_the_table() -> None:
-    assert set().union(*(paths(build(base)) for base in BASES)) == OTHER.keys() | ONE_VALUE
+    assert set().union(*(paths(build(base)) for base in BASES.values())) == OTHER.keys() | ONE_VALUE
 
 
 def test_the_bases_hold_every_section_of_the_format() -> None:
@@ -166,7 +175,7 @@ def test_the_bases_hold_every_section_of_the_format() -> None:
             return set()
         return {type(value)}.union(*(sections(getattr(value, name)) for name in type(value).model_fields))
 
-    held = set().union(*(sections(build(base)) for base in BASES))
+    held = set().union(*(sections(build(base)) for base in BASES.values()))
     of_the_format = {
         section for section in Frozen.__subclasses__() if section.__module__.startswith("igkd_hpo.config.")
     }
@@ -174,7 +183,7 @@ def test_the_bases_hold_every_section_of_the_format() -> None:
     assert held | {Execution} == of_the_format
 
 
-@pytest.mark.parametrize("base", BASES, ids=[pruner["name"] for pruner in PRUNERS])
+@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 def test_each_key_changes_the_fingerprint_unless_it_is_ignored(base: dict[str, Any]) -> None:
     study = build(base)
     for path in sorted(paths(study) - ONE_VALUE - {"pruner.name"}):
@@ -186,7 +195,7 @@ def test_each_key_changes_the_fingerprint_unless_it_is_ignored(base: dict[str, A
 
 
 def test_pruners_differ() -> None:
-    assert len({fingerprint(build(base)) for base in BASES}) == len(BASES)
+    assert len({fingerprint(build(base)) for base in BASES.values()}) == len(BASES)
 
 
 def test_provenance_is_ignored() -> None:
@@ -203,7 +212,8 @@ def test_a_default_written_out_means_the_same() -> None:
 
 def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
     plain = {key: value for key, value in BASE["dataset"].items() if key not in ("bits", "follow_links")}
-    written = build({**BASE, "dataset": plain | {"bits": None, "follow_links": False}}).model_dump(mode="json")
+    later = {"bits": None, "follow_links": False, "image_column": None, "label_column": None}
+    written = build({**BASE, "dataset": plain | later}).model_dump(mode="json")
     assert written["dataset"] == plain
     assert "peak_ram_kb" not in build({**BASE, "limits": {"peak_ram_kb": None}}).model_dump(mode="json")["limits"]
 

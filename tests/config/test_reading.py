@@ -111,7 +111,24 @@ def faults_of(text: str) -> str:
          "pruner.name: missing; it is one of percentile, median, successive_halving, hyperband, none"),
         ("name: tpe", "name: tep", 'sampler.name: "tep" is not one of tpe, random (did you mean tpe?)'),
         ("name: digits\n  validation", "name: cifar\n  validation",
-         'dataset.name: "cifar" is not one of cifar10, cifar100, digits, folder, patches (did you mean cifar10?)'),
+         ('dataset.name: "cifar" is not one of cifar10, cifar100, digits, folder, module:function, '
+          "huggingface/OWNER/NAME, patches, torchvision/NAME (did you mean cifar10?)")),
+        ("name: digits\n  validation", "name: torchvision/EuroSat\n  validation",
+         ('dataset.name: "torchvision/EuroSat" is no labelled data set of torchvision '
+          "(did you mean torchvision/EuroSAT?)")),
+        ("name: digits\n  validation", "name: torchvision/CelebA\n  validation",
+         ('dataset.name: "torchvision/CelebA" has forty yes-or-no labels for each image, and no class; '
+          "choose another data set")),
+        ("name: digits\n  validation", "name: huggingface/../x\n  validation",
+         ('dataset.name: "huggingface/../x" is not of the form huggingface/OWNER/NAME or huggingface/NAME; '
+          "copy the name from its page")),
+        ("name: digits\n  validation", "name: [digits]\n  validation",
+         'dataset.name: ["digits"] must be text; quote it if it is meant as text'),
+        ("name: digits\n  validation", "name: torchvision/DTD\n  validation",
+         "dataset.image_size: torchvision/DTD has images of many sizes; give image_size, such as 64"),
+        ("name: digits\n  validation", "name: digits\n  label_column: kind\n  validation",
+         ("dataset.label_column: 'kind' is for huggingface/OWNER/NAME datasets, not for digits; "
+          "remove label_column")),
         (NORMALIZE, "normalize: imagenet, epochs",
          ('teacher.normalize: "imagenet" is not one of dataset, weights, none, or '
           "[[mean, mean, mean], [std, std, std]] in [0, 1] pixels")),
@@ -137,7 +154,7 @@ def faults_of(text: str) -> str:
         ("name: digits\n  validation", "name: digits\n  root: here\n  validation",
          "dataset.root: 'here' is not used: digits comes with scikit-learn; remove root"),
         ("name: digits\n  validation", "name: digits\n  image_size: 16\n  validation",
-         "dataset.image_size: 16 is for folder and patches datasets; digits keeps its own size; remove image_size"),
+         "dataset.image_size: 16 is not used: digits keeps its own size; remove image_size"),
         ("name: digits\n  validation", "name: digits\n  bits: 12\n  validation",
          "dataset.bits: 12 is for folder datasets, not for digits; remove bits"),
         ("name: digits\n  validation", 'name: folder\n  root: "a\\0b"\n  validation',
@@ -334,6 +351,15 @@ def test_a_study_cannot_be_changed() -> None:
     study = parse_study(DIGITS, source="-")
     with pytest.raises(ValueError, match="frozen"):
         study.n_trials = 3  # type: ignore[misc]
+
+
+def test_the_schema_knows_the_names_of_data_sets() -> None:
+    (plain, families) = Study.model_json_schema()["$defs"]["DatasetConfig"]["properties"]["name"]["anyOf"]
+    assert {"digits", "folder"} <= set(plain["enum"])
+    for name in ("torchvision/DTD", "huggingface/me/animals", "my_data:give"):
+        assert name not in plain["enum"]
+        assert re.search(families["pattern"], name)
+    assert not re.search(families["pattern"], "cifar")
 
 
 def test_the_schema_has_every_key_with_its_help() -> None:
