@@ -92,7 +92,7 @@ class Settings:
         storage_url: SQLAlchemy URL of the database.
         storage_from: the variable that it comes from; empty where it comes from a flag, a call or the default.
         data_root: folder that relative dataset and checkpoint paths start at.
-        allow_import: top-level modules whose code a study file may name as a teacher.
+        allow_import: top-level modules whose code a study file may name.
         lease_seconds: longest time without a heartbeat of a trial's holder; the same on all hosts of a study.
     """
 

@@ -48,7 +48,7 @@ def launch(
         trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
         storage: SQLAlchemy URL of the database; else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.
         device: auto, cpu, cuda or cuda:N.
-        allow_import: modules whose code the study file may name as a teacher.
+        allow_import: modules whose code the study file may name.
         new_version: run a changed study as NAME-v2, NAME-v3 … beside the old one.
         engine: local: processes of this host; in_process: one trial at a time in the caller's own, where breakpoints
             stop and no process is started; or an Engine.

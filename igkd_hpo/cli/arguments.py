@@ -55,7 +55,7 @@ Device = Annotated[
 ]
 AllowImport = Annotated[
     list[str] | None,
-    Option("--allow-import", metavar="MODULE", help="Let the study file name code of this module as a teacher."),
+    Option("--allow-import", metavar="MODULE", help="Let the study file name code of this module."),
 ]
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 

@@ -35,7 +35,9 @@ def _find(name: str, root: Path, image_size: int | None, *, allow_import: Collec
     class_names = _class_names(name, train)
     for part in filled.values():
         if _class_names(name, part) not in (None, class_names):
-            raise DataError(f"{name}: {part.name} has other classes than {train.name}; give both the same, in one order")
+            raise DataError(
+                f"{name}: {part.name} has other classes than {train.name}; give both the same, in one order"
+            )
     splits = Splits(train, filled.get("val"), filled.get("test"), class_names)
     reader = ItemReader(
         name=name, open=lambda place: splits, image_size=image_size, advice="mend what it gives, or leave it out there"

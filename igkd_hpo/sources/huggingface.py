@@ -68,7 +68,7 @@ def _find(
         names, facts = _saved(library, place) if place.is_saved else _built(library, place)
     splits, others = _meant(name, names)
     advice = "leave it out with a function of yours that loads the data set (dataset.name: module:function)"
-    remarks = ()
+    remarks: tuple[Remark, ...] = ()
     if others:
         remarks = (Remark("splits", f"{name} has also, and is not read: {name_some(others)}", level="note"),)
     return Found(
@@ -192,7 +192,7 @@ def _open(
 
 def _column(name: str, features: Any, kind: type, told: str | None, key: str, what: str) -> str:
     """Return the column of a kind: the one that is told, or the only one. Raises DataError where there is none."""
-    fitting = [column for column, feature in features.items() if isinstance(feature, kind)]
+    fitting: list[str] = [column for column, feature in features.items() if isinstance(feature, kind)]
     if told is not None:
         if told in fitting:
             return told

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from igkd_hpo.errors import DataError, did_you_mean
+from igkd_hpo.names import accept_name
 from igkd_hpo.sources import Found, Published, Source, Workplace
 from igkd_hpo.sources.reading.download import open_or_download
 from igkd_hpo.sources.reading.items import ItemReader, Split, Splits
@@ -143,7 +144,7 @@ def _find(own: str, root: Path, image_size: int | None) -> Found:
         name=f"torchvision/{own}",
         open=partial(_open, own, root),
         image_size=image_size,
-        advice=f"remove what is damaged from {root}, and run again to download it anew",
+        advice=f"remove what is damaged from {accept_name(str(root))}, and run again to download it anew",
     )
     return Found(own_test=test is not None, own_validation=validation is not None, read=reader, facts=[_READER])
 
@@ -173,8 +174,9 @@ def _open(own: str, root: Path, place: Workplace) -> Splits:
     assert train is not None
     published = DATA_SETS[own].images
     if len(train.items) < published:
-        place.note(f"{name} has {len(train.items):,} training images in {root}, and {published:,} were published")
-    return Splits(train, *splits[1:], class_names=DATA_SETS[own].class_names or _class_names(made[0]))
+        shown = accept_name(str(root))
+        place.note(f"{name} has {len(train.items):,} training images in {shown}, and {published:,} were published")
+    return Splits(train, splits[1], splits[2], DATA_SETS[own].class_names or _class_names(made[0]))
 
 
 def _make(kind: Any, folder: Path, arguments: Arguments, download: bool) -> Any:
