@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -195,8 +194,7 @@ def _make(
 ) -> tuple[Asset, Asset]:
     class_names = tuple(map(accept_name, source.class_names))
     if len(set(class_names)) < len(class_names):
-        (name, _), *_ = Counter(class_names).most_common(1)
-        raise DataError(f"two classes of {dataset.name} have one name, {name!r}; rename one")
+        raise DataError(f"two classes of {dataset.name} have one name; all are: {', '.join(class_names)}; rename one")
     split = split_rows(source, dataset)
     # The test split is finished first: whoever finds the data set finds it too, killed makers included.
     with store.build("test-split", inputs, progress) as test_draft:
