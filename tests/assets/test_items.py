@@ -122,6 +122,15 @@ def test_grey_becomes_three_channels(give, shape, tensor):
     assert (dataset.train_images[0].numpy() == grey.reshape(8, 8)).all()
 
 
+@pytest.mark.parametrize(
+    ("image", "size"),
+    [(torch.zeros(3, 8, 4, dtype=torch.uint8), (8, 4)), (np.zeros((3, 8, 4), np.uint8), (3, 8))],
+    ids=["tensor", "array"],
+)
+def test_channels_are_first_in_tensors_and_last_in_arrays(give, image, size):
+    assert give({"train": [(image, n % 2) for n in range(40)]}).image_size == size
+
+
 def test_pictures_follow_the_rules_of_files(give, tmp_path):
     deep = Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8))
     turned = Image.new("RGB", (4, 8), "red")
