@@ -58,6 +58,11 @@ class Dataset:
     folder: Path
 
     @property
+    def digests(self) -> Tensor:
+        """The training images' digests as int64 (N,), which torch can carry."""
+        return torch.from_numpy(self.train_digests.view(np.int64))
+
+    @property
     def num_classes(self) -> int:
         return len(self.class_names)
 

@@ -23,6 +23,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, Teaching
+from igkd_hpo.distillation.views import count_views
 from igkd_hpo.errors import UsageError
 from igkd_hpo.settings import Settings
 
@@ -201,15 +202,15 @@ class Assets:
             maps=None if self.maps is None else torch.from_numpy(self.maps.array("maps")).to(device),
             validation_images=self.dataset.validation_images.to(device),
             validation_labels=self.dataset.validation_labels.to(device),
+            digests=self.dataset.digests,
         )
 
     def teaching(self, device: torch.device) -> Teaching:
         """Return the source of the teacher's logits: the table, or the teachers themselves, on the device."""
         if self.logits is None:
             return self.teachers.teaching(device)
-        augmentation = self.study.augmentation
         table = torch.from_numpy(self.logits.array("logits")).to(device)
-        return CachedLogits(table, augmentation.crop_padding, augmentation.horizontal_flip)
+        return CachedLogits(table, count_views(self.study.augmentation))
 
 
 def open_assets(study: Study, settings: Settings) -> Assets:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.augmentation import Views, apply_views, cut_out, n_views, views_from_index
+from igkd_hpo.distillation.augmentation import cut_out
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.views import ShiftedCrops, Views
 
 # The purposes of `fixed_seed`: each draws from its own stream, so that one does not change another.
 _PARITIES, MAPS, LOGITS = 1, 2, 3
@@ -27,6 +28,7 @@ class TrainingData:
     maps: Tensor | None  # float (N, H, W), 0 or above; None where nothing is overlaid
     validation_images: Tensor  # uint8 (M, 3, H, W)
     validation_labels: Tensor  # int64 (M,)
+    digests: Tensor | None = None  # int64 (N,), of each image's content: boxes are drawn from them
     maps_follow_views: bool = True  # whether a map is cropped and mirrored with its image
 
 
@@ -34,10 +36,9 @@ class EpochPlan(NamedTuple):
     """All the randomness of one epoch, drawn at its start; tensors are (steps, B)."""
 
     rows: Tensor  # int64
-    views: Views
+    numbers: Tensor  # int64: of the rows' views
     strengths: Tensor  # float32; 0 for the samples that get no overlay
     exponents: Tensor  # float32 in [1, 2]
-    padding: int
     overlay_mode: str = "blend"
     cutout: int = 0  # side of the square that is cut out, in pixels
     holes: Tensor | None = None  # float32 (steps, B, 2) in [0, 1): where it lies, see `cut_out`; None where cutout is 0
@@ -57,12 +58,12 @@ class EpochPlan(NamedTuple):
 
     def _tensors(self) -> list[Tensor]:
         holes = [] if self.holes is None else [self.holes]
-        return [self.rows, *self.views, self.strengths, self.exponents, *holes]
+        return [self.rows, self.numbers, self.strengths, self.exponents, *holes]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "EpochPlan":
         return self._replace(
             rows=change(self.rows),
-            views=Views(*map(change, self.views)),
+            numbers=change(self.numbers),
             strengths=change(self.strengths),
             exponents=change(self.exponents),
             holes=None if self.holes is None else change(self.holes),
@@ -70,10 +71,10 @@ class EpochPlan(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One step's samples: element j of every tensor belongs to the image `rows[j]` in the view `views[j]`."""
+    """One step's samples: element j of every tensor belongs to the image `rows[j]` in its view `numbers[j]`."""
 
     rows: Tensor  # int64 (B,)
-    views: Views
+    numbers: Tensor  # int64 (B,)
     labels: Tensor  # int64 (B,)
     pixels: Tensor  # float32 (B, 3, H, W): the clean view, which the teacher sees
     maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view
@@ -90,7 +91,7 @@ def fixed_seed(seed: int, purpose: int) -> int:
     return int(np.random.SeedSequence((seed, 0, purpose)).generate_state(1, np.uint64)[0])
 
 
-def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
+def draw_plan(recipe: Recipe, views: Views, n_images: int, epoch: int) -> EpochPlan:
     """Draw the order, views and overlays of one epoch, on the CPU, so that every kind of device gets the same ones.
 
     Every epoch has ceil(N / B) steps of min(B, N) samples: a permutation, filled up from its own start. Order and views
@@ -103,46 +104,44 @@ def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
     steps = math.ceil(n_images / batch)
     order = torch.randperm(n_images, generator=generator)
     rows = torch.cat([order, order])[: steps * batch].reshape(steps, batch)
-    count = n_views(recipe.crop_padding, recipe.horizontal_flip)
-    index = torch.randint(count, (steps, batch), generator=generator)
+    numbers = torch.randint(views.count, (steps, batch), generator=generator)
     chosen = torch.rand(steps, batch, generator=generator) < recipe.overlay_probability
     exponents = 2 ** torch.rand(steps, batch, generator=generator)
-    views = views_from_index(index, recipe.crop_padding, recipe.horizontal_flip)
-    if recipe.flip == "alternating" and recipe.horizontal_flip:
+    if recipe.flip == "alternating" and recipe.horizontal_flip and isinstance(views, ShiftedCrops):
         once = torch.Generator().manual_seed(fixed_seed(recipe.seed, _PARITIES))
         parities = torch.randint(2, (n_images,), generator=once)
-        views = views._replace(flip=(parities[rows] + epoch) % 2 == 1)
+        numbers = views.with_flip(numbers, (parities[rows] + epoch) % 2 == 1)
     return EpochPlan(
         rows=rows,
-        views=views,
+        numbers=numbers,
         strengths=chosen * recipe.overlay_strength,
         exponents=exponents,
-        padding=recipe.crop_padding,
         overlay_mode=recipe.overlay_mode,
         cutout=recipe.cutout,
         holes=torch.rand(steps, batch, 2, generator=generator) if recipe.cutout > 0 else None,
     )
 
 
-def raw_maps(data: TrainingData, batch: Batch, padding: int) -> Tensor:
+def raw_maps(data: TrainingData, views: Views, batch: Batch) -> Tensor:
     """Return the maps of a batch in its views as they were made, float32 (B, H, W); the data must have maps."""
     assert data.maps is not None, "the training checks that they are there where they are wanted"
     maps = data.maps[batch.rows].float()
-    return apply_views(maps[:, None], batch.views, padding)[:, 0] if data.maps_follow_views else maps
+    return views.cut(maps[:, None], batch.rows, batch.numbers)[:, 0] if data.maps_follow_views else maps
 
 
-def make_batch(data: TrainingData, plan: EpochPlan, step: int, memory_format: torch.memory_format) -> Batch:
+def make_batch(
+    data: TrainingData, views: Views, plan: EpochPlan, step: int, memory_format: torch.memory_format
+) -> Batch:
     """Gather one step's samples; images and maps go through the same views, and only the student's change further."""
-    rows = plan.rows[step]
-    views = Views(*(part[step] for part in plan.views))
-    pixels = to_pixels(apply_views(data.images[rows], views, plan.padding), memory_format)
+    rows, numbers = plan.rows[step], plan.numbers[step]
+    pixels = to_pixels(views.cut(data.images[rows], rows, numbers), memory_format)
     maps = None
     overlaid = pixels
     if data.maps is not None:
         maps = normalize_maps(data.maps[rows], plan.exponents[step])
         if data.maps_follow_views:
-            maps = apply_views(maps[:, None], views, plan.padding)[:, 0]
+            maps = views.cut(maps[:, None], rows, numbers)[:, 0]
         overlaid = overlay(pixels, maps, plan.strengths[step], plan.overlay_mode)
     if plan.holes is not None:
         overlaid = cut_out(overlaid, plan.holes[step], plan.cutout)
-    return Batch(rows, views, data.labels[rows], pixels, maps, overlaid)
+    return Batch(rows, numbers, data.labels[rows], pixels, maps, overlaid)

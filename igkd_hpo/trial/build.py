@@ -89,7 +89,7 @@ def recipe_of(study: Study, hyperparameters: Mapping[str, Value], execution: Exe
     return make_recipe(
         {
             **study.training.model_dump(),
-            **study.augmentation.model_dump(),
+            **dict(study.augmentation),
             **execution.model_dump(),
             **hyperparameters,
             "seed": seed,

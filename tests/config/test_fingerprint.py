@@ -43,7 +43,7 @@ PRUNERS = [
     {"name": "hyperband", "grace_period": 1, "reduction_factor": 3},
     {"name": "none"},
 ]
-BASES = [{**BASE, "pruner": pruner} for pruner in PRUNERS]
+BASES = [{**BASE, "pruner": pruner} for pruner in PRUNERS] + [{**BASE, "augmentation": {"views": 4}}]
 IGNORED = {
     "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
     "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
@@ -76,8 +76,10 @@ OTHER: dict[str, Any] = {
     "student.normalize": [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]],
     "attribution.n_steps": 17,
     "attribution.target": "prediction",
-    "augmentation.crop_padding": 3,
+    "augmentation.crop_padding": ("augmentation", {"crop_padding": 3}),
     "augmentation.horizontal_flip": False,
+    "augmentation.views": ("augmentation", {"views": 8}),
+    "augmentation.scale": ("augmentation", {"views": 8, "scale": [0.5, 1.0]}),
     "training.epochs": 99,
     "training.optimizer": "adam",
     "training.schedule": "cosine",
@@ -174,7 +176,7 @@ def test_the_bases_hold_every_section_of_the_format() -> None:
     assert held | {Execution} == of_the_format
 
 
-@pytest.mark.parametrize("base", BASES, ids=[pruner["name"] for pruner in PRUNERS])
+@pytest.mark.parametrize("base", BASES, ids=[*(pruner["name"] for pruner in PRUNERS), "boxes"])
 def test_each_key_changes_the_fingerprint_unless_it_is_ignored(base: dict[str, Any]) -> None:
     study = build(base)
     for path in sorted(paths(study) - ONE_VALUE - {"pruner.name"}):
