@@ -43,7 +43,8 @@ PRUNERS = [
     {"name": "hyperband", "grace_period": 1, "reduction_factor": 3},
     {"name": "none"},
 ]
-BASES = [{**BASE, "pruner": pruner} for pruner in PRUNERS] + [{**BASE, "augmentation": {"views": 4}}]
+BOXES = {**BASE, "pruner": PRUNERS[0], "augmentation": {"views": 4}}
+BASES = [*({**BASE, "pruner": pruner} for pruner in PRUNERS), BOXES]
 IGNORED = {
     "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
     "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
