@@ -29,7 +29,12 @@ _PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two m
 
 
 def wants_table(study: Study, dataset: Dataset) -> bool:
-    """Return whether the logits are made beforehand: as the study says, or, for `auto`, where it costs less."""
+    """Return whether the logits are made beforehand: as the study says, or, for `auto`, where it costs less.
+
+    Never where every trial mixes images: no table holds what a teacher says of mixtures.
+    """
+    if study.hyperparameters.always_mixes:
+        return False
     if study.teacher.logits != "auto" or not study.uses(Role.LOGITS):
         return study.teacher.logits == "cached" and study.uses(Role.LOGITS)
     epochs = study.n_trials * study.training.epochs * _EPOCHS_LEFT
@@ -105,9 +110,11 @@ def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: 
 def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
     """Open the table of these teachers and views; return None where the logits are made online.
 
-    `auto` takes a table wherever there is one. Raises AssetMissing, AssetError.
+    A trial that mixes images does not use it. `auto` takes a table wherever there is one.
+
+    Raises AssetMissing, AssetError.
     """
-    if study.teacher.logits == "online" or not study.uses(Role.LOGITS):
+    if study.teacher.logits == "online" or not study.uses(Role.LOGITS) or study.hyperparameters.always_mixes:
         return None
     try:
         return dataset.check_rows(store.open("logits", _inputs(study, dataset, teacher_sha256)))

@@ -205,9 +205,12 @@ class Assets:
             digests=self.dataset.digests,
         )
 
-    def teaching(self, device: torch.device) -> Teaching:
-        """Return the source of the teacher's logits: the table, or the teachers themselves, on the device."""
-        if self.logits is None:
+    def teaching(self, device: torch.device, *, mixed: bool = False) -> Teaching:
+        """Return the source of the teacher's logits: the table, or the teachers themselves, on the device.
+
+        `mixed`: about mixtures of images too, which are in no table.
+        """
+        if self.logits is None or mixed:
             return self.teachers.teaching(device)
         table = torch.from_numpy(self.logits.array("logits")).to(device)
         return CachedLogits(table, count_views(self.study.augmentation))

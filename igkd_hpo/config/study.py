@@ -17,7 +17,7 @@ from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
 from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.distillation.recipe import SAME_BLOCKS
+from igkd_hpo.distillation.recipe import MIXING, SAME_BLOCKS
 
 Steps = Annotated[
     Annotated[Literal["auto"], Tag("word")] | Annotated[int, Field(ge=2, le=1000), Tag("number")],
@@ -276,6 +276,17 @@ class Study(Frozen):
             "width" in find_architecture(name).knobs for name in settings.words("architecture")
         ):
             raise ValueError("init: pretrained, and weights are of networks of full width; write width: 1.0")
+        return settings
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _mixtures_are_in_no_table(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
+        teacher = info.data.get("teacher")
+        if teacher is not None and teacher.logits == "cached" and settings.always_mixes and settings.using(Role.LOGITS):
+            raise ValueError(
+                f"{' and '.join(MIXING)} let the teacher be asked about mixtures, which are in no table, "
+                "and teacher.logits is cached; write teacher.logits: auto"
+            )
         return settings
 
     @field_validator("hyperparameters")

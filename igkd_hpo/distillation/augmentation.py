@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as ITU-R BT.601 weighs them
+
 
 def cut_out(pixels: Tensor, places: Tensor, side: int) -> Tensor:
     """Return the pixels with one square of each image set to that image's mean colour.
@@ -22,3 +24,24 @@ def cut_out(pixels: Tensor, places: Tensor, side: int) -> Tensor:
     rows, columns = (y >= top) & (y < top + side), (x >= left) & (x < left + side)
     inside = (rows[:, :, None] & columns[:, None, :])[:, None]
     return torch.where(inside, pixels.mean(dim=(2, 3), keepdim=True), pixels)
+
+
+def jitter_colors(pixels: Tensor, changes: Tensor) -> Tensor:
+    """Return the pixels with another brightness, contrast and saturation each, in [0, 1].
+
+    Args:
+        pixels: float32 (B, 3, H, W) in [0, 1].
+        changes: float32 (B, 3) in [-1, 1]: brightness is multiplied by 1 + the first; contrast, around the mean of the
+            image's grey, by 1 + the second; saturation, around each pixel's grey, by 1 + the third. 0 changes nothing.
+
+    Source: torchvision's ColorJitter, in this order and without hue.
+    """
+    brightness, contrast, saturation = (1 + changes[:, number, None, None, None] for number in range(3))
+    bright = (pixels * brightness).clamp(0, 1)
+    contrasted = torch.lerp(_grey(bright).mean(dim=(2, 3), keepdim=True), bright, contrast).clamp(0, 1)
+    return torch.lerp(_grey(contrasted), contrasted, saturation).clamp(0, 1)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    red, green, blue = (weight * pixels[:, number, None] for number, weight in enumerate(_LUMA))
+    return red + green + blue

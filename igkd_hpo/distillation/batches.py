@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.augmentation import cut_out
+from igkd_hpo.distillation.augmentation import cut_out, jitter_colors
+from igkd_hpo.distillation.mixing import MixturePlan, Mixtures, draw_mixtures
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
@@ -42,6 +43,8 @@ class EpochPlan(NamedTuple):
     overlay_mode: str = "blend"
     cutout: int = 0  # side of the square that is cut out, in pixels
     holes: Tensor | None = None  # float32 (steps, B, 2) in [0, 1): where it lies, see `cut_out`; None where cutout is 0
+    mixtures: MixturePlan | None = None  # None where nothing is mixed
+    colors: Tensor | None = None  # float32 (steps, B, 3), see `jitter_colors`; None where color_jitter is 0
 
     def to(self, device: torch.device) -> "EpochPlan":
         """Return the plan with its tensors on `device`."""
@@ -57,8 +60,8 @@ class EpochPlan(NamedTuple):
             mine.copy_(new[step : step + 1])
 
     def _tensors(self) -> list[Tensor]:
-        holes = [] if self.holes is None else [self.holes]
-        return [self.rows, self.numbers, self.strengths, self.exponents, *holes]
+        optional = [part for part in (self.holes, self.colors) if part is not None]
+        return [self.rows, self.numbers, self.strengths, self.exponents, *optional, *(self.mixtures or ())]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "EpochPlan":
         return self._replace(
@@ -67,6 +70,8 @@ class EpochPlan(NamedTuple):
             strengths=change(self.strengths),
             exponents=change(self.exponents),
             holes=None if self.holes is None else change(self.holes),
+            mixtures=None if self.mixtures is None else MixturePlan(*map(change, self.mixtures)),
+            colors=None if self.colors is None else change(self.colors),
         )
 
 
@@ -76,9 +81,10 @@ class Batch(NamedTuple):
     rows: Tensor  # int64 (B,)
     numbers: Tensor  # int64 (B,)
     labels: Tensor  # int64 (B,)
-    pixels: Tensor  # float32 (B, 3, H, W): the clean view, which the teacher sees
-    maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view
-    overlaid: Tensor  # float32 (B, 3, H, W): the student's view, squares cut out of it too
+    pixels: Tensor  # float32 (B, 3, H, W): the clean view, mixed or not, which the teacher sees
+    maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view, mixed likewise
+    overlaid: Tensor  # float32 (B, 3, H, W): the student's view, other colours and squares too
+    mixtures: Mixtures | None = None
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -119,14 +125,27 @@ def draw_plan(recipe: Recipe, views: Views, n_images: int, epoch: int) -> EpochP
         overlay_mode=recipe.overlay_mode,
         cutout=recipe.cutout,
         holes=torch.rand(steps, batch, 2, generator=generator) if recipe.cutout > 0 else None,
+        mixtures=draw_mixtures(recipe, steps, batch, generator) if recipe.mixes else None,
+        colors=_color_changes(recipe.color_jitter, steps, batch, generator) if recipe.color_jitter > 0 else None,
     )
+
+
+def _color_changes(most: float, steps: int, batch: int, generator: torch.Generator) -> Tensor:
+    return most * (2 * torch.rand(steps, batch, 3, generator=generator) - 1)
 
 
 def raw_maps(data: TrainingData, views: Views, batch: Batch) -> Tensor:
     """Return the maps of a batch in its views as they were made, float32 (B, H, W); the data must have maps."""
     assert data.maps is not None, "the training checks that they are there where they are wanted"
-    maps = data.maps[batch.rows].float()
-    return views.cut(maps[:, None], batch.rows, batch.numbers)[:, 0] if data.maps_follow_views else maps
+    return _in_view(data.maps[batch.rows].float(), data, views, batch.rows, batch.numbers, batch.mixtures)
+
+
+def _in_view(
+    maps: Tensor, data: TrainingData, views: Views, rows: Tensor, numbers: Tensor, mixtures: Mixtures | None
+) -> Tensor:
+    if data.maps_follow_views:
+        maps = views.cut(maps[:, None], rows, numbers)[:, 0]
+    return maps if mixtures is None else mixtures.mix(maps[:, None])[:, 0]
 
 
 def make_batch(
@@ -135,13 +154,17 @@ def make_batch(
     """Gather one step's samples; images and maps go through the same views, and only the student's change further."""
     rows, numbers = plan.rows[step], plan.numbers[step]
     pixels = to_pixels(views.cut(data.images[rows], rows, numbers), memory_format)
+    mixtures = None
+    if plan.mixtures is not None:
+        height, width = pixels.shape[2:]
+        mixtures = Mixtures(MixturePlan(*(part[step] for part in plan.mixtures)), (height, width))
+        pixels = mixtures.mix(pixels)
     maps = None
-    overlaid = pixels
+    seen = pixels if plan.colors is None else jitter_colors(pixels, plan.colors[step])
     if data.maps is not None:
         maps = normalize_maps(data.maps[rows], plan.exponents[step])
-        if data.maps_follow_views:
-            maps = views.cut(maps[:, None], rows, numbers)[:, 0]
-        overlaid = overlay(pixels, maps, plan.strengths[step], plan.overlay_mode)
+        maps = _in_view(maps, data, views, rows, numbers, mixtures)
+        seen = overlay(seen, maps, plan.strengths[step], plan.overlay_mode)
     if plan.holes is not None:
-        overlaid = cut_out(overlaid, plan.holes[step], plan.cutout)
-    return Batch(rows, numbers, data.labels[rows], pixels, maps, overlaid)
+        seen = cut_out(seen, plan.holes[step], plan.cutout)
+    return Batch(rows, numbers, data.labels[rows], pixels, maps, seen, mixtures)

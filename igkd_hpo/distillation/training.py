@@ -285,6 +285,7 @@ class Training:
             alpha=recipe.alpha,
             objective=self._objective,
             label_smoothing=recipe.label_smoothing,
+            mixtures=batch.mixtures,
         )
         if self.features is not None:
             loss = loss + self.features.loss(student_features, teacher_features, teacher_logits, batch.labels)

@@ -15,10 +15,12 @@ from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teachers import open_teachers, prepare_teachers
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
-from igkd_hpo.distillation.views import ShiftedCrops
+from igkd_hpo.distillation.views import ShiftedCrops, make_views
 from igkd_hpo.errors import AssetError, AssetMissing, UsageError
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.build import make_trial
 
 from .conftest import RecordingProgress, make_study
 from .processes import heard, prepare_in_single_images, start
@@ -84,6 +86,34 @@ def test_cached_and_online_logits_agree_bit_for_bit(settings, progress):
     numbers = torch.randint(18, (100,), generator=generator)
     pixels = VIEWS.cut(data.images[rows], rows, numbers).float() / 255
     assert torch.equal(cached.logits(rows, numbers, pixels), online.logits(rows, numbers, pixels))
+
+
+def test_boxes_have_a_table_that_agrees_with_online_logits_bit_for_bit(settings, progress):
+    study = make_study(augmentation={"views": 5, "scale": (0.4, 1.0), "crop_padding": 0})
+    prepare_assets(study, settings, device="cpu", progress=progress)
+    assets = open_assets(study, settings)
+    cached, online = assets.teaching(CPU), assets.teaching(CPU, mixed=True)
+    assert isinstance(cached, CachedLogits)
+    assert isinstance(online, OnlineLogits)
+    assert cached.table.shape == (45, 5, 2)
+    data = assets.training_data(CPU)
+    views = make_views(study.augmentation, data.digests)
+    rows, numbers = torch.arange(45).repeat(5), torch.arange(5).repeat_interleave(45)
+    pixels = to_pixels(views.cut(data.images[rows], rows, numbers))
+    assert torch.equal(cached.logits(rows, numbers, pixels), online.logits(rows, numbers, pixels))
+    assert len(cached.table[:, :, 0].unique()) > 100  # the teacher tells views apart
+
+
+@pytest.mark.parametrize(("mixup", "table", "asked"), [(0.0, True, "cached"), (1.0, False, "online")])
+def test_a_trial_that_mixes_asks_the_teacher_and_says_so(settings, progress, mixup, table, asked):
+    searched = {"type": "categorical", "choices": [mixup, 0.5]}
+    study = make_study(hyperparameters={"mixup": searched, "width": 0.1, "layers_removed": 14})
+    prepare_assets(study, settings, device="cpu", progress=progress)
+    assets = open_assets(study, settings)
+    assert (assets.logits is not None) == table
+    trial = make_trial(study, study.hyperparameters.middle() | {"mixup": mixup}, assets, seed=1, device=CPU)
+    assert trial.execution.logits == asked
+    assert isinstance(trial.training.teaching, CachedLogits) == (asked == "cached")
 
 
 def test_maps_are_those_that_captum_gives_for_each_row(settings, progress):

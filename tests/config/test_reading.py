@@ -290,6 +290,15 @@ def test_teachers_that_cannot_be_had(teacher: str, message: str) -> None:
     assert re.fullmatch(rf"study.yaml: teacher\.{message}", faults_of(DIGITS.replace(own, f"teacher: {teacher}")))
 
 
+def test_mixtures_are_in_no_table() -> None:
+    (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
+    text = DIGITS.replace(own, "teacher: {width: 0.5, logits: cached}")
+    sometimes = text.replace("  width: 0.5\n", "  width: 0.5\n  mixup: {type: float, low: 0.0, high: 1.0}\n")
+    assert not parse_study(sometimes, source="-").hyperparameters.always_mixes
+    refused = faults_of(text.replace("  width: 0.5\n", "  width: 0.5\n  cutmix: 0.5\n"))
+    assert re.fullmatch("study.yaml: hyperparameters: mixup and cutmix .* teacher.logits: auto", refused)
+
+
 def test_several_teachers_have_no_one_set_of_blocks() -> None:
     (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
     text = DIGITS.replace(own, "teacher: {checkpoint: [a.pt, b.pt]}")

@@ -161,7 +161,8 @@ def test_student_sees_the_overlaid_view_and_teacher_the_clean_one(
 def test_one_step_of_a_plan_can_be_taken_out_and_overwritten_with_another(
     coded: TrainingData, recipe: Callable[..., Recipe]
 ) -> None:
-    plan = draw_plan(recipe(batch_size=16, cutout=2), VIEWS, N, epoch=1)
+    used = recipe(batch_size=16, cutout=2, mixup=0.4, cutmix=0.4, color_jitter=0.5)
+    plan = draw_plan(used, VIEWS, N, epoch=1)
     one = plan.only(0)
     for step in (0, 2):
         one.copy_step(plan, step)
@@ -241,15 +242,23 @@ def test_cutout_takes_one_square_of_what_the_student_sees_and_of_nothing_else(
 
 
 def test_what_is_drawn_for_cutout_and_flips_changes_nothing_else(recipe: Callable[..., Recipe]) -> None:
-    plain, cut, alternating = (
-        draw_plan(recipe(**changes), FEW, 70, epoch=1) for changes in ({}, {"cutout": 3}, {"flip": "alternating"})
+    plain, *others = (
+        draw_plan(recipe(**changes), FEW, 70, epoch=1)
+        for changes in (
+            {},
+            {"cutout": 3},
+            {"flip": "alternating"},
+            {"mixup": 0.5, "cutmix": 0.2},
+            {"color_jitter": 0.3},
+        )
     )
-    for other in (cut, alternating):
+    for other in others:
         for name in ("rows", "strengths", "exponents"):
             assert torch.equal(getattr(other, name), getattr(plain, name))
         assert torch.equal(other.numbers % 9, plain.numbers % 9)
-    assert torch.equal(cut.numbers, plain.numbers)
-    assert plain.holes is None
+    for same in (others[0], *others[2:]):
+        assert torch.equal(same.numbers, plain.numbers)
+    assert plain.holes is plain.mixtures is plain.colors is None
     assert plain.overlay_mode == "blend"
 
 
