@@ -42,6 +42,7 @@ class Dataset:
         own_validation: whether the source brought the validation split, rather than a share of the training images.
         remarks: of the source, for people.
         folder: of the asset.
+        shown_to_teacher: the same images, row by row, at the teacher's own size; None where it sees these.
     """
 
     train_images: Tensor
@@ -56,6 +57,17 @@ class Dataset:
     own_validation: bool
     remarks: tuple[Remark, ...]
     folder: Path
+    shown_to_teacher: "Dataset | None" = None
+
+    @property
+    def shown(self) -> "Dataset":
+        """The images as the teacher sees them: these, or the same ones at its own size."""
+        return self.shown_to_teacher or self
+
+    @property
+    def shown_sha256(self) -> str | None:
+        """Hash of the images at the teacher's own size; None where it sees these."""
+        return None if self.shown_to_teacher is None else self.shown_to_teacher.sha256
 
     @property
     def digests(self) -> Tensor:
@@ -157,9 +169,10 @@ def open_dataset(dataset: DatasetConfig, store: AssetStore) -> Dataset:
 
 
 def _from_asset(asset: Asset) -> Dataset:
-    arrays = ("train_images", "train_labels", "validation_images", "validation_labels")
+    names = ("train_images", "train_labels", "validation_images", "validation_labels")
+    arrays: dict[str, Any] = {name: torch.from_numpy(asset.array(name)) for name in names}
     return Dataset(
-        **{name: torch.from_numpy(asset.array(name)) for name in arrays},
+        **arrays,
         class_names=tuple(json.loads(asset.read("classes.json"))),
         mean=tuple(asset.facts["mean"]),
         std=tuple(asset.facts["std"]),

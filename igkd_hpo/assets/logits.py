@@ -80,7 +80,7 @@ def prepare_logits(
             return dataset.check_rows(draft.finished)
         shape, views = _shape(study, dataset), count_views(study.augmentation)
         table = draft.table(logits=(np.float16, shape), digests=(np.uint64, shape[:1]))
-        size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.train_images[0].numel() * 4))
+        size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.shown.train_images[0].numel() * 4))
         with one_thread(devices[0]):
             fill(
                 table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
@@ -94,10 +94,11 @@ def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: 
     online = teachers.teaching(device)
 
     def compute(rows: slice) -> Columns:
+        shown, size = dataset.shown.train_images[rows].to(device), dataset.image_size
         clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
         repeated = torch.arange(rows.start, rows.stop, device=device).repeat_interleave(views.count)
         every = torch.arange(views.count, device=device).repeat(len(clean))
-        pixels = to_pixels(views.cut(clean.to(device).repeat_interleave(views.count, dim=0), repeated, every))
+        pixels = to_pixels(views.cut_from(shown.repeat_interleave(views.count, dim=0), repeated, every, size))
         logits = online.logits(repeated, every, pixels).half().cpu()
         return {
             "logits": logits.reshape(len(clean), *_shape(study, dataset)[1:]).numpy(),
@@ -130,4 +131,5 @@ def _inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, An
         "dataset": dataset.sha256,
         "teacher": teacher_identity(study, teacher_sha256),
         "augmentation": study.augmentation.model_dump(mode="json"),
+        **({} if dataset.shown_sha256 is None else {"shown": dataset.shown_sha256}),
     }

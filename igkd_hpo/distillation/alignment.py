@@ -18,7 +18,7 @@ Source of `reference_shuffled`: github.com/nordlinglab/ModelCompression-Integrat
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.models import to_pixels
+from igkd_hpo.distillation.batches import TrainingData, shown_view
 from igkd_hpo.distillation.teaching import Teaching
 from igkd_hpo.distillation.views import Views
 
@@ -53,18 +53,18 @@ def align_maps(maps: Tensor, mode: str, *, generator: torch.Generator, views: Vi
 class StandIns:
     """The images that the teacher answers to instead: for each another one, in one view that never changes."""
 
-    def __init__(self, images: Tensor, *, generator: torch.Generator, views: Views) -> None:
-        """Take the images uint8 (N, 3, H, W); the generator is on the CPU."""
-        self.images = images
+    def __init__(self, data: TrainingData, *, generator: torch.Generator, views: Views) -> None:
+        """Take the images, on their device; the generator is on the CPU."""
+        self.data = data
         self.views = views
-        self.numbers = _random_numbers(images, generator, views)
-        self.others = _permutation(images, generator)
+        self.numbers = _random_numbers(data.images, generator, views)
+        self.others = _permutation(data.images, generator)
 
     def of(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the images that stand in for `rows`, the numbers of their views, and the pixels (B, 3, H, W) there."""
         others = self.others[rows]
         numbers = self.numbers[others]
-        return others, numbers, to_pixels(self.views.cut(self.images[others], others, numbers))
+        return others, numbers, shown_view(self.data, self.views, others, numbers)
 
 
 class ShuffledLogits:

@@ -29,6 +29,7 @@ class TrainingData:
     maps: Tensor | None  # float (N, H, W), 0 or above; None where nothing is overlaid
     validation_images: Tensor  # uint8 (M, 3, H, W)
     validation_labels: Tensor  # int64 (M,)
+    shown_images: Tensor | None = None  # uint8 (N, 3, H', W'): what the teacher sees of them; None: the images
     digests: Tensor | None = None  # int64 (N,), of each image's content: boxes are drawn from them
     maps_follow_views: bool = True  # whether a map is cropped and mirrored with its image
 
@@ -81,7 +82,7 @@ class Batch(NamedTuple):
     rows: Tensor  # int64 (B,)
     numbers: Tensor  # int64 (B,)
     labels: Tensor  # int64 (B,)
-    pixels: Tensor  # float32 (B, 3, H, W): the clean view, mixed or not, which the teacher sees
+    pixels: Tensor  # float32 (B, 3, H, W): the clean view, mixed or not; what the teacher sees: `shown_pixels`
     maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view, mixed likewise
     overlaid: Tensor  # float32 (B, 3, H, W): the student's view, other colours and squares too
     mixtures: Mixtures | None = None
@@ -128,6 +129,22 @@ def draw_plan(recipe: Recipe, views: Views, n_images: int, epoch: int) -> EpochP
         mixtures=draw_mixtures(recipe, steps, batch, generator) if recipe.mixes else None,
         colors=_color_changes(recipe.color_jitter, steps, batch, generator) if recipe.color_jitter > 0 else None,
     )
+
+
+def shown_pixels(data: TrainingData, views: Views, batch: Batch) -> Tensor:
+    """Return what the teacher sees of a batch, float32 (B, 3, H', W'): its pixels, or the same at its own size."""
+    if data.shown_images is None:
+        return batch.pixels
+    pixels = shown_view(data, views, batch.rows, batch.numbers)
+    height, width = pixels.shape[2:]
+    return pixels if batch.mixtures is None else batch.mixtures.at((height, width)).mix(pixels)
+
+
+def shown_view(data: TrainingData, views: Views, rows: Tensor, numbers: Tensor) -> Tensor:
+    """Return views of images as the teacher sees them, none of them mixed, float32 pixels in [0, 1]."""
+    shown = data.images if data.shown_images is None else data.shown_images
+    height, width = data.images.shape[2:]
+    return to_pixels(views.cut_from(shown[rows], rows, numbers, (height, width)), torch.channels_last)
 
 
 def _color_changes(most: float, steps: int, batch: int, generator: torch.Generator) -> Tensor:

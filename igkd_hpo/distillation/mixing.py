@@ -51,10 +51,15 @@ class Mixtures:
 
     def __init__(self, plan: MixturePlan, size: tuple[int, int]) -> None:
         """Take the plan of one step, (B,), and the images' height and width."""
+        self.plan = plan
         rows, columns = (_within(plan.sides, plan.places[:, axis], length) for axis, length in enumerate(size))
         box = rows[:, :, None] & columns[:, None, :]
         self.own = torch.where(box, 0.0, plan.blends[:, None, None])[:, None]
         self.shares = self.own.mean(dim=(1, 2, 3))
+
+    def at(self, size: tuple[int, int]) -> "Mixtures":
+        """Return the same mixtures of the same images in another size; their boxes are rounded to its pixels."""
+        return Mixtures(self.plan, size)
 
     def mix(self, x: Tensor) -> Tensor:
         """Return what lies on the images, float32 (B, C, H, W), each mixed with its other."""

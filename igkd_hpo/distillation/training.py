@@ -27,6 +27,7 @@ from igkd_hpo.distillation.batches import (
     fixed_seed,
     make_batch,
     raw_maps,
+    shown_pixels,
 )
 from igkd_hpo.distillation.blocks import Features
 from igkd_hpo.distillation.ensemble import average_members
@@ -111,15 +112,15 @@ class Training:
         self.recipe = recipe
         self.views = make_views(recipe, data.digests).to(device)
         self.device = device
+        self.data = self._on_device(data)
         self._stand_ins: StandIns | None = None
         if recipe.alignment == "reference_shuffled":
-            self._stand_ins = StandIns(data.images.to(device), **self._alignment_options(LOGITS))
+            self._stand_ins = StandIns(self.data, **self._alignment_options(LOGITS))
         self.teaching = self._asked = teaching if recipe.uses(Role.LOGITS) else None
         if self.teaching is not None and self._stand_ins is not None:
             self.teaching = ShuffledLogits(self.teaching, self._stand_ins)
         self.completed_epochs = 0
         self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
-        self.data = self._on_device(data)
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self._trained.to(memory_format=self._memory_format)
         self._trained.memory_format = self._memory_format
@@ -312,13 +313,16 @@ class Training:
         logits = None
         if self.features is not None:
             wanted = self.recipe.uses(Role.LOGITS) and self.teaching is None
-            shown = batch.pixels if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
+            shown = self._shown(batch) if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
             features, logits = self.features.ask_teacher(shown, logits=wanted)
         if self.teaching is not None:
-            logits = self.teaching.logits(batch.rows, batch.numbers, batch.pixels)
+            logits = self.teaching.logits(batch.rows, batch.numbers, self._shown(batch))
             if logits.dim() == 3:
                 logits = average_members(logits, self.recipe.temperature)
         return features, logits
+
+    def _shown(self, batch: Batch) -> Tensor:
+        return shown_pixels(self.data, self.views, batch)
 
     def _count_step(self) -> None:
         self.steps_done += 1

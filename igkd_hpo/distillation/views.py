@@ -33,6 +33,10 @@ class Views(Protocol):
         """
         ...
 
+    def cut_from(self, x: Tensor, rows: Tensor, numbers: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """Return the views as x shows them, in the size of x, which may be other than the images' height and width."""
+        ...
+
     def to(self, device: torch.device) -> "Views":
         """Return the same views with their tensors on `device`."""
         ...
@@ -127,6 +131,16 @@ class ShiftedCrops:
         padded = F.pad(x, (self.padding,) * 4)
         return padded[samples[:, None, None], :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
 
+    def cut_from(self, x: Tensor, rows: Tensor, numbers: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """Return the views, see `Views`: exact where x has the images' size, else in proportion, float32."""
+        if tuple(x.shape[2:]) == image_size:
+            return self.cut(x, rows, numbers)
+        place, flip = numbers % self._places, numbers >= self._places
+        side = 2 * self.padding + 1
+        top, left = (place // side - self.padding) / image_size[0], (place % side - self.padding) / image_size[1]
+        corners = torch.stack([top, left, torch.ones_like(top), torch.ones_like(top)], dim=1)
+        return _cut_boxes(x, corners, flip, outside="zeros")
+
     def to(self, device: torch.device) -> "ShiftedCrops":
         """Return itself, which holds no tensors."""
         return self
@@ -172,18 +186,26 @@ class Boxes:
 
         Without antialiasing: what is cut out is enlarged.
         """
-        top, left, height, width = self.corners[rows, numbers].unbind(dim=1)
-        flip = self.flips[rows, numbers]
-        down, right = (_centres(length, x.device) for length in x.shape[2:])
-        y = top[:, None] + height[:, None] * down
-        x_places = left[:, None] + width[:, None] * torch.where(flip[:, None], 1 - right, right)
-        shape = (len(rows), x.shape[2], x.shape[3])
-        grid = torch.stack([x_places[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=3)
-        return F.grid_sample(x.float(), 2 * grid - 1, mode="bilinear", padding_mode="border", align_corners=False)
+        return _cut_boxes(x, self.corners[rows, numbers], self.flips[rows, numbers], outside="border")
+
+    def cut_from(self, x: Tensor, rows: Tensor, numbers: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """Return the views, see `Views`: boxes are shares of the image, whatever its size."""
+        return self.cut(x, rows, numbers)
 
     def to(self, device: torch.device) -> "Boxes":
         """Return the same boxes on `device`."""
         return Boxes(self.corners.to(device), self.flips.to(device))
+
+
+def _cut_boxes(x: Tensor, corners: Tensor, flip: Tensor, *, outside: str) -> Tensor:
+    """Return boxes (B, 4) of x, mirrored where `flip`, in its own size, float32; beyond the edge is `outside`."""
+    top, left, height, width = corners.unbind(dim=1)
+    down, right = (_centres(length, x.device) for length in x.shape[2:])
+    rows = top[:, None] + height[:, None] * down
+    columns = left[:, None] + width[:, None] * torch.where(flip[:, None], 1 - right, right)
+    shape = (len(x), x.shape[2], x.shape[3])
+    grid = torch.stack([columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)], dim=3)
+    return F.grid_sample(x.float(), 2 * grid - 1, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
 def _centres(length: int, device: torch.device) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from igkd_hpo.assets.dataset import Dataset, prepare_dataset
+from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.shown import prepare_images
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.teacher_check import enough_to_tell
 from igkd_hpo.assets.test_split import TestPurpose, open_test
@@ -40,7 +41,7 @@ def check_data(study: Study, settings: Settings, progress: Progress) -> tuple[Da
     """Return the data set, made if there is none yet, and the checks of it; None when it cannot be made."""
     store = AssetStore(settings.paths.assets, in_full=True)
     try:
-        dataset = prepare_dataset(study.dataset, settings, store, progress)
+        dataset = prepare_images(study, settings, store, progress)
         test_images, test_labels = open_test(study.dataset, settings, purpose=TestPurpose.DOCTOR_DUPLICATES)
     except IgkdError as error:
         rest = [not_checked(_GROUP, name, "the images cannot be used") for name in _NAMES[1:]]

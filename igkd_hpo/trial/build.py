@@ -117,7 +117,7 @@ def make_trial(
     in_table = assets.logits is not None and not recipe.mixes
     apart = recipe.uses(Role.LOGITS) and (in_table or teacher is None or recipe.alignment != "aligned")
     teaching = assets.teaching(device, mixed=recipe.mixes) if apart else None
-    data = assets.training_data(device)
+    data = assets.training_data(device, shown=teacher is not None or (teaching is not None and not in_table))
     training = Training(student, data, recipe, device=device, teaching=teaching, teacher=teacher, pretrained=pretrained)
     # Whether a graph could be had, and whether the trial asks the table, is known now.
     known = {"compile": training.compile, "logits": "cached" if in_table else "online"}

@@ -115,6 +115,13 @@ def test_another_word_is_refused(maps: Tensor) -> None:
         align(maps, "shifted")
 
 
+def of_images(images: Tensor) -> TrainingData:
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    return TrainingData(
+        images=images, labels=labels, maps=None, validation_images=images[:2], validation_labels=labels[:2]
+    )
+
+
 class Telling:
     """Stands in for a teacher: the logits are the image's number and its view's, as read from rows and from pixels."""
 
@@ -125,7 +132,7 @@ class Telling:
 
 def test_shuffled_logits_are_of_one_view_of_another_image_whatever_the_students_view() -> None:
     images = torch.arange(1, N + 1, dtype=torch.uint8)[:, None, None, None].expand(N, 3, SIZE, SIZE)
-    stand_ins = StandIns(images, generator=drawn(), views=VIEWS)
+    stand_ins = StandIns(of_images(images), generator=drawn(), views=VIEWS)
     shuffled = ShuffledLogits(Telling(), stand_ins)
     rows = torch.randperm(N, generator=drawn(5))
     answers = []
@@ -231,7 +238,7 @@ def test_shuffled_features_are_of_the_images_that_stand_in_as_the_logits_are(
     assert not logits  # they come from the teaching, of the same images
     assert isinstance(training.teaching, ShuffledLogits)
     expected = StandIns(
-        data.images,
+        data,
         generator=torch.Generator().manual_seed(fixed_seed(used.seed, LOGITS)),
         views=FEW,
     )
