@@ -52,7 +52,9 @@ def check_data(study: Study, settings: Settings, progress: Progress) -> tuple[Da
     listing = None
     if study.dataset.name == "folder" and study.dataset.root is not None:
         listing = list_folder(settings.data_path(study.dataset.root), follow_links=study.dataset.follow_links)
-    read = partial(read_image, size=study.dataset.image_size, bits=study.dataset.bits or FULL_DEPTH)
+    read = partial(
+        read_image, size=study.dataset.image_size, bits=study.dataset.bits or FULL_DEPTH, fit=study.dataset.fit
+    )
     name_copies = partial(_name_copies, listing, read)
     height, width = dataset.image_size
     counts = ", ".join(f"{len(images):,} {split}" for split, images in splits.items())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.errors import DataError
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.image_folder import HEIC_ADVICE, NAMED, SPLITS, Listing, list_folder, meant_split, name_some
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources import Found, Images, Remark, Source, Workplace
@@ -30,12 +31,14 @@ class _Reader:
     Args:
         image_size: pixels a side; None: their own.
         bits: that a channel of 16 bits uses; None: all.
+        fit: see `fit_square`.
         follow_links: see `list_folder`.
     """
 
     listing: Listing
     image_size: int | None
     bits: int | None
+    fit: Fit
     follow_links: bool
 
     def __call__(self, place: Workplace) -> Images:
@@ -110,7 +113,7 @@ class _Reader:
 
         try:
             bits = self.bits or image_file.FULL_DEPTH
-            return image_file.examine_image(path, self.image_size, bits=bits), "it can be read now"
+            return image_file.examine_image(path, self.image_size, bits=bits, fit=self.fit), "it can be read now"
         except image_file.UnreadableImageError as error:
             return None, str(error)
 
@@ -206,14 +209,21 @@ def _about_files(listing: Listing) -> Iterator[Remark]:
         yield Remark("folders", found, *((advice, "warning") if holds_folder else ("", "note")))
 
 
-def find_folder(root: Path, image_size: int | None, *, bits: int | None = None, follow_links: bool = False) -> Found:
+def find_folder(
+    root: Path,
+    image_size: int | None,
+    *,
+    fit: Fit = "squeeze",
+    bits: int | None = None,
+    follow_links: bool = False,
+) -> Found:
     """Return what a folder holds, by the names of its files. Raises DataError, see `list_folder`."""
     listing = list_folder(root, follow_links=follow_links)
     _, n_validation, n_test = listing.sizes
     return Found(
         own_test=n_test > 0,
         own_validation=n_validation > 0,
-        read=_Reader(listing=listing, image_size=image_size, bits=bits, follow_links=follow_links),
+        read=_Reader(listing=listing, image_size=image_size, bits=bits, fit=fit, follow_links=follow_links),
         class_names=listing.class_names,
         facts=[_READER, *listing.facts],
         remarks=tuple(_about_files(listing)),
@@ -226,5 +236,5 @@ SOURCE = Source(
     about_root="the directory that holds `train/<class>/*`",
     find=find_folder,
     resizes=True,
-    options=("bits", "follow_links"),
+    options=("fit", "bits", "follow_links"),
 )
