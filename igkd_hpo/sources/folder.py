@@ -1,4 +1,4 @@
-"""People's own images, in `train/<class>/`, maybe `val/<class>/` and `test/<class>/`, decoded on all cores."""
+"""People's own images, in folders or in a list, decoded on all cores."""
 
 import os
 from collections.abc import Iterator
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from igkd_hpo.errors import DataError
 from igkd_hpo.image_fit import Fit
 from igkd_hpo.image_folder import HEIC_ADVICE, NAMED, SPLITS, Listing, list_folder, meant_split, name_some
+from igkd_hpo.image_list import read_list
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources import Found, Images, Remark, Source, Workplace
+from igkd_hpo.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +92,7 @@ class _Reader:
                     seen["lost_metadata"][number], seen["bits"][number] = read.lost_metadata, read.bits
                 table.append(decoded=images, **seen)
                 advance(len(rows))
-        if list_folder(listing.root, follow_links=self.follow_links).facts != listing.facts:
+        if _list(listing.root, follow_links=self.follow_links).facts != listing.facts:
             raise DataError(f"files in {shown} changed while they were read; run again when nothing writes there")
         of_files_seen = {name: np.array(table.column(name)) for name in of_files}
         return Images(
@@ -171,6 +173,10 @@ class _Reader:
             yield Remark("depth", found, level="note")
 
 
+def _list(root: Path, *, follow_links: bool) -> Listing:
+    return (read_list if root.is_file() else list_folder)(root, follow_links=follow_links)
+
+
 def _usual(bits: int) -> int:
     """Return the depth of the usual sensor that gives so many bits."""
     return next(depth for depth in (8, 10, 12, 14, 16) if depth >= bits)
@@ -196,6 +202,12 @@ def _about_files(listing: Listing) -> Iterator[Remark]:
     if listing.twice:
         found = f"folders that differ only in how Unicode writes their names are one class: {name_some(listing.twice)}"
         yield Remark("folders", found, "put their images into one folder")
+    if listing.repeated:
+        too_many = counted(len(listing.repeated), "line")
+        found = f"{shown} names files more than once, in {too_many} too many: {name_some(listing.repeated)}"
+        yield Remark("list", found, "each counts once", level="note")
+    if listing.unread_columns:
+        yield Remark("list", f"columns of {shown} that are not read: {name_some(listing.unread_columns)}", level="note")
     if listing.sizes[1]:
         yield Remark("splits", "val is the validation split, so dataset.validation_fraction is not used", level="note")
     if listing.neighbours:
@@ -217,8 +229,8 @@ def find_folder(
     bits: int | None = None,
     follow_links: bool = False,
 ) -> Found:
-    """Return what a folder holds, by the names of its files. Raises DataError, see `list_folder`."""
-    listing = list_folder(root, follow_links=follow_links)
+    """Return what a folder holds or a list names. Raises DataError, see `list_folder` and `read_list`."""
+    listing = _list(root, follow_links=follow_links)
     _, n_validation, n_test = listing.sizes
     return Found(
         own_test=n_test > 0,
@@ -231,9 +243,9 @@ def find_folder(
 
 
 SOURCE = Source(
-    help="your own images, in `train/<class>/`, maybe `val/<class>/` and `test/<class>/`",
+    help="your own images, in `train/<class>/`, maybe `val/<class>/` and `test/<class>/`, or in a list",
     root="needed",
-    about_root="the directory that holds `train/<class>/*`",
+    about_root="the directory that holds `train/<class>/*`, or a list in CSV, `path,label[,split]`",
     find=find_folder,
     resizes=True,
     options=("fit", "bits", "follow_links"),

@@ -151,7 +151,8 @@ def faults_of(text: str) -> str:
         ("name: digits\n  validation", "name: digits\n  follow_links: true\n  validation",
          "dataset.follow_links: true is for folder datasets, not for digits; remove follow_links"),
         ("name: digits\n  validation", "name: folder\n  validation",
-         "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*"),
+         "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*, or a list in CSV, \
+path,label[,split]"),
         ("  width: 0.5\n", "  width: 0.5\n  objective: kdd\n",
          """hyperparameters.objective: 'kdd' is not one of dist, dkd, \
 kd, logit_standardization, r2kd (did you mean kd?)"""),
