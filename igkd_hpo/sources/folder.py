@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 26  # of pixels between two marks of progress that survive a kill: 64 MiB
 _READER = 2  # raise it when the same files would give other pixels, or others of them could be read
+_LONG = 1.2  # times as long as wide: beyond, a squeezed image looks wrong to people
 _DARK = 14  # bits: images that use no more of 16 are at most a quarter as bright as they could be
 
 
@@ -63,6 +64,7 @@ class _Reader:
         n_files = len(listing.files)
         at_once = max(16, _CHUNK_BYTES // int(np.prod(shape)))
         of_files = {"readable": np.bool_, "lost_metadata": np.bool_, "bits": np.uint8}
+        of_files |= {"widths": np.uint32, "heights": np.uint32}
         columns = {name: (kind, (n_files,)) for name, kind in of_files.items()}
         table = place.table(decoded=(np.uint8, (n_files, *shape)), **columns)
         # Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes. On 2 cores, 40
@@ -90,6 +92,7 @@ class _Reader:
                         )
                     images[number], seen["readable"][number] = read.pixels, True
                     seen["lost_metadata"][number], seen["bits"][number] = read.lost_metadata, read.bits
+                    seen["widths"][number], seen["heights"][number] = read.width, read.height
                 table.append(decoded=images, **seen)
                 advance(len(rows))
         if _list(listing.root, follow_links=self.follow_links).facts != listing.facts:
@@ -102,10 +105,12 @@ class _Reader:
             n_validation=listing.sizes[1],
             class_names=listing.class_names,
             rows=np.flatnonzero(of_files_seen["readable"]),
+            files=listing.files,
             remarks=(
                 *self._about_unreadable(of_files_seen["readable"]),
                 *self._about_metadata(of_files_seen["lost_metadata"]),
                 *self._about_depth(of_files_seen["bits"]),
+                *self._about_size(of_files_seen["widths"], of_files_seen["heights"]),
             ),
         )
 
@@ -171,6 +176,23 @@ class _Reader:
         else:
             found = f"{images} and use at most {used} of them; {self.bits or 16} are taken for white"
             yield Remark("depth", found, level="note")
+
+    def _about_size(self, widths: "NDArray[np.uint32]", heights: "NDArray[np.uint32]") -> Iterator[Remark]:
+        import numpy as np
+
+        if self.image_size is None:
+            return
+        short, long = np.minimum(widths, heights), np.maximum(widths, heights)
+        of_all = f"of {np.count_nonzero(short)} images"  # those that could not be read have no size
+        resized = long if self.fit == "pad" else short
+        if small := np.count_nonzero((resized > 0) & (resized < self.image_size)):
+            least = int(np.where(resized > 0, resized, np.iinfo(np.uint32).max).argmin())
+            named = f"{self.listing.files[least]} ({widths[least]}x{heights[least]})"
+            found = f"{small} {of_all} are smaller than dataset.image_size, {self.image_size}, and are enlarged"
+            yield Remark("size", f"{found}: most of all {named}", level="note")
+        if self.fit == "squeeze" and (changed := np.count_nonzero(long > _LONG * short)):
+            found = f"{changed} {of_all} are more than {_LONG} times as long as wide and are squeezed to squares"
+            yield Remark("shape", found, "set dataset.fit to crop or pad to keep their shape", level="note")
 
 
 def _list(root: Path, *, follow_links: bool) -> Listing:

@@ -465,8 +465,9 @@ def test_one_name_in_two_spellings_is_one_class(images, settings, store, progres
     dataset = prepare(settings, store, progress)
     assert dataset.class_names == (composed, "left", "right")  # as the first spelling is sorted
     assert sum((labels == 0).sum() for labels in (dataset.train_labels, dataset.validation_labels)) == 20
-    (remark,) = dataset.remarks
+    remark, *copies = dataset.remarks  # of which there are some between the splits
     assert (remark.about, remark.found.endswith(f"train/{composed}")) == ("folders", True)
+    assert [copy.about for copy in copies] == ["duplicates", "labels"]
 
 
 def test_two_names_of_one_class_from_another_source_are_refused(settings, store, progress, monkeypatch):
