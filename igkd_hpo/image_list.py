@@ -4,8 +4,9 @@ import csv
 import errno
 import io
 import os
+import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -99,9 +100,9 @@ def _decoded(content: bytes, shown: str) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"line {line} of {shown} is not UTF-8; save it as CSV in UTF-8") from None
+        raise DataError(f"{shown} is no list in CSV: its line {line} is not UTF-8; save it as CSV in UTF-8") from None
     if "\0" in text:  # UTF-16 of letters without accents is valid UTF-8
-        raise DataError(f"{shown} holds the character 0, which no UTF-8 text has; save it as CSV in UTF-8")
+        raise DataError(f"{shown} is no list in CSV: it holds the character 0; save it as CSV in UTF-8")
     return text
 
 
@@ -242,17 +243,21 @@ def _class_names(rows: Sequence[Row], shown: str) -> tuple[str, ...]:
 
 def _find(path: Path, rows: Iterable[Row], follow_links: bool) -> list[Path]:
     """Return the rows' files. Raises DataError where some are missing or lie outside of the list's folder."""
-    folder, shown = path.parent, accept_name(str(path))
-    outside_of = _reach(folder)
+    folder, shown = str(path.parent), accept_name(str(path))
+    inside = os.path.join(os.path.realpath(folder), "")
+    real_folder = cache(os.path.realpath)
     found, missing, outside = [], [], []
     for row in rows:
-        file = _as_spelt(folder, row.path)
-        if file is None:
+        if (seen := _as_spelt(folder, row.path)) is None:
             missing.append(row.path)
-        elif not follow_links and (target := outside_of(file)) is not None:
-            outside.append(f"{accept_name(row.path)} ({accept_name(str(target))})")
+            continue
+        file, is_link = seen
+        parent, name = os.path.split(file)
+        target = os.path.realpath(file) if is_link else os.path.join(real_folder(parent), name)
+        if follow_links or target.startswith(inside):
+            found.append(Path(file))
         else:
-            found.append(file)
+            outside.append(f"{accept_name(row.path)} ({accept_name(target)})")
     if outside:
         raise DataError(
             f"{shown} names what lies outside of its folder ({counted(len(outside), 'file')}): {name_some(outside)}; "
@@ -260,33 +265,23 @@ def _find(path: Path, rows: Iterable[Row], follow_links: bool) -> list[Path]:
         )
     if missing:
         advice = "put them there, or remove their lines: paths start at the list's folder"
-        if any((folder / name.replace("\\", "/")).exists() for name in missing if "\\" in name):
+        if any(_as_spelt(folder, name.replace("\\", "/")) for name in missing if "\\" in name):
             advice = "write / instead of \\"
         named = name_some([accept_name(name) for name in missing])
         raise DataError(f"{shown} names what is not there ({counted(len(missing), 'file')}): {named}; {advice}")
     return found
 
 
-def _reach(folder: Path) -> Callable[[Path], Path | None]:
-    """Return a function that tells where a file really lies, if that is outside of the folder."""
-    inside = Path(os.path.realpath(folder))
-    real_folder = cache(lambda parent: Path(os.path.realpath(parent)))
+def _as_spelt(folder: str, name: str) -> tuple[str, bool] | None:
+    """Return the path of a file and whether it is a link, also where its name has the accents of another system.
 
-    def outside(file: Path) -> Path | None:
-        target = Path(os.path.realpath(file)) if file.is_symlink() else real_folder(file.parent) / file.name
-        return None if target.is_relative_to(inside) else target
-
-    return outside
-
-
-def _as_spelt(folder: Path, name: str) -> Path | None:
-    """Return the path of a file, also where its name has the accents of another system; None where there is none."""
+    None where there is none; a link to nowhere will count among the unreadable, as in a folder.
+    """
     for spelt in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+        file = os.path.join(folder, spelt)
         try:
-            (folder / spelt).lstat()  # a link to nowhere will count among the unreadable, as in a folder
+            return file, stat.S_ISLNK(os.lstat(file).st_mode)
         except OSError as error:
             if error.errno not in _NOWHERE:
                 raise
-        else:
-            return folder / spelt
     return None

@@ -101,9 +101,12 @@ FAULTS = {
     ),
     "too few values": (b"path;label;split\na;cat\n", r"line 2 .* 2 values and the first line 3; .* a semicolon"),
     "an open quote": (b'path,label\n"a,1\nb,2\n', r"line 3 of photos\.csv is not CSV .*double quote"),
-    "no UTF-8": ("path,label\na,1\ncafé,2\n".encode("latin-1"), r"line 3 of photos\.csv is not UTF-8; save it"),
-    "UTF-16": ("path,label\na,1\n".encode("utf-16"), r"line 1 of photos\.csv is not UTF-8; save it"),
-    "UTF-16 without a mark": ("path,label\na,1\n".encode("utf-16-le"), r"holds the character 0, .*; save it"),
+    "no UTF-8": (
+        "path,label\na,1\ncafé,2\n".encode("latin-1"),
+        r"photos\.csv is no list in CSV: its line 3 is not UTF-8; save it",
+    ),
+    "UTF-16": ("path,label\na,1\n".encode("utf-16"), r"its line 1 is not UTF-8; save it"),
+    "UTF-16 without a mark": ("path,label\na,1\n".encode("utf-16-le"), r"holds the character 0; save it"),
 }
 
 
@@ -144,7 +147,8 @@ def test_a_label_or_split_that_changes_changes_the_facts(tmp_path: Path) -> None
     assert before == reordered
     other_split = read_list(lines(tmp_path, "a,1,train", "b,2,train", "c,1,val", "d,2,val", header=header)).facts
     other_label = read_list(lines(tmp_path, "a,1,train", "b,2,train", "c,2,train", "d,1,train", header=header)).facts
-    assert len({before, other_split, other_label}) == 3
+    renamed = read_list(lines(tmp_path, "a,1,train", "b,3,train", "c,1,train", "d,3,train", header=header)).facts
+    assert len({before, other_split, other_label, renamed}) == 4
 
 
 def test_names_with_the_accents_of_another_system_are_found(tmp_path: Path) -> None:

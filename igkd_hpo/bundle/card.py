@@ -114,7 +114,7 @@ the device has its own. int8 is static quantisation, calibrated on training imag
 ## Data and teacher
 
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
-({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}
+({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}{_fit(dataset.fit)}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
 - teacher: {markdown(teacher.architecture)}, {origin}; {parameters(made.teacher_parameters)}\
 {"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}
@@ -166,6 +166,10 @@ def _in_torch(best: BestTrial, class_names: Sequence[str], image_size: tuple[int
     """Return a paragraph and plain code; the paragraph alone where the architecture has no code."""
     build = building_code(best.hyperparameters, len(class_names), image_size)
     return "" if build is None else f" So it is used there:\n\n```python\n{torch_code(build, fit)}\n```"
+
+
+def _fit(fit: Fit) -> str:
+    return {"crop": "; squares from their middle", "pad": "; padded to squares", "squeeze": ""}[fit]
 
 
 def _several(teacher: TeacherConfig) -> str:

@@ -17,7 +17,7 @@ from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok, 
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.settings import Settings
 from igkd_hpo.sources import Remark
-from igkd_hpo.words import percent
+from igkd_hpo.words import counted, percent
 
 _GROUP = "data"
 _COPIES = ("duplicates", "labels")  # which have checks of their own
@@ -105,9 +105,10 @@ def _check_classes(dataset: Dataset) -> Check:
         common = names[int(in_validation.argmax())]
         finding = f"always guessing {common!r} is right on {percent(share)} of validation, so accuracy tells little"
         return fault(_GROUP, "classes", finding, "add images of the other classes, or leave out some of this one")
-    spread = f"{fewest:,} training images of {rarest!r} to {largest:,} of {names[int(in_train.argmax())]!r}"
+    images = counted(fewest, "training image")
+    spread = f"{images} of {rarest!r} to {largest:,} of {names[int(in_train.argmax())]!r}"
     if fewest == largest:
-        spread = f"{fewest:,} training images of every class"
+        spread = f"{images} of every class"
     uneven = largest >= _LARGEST_RATIO * fewest
     advice = f"add images of {rarest!r}: {'accuracy hardly counts that class' if uneven else 'so few teach little'}"
     return grade(_GROUP, "classes", spread, advice, doubtful=uneven or fewest < _FEWEST_OF_CLASS)
