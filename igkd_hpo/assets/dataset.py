@@ -227,7 +227,7 @@ def _make(
         "std": std,
         "own_validation": found.own_validation,
         "found": found.remarks,
-        "read": (*source.remarks, *_copies(source, split, class_names, progress)),
+        "read": (*source.remarks, *_copies(source, split, class_names)),
         "images": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
     }
     of_files = (
@@ -241,17 +241,13 @@ def _make(
     return draft.commit(facts, drop=tuple(f"{name}.npy" for name in of_files)), test
 
 
-def _copies(source: Images, split: Split, class_names: Sequence[str], progress: Progress) -> list[Remark]:
+def _copies(source: Images, split: Split, class_names: Sequence[str]) -> list[Remark]:
     """Tell of images that are in two splits or two classes, where somebody can find them by their names."""
     if source.files is None:
         return []
     files = np.array(source.files, dtype=object)
     rows = {"train": split.train, "validation": split.validation, "test": split.test}
-    digests = {}
-    with progress.task("comparing images", sum(map(len, rows.values()))) as advance:
-        for name, of_split in rows.items():
-            digests[name] = digest_images(source.images, of_split)
-            advance(len(of_split))
+    digests = {name: digest_images(source.images, of_split) for name, of_split in rows.items()}
     every = np.concatenate(list(rows.values()))
     found = (
         find_leaks(digests, {name: files[of_split].tolist() for name, of_split in rows.items()}),

@@ -196,7 +196,7 @@ class _Reader:
 
 
 def _list(root: Path, *, follow_links: bool) -> Listing:
-    return (read_list if root.is_file() else list_folder)(root, follow_links=follow_links)
+    return (read_list if os.path.isfile(root) else list_folder)(root, follow_links=follow_links)
 
 
 def _usual(bits: int) -> int:

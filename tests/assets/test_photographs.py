@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from igkd_hpo import image_file
 from igkd_hpo.assets import files
 from igkd_hpo.assets.dataset import dataset_request, open_dataset, prepare_dataset
 from igkd_hpo.assets.splits import split_rows
@@ -167,6 +168,25 @@ def test_a_disk_too_small_is_told_before_anything_is_written(
         prepare_dataset(config, settings, store, progress)
     assert [path.name for path in settings.paths.assets.iterdir()] == ["locks"]
     free_bytes(monkeypatch, pixels + 80 * 64)
+    assert prepare_dataset(config, settings, store, progress).image_size == (64, 64)
+
+
+def test_what_an_interrupted_run_took_is_not_asked_for_again(
+    images: Path, settings: Settings, store, progress: RecordingProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.model_copy(update={"image_size": 64})
+    read = image_file.examine_image
+
+    def be_interrupted(path: Path, *arguments: object, **options: object) -> object:
+        if path.name == "020.png":
+            raise KeyboardInterrupt
+        return read(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(image_file, "examine_image", be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dataset(config, settings, store, progress)
+    monkeypatch.setattr(image_file, "examine_image", read)
+    free_bytes(monkeypatch, 80 * 3 * 64 * 64 + 80 * 64)  # for the splits alone
     assert prepare_dataset(config, settings, store, progress).image_size == (64, 64)
 
 
