@@ -252,6 +252,10 @@ FAULTS = {
         lambda root: [[path.rename(root / path.name) for path in (root / "train").iterdir()], (root / "train").rmdir()],
         "if left, right are its classes, move these folders into .*/images/train/",
     ),
+    "a list beside its images": (
+        lambda root: [(root / "labels.csv").touch(), remove(root / "train")],
+        "has no folder train; if labels.csv lists its images, write root: .*/images/labels.csv",
+    ),
     "test without labels": (
         lambda root: write_png(root / "test" / "0.png", coded_image(0, 0)),
         "test has no class folders, so its images have no labels; sort them into .*test/<class>/, or move test out",
