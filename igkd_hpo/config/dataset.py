@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.sources import SOURCES
 
 if TYPE_CHECKING:  # a file each, which type checkers cannot know
@@ -22,10 +23,13 @@ class DatasetConfig(Frozen):
     root: str | None = Field(default=None, validate_default=True, description=_ROOTS)
     image_size: int | None = Field(default=None, ge=8, le=1024)
     """Pixels; folder: images are resized to this square; null keeps the dataset's own size."""
+    fit: Fit = Field(default="squeeze", exclude_if=lambda fit: fit == "squeeze")
+    """folder: how images that are no squares become one of image_size: crop takes the square in the middle, pad all of
+    the image and its mean colour around it, squeeze all of it in another shape."""
     bits: int | None = Field(default=None, ge=8, le=16, exclude_if=lambda bits: bits is None)
     """folder: bits that 16-bit images really use, such as 12: the largest such number is white; null: all 16."""
     follow_links: bool = Field(default=False, exclude_if=lambda follow: not follow)
-    """folder: read also what links lead to outside of root; links that stay inside are always followed."""
+    """folder: read also what links, and paths in a list, lead to outside of root; what stays inside is always read."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training images held out for validation, only where the dataset brings no such split (val/)."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
@@ -54,11 +58,18 @@ class DatasetConfig(Frozen):
             raise ValueError(f"{image_size} is for {resizing} datasets; {name} keeps its own size; remove image_size")
         return image_size
 
-    @field_validator("bits", "follow_links")
+    @field_validator("fit", "bits", "follow_links")
     @classmethod
-    def _taken_by_the_source(cls, value: int | bool | None, info: ValidationInfo) -> int | bool | None:
-        source, key = SOURCES.get(name := info.data.get("name", "")), info.field_name
-        if source and value and key not in source.options:
+    def _taken_by_the_source(cls, value: int | str | None, info: ValidationInfo) -> int | str | None:
+        source, key = SOURCES.get(name := info.data.get("name", "")), str(info.field_name)
+        if source and value != cls.model_fields[key].default and key not in source.options:
             takers = " and ".join(name for name, other in SOURCES.items() if key in other.options)
             raise ValueError(f"{str(value).lower()} is for {takers} datasets, not for {name}; remove {key}")
         return value
+
+    @field_validator("fit")
+    @classmethod
+    def _fits_a_square(cls, fit: Fit, info: ValidationInfo) -> Fit:
+        if fit != "squeeze" and "image_size" in info.data and info.data["image_size"] is None:
+            raise ValueError(f"{fit} makes squares of image_size, which is not given; add image_size, or remove fit")
+        return fit

@@ -15,7 +15,7 @@ BASE: dict[str, Any] = {
     "version": 1,
     "name": "base",
     "dataset": {
-        "name": "folder", "root": "images", "image_size": 16, "bits": 12, "follow_links": True,
+        "name": "folder", "root": "images", "image_size": 16, "fit": "crop", "bits": 12, "follow_links": True,
         "validation_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0,
     },
     "teacher": {
@@ -55,6 +55,7 @@ OTHER: dict[str, Any] = {
     "dataset.name": ("dataset", {"name": "digits"}),
     "dataset.root": "elsewhere",
     "dataset.image_size": 32,
+    "dataset.fit": "pad",
     "dataset.bits": 10,
     "dataset.follow_links": False,
     "dataset.validation_fraction": 0.3,
@@ -208,8 +209,10 @@ def test_a_default_written_out_means_the_same() -> None:
 
 
 def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
-    plain = {key: value for key, value in BASE["dataset"].items() if key not in ("bits", "follow_links")}
-    written = build({**BASE, "dataset": plain | {"bits": None, "follow_links": False}}).model_dump(mode="json")
+    plain = {key: value for key, value in BASE["dataset"].items() if key not in ("fit", "bits", "follow_links")}
+    written = build({**BASE, "dataset": plain | {"fit": "squeeze", "bits": None, "follow_links": False}}).model_dump(
+        mode="json"
+    )
     assert written["dataset"] == plain
     assert "peak_ram_kb" not in build({**BASE, "limits": {"peak_ram_kb": None}}).model_dump(mode="json")["limits"]
 

@@ -144,10 +144,15 @@ def faults_of(text: str) -> str:
          "dataset.root: 'a\\x00b' holds the character 0, which no path has; remove it"),
         ("name: digits\n  validation", "name: digits\n  bits: 17\n  validation",
          "dataset.bits: 17 must be less than or equal to 16"),
+        ("name: digits\n  validation", "name: digits\n  fit: crop\n  validation",
+         "dataset.fit: crop is for folder datasets, not for digits; remove fit"),
+        ("name: digits\n  validation", "name: folder\n  root: images\n  fit: pad\n  validation",
+         "dataset.fit: pad makes squares of image_size, which is not given; add image_size, or remove fit"),
         ("name: digits\n  validation", "name: digits\n  follow_links: true\n  validation",
          "dataset.follow_links: true is for folder datasets, not for digits; remove follow_links"),
         ("name: digits\n  validation", "name: folder\n  validation",
-         "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*"),
+         "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*, or a list in CSV, \
+path,label[,split]"),
         ("  width: 0.5\n", "  width: 0.5\n  objective: kdd\n",
          """hyperparameters.objective: 'kdd' is not one of dist, dkd, \
 kd, logit_standardization, r2kd (did you mean kd?)"""),
