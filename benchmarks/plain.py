@@ -36,11 +36,11 @@ from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.augmentation import Views
 from igkd_hpo.distillation.batches import EpochPlan, TrainingData, draw_plan
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import Training
+from igkd_hpo.distillation.views import make_views
 from igkd_hpo.settings import Paths, Settings
 from igkd_hpo.terminal.progress import make_progress
 from igkd_hpo.trial.build import PreparedTrial, make_student, make_trial
@@ -78,7 +78,7 @@ class PlainTraining:
 
     def plan(self, epoch: int) -> EpochPlan:
         """What chance decides in an epoch."""
-        return draw_plan(self.recipe, len(self.images), epoch)
+        return draw_plan(self.recipe, make_views(self.recipe, None), len(self.images), epoch)
 
     def step(self, plan: EpochPlan, step: int) -> float:
         """One step; returns its loss."""
@@ -110,7 +110,9 @@ class PlainTraining:
     def _sample(self, image: Tensor, map_: Tensor, plan: EpochPlan, step: int, j: int) -> tuple[Tensor, Tensor]:
         """One image (3, H, W) in [0, 1] and its map (H, W) in a view, cut out of their padded selves."""
         height, width = map_.shape
-        dy, dx, flip = (int(part[step, j]) for part in (plan.views.dy, plan.views.dx, plan.views.flip))
+        side = 2 * self.recipe.crop_padding + 1
+        flip, place = divmod(int(plan.numbers[step, j]), side * side)
+        dy, dx = divmod(place, side)
         views = []
         for part in (image, map_):
             view = F.pad(part, (self.recipe.crop_padding,) * 4)[..., dy : dy + height, dx : dx + width]
@@ -140,7 +142,7 @@ class AskedTeacher:
         self.network = network
 
     @torch.no_grad()
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+    def logits(self, rows: Tensor, numbers: Tensor, pixels: Tensor) -> Tensor:
         """Ask it about the clean views."""
         answers: Tensor = self.network(pixels)
         return answers

@@ -39,7 +39,6 @@ from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.attribution import integrated_gradients, rank_correlation
-from igkd_hpo.distillation.augmentation import n_views
 from igkd_hpo.distillation.batches import TrainingData, draw_plan
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.heap import keep_freed_memory
@@ -49,6 +48,7 @@ from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.teaching import CachedLogits
 from igkd_hpo.distillation.training import Training
+from igkd_hpo.distillation.views import count_views, make_views
 
 EPOCHS, IMAGES = 100, 50_000  # of the trial that is extrapolated to
 VALIDATED = 5  # one image is validated on for so many that are trained on
@@ -121,7 +121,7 @@ def make_training(count: int, validation: int, device: torch.device, batch: int)
     """Ours, as a trial builds it: cached logits of all views, maps, everything on the device."""
     recipe = kd_ig_recipe(device, batch)
     train, held_out = make_images(count), make_images(max(validation, 2), seed=1)
-    views = n_views(recipe.crop_padding, recipe.horizontal_flip)
+    views = count_views(recipe)
     table = torch.randn(count, views, 10, dtype=torch.float16)
 
     def images(pixels: np.ndarray[Any, Any]) -> Tensor:
@@ -134,7 +134,7 @@ def make_training(count: int, validation: int, device: torch.device, batch: int)
         validation_images=images(held_out.pixels),
         validation_labels=torch.from_numpy(held_out.labels),
     )
-    teaching = CachedLogits(table.to(device), recipe.crop_padding, recipe.horizontal_flip)
+    teaching = CachedLogits(table.to(device), views)
     return Training(make_student(), data, recipe, device=device, teaching=teaching)
 
 
@@ -167,7 +167,7 @@ def bare_steps(count: int, device: torch.device, batch: int) -> Callable[[], int
         optimizer.step()
         return loss.detach()
 
-    plan = draw_plan(recipe, 2 * batch, 1).to(device)
+    plan = draw_plan(recipe, make_views(recipe, None), 2 * batch, 1).to(device)
     graph = None
     if recipe.compile != "none":
         try:

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from igkd_hpo.errors import DataError, first_line
 from igkd_hpo.files import open_regular
+from igkd_hpo.image_fit import Fit, fit_square
 from igkd_hpo.image_metadata import without_metadata
 from igkd_hpo.names import accept_name
 
@@ -33,6 +34,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = [_UPRIGHT[mark] for mark in (5, 6, 7, 8)]
 _SWAPPED = {"16B": "16L", "16L": "16B", "16N": "16B"}  # 16N is 16L on every machine that we know
 _NOT_OF_THE_FILE = {  # whose content may be sound: it would be missing from a data set that is kept
     errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN,
@@ -53,6 +55,8 @@ class ReadImage(NamedTuple):
     pixels: NDArray[np.uint8]  # RGB, (3, H, W)
     lost_metadata: bool  # its orientation, profile or text is damaged, and was passed over
     bits: int  # used of the 16 that a channel has; 0 where a channel has 8 or fewer, or the file says its range
+    width: int  # of the file's own pixels, upright
+    height: int
 
 
 @cache
@@ -95,21 +99,21 @@ def strict_about_bombs() -> Iterator[None]:
         yield
 
 
-def read_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> NDArray[np.uint8]:
+def read_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH, fit: Fit = "squeeze") -> NDArray[np.uint8]:
     """Return the pixels of `examine_image`."""
-    return examine_image(path, size, bits=bits).pixels
+    return examine_image(path, size, bits=bits, fit=fit).pixels
 
 
-def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> ReadImage:
+def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH, fit: Fit = "squeeze") -> ReadImage:
     """Read an image as uint8 RGB, (3, size, size), or (3, H, W) of its own where size is None.
 
     Grey becomes three equal channels, 16 bits a channel are scaled to 8, a palette is looked up, transparent pixels
-    show white, and the camera's orientation mark (EXIF) is followed. Of an animation the first frame is taken. Resizing
-    is bilinear over the whole area that a target pixel covers (antialias); other shapes are squeezed to the square.
-    Damaged metadata does not matter: the pixels are read without it.
+    show white, and the camera's orientation mark (EXIF) is followed. Of an animation the first frame is taken. Damaged
+    metadata does not matter: the pixels are read without it.
 
     Args:
         bits: that a channel of 16 bits really uses, 8 to 16: 2**bits - 1 is white, and what is above it too.
+        fit: how other shapes become a square of `size` pixels a side, see `fit_square`.
 
     Raises:
         UnreadableImageError: it is damaged, cut off, no image, no regular file, too large (Pillow's guard against
@@ -120,11 +124,11 @@ def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> Re
     try:
         with open_regular(path) as file:
             try:
-                return _read(file, size, bits)
+                return _read(file, size, bits, fit)
             except UnreadableImageError:
                 raise
             except Exception as error:  # Pillow reads metadata and pixels in one go
-                if (read := _read_without_metadata(file, size, bits)) is not None:
+                if (read := _read_without_metadata(file, size, bits, fit)) is not None:
                     return read
                 raise error
     except UnreadableImageError:
@@ -140,23 +144,23 @@ def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH) -> Re
         raise UnreadableImageError(_reason(error)) from error
 
 
-def examine_bytes(data: bytes, size: int | None) -> ReadImage:
+def examine_bytes(data: bytes, size: int | None, *, fit: Fit = "squeeze") -> ReadImage:
     """Read the content of an image file as `examine_image` reads a file. Raises UnreadableImageError."""
     try:
-        return _read(io.BytesIO(data), size, FULL_DEPTH)
+        return _read(io.BytesIO(data), size, FULL_DEPTH, fit)
     except UnreadableImageError:
         raise
     except Exception as error:
-        if (read := _without_metadata(data, size, FULL_DEPTH)) is not None:
+        if (read := _without_metadata(data, size, FULL_DEPTH, fit)) is not None:
             return read
         raise UnreadableImageError(_reason(error)) from error
 
 
-def examine_picture(picture: Image.Image, size: int | None) -> ReadImage:
+def examine_picture(picture: Image.Image, size: int | None, *, fit: Fit = "squeeze") -> ReadImage:
     """Take an image of Pillow's as `examine_image` takes a file's. Raises UnreadableImageError, DataError."""
     try:
         _require_size(picture)
-        return _pixels(picture, size, FULL_DEPTH, io.BytesIO())
+        return _pixels(picture, size, FULL_DEPTH, fit, io.BytesIO(), picture.size)
     except UnreadableImageError:
         raise
     except OSError as error:
@@ -173,30 +177,31 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
-def _read_without_metadata(file: BinaryIO, size: int | None, bits: int) -> ReadImage | None:
+def _read_without_metadata(file: BinaryIO, size: int | None, bits: int, fit: Fit) -> ReadImage | None:
     """Read the pixels of a file whose metadata may be damaged, with EXIF and its orientation where that is whole."""
     if os.fstat(file.fileno()).st_size > _LARGEST_COPY:
         return None
     file.seek(0)
-    return _without_metadata(file.read(), size, bits)
+    return _without_metadata(file.read(), size, bits, fit)
 
 
-def _without_metadata(data: bytes, size: int | None, bits: int) -> ReadImage | None:
+def _without_metadata(data: bytes, size: int | None, bits: int, fit: Fit) -> ReadImage | None:
     for keep_exif in (True, False):
         with suppress(Exception):  # cut off, or damaged where it counts
             bare = without_metadata(data, keep_exif=keep_exif)
             if bare != data:
-                return _read(io.BytesIO(bare), size, bits)._replace(lost_metadata=True)
+                return _read(io.BytesIO(bare), size, bits, fit)._replace(lost_metadata=True)
     return None
 
 
-def _read(file: BinaryIO, size: int | None, bits: int) -> ReadImage:
+def _read(file: BinaryIO, size: int | None, bits: int, fit: Fit) -> ReadImage:
     with Image.open(file, formats=image_formats()) as image:
         _require_size(image)
+        seen = image.size
         if size is not None:
             # JPEG decodes to a half, quarter or eighth for less work; never below twice the size asked for.
             image.draft(None, (2 * size, 2 * size))
-        return _pixels(image, size, bits, file)
+        return _pixels(image, size, bits, fit, file, seen)
 
 
 def _require_size(image: Image.Image) -> None:
@@ -206,8 +211,16 @@ def _require_size(image: Image.Image) -> None:
         raise UnreadableImageError(f"Image size ({n_pixels} pixels) exceeds limit of {limit} pixels")
 
 
-def _pixels(image: Image.Image, size: int | None, bits: int, file: BinaryIO) -> ReadImage:
-    """Return an open image's pixels; `file` is where they are read from, should they be needed once more."""
+def _pixels(
+    image: Image.Image, size: int | None, bits: int, fit: Fit, file: BinaryIO, seen: tuple[int, int]
+) -> ReadImage:
+    """Return an open image's pixels.
+
+    Args:
+        file: where they are read from, should they be needed once more.
+        seen: its width and height as they are in the file.
+    """
+    width, height = seen
     raw = _raw_mode(image)
     image.load()
     turn, lost_metadata = None, False
@@ -220,9 +233,11 @@ def _pixels(image: Image.Image, size: int | None, bits: int, file: BinaryIO) -> 
     rgb, used = _to_rgb(image, raw, bits, file)
     if turn is not None:
         rgb = rgb.transpose(turn)
-    if size is not None and rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return ReadImage(np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1), lost_metadata, used)
+        if turn in _ON_ITS_SIDE:
+            width, height = height, width
+    if size is not None:
+        rgb = fit_square(rgb, size, fit)
+    return ReadImage(np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1), lost_metadata, used, width, height)
 
 
 def _raw_mode(image: Image.Image) -> str:

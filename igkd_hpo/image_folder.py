@@ -24,24 +24,28 @@ _MEANT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The image files of a folder, in the order that their rows will have: by split, class by class, by name.
+    """The image files of a folder or a list, in the order that their rows will have: by split, class, name.
 
-    Names are valid Unicode for people, relative to `root`; files are opened by their paths.
+    Names are valid Unicode for people, relative to the folder; files are opened by their paths.
     """
 
-    root: Path  # holds train/
+    root: Path  # holds train/, or is the list
     paths: tuple[Path, ...]
     files: tuple[str, ...]  # their names
     labels: tuple[int, ...]  # of the files, indices into class_names
     sizes: tuple[int, int, int]  # how many files are below train/, val/ and test/
-    class_names: tuple[str, ...]  # the folders below train/, in the order of their names on the disk
-    skipped: tuple[str, ...]  # files that are no images by their names, hidden ones included
-    heic: tuple[str, ...]  # of phones, which Pillow does not read here
-    misnamed: tuple[str, ...]  # images by their content alone, with what they are: `a.HEIC (JPEG)`
-    special: tuple[str, ...]  # what is no file at all: pipes, sockets, devices
-    twice: tuple[str, ...]  # classes of more than one folder of a split, which differ in the spelling of their letters
-    neighbours: tuple[str, ...]  # what else lies beside train/; folders end in a slash
+    class_names: tuple[str, ...]  # the folders below train/, in the order of their names on the disk; a list's labels
     facts: tuple[tuple[str | int, ...], ...]  # every file's name on the disk, size and time of change
+    # Of a folder:
+    skipped: tuple[str, ...] = ()  # files that are no images by their names, hidden ones included
+    heic: tuple[str, ...] = ()  # of phones, which Pillow does not read here
+    misnamed: tuple[str, ...] = ()  # images by their content alone, with what they are: `a.HEIC (JPEG)`
+    special: tuple[str, ...] = ()  # what is no file at all: pipes, sockets, devices
+    twice: tuple[str, ...] = ()  # classes of several folders of a split, which differ in the spelling of their letters
+    neighbours: tuple[str, ...] = ()  # what else lies beside train/; folders end in a slash
+    # Of a list:
+    repeated: tuple[str, ...] = ()  # files that stand there more than once
+    unread_columns: tuple[str, ...] = ()
 
 
 @dataclass
@@ -141,8 +145,8 @@ def _list(root: Path, follow_links: bool) -> Listing:
     walk, shown = _Walk(root, follow_links), accept_name(str(root))
     if not root.is_dir():
         raise DataError(
-            f"dataset.root {shown} is no folder; name the one that holds train/<class>/*: a relative path starts at "
-            "the current folder, or at IGKD_HPO_DATA where that is set"
+            f"dataset.root {shown} is no folder; name the one that holds train/<class>/*, or a list in CSV: a relative "
+            "path starts at the current folder, or at IGKD_HPO_DATA where that is set"
         )
     if not (root / "train").is_dir():
         raise _no_train(walk, shown)
@@ -185,7 +189,7 @@ def _list(root: Path, follow_links: bool) -> Listing:
         special=tuple(sorted(walk.special)),
         twice=tuple(twice),
         neighbours=_neighbours(root, tuple(splits)),
-        facts=tuple((name, *_size_and_time(path)) for name, path in zip(relative, paths, strict=True)),
+        facts=tuple((name, *size_and_time(path)) for name, path in zip(relative, paths, strict=True)),
     )
 
 
@@ -236,6 +240,8 @@ def _no_train(walk: _Walk, shown: str) -> DataError:
     classes = [name for name in walk.folders(walk.root) if name not in SPLITS]
     if meant := [name for name in classes if meant_split(f"{name}/") == "train"]:
         advice = f"if {meant[0]} is meant, rename it to train"
+    elif lists := sorted(path.name for path in walk.root.glob("*.csv")):
+        advice = f"if {accept_name(lists[0])} lists its images, write root: {shown}/{accept_name(lists[0])}"
     elif len(classes) > 1:
         advice = f"if {name_some(classes)} are its classes, move these folders into {shown}/train/"
     return DataError(f"{shown} has no folder train; {advice}")
@@ -263,9 +269,10 @@ def _neighbours(root: Path, splits: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(accept_name(path.name) + "/" * path.is_dir() for path in found))
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Return the size of a file in bytes and the time of its last change in ns; -1 and 0 for a link to nowhere."""
     try:
         status = path.stat()
-    except OSError:  # a link to nowhere
+    except OSError:
         return -1, 0
     return status.st_size, status.st_mtime_ns

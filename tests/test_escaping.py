@@ -210,7 +210,7 @@ def test_a_model_card_shows_names_and_runs_none(name: str) -> None:
         "peak_ram_kb": 1.0, "compression_factor": 2.0}, attempts=1, compared=(), completed=1,
     )  # fmt: skip
     made = AssetSummary(
-        dataset_sha256="d", teacher_sha256="e", weights_sha256="f", teacher_accuracy=0.9,
+        dataset_sha256="d", teacher_sha256="e", weights_sha256="f", shown_sha256="g", teacher_accuracy=0.9,
         member_accuracies=(0.9,), teacher_parameters=9,
         n_train=1, n_validation=1, own_validation=False, num_classes=2, image_size=(8, 8), logits="cached",
         n_steps=None, completeness=None,

@@ -103,8 +103,8 @@ def _plan(
         progress.note("choosing attribution.n_steps")
     networks = teachers.networks(device)
     for network in networks:  # which a study without maps may have taken in
-        check_gradients(network, dataset, device=device)
-    with fastest_threads(dataset.image_size, device):  # what is chosen is kept, whatever bits led to it
+        check_gradients(network, dataset.shown, device=device)
+    with fastest_threads(dataset.shown.image_size, device):  # what is chosen is kept, whatever bits led to it
         plan = make_plan(study, dataset, networks[0], device=device)
     if plan.agreement == 1:
         progress.note(f"attribution.n_steps: {plan.n_steps}, the most that are tried: with fewer, maps still change")
@@ -178,4 +178,5 @@ def _inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, An
         "dataset": dataset.sha256,
         "teacher": teacher_identity(study, teacher_sha256),
         "attribution": study.attribution.model_dump(mode="json"),
+        **({} if dataset.shown_sha256 is None else {"shown": dataset.shown_sha256}),
     }

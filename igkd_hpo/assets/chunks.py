@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from igkd_hpo.assets.dataset import Dataset, open_dataset
+from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.host_memory import free_memory
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.shown import open_images
 from igkd_hpo.assets.store import AssetStore, Table
 from igkd_hpo.assets.teachers import Teachers, open_teachers
 from igkd_hpo.config.study import Study
@@ -175,8 +176,8 @@ def _serve(pipe: Connection, make: Maker, study: Study, settings: Settings, devi
     torch.set_num_threads(1)
     try:
         store = AssetStore(settings.paths.assets)
-        dataset = open_dataset(study.dataset, store)
-        compute = make(study, dataset, open_teachers(study, dataset, settings, store), torch.device(device))
+        dataset = open_images(study, store)
+        compute = make(study, dataset, open_teachers(study, dataset.shown, settings, store), torch.device(device))
         while True:
             try:
                 chunk = pipe.recv()

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from igkd_hpo.assets.copies import digest_images, find_leaks, find_torn
 from igkd_hpo.assets.progress import Progress
-from igkd_hpo.assets.splits import split_rows
-from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json, content_hash
+from igkd_hpo.assets.splits import Split, split_rows
+from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json, Table, content_hash
 from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.errors import AssetError, AssetMissing, DataError
+from igkd_hpo.image_folder import name_some
 from igkd_hpo.names import accept_name
 from igkd_hpo.settings import Settings
 from igkd_hpo.sources import Found, Images, Remark, find_source
@@ -42,6 +47,7 @@ class Dataset:
         own_validation: whether the source brought the validation split, rather than a share of the training images.
         remarks: of the source, for people.
         folder: of the asset.
+        shown_to_teacher: the same images, row by row, at the teacher's own size; None where it sees these.
     """
 
     train_images: Tensor
@@ -56,6 +62,22 @@ class Dataset:
     own_validation: bool
     remarks: tuple[Remark, ...]
     folder: Path
+    shown_to_teacher: "Dataset | None" = None
+
+    @property
+    def shown(self) -> "Dataset":
+        """The images as the teacher sees them: these, or the same ones at its own size."""
+        return self.shown_to_teacher or self
+
+    @property
+    def shown_sha256(self) -> str | None:
+        """Hash of the images at the teacher's own size; None where it sees these."""
+        return None if self.shown_to_teacher is None else self.shown_to_teacher.sha256
+
+    @property
+    def digests(self) -> Tensor:
+        """The training images' digests as int64 (N,), which torch can carry."""
+        return torch.from_numpy(self.train_digests.view(np.int64))
 
     @property
     def num_classes(self) -> int:
@@ -154,9 +176,10 @@ def open_dataset(dataset: DatasetConfig, store: AssetStore) -> Dataset:
 
 
 def _from_asset(asset: Asset) -> Dataset:
-    arrays = ("train_images", "train_labels", "validation_images", "validation_labels")
+    names = ("train_images", "train_labels", "validation_images", "validation_labels")
+    arrays: dict[str, Any] = {name: torch.from_numpy(asset.array(name)) for name in names}
     return Dataset(
-        **{name: torch.from_numpy(asset.array(name)) for name in arrays},
+        **arrays,
         class_names=tuple(json.loads(asset.read("classes.json"))),
         mean=tuple(asset.facts["mean"]),
         std=tuple(asset.facts["std"]),
@@ -176,10 +199,16 @@ class _Workplace:
     """The `Workplace` of a source: the draft that its images go to, a lock, and progress."""
 
     def __init__(self, store: AssetStore, draft: Draft, progress: Progress) -> None:
-        self.table = draft.table
+        self._draft = draft
         self.lock = partial(store.lock, progress=progress)
         self.task = progress.task
         self.note = progress.note
+
+    def table(self, **columns: tuple[Any, tuple[int, ...]]) -> Table:
+        """Return arrays to fill, see `Draft.table`. Raises AssetError where the disk has no room for all images."""
+        n_bytes = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns.values())
+        self._draft.require_space(2 * n_bytes)  # as they are read, and once more in their splits
+        return self._draft.table(**columns)
 
 
 def _make(
@@ -193,9 +222,11 @@ def _make(
     progress: Progress,
 ) -> tuple[Asset, Asset]:
     class_names = tuple(map(accept_name, source.class_names))
-    if len(set(class_names)) < len(class_names):
-        raise DataError(f"two classes of {dataset.name} have one name; all are: {', '.join(class_names)}; rename one")
+    if twice := [name for name, count in Counter(class_names).items() if count > 1]:
+        raise DataError(f"two classes of {dataset.name} have one name: {name_some(twice)}; rename one")
     split = split_rows(source, dataset)
+    if not isinstance(source.images, np.memmap):  # else room was made for both before they were read
+        draft.require_space(source.images.nbytes)
     # The test split is finished first: whoever finds the data set finds it too, killed makers included.
     with store.build("test-split", inputs, progress) as test_draft:
         test = test_draft.finished
@@ -216,11 +247,32 @@ def _make(
         "std": std,
         "own_validation": found.own_validation,
         "found": found.remarks,
-        "read": source.remarks,
+        "read": (*source.remarks, *_copies(source, split, class_names)),
         "images": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
     }
-    of_files = ("decoded", "labels", "readable", "lost_metadata", "bits")  # as sources name the columns of their tables
+    # As sources name the columns of their tables.
+    of_files = ("decoded", "labels", "readable", "lost_metadata", "bits", "widths", "heights")
     return draft.commit(facts, drop=tuple(f"{name}.npy" for name in of_files)), test
+
+
+def _copies(source: Images, split: Split, class_names: Sequence[str]) -> list[Remark]:
+    """Tell of images that are in two splits or two classes, where somebody can find them by their names."""
+    if source.files is None:
+        return []
+    files = np.array(source.files, dtype=object)
+    rows = {"train": split.train, "validation": split.validation, "test": split.test}
+    digests = {name: digest_images(source.images, of_split) for name, of_split in rows.items()}
+    every = np.concatenate(list(rows.values()))
+    found = (
+        find_leaks(digests, {name: files[of_split].tolist() for name, of_split in rows.items()}),
+        find_torn(
+            list(chain.from_iterable(digests.values())),
+            source.labels[every].tolist(),
+            class_names,
+            files[every].tolist(),
+        ),
+    )
+    return [copies.remark for copies in found if copies is not None]
 
 
 def _mean_and_std(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:

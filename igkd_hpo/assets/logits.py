@@ -14,9 +14,9 @@ from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.assets.threads import one_thread
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import to_pixels
+from igkd_hpo.distillation.views import count_views, make_views
 from igkd_hpo.errors import AssetMissing
 from igkd_hpo.settings import Settings
 
@@ -29,11 +29,16 @@ _PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two m
 
 
 def wants_table(study: Study, dataset: Dataset) -> bool:
-    """Return whether the logits are made beforehand: as the study says, or, for `auto`, where it costs less."""
+    """Return whether the logits are made beforehand: as the study says, or, for `auto`, where it costs less.
+
+    Never where every trial mixes images: no table holds what a teacher says of mixtures.
+    """
+    if study.hyperparameters.always_mixes:
+        return False
     if study.teacher.logits != "auto" or not study.uses(Role.LOGITS):
         return study.teacher.logits == "cached" and study.uses(Role.LOGITS)
     epochs = study.n_trials * study.training.epochs * _EPOCHS_LEFT
-    return _views(study) < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
+    return count_views(study.augmentation) < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
 
 
 def table_bytes(study: Study, dataset: Dataset) -> int:
@@ -44,7 +49,7 @@ def table_bytes(study: Study, dataset: Dataset) -> int:
 def _shape(study: Study, dataset: Dataset) -> tuple[int, ...]:
     members = study.teacher.n_answers
     answer = (dataset.num_classes,) if members == 1 else (members, dataset.num_classes)
-    return (len(dataset.train_images), _views(study), *answer)
+    return (len(dataset.train_images), count_views(study.augmentation), *answer)
 
 
 def prepare_logits(
@@ -57,10 +62,10 @@ def prepare_logits(
     devices: list[torch.device],
     progress: Progress,
 ) -> Asset | None:
-    """Return the table `logits.npy`, float16 (N, n_views, K), made if it is missing; None where logits are online.
+    """Return the table `logits.npy`, float16 (N, V, K), made if it is missing; None where logits are online.
 
-    Of M members it is (N, n_views, M, K), because their average depends on a trial's temperature. Column v is the view
-    with index v of `distillation.augmentation`. `Teachers.teaching` makes these numbers and those of online teachers:
+    Of M members it is (N, V, M, K), because their average depends on a trial's temperature. Column v is the view
+    with number v of `distillation.views`. `Teachers.teaching` makes these numbers and those of online teachers:
     on a CPU they are equal, bit for bit, where a trial has one thread as well. More threads cut a tensor elsewhere, and
     some kernels compute the ends of its parts in another way: efficientnet_b0 differed so with three threads, by a last
     bit here and there, which a training amplifies. So each trial records which of the two it had.
@@ -73,9 +78,9 @@ def prepare_logits(
     with store.build("logits", _inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
             return dataset.check_rows(draft.finished)
-        shape, views = _shape(study, dataset), _views(study)
+        shape, views = _shape(study, dataset), count_views(study.augmentation)
         table = draft.table(logits=(np.float16, shape), digests=(np.uint64, shape[:1]))
-        size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.train_images[0].numel() * 4))
+        size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.shown.train_images[0].numel() * 4))
         with one_thread(devices[0]):
             fill(
                 table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
@@ -84,20 +89,17 @@ def prepare_logits(
         return dataset.check_rows(draft.commit({"views": views, "device": devices[0].type}))
 
 
-def _views(study: Study) -> int:
-    return n_views(study.augmentation.crop_padding, study.augmentation.horizontal_flip)
-
-
 def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: torch.device) -> Compute:
-    padding, flip, views = study.augmentation.crop_padding, study.augmentation.horizontal_flip, _views(study)
+    views = make_views(study.augmentation, dataset.digests).to(device)
     online = teachers.teaching(device)
 
     def compute(rows: slice) -> Columns:
+        shown, size = dataset.shown.train_images[rows].to(device), dataset.image_size
         clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
-        numbers = torch.arange(rows.start, rows.stop, device=device)
-        every = views_from_index(torch.arange(views, device=device).repeat(len(clean)), padding, flip)
-        pixels = to_pixels(apply_views(clean.to(device).repeat_interleave(views, dim=0), every, padding))
-        logits = online.logits(numbers.repeat_interleave(views), every, pixels).half().cpu()
+        repeated = torch.arange(rows.start, rows.stop, device=device).repeat_interleave(views.count)
+        every = torch.arange(views.count, device=device).repeat(len(clean))
+        pixels = to_pixels(views.cut_from(shown.repeat_interleave(views.count, dim=0), repeated, every, size))
+        logits = online.logits(repeated, every, pixels).half().cpu()
         return {
             "logits": logits.reshape(len(clean), *_shape(study, dataset)[1:]).numpy(),
             "digests": row_digests(clean.numpy(), labels.numpy()),
@@ -109,9 +111,11 @@ def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: 
 def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
     """Open the table of these teachers and views; return None where the logits are made online.
 
-    `auto` takes a table wherever there is one. Raises AssetMissing, AssetError.
+    A trial that mixes images does not use it. `auto` takes a table wherever there is one.
+
+    Raises AssetMissing, AssetError.
     """
-    if study.teacher.logits == "online" or not study.uses(Role.LOGITS):
+    if study.teacher.logits == "online" or not study.uses(Role.LOGITS) or study.hyperparameters.always_mixes:
         return None
     try:
         return dataset.check_rows(store.open("logits", _inputs(study, dataset, teacher_sha256)))
@@ -127,4 +131,5 @@ def _inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, An
         "dataset": dataset.sha256,
         "teacher": teacher_identity(study, teacher_sha256),
         "augmentation": study.augmentation.model_dump(mode="json"),
+        **({} if dataset.shown_sha256 is None else {"shown": dataset.shown_sha256}),
     }

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import accumulate
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from igkd_hpo.assets.dataset import Dataset
@@ -94,18 +95,20 @@ def explain(
     """Make the maps of some training images, and their completeness errors, on the CPU; see `integrated_gradients`."""
     from igkd_hpo.distillation.attribution import integrated_gradients  # captum: only the making of maps needs it
 
-    images, labels = dataset.train_images[rows], dataset.train_labels[rows]
+    images, labels = dataset.shown.train_images[rows], dataset.train_labels[rows]
     if study.attribution.target == "prediction":
         labels = average_answers(networks, images, device=device).argmax(dim=1)
     maps, errors = integrated_gradients(
         networks,
         to_pixels(images.to(device)),
         labels.to(device),
-        baseline=torch.tensor(dataset.mean),
+        baseline=torch.tensor(dataset.shown.mean),
         n_steps=plan.n_steps,
         points=plan.points,
         precision=getattr(torch, plan.precision),
     )
+    if maps.shape[1:] != dataset.image_size:  # a student's map: of each of its pixels the mean of what lies there
+        maps = F.interpolate(maps[:, None], dataset.image_size, mode="area")[:, 0]
     return maps.cpu(), errors.float().cpu()
 
 

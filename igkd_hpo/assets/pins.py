@@ -11,6 +11,8 @@ class AssetPins:
 
     Args:
         weights_sha256: of what students begin with; None where they begin at random.
+        shown_sha256: of the images at the teacher's own size; None where it sees the student's, and for studies from
+            before it had its own.
         teacher_accuracy: on the validation images, a fraction; told to people, and not compared. None while unknown.
         own_validation: whether the images bring their validation split; false also for studies from before it was read.
     """
@@ -19,6 +21,7 @@ class AssetPins:
     teacher_sha256: str
     own_validation: bool = False
     weights_sha256: str | None = None
+    shown_sha256: str | None = None
     teacher_accuracy: float | None = field(default=None, compare=False)
 
 
@@ -52,6 +55,17 @@ def check_pins(name: str, pinned: AssetPins, own: AssetPins) -> None:
         raise DataError(
             f"the weights here that students begin with (sha256 {here}) are not those of study {name!r} ({there}); "
             "copy storage/assets of the host that created it, or use a new name"
+        )
+    if own.shown_sha256 != pinned.shown_sha256:
+        if pinned.shown_sha256 is None:
+            raise DataError(
+                f"study {name!r} was made when a teacher with input_size saw the student's images, enlarged, and not "
+                "the files at its own size; use a new name"
+            )
+        raise DataError(
+            f"the images here at the teacher's size (sha256 {(own.shown_sha256 or 'none')[:12]}) are not those of "
+            f"study {name!r} ({pinned.shown_sha256[:12]}); copy storage/assets of the host that created it, or use a "
+            "new name"
         )
     if own.teacher_sha256 != pinned.teacher_sha256:
         raise TeacherError(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.errors import DataError
 from igkd_hpo.sources import Images
+from igkd_hpo.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,12 @@ def split_rows(source: Images, dataset: DatasetConfig) -> Split:
     if counts.min() < needed:
         rarest = int(counts.argmin())
         advice = " or ".join(["add images", *(f"change {name}" for name, share in fractions.items() if share)])
+        too_few = int((counts < needed).sum())
+        others = f", one of {too_few:,} with too few," if too_few > 1 else ""
+        has = counted(int(counts[rarest]), "image")
         raise DataError(
-            f"class {source.class_names[rarest]!r} has {counts[rarest]} images to train on, and the splits need "
-            f"{needed} of every class; {advice}"
+            f"class {source.class_names[rarest]!r}{others} has {has} to train on, and the splits need {needed} of "
+            f"every class; {advice}"
         )
     if test_fraction:
         train, test = _stratify(train, labels, test_fraction, dataset.split_seed)

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike, NDArray
 
 import igkd_hpo
-from igkd_hpo.assets.files import sync_folder, writing
+from igkd_hpo.assets.files import require_space, sync_folder, writing
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.verified import note_verified, read_verified, state_of
 from igkd_hpo.errors import AssetError, AssetMissing
@@ -190,6 +190,16 @@ class Draft:
             _write_header(file, source.dtype, (len(rows), *source.shape[1:]))
             for start in range(0, len(rows), at_once):
                 file.write(np.ascontiguousarray(source[rows[start : start + at_once]]).data)
+
+    def require_space(self, n_bytes: int) -> None:
+        """Raise AssetError where the disk has no room for so much, what is there already included."""
+        there = sum(path.stat().st_size for path in self.folder.iterdir())
+        try:
+            require_space(self.folder, n_bytes - there)
+        except AssetError:
+            with suppress(OSError):  # what an interrupted maker left stays
+                self.folder.rmdir()
+            raise
 
     def table(self, **columns: tuple[DTypeLike, tuple[int, ...]]) -> Table:
         """Return arrays to fill in chunks, by name: (type, shape), with an interrupted maker's rows."""

@@ -11,10 +11,11 @@ import torch
 from igkd_hpo.assets.attribution_maps import open_maps, prepare_maps, warn_coarse
 from igkd_hpo.assets.checkpoint_file import find_format
 from igkd_hpo.assets.chunks import devices_for
-from igkd_hpo.assets.dataset import Dataset, open_dataset, prepare_dataset
+from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.logits import open_logits, prepare_logits
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.shown import open_images, prepare_images
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.study_images import check_images
 from igkd_hpo.assets.teachers import Teachers, open_teacher_facts, open_teachers, prepare_teachers, validation_accuracy
@@ -23,6 +24,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, Teaching
+from igkd_hpo.distillation.views import count_views
 from igkd_hpo.errors import UsageError
 from igkd_hpo.settings import Settings
 
@@ -33,6 +35,7 @@ class AssetSummary:
 
     Args:
         weights_sha256: of what students begin with; None where they begin at random.
+        shown_sha256: of the images at the teacher's own size; None where it sees the student's.
         teacher_accuracy: on the validation images, a fraction; of several teachers see `validation_accuracy`.
         member_accuracies: of each teacher by itself.
         teacher_parameters: of one teacher, the first.
@@ -48,6 +51,7 @@ class AssetSummary:
     dataset_sha256: str
     teacher_sha256: str
     weights_sha256: str | None
+    shown_sha256: str | None
     teacher_accuracy: float
     member_accuracies: list[float]
     teacher_parameters: int
@@ -71,6 +75,7 @@ class AssetSummary:
             teacher_sha256=self.teacher_sha256,
             own_validation=self.own_validation,
             weights_sha256=self.weights_sha256,
+            shown_sha256=self.shown_sha256,
             teacher_accuracy=self.teacher_accuracy,
         )
 
@@ -93,7 +98,7 @@ def prepare_assets(
         find_format(settings.data_path(path))  # before images are decoded for what cannot be a checkpoint
     store = AssetStore(settings.paths.assets)
     devices = devices_for(torch.device(device))
-    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    dataset = prepare_images(study, settings, store, progress)
     if pinned is not None:
         check_images(study.name, pinned, dataset, store)
     _check_cutout(study, dataset.image_size)
@@ -103,8 +108,8 @@ def prepare_assets(
         )
         for name, file in students_weights(study).items()
     }
-    teachers = prepare_teachers(study, dataset, settings, store, device=devices[0], progress=progress)
-    accuracy = validation_accuracy(study, dataset, teachers, store, device=devices[0], progress=progress)
+    teachers = prepare_teachers(study, dataset.shown, settings, store, device=devices[0], progress=progress)
+    accuracy = validation_accuracy(study, dataset.shown, teachers, store, device=devices[0], progress=progress)
     logits = prepare_logits(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     maps = prepare_maps(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     n_steps = None if maps is None else int(maps.facts["n_steps"])
@@ -120,6 +125,7 @@ def prepare_assets(
         dataset_sha256=dataset.sha256,
         teacher_sha256=teachers.sha256,
         weights_sha256=combined_hash(weights),
+        shown_sha256=dataset.shown_sha256,
         teacher_accuracy=accuracy,
         member_accuracies=[member.validation_accuracy for member in teachers.members],
         teacher_parameters=teachers.members[0].parameters,
@@ -186,30 +192,36 @@ class Assets:
             teacher_sha256=self.teacher_sha256,
             own_validation=self.dataset.own_validation,
             weights_sha256=combined_hash(self.weights),
+            shown_sha256=self.dataset.shown_sha256,
         )
 
     @cached_property
     def teachers(self) -> Teachers:
         """The teachers, on the CPU. Raises UsageError where their code is not allowed here."""
-        return open_teachers(self.study, self.dataset, self.settings, AssetStore(self.settings.paths.assets))
+        return open_teachers(self.study, self.dataset.shown, self.settings, AssetStore(self.settings.paths.assets))
 
-    def training_data(self, device: torch.device) -> TrainingData:
-        """Return the images and maps, on the device."""
+    def training_data(self, device: torch.device, *, shown: bool = False) -> TrainingData:
+        """Return the images and maps, on the device; with `shown` also the images that a teacher in each step sees."""
+        apart = self.dataset.shown_to_teacher if shown else None
         return TrainingData(
             images=self.dataset.train_images.to(device),
             labels=self.dataset.train_labels.to(device),
             maps=None if self.maps is None else torch.from_numpy(self.maps.array("maps")).to(device),
             validation_images=self.dataset.validation_images.to(device),
             validation_labels=self.dataset.validation_labels.to(device),
+            digests=self.dataset.digests,
+            shown_images=None if apart is None else apart.train_images.to(device),
         )
 
-    def teaching(self, device: torch.device) -> Teaching:
-        """Return the source of the teacher's logits: the table, or the teachers themselves, on the device."""
-        if self.logits is None:
+    def teaching(self, device: torch.device, *, mixed: bool = False) -> Teaching:
+        """Return the source of the teacher's logits: the table, or the teachers themselves, on the device.
+
+        `mixed`: about mixtures of images too, which are in no table.
+        """
+        if self.logits is None or mixed:
             return self.teachers.teaching(device)
-        augmentation = self.study.augmentation
         table = torch.from_numpy(self.logits.array("logits")).to(device)
-        return CachedLogits(table, augmentation.crop_padding, augmentation.horizontal_flip)
+        return CachedLogits(table, count_views(self.study.augmentation))
 
 
 def open_assets(study: Study, settings: Settings) -> Assets:
@@ -220,8 +232,8 @@ def open_assets(study: Study, settings: Settings) -> Assets:
         AssetError: an asset is damaged; the message names the folder to delete.
     """
     store = AssetStore(settings.paths.assets)
-    dataset = open_dataset(study.dataset, store)
-    teacher = open_teacher_facts(study, dataset, store)
+    dataset = open_images(study, store)
+    teacher = open_teacher_facts(study, dataset.shown, store)
     return Assets(
         study=study,
         settings=settings,

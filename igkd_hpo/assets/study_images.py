@@ -8,6 +8,7 @@ from igkd_hpo.assets.pins import AssetPins, check_images_pin
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import AssetMissing, DataError
+from igkd_hpo.image_folder import name_some
 from igkd_hpo.names import accept_name
 from igkd_hpo.settings import Settings
 
@@ -50,12 +51,15 @@ def _pinned_asset(pinned: AssetPins, store: AssetStore) -> Asset | None:
 def _changed_classes(earlier: Asset, names: Sequence[str]) -> str:
     """Say in words which classes went and came; empty where the names are the same."""
     before = json.loads(earlier.read("classes.json"))
-    gone, new = ([name for name in one if name not in other] for one, other in ((before, names), (names, before)))
+    gone, new = (
+        [repr(name) for name in one if name not in others]
+        for one, others in ((before, set(names)), (names, set(before)))
+    )
     said = []
     if gone:
-        said.append(f"it has the class{'es' * (len(gone) > 1)} {', '.join(map(repr, gone))}")
+        said.append(f"it has the class{'es' * (len(gone) > 1)} {name_some(gone)}")
     if new:
-        said.append(f"here {'are' if len(new) > 1 else 'is'} {', '.join(map(repr, new))}{' instead' * bool(gone)}")
+        said.append(f"here {'are' if len(new) > 1 else 'is'} {name_some(new)}{' instead' * bool(gone)}")
     return ", and ".join(said)
 
 

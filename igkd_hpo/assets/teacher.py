@@ -271,7 +271,7 @@ def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> 
     return make_recipe(
         {
             **plain_values(),
-            **study.augmentation.model_dump(),
+            **dict(study.augmentation),
             "epochs": study.teacher.epochs,
             "batch_size": batch_size,
             "optimizer": "sgd",
@@ -289,16 +289,17 @@ def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> 
 
 
 def _training_data(study: Study, dataset: Dataset, member: int) -> TrainingData:
-    images, labels = dataset.train_images, dataset.train_labels
+    images, labels, digests = dataset.train_images, dataset.train_labels, dataset.digests
     if study.teacher.folds:
         seen = assign_folds(dataset, study.teacher.folds) != member
-        images, labels = images[seen], labels[seen]
+        images, labels, digests = images[seen], labels[seen], digests[seen]
     return TrainingData(
         images=images,
         labels=labels,
         maps=None,
         validation_images=dataset.validation_images,
         validation_labels=dataset.validation_labels,
+        digests=digests,
     )
 
 

@@ -13,6 +13,7 @@ from igkd_hpo.confirm.choice import confirmed_in_words
 from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.distillation.recipe import own_knobs_of
 from igkd_hpo.escaping import code, markdown
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.search.best import BestTrial, caution
 from igkd_hpo.words import byte_size, milliseconds, multiply_adds, parameters, percent, times_smaller
 
@@ -86,11 +87,11 @@ A small image classifier: {_called(best)}, trained by igkd-hpo {_method(best)}.
 `igkd-hpo predict` shows an image to the float file. So does this, which needs no igkd-hpo:
 
 ```python
-{onnx_code()}
+{onnx_code(dataset.fit)}
 ```
 
 `{contents.WEIGHTS}` holds the same weights for PyTorch. Its metadata hold mean and deviation of its \
-input, image size, classes and architecture.{_in_torch(best, class_names, made.image_size)}
+input, image size, classes and architecture.{_in_torch(best, class_names, made.image_size, dataset.fit)}
 
 ## How good it is
 
@@ -113,7 +114,7 @@ the device has its own. int8 is static quantisation, calibrated on training imag
 ## Data and teacher
 
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
-({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}
+({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}{_fit(dataset.fit)}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
 - teacher: {markdown(teacher.architecture)}, {origin}; {parameters(made.teacher_parameters)}\
 {"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}
@@ -161,10 +162,14 @@ def _weights_in_words(source: str, licence: str | None, url: str | None) -> str:
     return ", ".join([code(source), terms, *([code(url)] if url else [])])
 
 
-def _in_torch(best: BestTrial, class_names: Sequence[str], image_size: tuple[int, int]) -> str:
+def _in_torch(best: BestTrial, class_names: Sequence[str], image_size: tuple[int, int], fit: Fit) -> str:
     """Return a paragraph and plain code; the paragraph alone where the architecture has no code."""
     build = building_code(best.hyperparameters, len(class_names), image_size)
-    return "" if build is None else f" So it is used there:\n\n```python\n{torch_code(build)}\n```"
+    return "" if build is None else f" So it is used there:\n\n```python\n{torch_code(build, fit)}\n```"
+
+
+def _fit(fit: Fit) -> str:
+    return {"crop": "; squares from their middle", "pad": "; padded to squares", "squeeze": ""}[fit]
 
 
 def _several(teacher: TeacherConfig) -> str:

@@ -106,6 +106,7 @@ def make_bundle(
             hyperparameters=best.hyperparameters,
             class_names=dataset.class_names,
             image_size=dataset.image_size,
+            fit=study.config.dataset.fit,
             began_with=began_with,
         )
         write_bytes(draft / contents.WEIGHTS, save(state, metadata=metadata))
@@ -116,6 +117,7 @@ def make_bundle(
                 class_names=dataset.class_names,
                 image_size=dataset.image_size,
                 bits=study.config.dataset.bits,
+                fit=study.config.dataset.fit,
                 opset=opset,
             )
             advance(1)

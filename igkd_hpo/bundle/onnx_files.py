@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igkd_hpo.errors import IgkdError, UsageError
+from igkd_hpo.image_fit import Fit
 
 if TYPE_CHECKING:
     import onnx
@@ -33,11 +34,12 @@ def write_onnx(
     class_names: tuple[str, ...],
     image_size: tuple[int, int],
     bits: int | None,
+    fit: Fit = "squeeze",
     opset: int = OPSET,
 ) -> None:
     """Write a network in evaluation mode, on the CPU: `images` of any number in, `logits` out.
 
-    `bits` is the study file's, for who makes 8 bits of 16: `predict` does as the data set did.
+    `bits` and `fit` are the study file's, for who makes 8 bits of 16 and squares: `predict` does as the data set did.
     What torch notes on each node, paths of this machine's source files among it, is left out.
 
     Args:
@@ -80,13 +82,18 @@ def write_onnx(
     (written,) = (each.version for each in model.opset_import if each.domain == "")
     if written != opset:
         raise IgkdError(f"torch writes this network in opset {written}, not {opset}; give --opset {written}")
-    _describe(model, class_names=class_names, image_size=image_size, bits=bits)
+    _describe(model, class_names=class_names, image_size=image_size, bits=bits, fit=fit)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
 
 def _describe(
-    model: "onnx.ModelProto", *, class_names: tuple[str, ...], image_size: tuple[int, int], bits: int | None
+    model: "onnx.ModelProto",
+    *,
+    class_names: tuple[str, ...],
+    image_size: tuple[int, int],
+    bits: int | None,
+    fit: Fit,
 ) -> None:
     import igkd_hpo
 
@@ -100,5 +107,7 @@ def _describe(
     model.metadata_props.add(key="image_size", value=json.dumps(image_size))
     if bits is not None:
         model.metadata_props.add(key="bits", value=str(bits))
+    if fit != "squeeze":
+        model.metadata_props.add(key="fit", value=json.dumps(fit))
     model.metadata_props.add(key="input", value=INPUT)
     model.metadata_props.add(key="output", value="logits (N, classes)")

@@ -41,7 +41,7 @@ def predict_images(bundle: Path, images: Sequence[Path]) -> tuple[list[Predictio
     with strict_about_bombs():
         for path in images:
             try:
-                pixels[path] = _read(path, student.image_size, student.bits)
+                pixels[path] = _read(path, student)
             except DataError as error:
                 errors.append(error)
     readable = [path for path in images if path in pixels]
@@ -58,14 +58,14 @@ def predict_images(bundle: Path, images: Sequence[Path]) -> tuple[list[Predictio
     return predictions, errors
 
 
-def _read(path: Path, image_size: tuple[int, int], bits: int) -> NDArray[np.uint8]:
-    height, width = image_size
+def _read(path: Path, student: OnnxStudent) -> NDArray[np.uint8]:
+    height, width = student.image_size
     shown = accept_name(str(path))
     try:
-        image = read_image(path, height if height == width else None, bits=bits)
+        image = read_image(path, height if height == width else None, bits=student.bits, fit=student.fit)
     except UnreadableImageError as error:
         raise DataError(f"{shown} cannot be read as an image ({error}); give image files") from error
-    if image.shape[1:] != image_size:  # a data set that is not square was not resized either
+    if image.shape[1:] != (height, width):  # a data set that is not square was not resized either
         size = f"{image.shape[2]}x{image.shape[1]}"
         raise DataError(f"{shown} is {size} pixels, the network takes {width}x{height}; resize it to that")
     return image

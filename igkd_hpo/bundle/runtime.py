@@ -13,6 +13,7 @@ from igkd_hpo.config.space import Frozen
 from igkd_hpo.distillation.latency import Latency, measure_latency
 from igkd_hpo.errors import DataError, UsageError, first_line
 from igkd_hpo.image_file import FULL_DEPTH
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.names import accept_name
 
 _BATCH_PIXELS = 256 * 32 * 32  # of images that are shown at once: their activations are in memory together
@@ -38,6 +39,7 @@ class _Description(Frozen):
     classes: tuple[str, ...]
     image_size: tuple[_Pixels, _Pixels]
     bits: Annotated[int, Field(ge=8, le=FULL_DEPTH)] = FULL_DEPTH
+    fit: Fit = "squeeze"
 
 
 class OnnxStudent:
@@ -49,6 +51,7 @@ class OnnxStudent:
         class_names: in the order of the logits.
         image_size: height and width, in pixels.
         bits: that the images' channels of 16 bits use.
+        fit: how images of other shapes become squares.
 
     Raises:
         UsageError: onnxruntime is not installed.
@@ -78,7 +81,7 @@ class OnnxStudent:
         except Exception as error:  # onnxruntime's own errors have no common base
             raise DataError(f"{path} cannot be used ({first_line(error)}); export the bundle again") from error
         self.class_names, self.image_size = described.classes, described.image_size
-        self.bits = described.bits
+        self.bits, self.fit = described.bits, described.fit
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of uint8 RGB images (N, 3, H, W). Raises DataError where the file gives none."""

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.sources import FORMS, Source, find_source
 
 
@@ -35,10 +36,13 @@ class DatasetConfig(Frozen):
     root: str | None = Field(default=None, validate_default=True, description=_ROOTS)
     image_size: int | None = Field(default=None, ge=8, le=1024, validate_default=True)
     """Pixels: images are resized to this square; null keeps the dataset's own size, where all have one."""
+    fit: Fit = Field(default="squeeze", exclude_if=lambda fit: fit == "squeeze")
+    """How images that are no squares become one of image_size: crop takes the square in the middle, pad all of
+    the image and its mean colour around it, squeeze all of it in another shape."""
     bits: int | None = Field(default=None, ge=8, le=16, exclude_if=lambda bits: bits is None)
     """folder: bits that 16-bit images really use, such as 12: the largest such number is white; null: all 16."""
     follow_links: bool = Field(default=False, exclude_if=lambda follow: not follow)
-    """folder: read also what links lead to outside of root; links that stay inside are always followed."""
+    """folder: read also what links, and paths in a list, lead to outside of root; what stays inside is always read."""
     image_column: str | None = Field(default=None, min_length=1, exclude_if=lambda column: column is None)
     """huggingface: the column of the images; null: the only one of that kind."""
     label_column: str | None = Field(default=None, min_length=1, exclude_if=lambda column: column is None)
@@ -73,12 +77,19 @@ class DatasetConfig(Frozen):
             raise ValueError(f"{info.data['name']} has images of many sizes; give image_size, such as 64")
         return image_size
 
-    @field_validator("bits", "follow_links", "image_column", "label_column")
+    @field_validator("fit", "bits", "follow_links", "image_column", "label_column")
     @classmethod
-    def _taken_by_the_source(cls, value: int | bool | str | None, info: ValidationInfo) -> int | bool | str | None:
-        source, key = _source_of(info), info.field_name
-        if source and value and key not in source.options:
-            takers = " and ".join(name for name, other in FORMS.items() if key in other.options)
-            shown = repr(value) if isinstance(value, str) else str(value).lower()
+    def _taken_by_the_source(cls, value: int | str | None, info: ValidationInfo) -> int | str | None:
+        source, key = _source_of(info), str(info.field_name)
+        if source and value != cls.model_fields[key].default and key not in source.options:
+            takers = ", ".join(name for name, other in FORMS.items() if key in other.options)
+            shown = repr(value) if key.endswith("_column") else str(value).lower()
             raise ValueError(f"{shown} is for {takers} datasets, not for {info.data['name']}; remove {key}")
         return value
+
+    @field_validator("fit")
+    @classmethod
+    def _fits_a_square(cls, fit: Fit, info: ValidationInfo) -> Fit:
+        if fit != "squeeze" and "image_size" in info.data and info.data["image_size"] is None:
+            raise ValueError(f"{fit} makes squares of image_size, which is not given; add image_size, or remove fit")
+        return fit

@@ -10,7 +10,7 @@ from pydantic_core.core_schema import no_info_after_validator_function
 
 from igkd_hpo.config.space import FloatSetting, Frozen, IntSetting, Number, Range, Value, WordSetting
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
-from igkd_hpo.distillation.recipe import HYPERPARAMETERS, weights
+from igkd_hpo.distillation.recipe import HYPERPARAMETERS, MIXING, weights
 from igkd_hpo.errors import did_you_mean
 
 
@@ -84,6 +84,11 @@ class _Settings(Frozen):
     def words(self, key: str) -> tuple[str, ...]:
         """Return the words that a setting can take."""
         return _corners(getattr(self, key))
+
+    @property
+    def always_mixes(self) -> bool:
+        """Return whether every trial mixes images, see `Recipe.mixes`."""
+        return any(min(self.corners(name)) > 0 for name in MIXING)
 
     def using(self, role: Role) -> list[str]:
         """List the weights that can be above 0 and then ask for this of the teacher."""

@@ -17,7 +17,7 @@ from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
 from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.distillation.recipe import SAME_BLOCKS
+from igkd_hpo.distillation.recipe import MIXING, SAME_BLOCKS
 
 Steps = Annotated[
     Annotated[Literal["auto"], Tag("word")] | Annotated[int, Field(ge=2, le=1000), Tag("number")],
@@ -63,13 +63,43 @@ class Attribution(Frozen):
     """Which logit is attributed: the image's label, or the teacher's own prediction."""
 
 
+_PADDING = 4  # pixels, as everybody pads CIFAR-10
+_SCALE = (0.35, 1.0)  # torchvision's 0.08 is for ImageNet's million; see docs/experiments.md
+
+
 class Augmentation(Frozen):
     """Random views of a training image; the teacher and the map see the same view as the student."""
 
-    crop_padding: int = Field(default=4, ge=0, le=32)
-    """Pixels of zero padding on each side before a random crop back to size."""
+    views: int | None = Field(default=None, ge=1, le=1000, exclude_if=lambda views: views is None)
+    """Random resized crops of each image, drawn once, such as 16: for photographs; null: crops by padding."""
+    scale: tuple[float, float] | None = Field(
+        default=None, validate_default=True, strict=False, exclude_if=lambda scale: scale is None
+    )
+    """Smallest and largest share of an image's area in a random resized crop; with views, null is [0.35, 1.0]."""
+    crop_padding: int | None = Field(default=None, ge=0, le=32, validate_default=True)
+    """Pixels of zero padding on each side before a random crop back to size; null is 4, and 0 with views."""
     horizontal_flip: bool = True
     """Mirror every second view, on average."""
+
+    @field_validator("scale")
+    @classmethod
+    def _share_of_area(cls, scale: tuple[float, float] | None, info: ValidationInfo) -> tuple[float, float] | None:
+        if info.data.get("views") is None:
+            if scale is not None:
+                raise ValueError(f"{list(scale)} is for random resized crops; say how many with views, or remove scale")
+            return None
+        smallest, largest = scale = scale or _SCALE
+        if not 0 < smallest <= largest <= 1:
+            raise ValueError(f"{list(scale)} must be two shares of the area, above 0 and at most 1, the smaller first")
+        return scale
+
+    @field_validator("crop_padding")
+    @classmethod
+    def _one_kind_of_crop(cls, padding: int | None, info: ValidationInfo) -> int:
+        boxes = info.data.get("views") is not None
+        if boxes and padding:
+            raise ValueError(f"{padding} is for crops by padding, and views asks for random resized ones; remove one")
+        return padding if padding is not None else 0 if boxes else _PADDING
 
 
 class TrainingConfig(Frozen):
@@ -246,6 +276,17 @@ class Study(Frozen):
             "width" in find_architecture(name).knobs for name in settings.words("architecture")
         ):
             raise ValueError("init: pretrained, and weights are of networks of full width; write width: 1.0")
+        return settings
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _mixtures_are_in_no_table(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
+        teacher = info.data.get("teacher")
+        if teacher is not None and teacher.logits == "cached" and settings.always_mixes and settings.using(Role.LOGITS):
+            raise ValueError(
+                f"{' and '.join(MIXING)} let the teacher be asked about mixtures, which are in no table, "
+                "and teacher.logits is cached; write teacher.logits: auto"
+            )
         return settings
 
     @field_validator("hyperparameters")

@@ -18,23 +18,21 @@ Source of `reference_shuffled`: github.com/nordlinglab/ModelCompression-Integrat
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.augmentation import Views, apply_views, n_views, views_from_index
-from igkd_hpo.distillation.models import to_pixels
+from igkd_hpo.distillation.batches import TrainingData, shown_view
 from igkd_hpo.distillation.teaching import Teaching
+from igkd_hpo.distillation.views import Views
 
 _CHUNK = 1024  # maps whose noise is made at once: 200 MB on the way for 224x224, 10 MB for 32x32
 
 
-def align_maps(
-    maps: Tensor, mode: str, *, generator: torch.Generator, padding: int, horizontal_flip: bool
-) -> tuple[Tensor, bool]:
+def align_maps(maps: Tensor, mode: str, *, generator: torch.Generator, views: Views) -> tuple[Tensor, bool]:
     """Return the map that each image gets in this mode, and whether it follows the image's view.
 
     Args:
         maps: (N, H, W), 0 or above, of any float dtype; row i is the map of image i.
         mode: one of this module's, else a ValueError is raised; `aligned` returns `maps` itself.
         generator: on the CPU.
-        padding: of the views, in pixels; `horizontal_flip`: whether they are mirrored.
+        views: of the training images, on the maps' device.
     """
     match mode:
         case "aligned":
@@ -46,9 +44,8 @@ def align_maps(
         case "mean_map":
             return maps.float().mean(dim=0).to(maps.dtype).expand_as(maps), True
         case "reference_shuffled":
-            views = _random_views(maps, generator, padding, horizontal_flip)
-            stored = apply_views(maps[:, None], views, padding)[:, 0]
-            return stored[_permutation(maps, generator)], False
+            stored = views.cut(maps[:, None], _every(maps), _random_numbers(maps, generator, views))[:, 0]
+            return stored.to(maps.dtype)[_permutation(maps, generator)], False
     modes = "aligned, reference_shuffled, permuted_maps, smooth_noise or mean_map"
     raise ValueError(f"alignment is {mode!r}; it must be {modes}")
 
@@ -56,18 +53,18 @@ def align_maps(
 class StandIns:
     """The images that the teacher answers to instead: for each another one, in one view that never changes."""
 
-    def __init__(self, images: Tensor, *, generator: torch.Generator, padding: int, horizontal_flip: bool) -> None:
-        """Take the images uint8 (N, 3, H, W); the generator is on the CPU."""
-        self.images = images
-        self.padding = padding
-        self.views = _random_views(images, generator, padding, horizontal_flip)
-        self.others = _permutation(images, generator)
+    def __init__(self, data: TrainingData, *, generator: torch.Generator, views: Views) -> None:
+        """Take the images, on their device; the generator is on the CPU."""
+        self.data = data
+        self.views = views
+        self.numbers = _random_numbers(data.images, generator, views)
+        self.others = _permutation(data.images, generator)
 
-    def of(self, rows: Tensor) -> tuple[Tensor, Views, Tensor]:
-        """Return the images that stand in for `rows`, their views, and their pixels (B, 3, H, W) in them."""
+    def of(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images that stand in for `rows`, the numbers of their views, and the pixels (B, 3, H, W) there."""
         others = self.others[rows]
-        views = Views(*(part[others] for part in self.views))
-        return others, views, to_pixels(apply_views(self.images[others], views, self.padding))
+        numbers = self.numbers[others]
+        return others, numbers, shown_view(self.data, self.views, others, numbers)
 
 
 class ShuffledLogits:
@@ -77,7 +74,7 @@ class ShuffledLogits:
         self.teaching = teaching
         self.stand_ins = stand_ins
 
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+    def logits(self, rows: Tensor, numbers: Tensor, pixels: Tensor) -> Tensor:
         """Return the true teaching's logits of the images that stand in for `rows`."""
         return self.teaching.logits(*self.stand_ins.of(rows))
 
@@ -86,9 +83,12 @@ def _permutation(rows: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randperm(len(rows), generator=generator).to(rows.device)
 
 
-def _random_views(rows: Tensor, generator: torch.Generator, padding: int, horizontal_flip: bool) -> Views:
-    index = torch.randint(n_views(padding, horizontal_flip), (len(rows),), generator=generator)
-    return views_from_index(index.to(rows.device), padding, horizontal_flip)
+def _every(rows: Tensor) -> Tensor:
+    return torch.arange(len(rows), device=rows.device)
+
+
+def _random_numbers(rows: Tensor, generator: torch.Generator, views: Views) -> Tensor:
+    return torch.randint(views.count, (len(rows),), generator=generator).to(rows.device)
 
 
 def _smooth_noise(maps: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.augmentation import Views, apply_views, cut_out, n_views, views_from_index
+from igkd_hpo.distillation.augmentation import cut_out, jitter_colors
+from igkd_hpo.distillation.mixing import MixturePlan, Mixtures, draw_mixtures
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.views import ShiftedCrops, Views
 
 # The purposes of `fixed_seed`: each draws from its own stream, so that one does not change another.
 _PARITIES, MAPS, LOGITS = 1, 2, 3
@@ -27,6 +29,8 @@ class TrainingData:
     maps: Tensor | None  # float (N, H, W), 0 or above; None where nothing is overlaid
     validation_images: Tensor  # uint8 (M, 3, H, W)
     validation_labels: Tensor  # int64 (M,)
+    shown_images: Tensor | None = None  # uint8 (N, 3, H', W'): what the teacher sees of them; None: the images
+    digests: Tensor | None = None  # int64 (N,), of each image's content: boxes are drawn from them
     maps_follow_views: bool = True  # whether a map is cropped and mirrored with its image
 
 
@@ -34,13 +38,14 @@ class EpochPlan(NamedTuple):
     """All the randomness of one epoch, drawn at its start; tensors are (steps, B)."""
 
     rows: Tensor  # int64
-    views: Views
+    numbers: Tensor  # int64: of the rows' views
     strengths: Tensor  # float32; 0 for the samples that get no overlay
     exponents: Tensor  # float32 in [1, 2]
-    padding: int
     overlay_mode: str = "blend"
     cutout: int = 0  # side of the square that is cut out, in pixels
     holes: Tensor | None = None  # float32 (steps, B, 2) in [0, 1): where it lies, see `cut_out`; None where cutout is 0
+    mixtures: MixturePlan | None = None  # None where nothing is mixed
+    colors: Tensor | None = None  # float32 (steps, B, 3), see `jitter_colors`; None where color_jitter is 0
 
     def to(self, device: torch.device) -> "EpochPlan":
         """Return the plan with its tensors on `device`."""
@@ -56,28 +61,31 @@ class EpochPlan(NamedTuple):
             mine.copy_(new[step : step + 1])
 
     def _tensors(self) -> list[Tensor]:
-        holes = [] if self.holes is None else [self.holes]
-        return [self.rows, *self.views, self.strengths, self.exponents, *holes]
+        optional = [part for part in (self.holes, self.colors) if part is not None]
+        return [self.rows, self.numbers, self.strengths, self.exponents, *optional, *(self.mixtures or ())]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "EpochPlan":
         return self._replace(
             rows=change(self.rows),
-            views=Views(*map(change, self.views)),
+            numbers=change(self.numbers),
             strengths=change(self.strengths),
             exponents=change(self.exponents),
             holes=None if self.holes is None else change(self.holes),
+            mixtures=None if self.mixtures is None else MixturePlan(*map(change, self.mixtures)),
+            colors=None if self.colors is None else change(self.colors),
         )
 
 
 class Batch(NamedTuple):
-    """One step's samples: element j of every tensor belongs to the image `rows[j]` in the view `views[j]`."""
+    """One step's samples: element j of every tensor belongs to the image `rows[j]` in its view `numbers[j]`."""
 
     rows: Tensor  # int64 (B,)
-    views: Views
+    numbers: Tensor  # int64 (B,)
     labels: Tensor  # int64 (B,)
-    pixels: Tensor  # float32 (B, 3, H, W): the clean view, which the teacher sees
-    maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view
-    overlaid: Tensor  # float32 (B, 3, H, W): the student's view, squares cut out of it too
+    pixels: Tensor  # float32 (B, 3, H, W): the clean view, mixed or not; what the teacher sees: `shown_pixels`
+    maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view, mixed likewise
+    overlaid: Tensor  # float32 (B, 3, H, W): the student's view, other colours and squares too
+    mixtures: Mixtures | None = None
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -90,7 +98,7 @@ def fixed_seed(seed: int, purpose: int) -> int:
     return int(np.random.SeedSequence((seed, 0, purpose)).generate_state(1, np.uint64)[0])
 
 
-def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
+def draw_plan(recipe: Recipe, views: Views, n_images: int, epoch: int) -> EpochPlan:
     """Draw the order, views and overlays of one epoch, on the CPU, so that every kind of device gets the same ones.
 
     Every epoch has ceil(N / B) steps of min(B, N) samples: a permutation, filled up from its own start. Order and views
@@ -103,46 +111,77 @@ def draw_plan(recipe: Recipe, n_images: int, epoch: int) -> EpochPlan:
     steps = math.ceil(n_images / batch)
     order = torch.randperm(n_images, generator=generator)
     rows = torch.cat([order, order])[: steps * batch].reshape(steps, batch)
-    count = n_views(recipe.crop_padding, recipe.horizontal_flip)
-    index = torch.randint(count, (steps, batch), generator=generator)
+    numbers = torch.randint(views.count, (steps, batch), generator=generator)
     chosen = torch.rand(steps, batch, generator=generator) < recipe.overlay_probability
     exponents = 2 ** torch.rand(steps, batch, generator=generator)
-    views = views_from_index(index, recipe.crop_padding, recipe.horizontal_flip)
-    if recipe.flip == "alternating" and recipe.horizontal_flip:
+    if recipe.flip == "alternating" and recipe.horizontal_flip and isinstance(views, ShiftedCrops):
         once = torch.Generator().manual_seed(fixed_seed(recipe.seed, _PARITIES))
         parities = torch.randint(2, (n_images,), generator=once)
-        views = views._replace(flip=(parities[rows] + epoch) % 2 == 1)
+        numbers = views.with_flip(numbers, (parities[rows] + epoch) % 2 == 1)
     return EpochPlan(
         rows=rows,
-        views=views,
+        numbers=numbers,
         strengths=chosen * recipe.overlay_strength,
         exponents=exponents,
-        padding=recipe.crop_padding,
         overlay_mode=recipe.overlay_mode,
         cutout=recipe.cutout,
         holes=torch.rand(steps, batch, 2, generator=generator) if recipe.cutout > 0 else None,
+        mixtures=draw_mixtures(recipe, steps, batch, generator) if recipe.mixes else None,
+        colors=_color_changes(recipe.color_jitter, steps, batch, generator) if recipe.color_jitter > 0 else None,
     )
 
 
-def raw_maps(data: TrainingData, batch: Batch, padding: int) -> Tensor:
+def shown_pixels(data: TrainingData, views: Views, batch: Batch) -> Tensor:
+    """Return what the teacher sees of a batch, float32 (B, 3, H', W'): its pixels, or the same at its own size."""
+    if data.shown_images is None:
+        return batch.pixels
+    pixels = shown_view(data, views, batch.rows, batch.numbers)
+    height, width = pixels.shape[2:]
+    return pixels if batch.mixtures is None else batch.mixtures.at((height, width)).mix(pixels)
+
+
+def shown_view(data: TrainingData, views: Views, rows: Tensor, numbers: Tensor) -> Tensor:
+    """Return views of images as the teacher sees them, none of them mixed, float32 pixels in [0, 1]."""
+    shown = data.images if data.shown_images is None else data.shown_images
+    height, width = data.images.shape[2:]
+    return to_pixels(views.cut_from(shown[rows], rows, numbers, (height, width)), torch.channels_last)
+
+
+def _color_changes(most: float, steps: int, batch: int, generator: torch.Generator) -> Tensor:
+    return most * (2 * torch.rand(steps, batch, 3, generator=generator) - 1)
+
+
+def raw_maps(data: TrainingData, views: Views, batch: Batch) -> Tensor:
     """Return the maps of a batch in its views as they were made, float32 (B, H, W); the data must have maps."""
     assert data.maps is not None, "the training checks that they are there where they are wanted"
-    maps = data.maps[batch.rows].float()
-    return apply_views(maps[:, None], batch.views, padding)[:, 0] if data.maps_follow_views else maps
+    return _in_view(data.maps[batch.rows].float(), data, views, batch.rows, batch.numbers, batch.mixtures)
 
 
-def make_batch(data: TrainingData, plan: EpochPlan, step: int, memory_format: torch.memory_format) -> Batch:
+def _in_view(
+    maps: Tensor, data: TrainingData, views: Views, rows: Tensor, numbers: Tensor, mixtures: Mixtures | None
+) -> Tensor:
+    if data.maps_follow_views:
+        maps = views.cut(maps[:, None], rows, numbers)[:, 0]
+    return maps if mixtures is None else mixtures.mix(maps[:, None])[:, 0]
+
+
+def make_batch(
+    data: TrainingData, views: Views, plan: EpochPlan, step: int, memory_format: torch.memory_format
+) -> Batch:
     """Gather one step's samples; images and maps go through the same views, and only the student's change further."""
-    rows = plan.rows[step]
-    views = Views(*(part[step] for part in plan.views))
-    pixels = to_pixels(apply_views(data.images[rows], views, plan.padding), memory_format)
+    rows, numbers = plan.rows[step], plan.numbers[step]
+    pixels = to_pixels(views.cut(data.images[rows], rows, numbers), memory_format)
+    mixtures = None
+    if plan.mixtures is not None:
+        height, width = pixels.shape[2:]
+        mixtures = Mixtures(MixturePlan(*(part[step] for part in plan.mixtures)), (height, width))
+        pixels = mixtures.mix(pixels)
     maps = None
-    overlaid = pixels
+    seen = pixels if plan.colors is None else jitter_colors(pixels, plan.colors[step])
     if data.maps is not None:
         maps = normalize_maps(data.maps[rows], plan.exponents[step])
-        if data.maps_follow_views:
-            maps = apply_views(maps[:, None], views, plan.padding)[:, 0]
-        overlaid = overlay(pixels, maps, plan.strengths[step], plan.overlay_mode)
+        maps = _in_view(maps, data, views, rows, numbers, mixtures)
+        seen = overlay(seen, maps, plan.strengths[step], plan.overlay_mode)
     if plan.holes is not None:
-        overlaid = cut_out(overlaid, plan.holes[step], plan.cutout)
-    return Batch(rows, views, data.labels[rows], pixels, maps, overlaid)
+        seen = cut_out(seen, plan.holes[step], plan.cutout)
+    return Batch(rows, numbers, data.labels[rows], pixels, maps, seen, mixtures)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from igkd_hpo.distillation.mixing import Mixtures
 from igkd_hpo.distillation.objectives import Objective
 from igkd_hpo.distillation.objectives.kd import kd
 
@@ -17,6 +18,7 @@ def distillation_loss(
     alpha: float | Tensor,
     objective: Objective = kd,
     label_smoothing: float = 0.0,
+    mixtures: Mixtures | None = None,
 ) -> Tensor:
     """Return `alpha * objective + (1 - alpha) * cross_entropy`, a mean over the batch.
 
@@ -27,9 +29,13 @@ def distillation_loss(
         temperature: above 0; the objective's.
         alpha: share of the objective, in [0, 1].
         label_smoothing: share of the target that cross-entropy spreads over all classes, in [0, 1].
+        mixtures: of the batch: cross-entropy takes both labels, the objective those of the larger shares.
     """
     student = student_logits.to(torch.promote_types(student_logits.dtype, torch.float32))
-    cross_entropy = F.cross_entropy(student, targets, label_smoothing=label_smoothing)
+    if mixtures is None:
+        cross_entropy = F.cross_entropy(student, targets, label_smoothing=label_smoothing)
+    else:
+        cross_entropy = mixtures.cross_entropy(student, targets, label_smoothing=label_smoothing)
     if isinstance(alpha, int | float) and alpha == 0:
         return cross_entropy
     if teacher_logits is None:

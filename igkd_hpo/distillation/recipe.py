@@ -23,6 +23,8 @@ class Recipe:
     schedule: str  # constant, cosine or one_cycle
     crop_padding: int  # pixels
     horizontal_flip: bool
+    views: int | None  # boxes of each image; None: crops are shifted by the padding
+    scale: tuple[float, float] | None  # of the boxes, in shares of the image's area
     seed: int  # 0 or more; order, views and overlays follow from it, the initial weights are the caller's
     precision: str  # float32, bfloat16 or float16
     channels_last: bool
@@ -66,7 +68,21 @@ class Recipe:
     decay: Annotated[str, Hyperparameter(
         "What weight_decay acts on; weights leaves out batch normalisation and biases.",
         Role.TRAINING, words=("all", "weights"), default="all")]
+    mixup: Annotated[float, Hyperparameter(
+        "Share of the samples that are blended with another image; the teacher is asked about the blend.",
+        Role.TRAINING, default=0.0)]
+    cutmix: Annotated[float, Hyperparameter(
+        "Share of the samples of which a box shows another image; the teacher is asked about the whole.",
+        Role.TRAINING, default=0.0)]
+    color_jitter: Annotated[float, Hyperparameter(
+        "Brightness, contrast and saturation of the student's view change by up to this share, each by chance.",
+        Role.TRAINING, default=0.0)]
     # fmt: on
+
+    @property
+    def mixes(self) -> bool:
+        """Return whether samples may be mixed, so that no table holds what a teacher says of them."""
+        return any(self.number(name) > 0 for name in MIXING)
 
     def value(self, name: str) -> Value:
         """Return the hyperparameter of this name. Raises KeyError where there is none."""
@@ -82,6 +98,8 @@ class Recipe:
         return any(self.number(weight) > 0 for weight in weights(role))
 
 
+MIXING = ("mixup", "cutmix")
+"""The hyperparameters that mix images, above 0."""
 _FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "settings")
 
 
@@ -118,6 +136,7 @@ _ORDER = (
     "layers_removed", "width", "objective", "dkd_beta", "attention_weight", "attention_depths", "hint_weight",
     "teacher_tail_weight", "attribution_weight", "init", "overlay_mode", "alignment", "ema_decay", "label_smoothing",
     "cutout", "flip", "decay", "architecture", "stages_removed", "body_rate",
+    "mixup", "cutmix", "color_jitter",
 )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.augmentation import Views, index_of, n_views
 from igkd_hpo.distillation.evaluation import forward_in_batches
 from igkd_hpo.distillation.models import Network
 
@@ -16,8 +15,10 @@ TEACHER_BATCH = 64  # the one batch size of every teacher logit, cached or onlin
 class Teaching(Protocol):
     """A source of the teacher's logits."""
 
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        """Return the float32 logits (B, K) for the clean views `pixels` (B, 3, H, W) of the images `rows` (B,).
+    def logits(self, rows: Tensor, numbers: Tensor, pixels: Tensor) -> Tensor:
+        """Return the float32 logits (B, K) for views `numbers` (B,) of the images `rows` (B,), all int64.
+
+        `pixels`, float32 (B, 3, H, W), are these views without overlays.
 
         Of several teachers that all answer, (B, M, K): the training averages them, see `average_members`.
         """
@@ -25,20 +26,17 @@ class Teaching(Protocol):
 
 
 class CachedLogits:
-    """Teacher logits made once for every view of every image: float16 (N, n_views, K) or (N, n_views, M, K)."""
+    """Teacher logits made once for every view of every image: float16 (N, V, K) or (N, V, M, K)."""
 
-    def __init__(self, table: Tensor, padding: int, horizontal_flip: bool) -> None:
-        """Take a table, on the device, by image and view, as `index_of` counts them; ValueError where it has others."""
-        if table.shape[1] != n_views(padding, horizontal_flip):
-            made = f"padding {padding} and flip {horizontal_flip} make {n_views(padding, horizontal_flip)}"
-            raise ValueError(f"the table of logits holds {table.shape[1]} views; {made}")
+    def __init__(self, table: Tensor, count: int) -> None:
+        """Take a table, on the device, by image and view; ValueError where it has not `count` views of each image."""
+        if table.shape[1] != count:
+            raise ValueError(f"the table of logits holds {table.shape[1]} views, and there are {count}")
         self.table = table
-        self.padding = padding
-        self.horizontal_flip = horizontal_flip
 
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+    def logits(self, rows: Tensor, numbers: Tensor, pixels: Tensor) -> Tensor:
         """Return the logits from the table; the pixels are not needed."""
-        return self.table[rows, index_of(views, self.padding, self.horizontal_flip)].float()
+        return self.table[rows, numbers].float()
 
 
 class OnlineLogits:
@@ -47,7 +45,7 @@ class OnlineLogits:
     def __init__(self, network: Network) -> None:
         self.network = network
 
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+    def logits(self, rows: Tensor, numbers: Tensor, pixels: Tensor) -> Tensor:
         """Return the teacher's logits of the pixels."""
         return forward_in_batches(self.network, pixels, batch_size=TEACHER_BATCH).half().float()
 
@@ -59,9 +57,9 @@ class MemberLogits:
         """Take M networks, all on one device."""
         self.members = [OnlineLogits(network) for network in networks]
 
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+    def logits(self, rows: Tensor, numbers: Tensor, pixels: Tensor) -> Tensor:
         """Return all teachers' logits of the pixels, (B, M, K)."""
-        return torch.stack([member.logits(rows, views, pixels) for member in self.members], dim=1)
+        return torch.stack([member.logits(rows, numbers, pixels) for member in self.members], dim=1)
 
 
 class OutOfFoldLogits:
@@ -72,7 +70,7 @@ class OutOfFoldLogits:
         self.members = [OnlineLogits(network) for network in networks]
         self.folds = folds
 
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
+    def logits(self, rows: Tensor, numbers: Tensor, pixels: Tensor) -> Tensor:
         """Return the logits of each image by its own teacher. On a GPU the host waits to see which those are."""
         asked = self.folds[rows]
         places, answers = [], []
@@ -80,5 +78,5 @@ class OutOfFoldLogits:
             mine = torch.nonzero(asked == number)[:, 0]
             if len(mine):
                 places.append(mine)
-                answers.append(member.logits(rows[mine], Views(*(part[mine] for part in views)), pixels[mine]))
+                answers.append(member.logits(rows[mine], numbers[mine], pixels[mine]))
         return torch.cat(answers)[torch.cat(places).argsort()]

@@ -27,6 +27,7 @@ from igkd_hpo.distillation.batches import (
     fixed_seed,
     make_batch,
     raw_maps,
+    shown_pixels,
 )
 from igkd_hpo.distillation.blocks import Features
 from igkd_hpo.distillation.ensemble import average_members
@@ -42,6 +43,7 @@ from igkd_hpo.distillation.recipe import Recipe, weights
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.teaching import OutOfFoldLogits, Teaching
 from igkd_hpo.distillation.terms import Step, added_terms
+from igkd_hpo.distillation.views import make_views
 
 _log = logging.getLogger(__name__)
 _VALIDATION_BATCH = 512  # images of 32x32; large enough to fill a device, small enough for any
@@ -108,16 +110,17 @@ class Training:
         self._check(data, recipe, teaching, teacher)
         self._trained = network.to(device)
         self.recipe = recipe
+        self.views = make_views(recipe, data.digests).to(device)
         self.device = device
+        self.data = self._on_device(data)
         self._stand_ins: StandIns | None = None
         if recipe.alignment == "reference_shuffled":
-            self._stand_ins = StandIns(data.images.to(device), **self._alignment_options(LOGITS))
+            self._stand_ins = StandIns(self.data, **self._alignment_options(LOGITS))
         self.teaching = self._asked = teaching if recipe.uses(Role.LOGITS) else None
         if self.teaching is not None and self._stand_ins is not None:
             self.teaching = ShuffledLogits(self.teaching, self._stand_ins)
         self.completed_epochs = 0
         self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
-        self.data = self._on_device(data)
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self._trained.to(memory_format=self._memory_format)
         self._trained.memory_format = self._memory_format
@@ -157,7 +160,7 @@ class Training:
             if wanted:
                 raise NotCaptured("a step that asks each fold's teacher waits for the device; use compile auto or none")
             return
-        plan = draw_plan(self.recipe, len(self.data.images), 1).to(self.device)
+        plan = draw_plan(self.recipe, self.views, len(self.data.images), 1).to(self.device)
         try:
             with torch.random.fork_rng([self.device]):
                 self._trained.train()
@@ -170,8 +173,7 @@ class Training:
     def _alignment_options(self, purpose: int) -> dict[str, Any]:
         """Return the keywords with which alignment draws, once for a training, from its seed and among its views."""
         generator = torch.Generator().manual_seed(fixed_seed(self.recipe.seed, purpose))
-        flip = self.recipe.horizontal_flip
-        return {"generator": generator, "padding": self.recipe.crop_padding, "horizontal_flip": flip}
+        return {"generator": generator, "views": self.views}
 
     def _on_device(self, data: TrainingData) -> TrainingData:
         data = data if self.recipe.uses(Role.MAPS) else replace(data, maps=None)
@@ -221,7 +223,7 @@ class Training:
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         start = time.perf_counter()
-        plan = draw_plan(self.recipe, len(self.data.images), epoch).to(self.device)
+        plan = draw_plan(self.recipe, self.views, len(self.data.images), epoch).to(self.device)
         steps, batch = plan.rows.shape
         total_loss = torch.zeros((), device=self.device)
         learning_rate = math.nan
@@ -263,7 +265,7 @@ class Training:
 
     def _update(self, plan: EpochPlan, step: int) -> Tensor:
         """Change the weights by one step; nothing in here depends on the host, so that a graph can hold it."""
-        batch = make_batch(self.data, plan, step, self._memory_format)
+        batch = make_batch(self.data, self.views, plan, step, self._memory_format)
         recipe = self.recipe
         teacher_features, teacher_logits = self._ask_teacher(batch)
         seen = batch.overlaid.detach().requires_grad_(bool(self._terms))
@@ -284,6 +286,7 @@ class Training:
             alpha=recipe.alpha,
             objective=self._objective,
             label_smoothing=recipe.label_smoothing,
+            mixtures=batch.mixtures,
         )
         if self.features is not None:
             loss = loss + self.features.loss(student_features, teacher_features, teacher_logits, batch.labels)
@@ -295,7 +298,7 @@ class Training:
                 student_logits=student_logits,
                 teacher_logits=teacher_logits,
                 targets=batch.labels,
-                maps=partial(raw_maps, self.data, batch, plan.padding),
+                maps=partial(raw_maps, self.data, self.views, batch),
             )
             for weight, term in self._terms:
                 loss = loss + weight * term(seen_step)
@@ -310,13 +313,16 @@ class Training:
         logits = None
         if self.features is not None:
             wanted = self.recipe.uses(Role.LOGITS) and self.teaching is None
-            shown = batch.pixels if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
+            shown = self._shown(batch) if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
             features, logits = self.features.ask_teacher(shown, logits=wanted)
         if self.teaching is not None:
-            logits = self.teaching.logits(batch.rows, batch.views, batch.pixels)
+            logits = self.teaching.logits(batch.rows, batch.numbers, self._shown(batch))
             if logits.dim() == 3:
                 logits = average_members(logits, self.recipe.temperature)
         return features, logits
+
+    def _shown(self, batch: Batch) -> Tensor:
+        return shown_pixels(self.data, self.views, batch)
 
     def _count_step(self) -> None:
         self.steps_done += 1

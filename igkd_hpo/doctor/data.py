@@ -1,33 +1,27 @@
 """The images: whether they can be read, splits are apart, labels agree, and each class has enough."""
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from igkd_hpo.assets.dataset import Dataset, prepare_dataset
+from igkd_hpo.assets.copies import Copies, digest_images, find_leaks, find_torn
+from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.assets.shown import prepare_images
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.teacher_check import enough_to_tell
 from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok, warning
 from igkd_hpo.errors import IgkdError
-from igkd_hpo.files import sha256_of
-from igkd_hpo.image_file import FULL_DEPTH, UnreadableImageError, read_image
-from igkd_hpo.image_folder import Listing, list_folder
 from igkd_hpo.settings import Settings
 from igkd_hpo.sources import Remark
-from igkd_hpo.words import percent
+from igkd_hpo.words import counted, percent
 
 _GROUP = "data"
+_COPIES = ("duplicates", "labels")  # which have checks of their own
 _FEW = 0.001  # of a split: so few wrong images move an accuracy by a tenth of a point at most
 _COMMON = 0.9  # a class of this share makes accuracy blind: always guessing it is right as often
 _LARGEST_RATIO = 10  # images of the largest class to those of the smallest
@@ -40,41 +34,35 @@ def check_data(study: Study, settings: Settings, progress: Progress) -> tuple[Da
     """Return the data set, made if there is none yet, and the checks of it; None when it cannot be made."""
     store = AssetStore(settings.paths.assets, in_full=True)
     try:
-        dataset = prepare_dataset(study.dataset, settings, store, progress)
+        dataset = prepare_images(study, settings, store, progress)
         test_images, test_labels = open_test(study.dataset, settings, purpose=TestPurpose.DOCTOR_DUPLICATES)
     except IgkdError as error:
         rest = [not_checked(_GROUP, name, "the images cannot be used") for name in _NAMES[1:]]
         return None, [failed(_GROUP, _NAMES[0], error), *rest]
     splits = {"train": dataset.train_images, "validation": dataset.validation_images, "test": test_images}
-    digests = {split: [_digest(image) for image in images.numpy()] for split, images in splits.items()}
-    every_digest = [digest for of_split in digests.values() for digest in of_split]
+    digests = {split: digest_images(images.numpy(), np.arange(len(images))) for split, images in splits.items()}
     labels = torch.cat([dataset.train_labels, dataset.validation_labels, test_labels]).tolist()
-    listing = None
-    if study.dataset.name == "folder" and study.dataset.root is not None:
-        listing = list_folder(settings.data_path(study.dataset.root), follow_links=study.dataset.follow_links)
-    read = partial(read_image, size=study.dataset.image_size, bits=study.dataset.bits or FULL_DEPTH)
-    name_copies = partial(_name_copies, listing, read)
+    every_digest = list(chain.from_iterable(digests.values()))
+    leaks, torn = find_leaks(digests), find_torn(every_digest, labels, dataset.class_names)
     height, width = dataset.image_size
     counts = ", ".join(f"{len(images):,} {split}" for split, images in splits.items())
     return dataset, [
         ok(_GROUP, "images", f"{counts}; {dataset.num_classes} classes, {width}x{height} pixels"),
         *_check_remarks(dataset),
-        _check_duplicates(digests, name_copies),
-        _check_labels(every_digest, labels, dataset.class_names, name_copies),
+        _check_copies(dataset, "duplicates", leaks, none="no image is in two splits"),
+        _check_copies(dataset, "labels", torn, none="no image is in two classes"),
         _check_blank(dataset.train_images),
         _check_classes(dataset),
         _check_validation(dataset),
     ]
 
 
-def _digest(image: NDArray[np.uint8]) -> bytes:
-    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-
 def _check_remarks(dataset: Dataset) -> list[Check]:
-    """Show what the source said of the images: a check for each subject, as bad as the worst of it."""
+    """Show what was said of the images when they were read: a check for each subject, as bad as the worst of it."""
     by_subject = {"unreadable": [Remark("unreadable", "every image can be read", level="note")]}
     for remark in dataset.remarks:
+        if remark.about in _COPIES:
+            continue
         others = by_subject.get(remark.about, [])
         by_subject[remark.about] = [*(other for other in others if other.level != "note"), remark]
     return [
@@ -89,55 +77,12 @@ def _check_remarks(dataset: Dataset) -> list[Check]:
     ]
 
 
-def _check_duplicates(splits: dict[str, list[bytes]], name_copies: Callable[[bytes], str]) -> Check:
-    findings, worst, example = [], 0.0, b""
-    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        seen = set(splits[one])
-        copies = [digest for digest in splits[other] if digest in seen]
-        if copies:
-            findings.append(f"{len(copies)} of {len(splits[other])} {other} images are also in {one}")
-            worst = max(worst, len(copies) / len(splits[other]))
-            example = example or copies[0]
-    if not findings:
-        return ok(_GROUP, "duplicates", "no image is in two splits")
-    finding = "; ".join(findings) + name_copies(example)
-    advice = "remove the copies: they make accuracies look better"
-    return grade(_GROUP, "duplicates", finding, advice, faulty=worst > _FEW, doubtful=True)
-
-
-def _check_labels(
-    digests: list[bytes], labels: list[int], class_names: tuple[str, ...], name_copies: Callable[[bytes], str]
-) -> Check:
-    classes: dict[bytes, set[int]] = defaultdict(set)
-    for digest, label in zip(digests, labels, strict=True):
-        classes[digest].add(label)
-    torn = [digest for digest in digests if len(classes[digest]) > 1]
-    if not torn:
-        return ok(_GROUP, "labels", "no image is in two classes")
-    first, second, *_ = (class_names[label] for label in sorted(classes[torn[0]]))
-    finding = f"{len(torn)} images have a copy in another class, such as {first!r} and {second!r}{name_copies(torn[0])}"
-    faulty = len(torn) / len(digests) > _FEW
-    return grade(_GROUP, "labels", finding, "keep each in the right class only", faulty=faulty, doubtful=True)
-
-
-def _name_copies(listing: Listing | None, read: Callable[[Path], NDArray[np.uint8]], digest: bytes) -> str:
-    """Name two files that hold the image of this digest, where they are equal byte for byte: ` (a and b)`."""
-    if listing is None:
-        return ""
-
-    same_size = defaultdict(list)
-    for row, path in enumerate(listing.paths):
-        if path.is_file():
-            same_size[path.stat().st_size].append(row)
-    for rows in same_size.values():
-        same_content = defaultdict(list)
-        for row in rows if len(rows) > 1 else ():
-            same_content[sha256_of(listing.paths[row])].append(row)
-        for first, *others in same_content.values():
-            with suppress(UnreadableImageError):
-                if others and _digest(read(listing.paths[first])) == digest:
-                    return f" ({listing.files[first]} and {listing.files[others[0]]})"
-    return ""
+def _check_copies(dataset: Dataset, about: str, copies: Copies | None, *, none: str) -> Check:
+    if copies is None:
+        return ok(_GROUP, about, none)
+    # What was said when the data set was made names the files.
+    said = next((remark.found for remark in dataset.remarks if remark.about == about), copies.found)
+    return grade(_GROUP, about, said, copies.advice, faulty=copies.share > _FEW, doubtful=True)
 
 
 def _check_blank(images: Tensor) -> Check:
@@ -161,9 +106,10 @@ def _check_classes(dataset: Dataset) -> Check:
         common = names[int(in_validation.argmax())]
         finding = f"always guessing {common!r} is right on {percent(share)} of validation, so accuracy tells little"
         return fault(_GROUP, "classes", finding, "add images of the other classes, or leave out some of this one")
-    spread = f"{fewest:,} training images of {rarest!r} to {largest:,} of {names[int(in_train.argmax())]!r}"
+    images = counted(fewest, "training image")
+    spread = f"{images} of {rarest!r} to {largest:,} of {names[int(in_train.argmax())]!r}"
     if fewest == largest:
-        spread = f"{fewest:,} training images of every class"
+        spread = f"{images} of every class"
     uneven = largest >= _LARGEST_RATIO * fewest
     advice = f"add images of {rarest!r}: {'accuracy hardly counts that class' if uneven else 'so few teach little'}"
     return grade(_GROUP, "classes", spread, advice, doubtful=uneven or fewest < _FEWEST_OF_CLASS)

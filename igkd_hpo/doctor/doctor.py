@@ -70,7 +70,10 @@ def examine(
         teacher_sha256, teacher = check_teacher_network(study, dataset, settings, chosen, progress)
         if teacher_sha256 is not None:
             pins = AssetPins(
-                dataset_sha256=dataset.sha256, teacher_sha256=teacher_sha256, own_validation=dataset.own_validation
+                dataset_sha256=dataset.sha256,
+                teacher_sha256=teacher_sha256,
+                own_validation=dataset.own_validation,
+                shown_sha256=dataset.shown_sha256,
             )
     return [
         *check_study_file(study),

@@ -68,6 +68,8 @@ def _idle_ranges(study: Study) -> Iterator[tuple[str, str]]:
             yield f"{name} is searched while the student is no {' or '.join(of)}", f"fix {name}"
     if "alternating" in settings.words("flip") and not study.augmentation.horizontal_flip:
         yield "flip is alternating while nothing is mirrored", "leave flip out, or set augmentation.horizontal_flip"
+    if "alternating" in settings.words("flip") and study.augmentation.views is not None:
+        yield "flip is alternating while each of the views is mirrored or not for good", "leave flip out"
     if set(settings.words("alignment")) != {"aligned"} and "alignment" not in searched:
         acting = needs("alignment")
         if not any(settings.highest(weight) for weight in acting):

@@ -36,7 +36,7 @@ def check_teacher_network(
     """Return the hash of the teachers' weights, None while there are none, and the checks of them. Trains nothing."""
     count, trained = study.teacher.n_networks, study.teacher.is_trained_here
     try:
-        networks = _networks(study, dataset, settings, device)
+        networks = _networks(study, dataset.shown, settings, device)
     except AssetMissing:
         will = f"will be trained for {study.teacher.epochs} epochs when the study is prepared"
         if count > 1:
@@ -47,7 +47,7 @@ def check_teacher_network(
         return None, [failed(_GROUP, "network", error), *rest]
     progress.note("checking the teacher" if count == 1 else f"checking {count} teachers")
     each = [
-        _check_one(study, one.network, dataset, device, others=one.taken.others if one.taken else ())
+        _check_one(study, one.network, dataset.shown, device, others=one.taken.others if one.taken else ())
         for one in networks
     ]
     several = f"{count} of " if count > 1 else ""

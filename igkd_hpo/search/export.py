@@ -39,6 +39,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "dataset_sha256": pins.dataset_sha256 if pins else None,
         "teacher_sha256": pins.teacher_sha256 if pins else None,
         **({"weights_sha256": pins.weights_sha256} if pins and pins.weights_sha256 else {}),
+        **({"shown_sha256": pins.shown_sha256} if pins and pins.shown_sha256 else {}),
         "igkd_hpo": igkd_hpo.__version__,
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -367,5 +367,6 @@ def _pins(attributes: Mapping[str, Any]) -> AssetPins | None:
         teacher_sha256=teacher,
         own_validation=own_validation,
         weights_sha256=attributes.get("weights_sha256"),
+        shown_sha256=attributes.get("shown_sha256"),
         teacher_accuracy=attributes.get("teacher_accuracy"),
     )

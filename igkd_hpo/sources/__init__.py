@@ -69,6 +69,7 @@ class Images:
     class_names: tuple[str, ...]
     n_validation: int = 0  # of the source's own validation split; 0 where it brings none
     rows: "NDArray[np.int64] | None" = None  # those that could be read, ascending; None for all
+    files: tuple[str, ...] | None = None  # (N,) names to find each image by; None where there are none
     remarks: tuple[Remark, ...] = ()  # of what was seen while they were read
 
 

@@ -1,4 +1,4 @@
-"""People's own images, in `train/<class>/`, maybe `val/<class>/` and `test/<class>/`, decoded on all cores."""
+"""People's own images, in folders or in a list, decoded on all cores."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.errors import DataError
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.image_folder import HEIC_ADVICE, NAMED, SPLITS, Listing, list_folder, meant_split, name_some
+from igkd_hpo.image_list import read_list
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources import Found, Images, Remark, Source, Workplace
+from igkd_hpo.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 26  # of pixels between two marks of progress that survive a kill: 64 MiB
 _READER = 2  # raise it when the same files would give other pixels, or others of them could be read
+_LONG = 1.2  # times as long as wide: beyond, a squeezed image looks wrong to people
 _DARK = 14  # bits: images that use no more of 16 are at most a quarter as bright as they could be
 
 
@@ -30,12 +34,14 @@ class _Reader:
     Args:
         image_size: pixels a side; None: their own.
         bits: that a channel of 16 bits uses; None: all.
+        fit: see `fit_square`.
         follow_links: see `list_folder`.
     """
 
     listing: Listing
     image_size: int | None
     bits: int | None
+    fit: Fit
     follow_links: bool
 
     def __call__(self, place: Workplace) -> Images:
@@ -58,6 +64,7 @@ class _Reader:
         n_files = len(listing.files)
         at_once = max(16, _CHUNK_BYTES // int(np.prod(shape)))
         of_files = {"readable": np.bool_, "lost_metadata": np.bool_, "bits": np.uint8}
+        of_files |= {"widths": np.uint32, "heights": np.uint32}
         columns = {name: (kind, (n_files,)) for name, kind in of_files.items()}
         table = place.table(decoded=(np.uint8, (n_files, *shape)), **columns)
         # Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes. On 2 cores, 40
@@ -85,9 +92,10 @@ class _Reader:
                         )
                     images[number], seen["readable"][number] = read.pixels, True
                     seen["lost_metadata"][number], seen["bits"][number] = read.lost_metadata, read.bits
+                    seen["widths"][number], seen["heights"][number] = read.width, read.height
                 table.append(decoded=images, **seen)
                 advance(len(rows))
-        if list_folder(listing.root, follow_links=self.follow_links).facts != listing.facts:
+        if _list(listing.root, follow_links=self.follow_links).facts != listing.facts:
             raise DataError(f"files in {shown} changed while they were read; run again when nothing writes there")
         of_files_seen = {name: np.array(table.column(name)) for name in of_files}
         return Images(
@@ -97,10 +105,12 @@ class _Reader:
             n_validation=listing.sizes[1],
             class_names=listing.class_names,
             rows=np.flatnonzero(of_files_seen["readable"]),
+            files=listing.files,
             remarks=(
                 *self._about_unreadable(of_files_seen["readable"]),
                 *self._about_metadata(of_files_seen["lost_metadata"]),
                 *self._about_depth(of_files_seen["bits"]),
+                *self._about_size(of_files_seen["widths"], of_files_seen["heights"]),
             ),
         )
 
@@ -110,7 +120,7 @@ class _Reader:
 
         try:
             bits = self.bits or image_file.FULL_DEPTH
-            return image_file.examine_image(path, self.image_size, bits=bits), "it can be read now"
+            return image_file.examine_image(path, self.image_size, bits=bits, fit=self.fit), "it can be read now"
         except image_file.UnreadableImageError as error:
             return None, str(error)
 
@@ -167,6 +177,27 @@ class _Reader:
             found = f"{images} and use at most {used} of them; {self.bits or 16} are taken for white"
             yield Remark("depth", found, level="note")
 
+    def _about_size(self, widths: "NDArray[np.uint32]", heights: "NDArray[np.uint32]") -> Iterator[Remark]:
+        import numpy as np
+
+        if self.image_size is None:
+            return
+        short, long = np.minimum(widths, heights), np.maximum(widths, heights)
+        of_all = f"of {np.count_nonzero(short)} images"  # those that could not be read have no size
+        resized = long if self.fit == "pad" else short
+        if small := np.count_nonzero((resized > 0) & (resized < self.image_size)):
+            least = int(np.where(resized > 0, resized, np.iinfo(np.uint32).max).argmin())
+            named = f"{self.listing.files[least]} ({widths[least]}x{heights[least]})"
+            found = f"{small} {of_all} are smaller than dataset.image_size, {self.image_size}, and are enlarged"
+            yield Remark("size", f"{found}: most of all {named}", level="note")
+        if self.fit == "squeeze" and (changed := np.count_nonzero(long > _LONG * short)):
+            found = f"{changed} {of_all} are more than {_LONG} times as long as wide and are squeezed to squares"
+            yield Remark("shape", found, "set dataset.fit to crop or pad to keep their shape", level="note")
+
+
+def _list(root: Path, *, follow_links: bool) -> Listing:
+    return (read_list if os.path.isfile(root) else list_folder)(root, follow_links=follow_links)
+
 
 def _usual(bits: int) -> int:
     """Return the depth of the usual sensor that gives so many bits."""
@@ -193,6 +224,12 @@ def _about_files(listing: Listing) -> Iterator[Remark]:
     if listing.twice:
         found = f"folders that differ only in how Unicode writes their names are one class: {name_some(listing.twice)}"
         yield Remark("folders", found, "put their images into one folder")
+    if listing.repeated:
+        too_many = counted(len(listing.repeated), "line")
+        found = f"{shown} names files more than once, in {too_many} too many: {name_some(listing.repeated)}"
+        yield Remark("list", found, "each counts once", level="note")
+    if listing.unread_columns:
+        yield Remark("list", f"columns of {shown} that are not read: {name_some(listing.unread_columns)}", level="note")
     if listing.sizes[1]:
         yield Remark("splits", "val is the validation split, so dataset.validation_fraction is not used", level="note")
     if listing.neighbours:
@@ -206,14 +243,21 @@ def _about_files(listing: Listing) -> Iterator[Remark]:
         yield Remark("folders", found, *((advice, "warning") if holds_folder else ("", "note")))
 
 
-def find_folder(root: Path, image_size: int | None, *, bits: int | None = None, follow_links: bool = False) -> Found:
-    """Return what a folder holds, by the names of its files. Raises DataError, see `list_folder`."""
-    listing = list_folder(root, follow_links=follow_links)
+def find_folder(
+    root: Path,
+    image_size: int | None,
+    *,
+    fit: Fit = "squeeze",
+    bits: int | None = None,
+    follow_links: bool = False,
+) -> Found:
+    """Return what a folder holds or a list names. Raises DataError, see `list_folder` and `read_list`."""
+    listing = _list(root, follow_links=follow_links)
     _, n_validation, n_test = listing.sizes
     return Found(
         own_test=n_test > 0,
         own_validation=n_validation > 0,
-        read=_Reader(listing=listing, image_size=image_size, bits=bits, follow_links=follow_links),
+        read=_Reader(listing=listing, image_size=image_size, bits=bits, fit=fit, follow_links=follow_links),
         class_names=listing.class_names,
         facts=[_READER, *listing.facts],
         remarks=tuple(_about_files(listing)),
@@ -221,10 +265,10 @@ def find_folder(root: Path, image_size: int | None, *, bits: int | None = None, 
 
 
 SOURCE = Source(
-    help="your own images, in `train/<class>/`, maybe `val/<class>/` and `test/<class>/`",
+    help="your own images, in `train/<class>/`, maybe `val/<class>/` and `test/<class>/`, or in a list",
     root="needed",
-    about_root="the directory that holds `train/<class>/*`",
+    about_root="the directory that holds `train/<class>/*`, or a list in CSV, `path,label[,split]`",
     find=find_folder,
     resizes=True,
-    options=("bits", "follow_links"),
+    options=("fit", "bits", "follow_links"),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from igkd_hpo.errors import DataError, near_or_all
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.image_folder import SPLITS, meant_split
 from igkd_hpo.own_code import call_function, code_version
 from igkd_hpo.sources import Found, Source
@@ -20,7 +21,9 @@ def named(name: str) -> Source:
     return replace(SOURCE, find=partial(_find, name), form=None, named=None)
 
 
-def _find(name: str, root: Path, image_size: int | None, *, allow_import: Collection[str]) -> Found:
+def _find(
+    name: str, root: Path, image_size: int | None, *, allow_import: Collection[str], fit: Fit = "squeeze"
+) -> Found:
     """Call the function, which may take `root` and `image_size`, and look at what it returns, no item of it.
 
     Raises UsageError where the module is not trusted or its code raises, DataError where it returns no splits.
@@ -40,7 +43,11 @@ def _find(name: str, root: Path, image_size: int | None, *, allow_import: Collec
             )
     splits = Splits(train, filled.get("val"), filled.get("test"), class_names)
     reader = ItemReader(
-        name=name, open=lambda place: splits, image_size=image_size, advice="mend what it gives, or leave it out there"
+        name=name,
+        open=lambda place: splits,
+        image_size=image_size,
+        fit=fit,
+        advice="mend what it gives, or leave it out there",
     )
     return Found(
         own_test=splits.test is not None,
@@ -84,6 +91,7 @@ SOURCE = Source(
     about_root="given to a function that takes `root`",
     find=_find,
     resizes=True,
+    options=("fit",),
     foreign=True,
     form="module:function",
     named=named,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from igkd_hpo.errors import DataError, first_line, near_or_all
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.image_folder import meant_split, name_some
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources import Found, Remark, Source, Workplace
@@ -57,7 +58,13 @@ class _Place:
 
 
 def _find(
-    name: str, root: Path, image_size: int | None, *, image_column: str | None = None, label_column: str | None = None
+    name: str,
+    root: Path,
+    image_size: int | None,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    fit: Fit = "squeeze",
 ) -> Found:
     """Look at which splits there are, on the Hub or in a folder below `root`; nothing large is downloaded.
 
@@ -78,6 +85,7 @@ def _find(
             name=name,
             open=partial(_open, place, splits, image_column, label_column),
             image_size=image_size,
+            fit=fit,
             advice=advice,
             leave_out=True,
         ),
@@ -243,7 +251,7 @@ SOURCE = Source(
     about_root="the folder that holds `OWNER/NAME`, or it is downloaded to",
     find=_find,
     resizes=True,
-    options=("image_column", "label_column"),
+    options=("fit", "image_column", "label_column"),
     form=_FORM,
     named=named,
 )

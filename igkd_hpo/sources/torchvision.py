@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from igkd_hpo.errors import DataError, did_you_mean
+from igkd_hpo.image_fit import Fit
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources import Found, Published, Source, Workplace
 from igkd_hpo.sources.reading.download import open_or_download
@@ -138,12 +139,13 @@ def named(name: str) -> Source:
     )
 
 
-def _find(own: str, root: Path, image_size: int | None) -> Found:
+def _find(own: str, root: Path, image_size: int | None, *, fit: Fit = "squeeze") -> Found:
     _, validation, test = DATA_SETS[own].splits
     reader = ItemReader(
         name=f"torchvision/{own}",
         open=partial(_open, own, root),
         image_size=image_size,
+        fit=fit,
         advice=f"remove what is damaged from {accept_name(str(root))}, and run again to download it anew",
     )
     return Found(own_test=test is not None, own_validation=validation is not None, read=reader, facts=[_READER])
@@ -212,6 +214,7 @@ SOURCE = Source(
     about_root="where it is or is downloaded to",
     find=_find,
     resizes=True,
+    options=("fit",),
     form="torchvision/NAME",
     named=named,
     known=tuple(f"torchvision/{own}" for own in DATA_SETS),

@@ -89,7 +89,7 @@ def recipe_of(study: Study, hyperparameters: Mapping[str, Value], execution: Exe
     return make_recipe(
         {
             **study.training.model_dump(),
-            **study.augmentation.model_dump(),
+            **dict(study.augmentation),
             **execution.model_dump(),
             **hyperparameters,
             "seed": seed,
@@ -114,12 +114,14 @@ def make_trial(
     # The study file refuses terms on features where there are several teachers.
     teacher = assets.teachers.members[0].network if recipe.uses(Role.FEATURES) else None
     # Where logits are not in a table, a teacher that runs for its features gives them in the same run.
-    apart = recipe.uses(Role.LOGITS) and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
-    teaching = assets.teaching(device) if apart else None
-    data = assets.training_data(device)
+    in_table = assets.logits is not None and not recipe.mixes
+    apart = recipe.uses(Role.LOGITS) and (in_table or teacher is None or recipe.alignment != "aligned")
+    teaching = assets.teaching(device, mixed=recipe.mixes) if apart else None
+    data = assets.training_data(device, shown=teacher is not None or (teaching is not None and not in_table))
     training = Training(student, data, recipe, device=device, teaching=teaching, teacher=teacher, pretrained=pretrained)
-    # Whether a graph could be had is known now.
-    return PreparedTrial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
+    # Whether a graph could be had, and whether the trial asks the table, is known now.
+    known = {"compile": training.compile, "logits": "cached" if in_table else "online"}
+    return PreparedTrial(training=training, execution=execution.model_copy(update=known))
 
 
 class OverlayExamples(NamedTuple):

@@ -71,7 +71,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def checkpoint_mark(study: Study, pins: AssetPins) -> str:
     """Return a checkpoint's `fingerprint`, which tells studies of one name with other images or networks apart."""
-    hashes = (pins.dataset_sha256, pins.teacher_sha256, pins.weights_sha256)
+    hashes = (pins.dataset_sha256, pins.teacher_sha256, pins.weights_sha256, pins.shown_sha256)
     return " ".join([study_fingerprint(study), *filter(None, hashes)])
 
 

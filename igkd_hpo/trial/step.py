@@ -234,6 +234,7 @@ def _try_student(
         maps=torch.rand(len(images), *dataset.image_size, device=device),
         validation_images=images[:_BATCH],
         validation_labels=dataset.train_labels[:_BATCH].to(device),
+        digests=dataset.digests[:_IMAGES],
     )
     begun = time.perf_counter()
     _train(network, data, task, values, device)
@@ -264,7 +265,7 @@ def _train(
     without = {} if teacher is not None else dict.fromkeys(weights(Role.FEATURES), 0.0)
     settings = {
         **training.model_dump(),
-        **task.study.augmentation.model_dump(),
+        **dict(task.study.augmentation),
         **values,
         **without,
         "epochs": 1,

@@ -92,6 +92,8 @@ def train_student(
     hashes = {"teacher_sha256": summary.teacher_sha256, "dataset_sha256": summary.dataset_sha256}
     if summary.weights_sha256 is not None:
         hashes["weights_sha256"] = summary.weights_sha256
+    if summary.shown_sha256 is not None:
+        hashes["shown_sha256"] = summary.shown_sha256
     notes = note_edits(study) + _note_differences(study, **hashes)
     execution = _repeat(study, chosen, notes)
     if execution is not None:

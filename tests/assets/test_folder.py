@@ -213,11 +213,11 @@ def test_decoding_goes_on_after_a_kill(images, settings, store, progress, monkey
     read = image_file.examine_image
     seen = []
 
-    def fail_on_the_50th(path, size, *, bits):
+    def fail_on_the_50th(path, size, **options):
         seen.append(path)
         if len(seen) == 50:
             raise KeyboardInterrupt
-        return read(path, size, bits=bits)
+        return read(path, size, **options)
 
     monkeypatch.setattr(image_file, "examine_image", fail_on_the_50th)
     with pytest.raises(KeyboardInterrupt):
@@ -251,6 +251,10 @@ FAULTS = {
     "classes without train": (
         lambda root: [[path.rename(root / path.name) for path in (root / "train").iterdir()], (root / "train").rmdir()],
         "if left, right are its classes, move these folders into .*/images/train/",
+    ),
+    "a list beside its images": (
+        lambda root: [(root / "labels.csv").touch(), remove(root / "train")],
+        "has no folder train; if labels.csv lists its images, write root: .*/images/labels.csv",
     ),
     "test without labels": (
         lambda root: write_png(root / "test" / "0.png", coded_image(0, 0)),
@@ -465,8 +469,9 @@ def test_one_name_in_two_spellings_is_one_class(images, settings, store, progres
     dataset = prepare(settings, store, progress)
     assert dataset.class_names == (composed, "left", "right")  # as the first spelling is sorted
     assert sum((labels == 0).sum() for labels in (dataset.train_labels, dataset.validation_labels)) == 20
-    (remark,) = dataset.remarks
+    remark, *copies = dataset.remarks  # of which there are some between the splits
     assert (remark.about, remark.found.endswith(f"train/{composed}")) == ("folders", True)
+    assert [copy.about for copy in copies] == ["duplicates", "labels"]
 
 
 def test_two_names_of_one_class_from_another_source_are_refused(settings, store, progress, monkeypatch):

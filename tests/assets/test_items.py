@@ -10,12 +10,13 @@ import torch
 from PIL import ExifTags, Image
 
 from igkd_hpo.assets.dataset import find_images, prepare_dataset
+from igkd_hpo.assets.shown import prepare_images
 from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.errors import DataError, UsageError
 from igkd_hpo.sources.reading import items
 
-from .conftest import coded_image
+from .conftest import coded_image, make_study
 
 MODULE = """
 import builtins
@@ -145,6 +146,30 @@ def test_pictures_follow_the_rules_of_files(give, tmp_path):
     assert (int(of[0].min()), int(of[0].max())) == (0, 255)
     assert of[1][:, 0, 0].tolist() == of[2][:, 0, 0].tolist() == [0, 0, 255]
     assert (of[3] == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["Pillow", "path", "bytes", "array"])
+@pytest.mark.parametrize(("fit", "corners"), [("crop", {0}), ("pad", {85}), ("squeeze", {255, 0})])
+def test_an_image_that_is_no_square_fits_as_it_is_told(give, tmp_path, kind, fit, corners):
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, :8] = 255
+    file = tmp_path / "wide.png"
+    Image.fromarray(wide).save(file)
+    image = {"Pillow": Image.fromarray(wide), "path": file, "bytes": file.read_bytes(), "array": wide}[kind]
+    dataset = give({"train": [(image, n % 2) for n in range(40)]}, image_size=8, fit=fit)
+    assert {int(dataset.train_images[0, 0, 0, column]) for column in (0, 7)} == corners
+
+
+def test_a_teachers_own_size_is_read_from_the_items(give, store, progress):
+    give({"train": pictures(40, size=16)}, image_size=8)
+    study = make_study(
+        dataset={"name": "own_data:give", "root": None, "image_size": 8},
+        teacher={"input_size": 16},
+    )
+    images = prepare_images(study, give.settings, store, progress)
+    assert images.image_size == (8, 8)
+    assert indices(images.shown.train_images) == sorted(indices(images.shown.train_images))
+    assert images.shown.image_size == (16, 16)
 
 
 def test_labels_without_names_are_numbered_in_their_order(give):

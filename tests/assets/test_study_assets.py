@@ -14,16 +14,19 @@ from igkd_hpo.assets import attribution_maps, logits, threads
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teachers import open_teachers, prepare_teachers
-from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
+from igkd_hpo.distillation.views import ShiftedCrops, make_views
 from igkd_hpo.errors import AssetError, AssetMissing, UsageError
 from igkd_hpo.settings import Settings
+from igkd_hpo.trial.build import make_trial
 
 from .conftest import RecordingProgress, make_study
 from .processes import heard, prepare_in_single_images, start
 
 CPU = torch.device("cpu")
+VIEWS = ShiftedCrops(padding=1, mirrored=True)
 pytestmark = pytest.mark.usefixtures("own_teacher", "images")
 
 
@@ -58,13 +61,13 @@ def test_row_and_view_of_the_table_are_those_of_the_image(settings, progress):
     prepare_assets(make_study(), settings, device="cpu", progress=progress)
     assets = open_assets(make_study(), settings)
     table = assets.logits.array("logits")
-    assert table.shape == (45, n_views(1, True), 2)
+    assert table.shape == (45, 18, 2)
     assert table.dtype == np.float16
     network = assets.teachers.members[0].network
     images = assets.dataset.train_images
     for row in (0, 7, 44):
         for view in range(18):
-            seen = apply_views(images[row : row + 1], views_from_index(torch.tensor([view]), 1, True), 1)
+            seen = VIEWS.cut(images[row : row + 1], torch.tensor([row]), torch.tensor([view]))
             expected = network(seen.float() / 255)[0].detach().numpy()
             assert table[row, view] == pytest.approx(expected, abs=2e-3)
     # The teacher tells the halves apart, so a flip changes every sign: the views are not all alike.
@@ -80,9 +83,37 @@ def test_cached_and_online_logits_agree_bit_for_bit(settings, progress):
     data = open_assets(make_study(), settings).training_data(CPU)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(45, (100,), generator=generator)
-    views = views_from_index(torch.randint(18, (100,), generator=generator), 1, True)
-    pixels = apply_views(data.images[rows], views, 1).float() / 255
-    assert torch.equal(cached.logits(rows, views, pixels), online.logits(rows, views, pixels))
+    numbers = torch.randint(18, (100,), generator=generator)
+    pixels = VIEWS.cut(data.images[rows], rows, numbers).float() / 255
+    assert torch.equal(cached.logits(rows, numbers, pixels), online.logits(rows, numbers, pixels))
+
+
+def test_boxes_have_a_table_that_agrees_with_online_logits_bit_for_bit(settings, progress):
+    study = make_study(augmentation={"views": 5, "scale": (0.4, 1.0), "crop_padding": 0})
+    prepare_assets(study, settings, device="cpu", progress=progress)
+    assets = open_assets(study, settings)
+    cached, online = assets.teaching(CPU), assets.teaching(CPU, mixed=True)
+    assert isinstance(cached, CachedLogits)
+    assert isinstance(online, OnlineLogits)
+    assert cached.table.shape == (45, 5, 2)
+    data = assets.training_data(CPU)
+    views = make_views(study.augmentation, data.digests)
+    rows, numbers = torch.arange(45).repeat(5), torch.arange(5).repeat_interleave(45)
+    pixels = to_pixels(views.cut(data.images[rows], rows, numbers))
+    assert torch.equal(cached.logits(rows, numbers, pixels), online.logits(rows, numbers, pixels))
+    assert len(cached.table[:, :, 0].unique()) > 100  # the teacher tells views apart
+
+
+@pytest.mark.parametrize(("mixup", "table", "asked"), [(0.0, True, "cached"), (1.0, False, "online")])
+def test_a_trial_that_mixes_asks_the_teacher_and_says_so(settings, progress, mixup, table, asked):
+    searched = {"type": "categorical", "choices": [mixup, 0.5]}
+    study = make_study(hyperparameters={"mixup": searched, "width": 0.1, "layers_removed": 14})
+    prepare_assets(study, settings, device="cpu", progress=progress)
+    assets = open_assets(study, settings)
+    assert (assets.logits is not None) == table
+    trial = make_trial(study, study.hyperparameters.middle() | {"mixup": mixup}, assets, seed=1, device=CPU)
+    assert trial.execution.logits == asked
+    assert isinstance(trial.training.teaching, CachedLogits) == (asked == "cached")
 
 
 def test_maps_are_those_that_captum_gives_for_each_row(settings, progress):

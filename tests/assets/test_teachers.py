@@ -13,7 +13,7 @@ from igkd_hpo.assets.folds import assign_folds
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teachers import combined_hash, prepare_teachers
 from igkd_hpo.distillation.attribution import integrated_gradients
-from igkd_hpo.distillation.augmentation import apply_views, views_from_index
+from igkd_hpo.distillation.views import ShiftedCrops
 from igkd_hpo.errors import DataError, TeacherError
 
 from .conftest import make_study
@@ -47,8 +47,9 @@ def numbers_of(images):
 def some_batch(assets, count=40):
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(len(assets.dataset.train_images), (count,), generator=generator)
-    views = views_from_index(torch.randint(9, (count,), generator=generator), 1, False)
-    return rows, views, apply_views(assets.dataset.train_images[rows], views, 1).float() / 255
+    numbers = torch.randint(9, (count,), generator=generator)
+    views = ShiftedCrops(padding=1, mirrored=False)
+    return rows, numbers, views.cut(assets.dataset.train_images[rows], rows, numbers).float() / 255
 
 
 @pytest.mark.usefixtures("one_epoch_is_enough")

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -14,7 +15,10 @@ from PIL import Image
 from igkd_hpo.bundle import prediction
 from igkd_hpo.bundle.onnx_files import _describe
 from igkd_hpo.bundle.runtime import OnnxStudent
+from igkd_hpo.bundle.usage import onnx_code
 from igkd_hpo.errors import DataError
+from igkd_hpo.image_file import read_image
+from igkd_hpo.image_fit import Fit
 
 
 def brightness_model(classes: object, **metadata: str) -> onnx.ModelProto:
@@ -93,16 +97,64 @@ def test_predict_makes_8_bits_of_16_as_the_data_set_did(tmp_path: Path, monkeypa
     monkeypatch.setattr(prediction, "read_record", lambda bundle: None)
     for bits, likeliest in ((None, "dark"), (12, "bright")):
         model = brightness_model(["bright", "dark"])
-        _describe(model, class_names=("bright", "dark"), image_size=(8, 8), bits=bits)
+        _describe(model, class_names=("bright", "dark"), image_size=(8, 8), bits=bits, fit="squeeze")
         onnx.save(model, str(tmp_path / "model.onnx"))
         ((one,), _) = prediction.predict_images(tmp_path, [tmp_path / os.fsdecode(b"\xe9.png")])
         assert one.classes[0][0] == likeliest
         assert one.image == str(tmp_path / r"\xe9.png")
 
 
+def test_predict_makes_squares_as_the_data_set_did(tmp_path: Path) -> None:
+    """A wide image, dark but for its middle: how bright it is depends on what is cut away or added."""
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, 20:40] = 240
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    brightness = {}
+    for fit in get_args(Fit):
+        student = brightness_student(tmp_path, fit=fit)
+        image = prediction._read(tmp_path / "wide.png", student)
+        assert np.array_equal(image, read_image(tmp_path / "wide.png", 8, fit=fit))
+        brightness[fit] = student.logits(image[None])[0, 0]
+    assert brightness == {
+        "squeeze": pytest.approx(80, abs=3),
+        "crop": pytest.approx(240, abs=10),
+        "pad": pytest.approx(80, abs=3),
+    }
+
+
+@pytest.mark.parametrize("shape", [(20, 60), (61, 20), (8, 8), (300, 500), (3, 900)])
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+@pytest.mark.parametrize("fit", get_args(Fit))
+def test_the_cards_code_reads_an_image_as_predict_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: Fit, kind: str, shape: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"photo.{kind}", quality=95)
+    (tmp_path / f"photo.{kind}").rename(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    code = onnx_code(fit)
+    names: dict[str, Any] = {"width": 8, "height": 8}
+    exec("\n".join(line for line in code.split("\n") if line.startswith("from PIL")), names)
+    exec(code[code.index("image = ") : code.index("(logits,)")], names)
+    assert np.array_equal(np.asarray(names["image"]).transpose(2, 0, 1), read_image(Path("photo.jpg"), 8, fit=fit))
+
+
+def brightness_student(folder: Path, *, fit: Fit = "squeeze") -> OnnxStudent:
+    model = brightness_model(["bright", "dark"])
+    _describe(model, class_names=("bright", "dark"), image_size=(8, 8), bits=None, fit=fit)
+    onnx.save(model, str(folder / "model.onnx"))
+    return OnnxStudent(folder / "model.onnx")
+
+
+def test_a_fit_of_another_version_is_refused(tmp_path: Path) -> None:
+    onnx.save(brightness_model(["a", "b"], fit='"stretch"'), str(tmp_path / "model.onnx"))
+    with pytest.raises(DataError, match="cannot be used"):
+        OnnxStudent(tmp_path / "model.onnx")
+
+
 def test_what_cannot_be_read_is_named_in_valid_unicode(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xe9.png")
     path.touch()
     with pytest.raises(DataError, match=r"\\xe9.png cannot be read as an image \(cannot identify") as caught:
-        prediction._read(path, (8, 8), 16)
+        prediction._read(path, brightness_student(tmp_path))
     assert str(caught.value).encode().decode() == str(caught.value)

@@ -15,7 +15,7 @@ BASE: dict[str, Any] = {
     "version": 1,
     "name": "base",
     "dataset": {
-        "name": "folder", "root": "images", "image_size": 16, "bits": 12, "follow_links": True,
+        "name": "folder", "root": "images", "image_size": 16, "fit": "crop", "bits": 12, "follow_links": True,
         "validation_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0,
     },
     "teacher": {
@@ -51,6 +51,7 @@ COLUMNS = {
 }
 BASES = {pruner["name"]: {**BASE, "pruner": pruner} for pruner in PRUNERS}
 BASES["huggingface"] = {**BASE, "dataset": COLUMNS, "pruner": {"name": "none"}}
+BASES["boxes"] = {**BASE, "pruner": PRUNERS[0], "augmentation": {"views": 4}}
 IGNORED = {
     "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
     "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
@@ -61,6 +62,7 @@ OTHER: dict[str, Any] = {
     "dataset.name": ("dataset", {"name": "digits"}),
     "dataset.root": "elsewhere",
     "dataset.image_size": 32,
+    "dataset.fit": "pad",
     "dataset.bits": 10,
     "dataset.follow_links": False,
     "dataset.image_column": "mask",
@@ -85,8 +87,10 @@ OTHER: dict[str, Any] = {
     "student.normalize": [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]],
     "attribution.n_steps": 17,
     "attribution.target": "prediction",
-    "augmentation.crop_padding": 3,
+    "augmentation.crop_padding": ("augmentation", {"crop_padding": 3}),
     "augmentation.horizontal_flip": False,
+    "augmentation.views": ("augmentation", {"views": 8}),
+    "augmentation.scale": ("augmentation", {"views": 8, "scale": [0.5, 1.0]}),
     "training.epochs": 99,
     "training.optimizer": "adam",
     "training.schedule": "cosine",
@@ -132,6 +136,9 @@ OTHER: dict[str, Any] = {
     "hyperparameters.architecture": "timm/lcnet_050",
     "hyperparameters.stages_removed": 1,
     "hyperparameters.body_rate": 0.1,
+    "hyperparameters.mixup": 0.5,
+    "hyperparameters.cutmix": 0.5,
+    "hyperparameters.color_jitter": 0.4,
     "limits.parameters": 500_000,
     "limits.macs": 60.0e6,
     "limits.size_kb": 512.0,
@@ -211,8 +218,8 @@ def test_a_default_written_out_means_the_same() -> None:
 
 
 def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
-    plain = {key: value for key, value in BASE["dataset"].items() if key not in ("bits", "follow_links")}
-    later = {"bits": None, "follow_links": False, "image_column": None, "label_column": None}
+    plain = {key: value for key, value in BASE["dataset"].items() if key not in ("fit", "bits", "follow_links")}
+    later = {"fit": "squeeze", "bits": None, "follow_links": False, "image_column": None, "label_column": None}
     written = build({**BASE, "dataset": plain | later}).model_dump(mode="json")
     assert written["dataset"] == plain
     assert "peak_ram_kb" not in build({**BASE, "limits": {"peak_ram_kb": None}}).model_dump(mode="json")["limits"]

@@ -161,10 +161,16 @@ def faults_of(text: str) -> str:
          "dataset.root: 'a\\x00b' holds the character 0, which no path has; remove it"),
         ("name: digits\n  validation", "name: digits\n  bits: 17\n  validation",
          "dataset.bits: 17 must be less than or equal to 16"),
+        ("name: digits\n  validation", "name: digits\n  fit: crop\n  validation",
+         "dataset.fit: crop is for folder, module:function, huggingface/OWNER/NAME, torchvision/NAME datasets, \
+not for digits; remove fit"),
+        ("name: digits\n  validation", "name: folder\n  root: images\n  fit: pad\n  validation",
+         "dataset.fit: pad makes squares of image_size, which is not given; add image_size, or remove fit"),
         ("name: digits\n  validation", "name: digits\n  follow_links: true\n  validation",
          "dataset.follow_links: true is for folder datasets, not for digits; remove follow_links"),
         ("name: digits\n  validation", "name: folder\n  validation",
-         "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*"),
+         "dataset.root: a folder dataset needs root, the directory that holds train/<class>/*, or a list in CSV, \
+path,label[,split]"),
         ("  width: 0.5\n", "  width: 0.5\n  objective: kdd\n",
          """hyperparameters.objective: 'kdd' is not one of dist, dkd, \
 kd, logit_standardization, r2kd (did you mean kd?)"""),
@@ -305,6 +311,15 @@ def test_a_teacher_without_known_blocks_cannot_serve_terms_on_features(
 def test_teachers_that_cannot_be_had(teacher: str, message: str) -> None:
     (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
     assert re.fullmatch(rf"study.yaml: teacher\.{message}", faults_of(DIGITS.replace(own, f"teacher: {teacher}")))
+
+
+def test_mixtures_are_in_no_table() -> None:
+    (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
+    text = DIGITS.replace(own, "teacher: {width: 0.5, logits: cached}")
+    sometimes = text.replace("  width: 0.5\n", "  width: 0.5\n  mixup: {type: float, low: 0.0, high: 1.0}\n")
+    assert not parse_study(sometimes, source="-").hyperparameters.always_mixes
+    refused = faults_of(text.replace("  width: 0.5\n", "  width: 0.5\n  cutmix: 0.5\n"))
+    assert re.fullmatch("study.yaml: hyperparameters: mixup and cutmix .* teacher.logits: auto", refused)
 
 
 def test_several_teachers_have_no_one_set_of_blocks() -> None:

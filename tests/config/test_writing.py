@@ -55,6 +55,8 @@ def studies(draw: st.DrawFn) -> Study:
         dataset["root"] = draw(text)
     if kind == "folder":
         dataset["image_size"] = draw(st.none() | st.integers(8, 1024))
+        if dataset["image_size"] is not None:
+            dataset["fit"] = draw(st.sampled_from(["squeeze", "crop", "pad"]))
         dataset["bits"], dataset["follow_links"] = draw(st.none() | st.integers(8, 16)), draw(st.booleans())
     grace = {"grace_period": draw(st.integers(1, 50))}
     factor = {"reduction_factor": draw(st.integers(2, 5))}

@@ -63,6 +63,8 @@ def recipe() -> Callable[..., Recipe]:
         "overlay_strength": 0.5,
         "crop_padding": 1,
         "horizontal_flip": True,
+        "views": None,
+        "scale": None,
         "seed": 3,
         "precision": "float32",
         "channels_last": True,

@@ -9,17 +9,18 @@ from torch import Tensor
 
 from igkd_hpo.distillation.alignment import ShuffledLogits, StandIns, align_maps
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
-from igkd_hpo.distillation.augmentation import Views, apply_views, index_of, n_views
 from igkd_hpo.distillation.batches import LOGITS, TrainingData, draw_plan, fixed_seed, make_batch
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import CachedLogits, OnlineLogits
 from igkd_hpo.distillation.training import Training
+from igkd_hpo.distillation.views import ShiftedCrops
 
 CPU = torch.device("cpu")
 N, SIZE, PADDING = 60, 8, 2
-VIEWS = n_views(PADDING, True)
+VIEWS = ShiftedCrops(padding=PADDING, mirrored=True)
+FEW = ShiftedCrops(padding=1, mirrored=True)
 CONTROLS = ["reference_shuffled", "permuted_maps", "smooth_noise", "mean_map"]
 
 
@@ -28,7 +29,7 @@ def drawn(seed: int = 0) -> torch.Generator:
 
 
 def align(maps: Tensor, mode: str, seed: int = 0) -> tuple[Tensor, bool]:
-    return align_maps(maps, mode, generator=drawn(seed), padding=PADDING, horizontal_flip=True)
+    return align_maps(maps, mode, generator=drawn(seed), views=VIEWS)
 
 
 @pytest.fixture
@@ -56,16 +57,13 @@ def test_permuted_maps_are_whole_and_almost_all_of_another_image(maps: Tensor) -
 def test_shuffled_maps_are_another_images_in_one_crop_and_flip_of_their_own(maps: Tensor) -> None:
     result, follows = align(maps, "reference_shuffled")
     assert not follows
-    index = torch.arange(VIEWS)
-    from_index = Views(
-        (index % (VIEWS // 2)) // (2 * PADDING + 1), index % (VIEWS // 2) % (2 * PADDING + 1), index >= VIEWS // 2
-    )
+    numbers = torch.arange(VIEWS.count)
     found = []
     for stored in result:
         matches = [
             (row, int(view))
             for row in range(N)
-            for view in (apply_views(maps[row].expand(VIEWS, 1, SIZE, SIZE), from_index, PADDING)[:, 0] == stored)
+            for view in (VIEWS.cut(maps[row].expand(VIEWS.count, 1, SIZE, SIZE), numbers, numbers)[:, 0] == stored)
             .all(dim=(1, 2))
             .nonzero()
         ]
@@ -117,23 +115,29 @@ def test_another_word_is_refused(maps: Tensor) -> None:
         align(maps, "shifted")
 
 
+def of_images(images: Tensor) -> TrainingData:
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    return TrainingData(
+        images=images, labels=labels, maps=None, validation_images=images[:2], validation_labels=labels[:2]
+    )
+
+
 class Telling:
     """Stands in for a teacher: the logits are the image's number and its view's, as read from rows and from pixels."""
 
-    def logits(self, rows: Tensor, views: Views, pixels: Tensor) -> Tensor:
-        number = (pixels[:, 0].amax(dim=(1, 2)) * 255).round() - 1
-        return torch.stack([rows.float(), index_of(views, PADDING, True).float(), number], dim=1)
+    def logits(self, rows: Tensor, numbers: Tensor, pixels: Tensor) -> Tensor:
+        image = (pixels[:, 0].amax(dim=(1, 2)) * 255).round() - 1
+        return torch.stack([rows.float(), numbers.float(), image], dim=1)
 
 
 def test_shuffled_logits_are_of_one_view_of_another_image_whatever_the_students_view() -> None:
     images = torch.arange(1, N + 1, dtype=torch.uint8)[:, None, None, None].expand(N, 3, SIZE, SIZE)
-    stand_ins = StandIns(images, generator=drawn(), padding=PADDING, horizontal_flip=True)
+    stand_ins = StandIns(of_images(images), generator=drawn(), views=VIEWS)
     shuffled = ShuffledLogits(Telling(), stand_ins)
     rows = torch.randperm(N, generator=drawn(5))
     answers = []
     for view in (0, 7):
-        views = Views(torch.full((N,), view % 5), torch.full((N,), 2), torch.full((N,), view > 5))
-        answers.append(shuffled.logits(rows, views, torch.zeros(N, 3, SIZE, SIZE)))
+        answers.append(shuffled.logits(rows, torch.full((N,), view), torch.zeros(N, 3, SIZE, SIZE)))
     assert torch.equal(*answers)
     told, seen_views, seen_images = answers[0].T
     assert torch.equal(told, seen_images)
@@ -147,7 +151,7 @@ def test_shuffled_logits_and_maps_come_from_independent_permutations(
 ) -> None:
     coded = replace(data, maps=torch.rand(70, 8, 8, generator=drawn()))
     used = recipe(alignment="reference_shuffled", crop_padding=0, horizontal_flip=False)
-    teaching = CachedLogits(torch.zeros(70, 1, 3).half(), 0, False)
+    teaching = CachedLogits(torch.zeros(70, 1, 3).half(), 1)
     training = Training(tiny_network(), coded, used, device=CPU, teaching=teaching)
     assert isinstance(training.teaching, ShuffledLogits)
     assert training.data.maps is not None
@@ -163,12 +167,11 @@ def test_a_shuffled_map_does_not_move_with_the_view_and_the_others_do(
     for mode in ("aligned", *CONTROLS):
         used = recipe(alignment=mode, alpha=0.0)
         training = Training(tiny_network(), data, used, device=CPU, teaching=None)
-        plan = draw_plan(used, 70, epoch=1)
-        batch = make_batch(training.data, plan, 0, torch.contiguous_format)
+        plan = draw_plan(used, FEW, 70, epoch=1)
+        batch = make_batch(training.data, FEW, plan, 0, torch.contiguous_format)
         assert training.data.maps is not None
         whole = normalize_maps(training.data.maps[plan.rows[0]], plan.exponents[0])
-        views = Views(*(part[0] for part in plan.views))
-        moved = apply_views(whole[:, None], views, plan.padding)[:, 0]
+        moved = FEW.cut(whole[:, None], plan.rows[0], plan.numbers[0])[:, 0]
         assert batch.maps is not None
         assert torch.equal(batch.maps, whole if mode == "reference_shuffled" else moved), mode
         assert not torch.equal(whole, moved)
@@ -183,13 +186,12 @@ def test_shuffled_online_and_cached_logits_train_the_same_bit_for_bit(
     data: TrainingData, recipe: Callable[..., Recipe], tiny_network: Callable[[], Network]
 ) -> None:
     online = OnlineLogits(tiny_network().eval())
-    index = torch.arange(n_views(1, True))
-    views = Views(index % 9 // 3, index % 3, index >= 9)
+    numbers = torch.arange(FEW.count)
     rows = [
-        online.logits(index, views, apply_views(image.expand(18, 3, 8, 8), views, 1).float() / 255)
+        online.logits(numbers, numbers, FEW.cut(image.expand(18, 3, 8, 8), numbers, numbers).float() / 255)
         for image in data.images
     ]
-    cached = CachedLogits(torch.stack(rows).half(), 1, True)
+    cached = CachedLogits(torch.stack(rows).half(), FEW.count)
     used = recipe(alignment="reference_shuffled", epochs=2)
     results = [run(Training(tiny_network(), data, used, device=CPU, teaching=each)) for each in (online, cached)]
     assert torch.equal(*results)
@@ -201,11 +203,11 @@ def test_shuffled_online_and_cached_logits_train_the_same_bit_for_bit(
 def test_a_control_resumes_bit_for_bit(
     mode: str, data: TrainingData, recipe: Callable[..., Recipe], tiny_network: Callable[[], Network]
 ) -> None:
-    table = torch.randn(70, n_views(1, True), 3, generator=drawn(2)).half()
+    table = torch.randn(70, FEW.count, 3, generator=drawn(2)).half()
 
     def make() -> Training:
         used = recipe(alignment=mode, epochs=2, learning_rate=0.02)
-        return Training(tiny_network(), data, used, device=CPU, teaching=CachedLogits(table, 1, True))
+        return Training(tiny_network(), data, used, device=CPU, teaching=CachedLogits(table, FEW.count))
 
     first, second = make(), make()
     next(first.epochs())
@@ -220,7 +222,7 @@ def test_shuffled_features_are_of_the_images_that_stand_in_as_the_logits_are(
         return Network(mobilenet_v2(num_classes=3, width=0.1, layers_removed=14), [0.5] * 3, [0.3] * 3)
 
     used = recipe(alignment="reference_shuffled", attention_weight=1.0, epochs=1, batch_size=70)
-    teaching = CachedLogits(torch.zeros(70, n_views(1, True), 3).half(), 1, True)
+    teaching = CachedLogits(torch.zeros(70, FEW.count, 3).half(), FEW.count)
     training = Training(network(), data, used, device=CPU, teaching=teaching, teacher=network().eval())
     assert training.features is not None
     asked = []
@@ -236,10 +238,9 @@ def test_shuffled_features_are_of_the_images_that_stand_in_as_the_logits_are(
     assert not logits  # they come from the teaching, of the same images
     assert isinstance(training.teaching, ShuffledLogits)
     expected = StandIns(
-        data.images,
+        data,
         generator=torch.Generator().manual_seed(fixed_seed(used.seed, LOGITS)),
-        padding=used.crop_padding,
-        horizontal_flip=used.horizontal_flip,
+        views=FEW,
     )
     assert torch.equal(training.teaching.stand_ins.others, expected.others)
-    assert torch.equal(pixels, expected.of(draw_plan(used, 70, epoch=1).rows[0])[2])
+    assert torch.equal(pixels, expected.of(draw_plan(used, FEW, 70, epoch=1).rows[0])[2])

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from igkd_hpo.distillation.augmentation import n_views, views_from_index
 from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.objectives import OBJECTIVES, make_objective
 from igkd_hpo.distillation.teaching import CachedLogits, MemberLogits, OutOfFoldLogits
 from igkd_hpo.distillation.training import Training
+from igkd_hpo.distillation.views import count_views
 
 CPU = torch.device("cpu")
 
@@ -60,12 +60,12 @@ def test_members_that_agree_teach_what_one_of_them_teaches(name):
 
 def test_a_training_averages_at_its_own_temperature(tiny_network, data, recipe):
     chosen = recipe(epochs=1, temperature=3.0)
-    views = n_views(chosen.crop_padding, chosen.horizontal_flip)
+    views = count_views(chosen)
     table = (4 * torch.randn(70, views, 2, 3, generator=torch.Generator().manual_seed(0))).half()
     averaged = average_members(table.float().flatten(0, 1), 3.0).unflatten(0, (70, views))
     results = []
     for given_table in (table, averaged):
-        teaching = CachedLogits(given_table, chosen.crop_padding, chosen.horizontal_flip)
+        teaching = CachedLogits(given_table, views)
         training = Training(tiny_network(), data, chosen, device=CPU, teaching=teaching)
         results.append([metrics.train_loss for metrics in training.epochs()])
     assert results[0] == pytest.approx(results[1], rel=1e-6)
@@ -91,14 +91,12 @@ def test_each_image_is_shown_to_its_own_member_and_keeps_its_place():
     folds = torch.tensor([2, 0, 2, 1, 0, 0, 2, 3])
     rows = torch.tensor([7, 0, 5, 5, 3, 6, 1])  # of four members, one is asked about one image, in the first place
     pixels = (rows[:, None, None, None] / 255.0).expand(-1, 3, 2, 2)
-    views = views_from_index(torch.zeros(len(rows), dtype=torch.int64), 0, False)
-    answers = OutOfFoldLogits(networks(5), folds).logits(rows, views, pixels)
+    answers = OutOfFoldLogits(networks(5), folds).logits(rows, torch.zeros_like(rows), pixels)
     torch.testing.assert_close(answers, torch.stack([rows, folds[rows]], dim=1).float(), atol=1e-2, rtol=0)
 
 
 def test_members_are_all_asked_in_their_order():
     pixels = torch.zeros(4, 3, 2, 2)
-    views = views_from_index(torch.zeros(4, dtype=torch.int64), 0, False)
-    answers = MemberLogits(networks(3)).logits(torch.arange(4), views, pixels)
+    answers = MemberLogits(networks(3)).logits(torch.arange(4), torch.zeros(4).long(), pixels)
     assert answers.shape == (4, 3, 2)
     assert answers[:, :, 1].tolist() == [[0.0, 1.0, 2.0]] * 4

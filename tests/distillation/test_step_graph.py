@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from igkd_hpo.distillation.augmentation import n_views
 from igkd_hpo.distillation.batches import EpochPlan, TrainingData, draw_plan
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.optimization import make_optimizer
@@ -13,8 +12,10 @@ from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph, undone
 from igkd_hpo.distillation.teaching import CachedLogits
 from igkd_hpo.distillation.training import Training
+from igkd_hpo.distillation.views import ShiftedCrops
 
 CPU = torch.device("cpu")
+VIEWS = ShiftedCrops(padding=1, mirrored=True)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
@@ -64,13 +65,13 @@ def test_a_graph_trains_as_single_kernels_do_and_goes_on_after_a_resume(
     tiny_network: Callable[[], Network],
 ) -> None:
     cuda = torch.device("cuda")
-    table = torch.randn(70, n_views(1, True), 3, generator=torch.Generator().manual_seed(2)).half().to(cuda)
+    table = torch.randn(70, VIEWS.count, 3, generator=torch.Generator().manual_seed(2)).half().to(cuda)
 
     def training(compiled: str) -> Training:
         network = tiny_network()
         network.body[5] = nn.Identity()
         used = recipe(**changes, learning_rate=0.02, compile=compiled)
-        return Training(network, data, used, device=cuda, teaching=CachedLogits(table, 1, True))
+        return Training(network, data, used, device=cuda, teaching=CachedLogits(table, VIEWS.count))
 
     plain, graph = training("none"), training("cuda_graph")
     assert (plain.compile, graph.compile) == ("none", "cuda_graph")
@@ -98,7 +99,7 @@ def test_a_step_that_waits_or_forgets_its_samples_is_not_taken(
     network = tiny_network().to(cuda).train()
     network.body[5] = nn.Identity()
     optimizer = make_optimizer(network.parameters(), "sgd", 0.1, 0.0, cuda)
-    plan = draw_plan(recipe(), 70, 1).to(cuda)
+    plan = draw_plan(recipe(), VIEWS, 70, 1).to(cuda)
     before = [value.clone() for value in network.state_dict().values()]
     images = torch.rand(70, 3, 8, 8, device=cuda)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
-from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.batches import TrainingData, draw_plan, make_batch
 from igkd_hpo.distillation.evaluation import accuracy, forward_in_batches, predict
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
@@ -17,17 +16,19 @@ from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, CachedLogits, OnlineLogits
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
+from igkd_hpo.distillation.views import ShiftedCrops
 from igkd_hpo.errors import UsageError
 
 CPU = torch.device("cpu")
+VIEWS = ShiftedCrops(padding=1, mirrored=True)
 MakeRecipe = Callable[..., Recipe]
 MakeNetwork = Callable[[], Network]
 
 
 @pytest.fixture
 def teaching() -> CachedLogits:
-    table = torch.randn(70, n_views(1, True), 3, generator=torch.Generator().manual_seed(2)).half()
-    return CachedLogits(table, 1, True)
+    table = torch.randn(70, VIEWS.count, 3, generator=torch.Generator().manual_seed(2)).half()
+    return CachedLogits(table, VIEWS.count)
 
 
 def weights(training: Training) -> Tensor:
@@ -115,10 +116,10 @@ def test_cached_and_online_logits_give_the_same_training_bit_for_bit(
     torch.manual_seed(5)
     teacher = Network(mobilenet_v2(num_classes=3, width=0.25, layers_removed=9), [0.5] * 3, [0.3] * 3).eval()
     columns = []
-    for view in range(n_views(1, True)):
-        seen = apply_views(data.images, views_from_index(torch.full((70,), view), 1, True), 1)
+    for number in range(VIEWS.count):
+        seen = VIEWS.cut(data.images, torch.arange(70), torch.full((70,), number))
         columns.append(forward_in_batches(teacher, seen, batch_size=TEACHER_BATCH).half())
-    cached = CachedLogits(torch.stack(columns, dim=1), 1, True)
+    cached = CachedLogits(torch.stack(columns, dim=1), VIEWS.count)
     results = []
     for teaching in (cached, OnlineLogits(teacher)):
         used = recipe(epochs=2, batch_size=batch_size, alpha=1.0)
@@ -186,7 +187,7 @@ def test_decay_and_overlay_mode_reach_the_training(
     used = recipe(alpha=0.0, decay="weights", overlay_mode="multiply", overlay_probability=1.0)
     training = Training(tiny_network(), data, used, device=CPU, teaching=None)
     assert [group["weight_decay"] for group in training.optimizer.param_groups] == [5e-4, 0.0]
-    batch = make_batch(training.data, draw_plan(used, 70, epoch=1), 0, torch.contiguous_format)
+    batch = make_batch(training.data, VIEWS, draw_plan(used, VIEWS, 70, epoch=1), 0, torch.contiguous_format)
     assert bool((batch.overlaid <= batch.pixels).all())  # which no other mode does
 
 
@@ -240,10 +241,10 @@ def test_it_learns(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNet
 
 
 def test_a_good_teachers_logits_alone_teach(data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork) -> None:
-    table = nn.functional.one_hot(data.labels, 3)[:, None].expand(70, n_views(1, True), 3).half() * 6
+    table = nn.functional.one_hot(data.labels, 3)[:, None].expand(70, VIEWS.count, 3).half() * 6
     used = recipe(epochs=40, alpha=1.0, temperature=2.0, overlay_probability=0.1, learning_rate=0.1)
     shuffled_labels = replace(data, labels=data.labels.roll(1))
-    training = Training(tiny_network(), shuffled_labels, used, device=CPU, teaching=CachedLogits(table, 1, True))
+    training = Training(tiny_network(), shuffled_labels, used, device=CPU, teaching=CachedLogits(table, VIEWS.count))
     assert list(training.epochs())[-1].validation_accuracy > 0.9
 
 
@@ -361,7 +362,7 @@ def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
     network.body[5] = nn.Identity()  # dropout draws other numbers on another kind of device
     reference = tiny_network()
     reference.body[5] = nn.Identity()
-    there = CachedLogits(teaching.table.to(cuda), 1, True)
+    there = CachedLogits(teaching.table.to(cuda), VIEWS.count)
     losses = [m.train_loss for m in Watched(network, data, used, device=cuda, teaching=there).epochs()]
     plain = Training(reference, data, replace(used, precision="float32", compile="none"), device=CPU, teaching=teaching)
     expected = [m.train_loss for m in plain.epochs()]

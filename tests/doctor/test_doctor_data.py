@@ -266,6 +266,7 @@ def test_a_storage_folder_that_cannot_be_made_is_a_fault(patient: Patient) -> No
 def test_the_disk_must_have_room(
     patient: Patient, monkeypatch: pytest.MonkeyPatch, free: int, verdict: CheckVerdict
 ) -> None:
+    patient.examine()  # which makes the data set, and would not without any room
     usage = shutil.disk_usage(patient.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
     assert patient.examine()["assets: disk space"].verdict is verdict

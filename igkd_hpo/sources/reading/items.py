@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from igkd_hpo.image_file import ReadImage
+    from igkd_hpo.image_fit import Fit
 
 _CHUNK_BYTES = 1 << 26  # of pixels between two marks of progress that survive a kill: 64 MiB
 _AT_ONCE = 64  # items that are fetched before they are decoded: some hold an open file
@@ -52,6 +53,7 @@ class ItemReader:
         name: of the data set, for messages.
         open: returns its splits; may download them. Raises DataError.
         image_size: pixels a side; None: their own.
+        fit: how an image that is no square becomes one.
         advice: what to do about an item that cannot be used.
         leave_out: damaged images are left out and counted; else they are an error.
     """
@@ -60,6 +62,7 @@ class ItemReader:
     open: Callable[[Workplace], Splits]
     image_size: int | None
     advice: str
+    fit: "Fit" = "squeeze"
     leave_out: bool = False
 
     def __call__(self, place: Workplace) -> Images:
@@ -141,7 +144,7 @@ class ItemReader:
         from igkd_hpo.image_file import UnreadableImageError
 
         try:
-            return _examine(image, self.image_size)
+            return _examine(image, self.image_size, self.fit)
         except UnreadableImageError as error:
             if self.leave_out:
                 return None
@@ -196,7 +199,7 @@ class ItemReader:
         named = []
         for part, number in lost[:NAMED]:
             try:
-                _examine(self._fetch(part, number)[0], self.image_size)
+                _examine(self._fetch(part, number)[0], self.image_size, self.fit)
             except UnreadableImageError as error:
                 named.append(f"{number} of {part.name} ({error})")
         named += [f"{number} of {part.name}" for part, number in lost[len(named) :]]
@@ -223,18 +226,18 @@ def count_items(name: str, part: Split) -> int:
         ) from error
 
 
-def _examine(image: Any, size: int | None) -> "ReadImage":
+def _examine(image: Any, size: int | None, fit: "Fit") -> "ReadImage":
     """Return an item's image as it is kept. Raises UnreadableImageError, TypeError where it is none."""
     from PIL import Image
 
     from igkd_hpo import image_file
 
     if isinstance(image, Path):
-        return image_file.examine_image(image, size)
+        return image_file.examine_image(image, size, fit=fit)
     if isinstance(image, bytes):
-        return image_file.examine_bytes(image, size)
+        return image_file.examine_bytes(image, size, fit=fit)
     picture = image if isinstance(image, Image.Image) else Image.fromarray(_as_array(image))
-    return image_file.examine_picture(picture, size)
+    return image_file.examine_picture(picture, size, fit=fit)
 
 
 def _as_array(image: Any) -> "NDArray[np.uint8]":

@@ -1,0 +1,82 @@
+"""Mixtures: samples of which another image of the batch takes a part, with all that is known of it.
+
+Pixels and maps are mixed alike, labels by the images' shares, and the teacher is asked about what it is shown: the
+mixture itself. A sample's own image always has half of it or more.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from igkd_hpo.distillation.recipe import Recipe
+
+
+class MixturePlan(NamedTuple):
+    """How samples are mixed, float32, any number of leading dimensions."""
+
+    blends: Tensor  # (...,) in [1/2, 1]: the own image's share of every pixel
+    sides: Tensor  # (...,) in [0, 0.71): of the box that shows the other image, in shares of the image's
+    places: Tensor  # (..., 2) in [0, 1): where that box lies, down, then to the right
+
+
+def draw_mixtures(recipe: Recipe, steps: int, batch: int, generator: torch.Generator) -> MixturePlan:
+    """Draw the mixtures of an epoch, (steps, batch).
+
+    With probability `mixup` the images are blended, by a share that is uniform in [1/2, 1]; with `cutmix` the other one
+    has a box of so much of the area, in the image's own proportions; where these add up to more than 1, each in
+    proportion.
+
+    Source: Zhang et al. 2018, arXiv 1710.09412; Yun et al. 2019, arXiv 1905.04899, with boxes that stay inside.
+    """
+    kinds, shares, down, right = torch.rand(4, steps, batch, generator=generator)
+    most = max(1.0, recipe.mixup + recipe.cutmix)
+    blended = kinds < recipe.mixup / most
+    boxed = ~blended & (kinds < (recipe.mixup + recipe.cutmix) / most)
+    own = 1 - shares / 2
+    return MixturePlan(
+        blends=torch.where(blended, own, 1.0),
+        sides=torch.where(boxed, (1 - own).sqrt(), 0.0),
+        places=torch.stack([down, right], dim=2),
+    )
+
+
+class Mixtures:
+    """The mixtures of one batch: sample j shows its own image and that of sample B - 1 - j.
+
+    `own` is float32 (B, 1, H, W): the own image's share of each pixel, 1 all over where nothing is mixed; `shares` is
+    its mean, (B,): the own label's share.
+    """
+
+    def __init__(self, plan: MixturePlan, size: tuple[int, int]) -> None:
+        """Take the plan of one step, (B,), and the images' height and width."""
+        self.plan = plan
+        rows, columns = (_within(plan.sides, plan.places[:, axis], length) for axis, length in enumerate(size))
+        box = rows[:, :, None] & columns[:, None, :]
+        self.own = torch.where(box, 0.0, plan.blends[:, None, None])[:, None]
+        self.shares = self.own.mean(dim=(1, 2, 3))
+
+    def at(self, size: tuple[int, int]) -> "Mixtures":
+        """Return the same mixtures of the same images in another size; their boxes are rounded to its pixels."""
+        return Mixtures(self.plan, size)
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Return what lies on the images, float32 (B, C, H, W), each mixed with its other."""
+        return torch.lerp(x.flip(0), x, self.own)
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
+        """Return the mean cross-entropy (a scalar) of logits (B, K) with both labels, by their shares."""
+        own, other = (
+            F.cross_entropy(logits, part, label_smoothing=label_smoothing, reduction="none")
+            for part in (labels, labels.flip(0))
+        )
+        return torch.lerp(other, own, self.shares).mean()
+
+
+def _within(sides: Tensor, places: Tensor, length: int) -> Tensor:
+    """Return which pixels of so many lie in the boxes, along one side of the image, bool (B, length)."""
+    side = (sides * length).round()[:, None]
+    first = (places[:, None] * (length - side + 1)).floor()
+    place = torch.arange(length, device=sides.device)
+    return (place >= first) & (place < first + side)
