@@ -114,6 +114,11 @@ def _talking(name: str, place: _Place) -> Iterator[Any]:
     except DataError:
         raise
     except Exception as error:  # of the network, of the Hub, of many formats of files
+        if str(error).startswith("Config name is missing"):
+            raise DataError(
+                f"{name} has several configurations; load one of them with a function of yours "
+                "(dataset.name: module:function)"
+            ) from error
         advice = "mend what is there" if place.is_here else f"see to the name and the network, or put it into {_FORM}"
         shown = accept_name(str(place.root))
         advice = advice.replace(_FORM, accept_name(str(place.folder)))

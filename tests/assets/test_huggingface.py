@@ -184,6 +184,15 @@ def test_without_a_network_it_is_told_in_one_line_and_nothing_is_left(tmp_path, 
     assert not folder.exists()
 
 
+def test_several_configurations_are_told(folder, settings, store, progress):
+    for name in ("a", "b"):
+        write_png(folder / name / "cat" / "0.png", coded_image(0, 0))
+    configurations = "".join(f"- config_name: {name}\n  data_dir: {name}\n" for name in ("a", "b"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configurations}---\n")
+    with pytest.raises(DataError, match=r"huggingface/me/animals has several configurations; .*module:function"):
+        prepare_dataset(of(), settings, store, progress)
+
+
 def test_a_damaged_folder_is_told_in_one_line(folder, settings, store, progress):
     save(folder, train=split_of(9))
     for file in (folder / "train").glob("*.arrow"):

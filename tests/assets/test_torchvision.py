@@ -245,6 +245,12 @@ def test_what_others_left_half_is_put_aside_and_kept(tmp_path, settings, store, 
     assert (tmp_path / "there" / "dtd.incomplete-1" / "dtd" / "notes.txt").read_text() == "mine"
 
 
+def test_the_reason_is_told_where_a_library_writes_it_on_a_later_line(settings, store, progress, monkeypatch):
+    monkeypatch.setattr(datasets.KMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(DataError, match=r"torchvision/KMNIST is not .whole. in [^\n]*Connection refused"):
+        prepare_dataset(of("KMNIST"), settings, store, progress)
+
+
 def test_what_torchvision_does_not_download_says_so(settings, store, progress):
     with pytest.raises(DataError, match=r"torchvision/StanfordCars is not .whole. in .*original URL is broken"):
         prepare_dataset(of("StanfordCars", image_size=8), settings, store, progress)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from igkd_hpo.errors import DataError, first_line
+from igkd_hpo.errors import DataError
 from igkd_hpo.files import make_folder
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources import Workplace
@@ -49,8 +49,9 @@ def open_or_download(
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 advice = "free space or make the folder writable, then run again"
+            reason = " ".join(str(error).split()) or type(error).__name__  # some name each address on a line of its own
             raise DataError(
-                f"{name} is not (whole) in {shown}, and could not be downloaded ({first_line(error)}); {advice}"
+                f"{name} is not (whole) in {shown}, and could not be downloaded ({reason}); {advice}"
             ) from error
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
