@@ -17,6 +17,7 @@ from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
 from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.recipe import SAME_BLOCKS
 
 Steps = Annotated[
@@ -195,6 +196,8 @@ class Study(Frozen):
     """Random crops and flips."""
     training: TrainingConfig = TrainingConfig()
     """How a student is trained."""
+    metric: Metric = Field(default="accuracy", exclude_if=lambda metric: metric == "accuracy")
+    """What is made as high as can be, on validation: accuracy, balanced_accuracy (mean recall), or macro_f1."""
     hyperparameters: Hyperparameters
     """What is searched, and what is fixed."""
     limits: Limits = Limits()

@@ -17,6 +17,7 @@ def distillation_loss(
     alpha: float | Tensor,
     objective: Objective = kd,
     label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Return `alpha * objective + (1 - alpha) * cross_entropy`, a mean over the batch.
 
@@ -27,12 +28,40 @@ def distillation_loss(
         temperature: above 0; the objective's.
         alpha: share of the objective, in [0, 1].
         label_smoothing: share of the target that cross-entropy spreads over all classes, in [0, 1].
+        class_weights: what the cross-entropy of an image of each class is multiplied by, (K,); None is 1 for each.
     """
     student = student_logits.to(torch.promote_types(student_logits.dtype, torch.float32))
-    cross_entropy = F.cross_entropy(student, targets, label_smoothing=label_smoothing)
+    if class_weights is None:
+        cross_entropy = F.cross_entropy(student, targets, label_smoothing=label_smoothing)
+    else:
+        cross_entropy = _weighted(student, targets, class_weights.to(student.dtype), label_smoothing)
     if isinstance(alpha, int | float) and alpha == 0:
         return cross_entropy
     if teacher_logits is None:
         raise ValueError(f"alpha is {alpha}, which needs teacher_logits; give them, or alpha 0")
     term = objective(student, teacher_logits.to(student.dtype), targets, temperature=temperature)
     return alpha * term + (1 - alpha) * cross_entropy
+
+
+def _weighted(student: Tensor, targets: Tensor, class_weights: Tensor, label_smoothing: float) -> Tensor:
+    """Weigh each image's cross-entropy, smoothing included, and divide by the images of the batch.
+
+    torch's `weight` does neither. It weighs the smoothed part of a target by the class that the share goes to, so that
+    a common class's image is drawn to the rare ones: at 19 to 1 and 0.1, as much as to its own. And it divides by the
+    weights of the batch, so that a rare image counts less the more of its class are with it, and a batch of common ones
+    counts as if they were not. Divided by the number of images, all steps together follow the gradient of the weighted
+    loss, and beside the distillation term, a mean too, cross-entropy keeps its size: balanced weights have the mean 1.
+    """
+    losses = F.cross_entropy(student, targets, label_smoothing=label_smoothing, reduction="none")
+    return (class_weights[targets] * losses).mean()
+
+
+def balanced_weights(labels: Tensor) -> Tensor:
+    """Return the weight of each class up to the largest label: N / (classes that occur * images of the class).
+
+    As scikit-learn's `compute_class_weight("balanced")`, float32 on the labels' device; 0 for a class without an image.
+    Reads the labels on the host, so this is for before a training.
+    """
+    counts = torch.bincount(labels)
+    weights = len(labels) / ((counts > 0).sum() * counts.clamp(min=1).float())
+    return torch.where(counts > 0, weights, 0)

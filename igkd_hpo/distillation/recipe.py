@@ -66,6 +66,9 @@ class Recipe:
     decay: Annotated[str, Hyperparameter(
         "What weight_decay acts on; weights leaves out batch normalisation and biases.",
         Role.TRAINING, words=("all", "weights"), default="all")]
+    class_weights: Annotated[str, Hyperparameter(
+        "balanced: an image counts in cross-entropy by how rare its class is, all images / (classes * its images).",
+        Role.TRAINING, words=("none", "balanced"), default="none", later=True)]
     # fmt: on
 
     def value(self, name: str) -> Value:
@@ -117,7 +120,7 @@ _ORDER = (
     "temperature", "alpha", "overlay_probability", "overlay_strength", "learning_rate", "weight_decay", "batch_size",
     "layers_removed", "width", "objective", "dkd_beta", "attention_weight", "attention_depths", "hint_weight",
     "teacher_tail_weight", "attribution_weight", "init", "overlay_mode", "alignment", "ema_decay", "label_smoothing",
-    "cutout", "flip", "decay", "architecture", "stages_removed", "body_rate",
+    "cutout", "flip", "decay", "architecture", "stages_removed", "body_rate", "class_weights",
 )  # fmt: skip
 
 
@@ -134,6 +137,12 @@ HYPERPARAMETERS = _declared()
 """All of them by name, in the order in which they are suggested."""
 SAME_BLOCKS = frozenset({name for name, one in HYPERPARAMETERS.items() if one.same_blocks} | {"init: teacher_prefix"})
 """Weights, and the initialisation, that need a teacher whose first blocks have the structure of the student's."""
+
+
+def as_written(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Leave out the hyperparameters that came later and are at their defaults, as a study file does."""
+    unsaid = {name for name, one in HYPERPARAMETERS.items() if one.later and values.get(name) == one.default}
+    return {name: value for name, value in values.items() if name not in unsaid}
 
 
 @cache

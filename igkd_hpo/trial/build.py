@@ -117,7 +117,16 @@ def make_trial(
     apart = recipe.uses(Role.LOGITS) and (assets.logits is not None or teacher is None or recipe.alignment != "aligned")
     teaching = assets.teaching(device) if apart else None
     data = assets.training_data(device)
-    training = Training(student, data, recipe, device=device, teaching=teaching, teacher=teacher, pretrained=pretrained)
+    training = Training(
+        student,
+        data,
+        recipe,
+        device=device,
+        teaching=teaching,
+        teacher=teacher,
+        pretrained=pretrained,
+        metric=study.metric,
+    )
     # Whether a graph could be had is known now.
     return PreparedTrial(training=training, execution=execution.model_copy(update={"compile": training.compile}))
 
