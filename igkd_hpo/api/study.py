@@ -32,7 +32,6 @@ from igkd_hpo.search.storage_url import mask
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings, host_name
 from igkd_hpo.terminal.progress import make_progress
-from igkd_hpo.words import percent
 
 _PATIENCE_SECONDS = 15.0  # workers hear of a stop within 4 s, and end a trial process within one
 _LOOK_SECONDS = 0.2
@@ -115,7 +114,7 @@ class Study:
 
     @property
     def best(self) -> BestTrial:
-        """The COMPLETE trial with the highest value of the study's metric, beside the controls. Raises NoCompletedTrial.
+        """The COMPLETE trial that is best in the study's metric, beside the controls. Raises NoCompletedTrial.
 
         The best of many is partly luck: `confirm` says what is left without it.
         """

@@ -98,8 +98,8 @@ input, image size, classes and architecture.{_in_torch(best, class_names, made.i
 
 {measured(validation_accuracy, best.metric)} on {made.n_validation} validation images. {_trust(best)}
 
-One more training: {percent(record.expected.low)} to {measured(record.expected.high, best.metric)} is expected on validation: \
-{record.expected.basis}.
+One more training: {percent(record.expected.low)} to {measured(record.expected.high, best.metric)} is expected \
+on validation: {record.expected.basis}.
 
 | | validation{named} | like PyTorch | logits differ by at most | latency | size |
 | --- | --- | --- | --- | --- | --- |
@@ -118,7 +118,8 @@ the device has its own. int8 is static quantisation, calibrated on training imag
 ({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
 - teacher: {markdown(teacher.architecture)}, {origin}; {parameters(made.teacher_parameters)}\
-{"" if teacher.n_networks == 1 else " each"}, {measured(made.teacher_accuracy, best.metric)} on validation{_several(teacher)}
+{"" if teacher.n_networks == 1 else " each"}, \
+{measured(made.teacher_accuracy, best.metric)} on validation{_several(teacher)}
 - SHA-256 of the teacher's weights: `{made.teacher_sha256}`
 
 ## Training

@@ -47,8 +47,9 @@ def confirmed_trial(study: SearchStudy, confirmation: Confirmation) -> tuple[Sea
 def describe_trial(study: SearchStudy, best: BestTrial) -> str:
     """Say which trial it is, and whether it was confirmed."""
     if best.confirmed is None:
+        reached = measured(best.validation_accuracy, best.metric)
         return (
-            f"trial {best.number} of {study.name}, {measured(best.validation_accuracy, best.metric)} on validation, best so far "
+            f"trial {best.number} of {study.name}, {reached} on validation, best so far "
             "(not confirmed with fresh seeds)"
         )
     return confirmed_in_words(best.confirmed)
@@ -57,9 +58,10 @@ def describe_trial(study: SearchStudy, best: BestTrial) -> str:
 def confirmed_in_words(facts: Mapping[str, Any]) -> str:
     """Say how a configuration was confirmed, from the facts that a `BestTrial` and an exported file hold."""
     low, high = facts["test_interval"]
+    reached = measured(facts["test_accuracy"], facts.get("metric", "accuracy"))
     equal = f"; as good, as far as can be told: {', '.join(facts['equal'])}" if facts["equal"] else ""
     return (
         f"{facts['arm']} of {facts['study']}, confirmed with {facts['n_seeds']} fresh seeds: "
-        f"{measured(facts['test_accuracy'], facts.get('metric', 'accuracy'))} on {facts['test_images']:,} test images on average "
+        f"{reached} on {facts['test_images']:,} test images on average "
         f"({percent(low)} to {percent(high)}){equal}"
     )

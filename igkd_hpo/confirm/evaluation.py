@@ -127,7 +127,7 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
                 "images": torch.bincount(labels, minlength=len(names)).tolist(),
                 "trials": {
                     str(number): {key: value for key, value in vars(one).items() if key != "images"}
-                    for number, one in sorted((tallies | earlier.tallies).items())
+                    for number, one in sorted({**tallies, **earlier.tallies}.items())
                 },
             },
         }

@@ -41,8 +41,9 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
     subject = next((arm for arm in confirmation.arms if arm.number == confirmation.subject), None)
     if subject is not None and subject.search_accuracy is not None:
         luck = subject.search_accuracy - subject.validation.mean.value
+        seen = measured(subject.search_accuracy, confirmation.metric)
         yield (
-            f"The search saw {measured(subject.search_accuracy, confirmation.metric)} on validation for {subject.name}; fresh seeds have "
+            f"The search saw {seen} on validation for {subject.name}; fresh seeds have "
             f"{percent(subject.validation.mean.value)}"
             + (f": {points(luck, signed=False)} points of it were luck." if luck >= _ROUNDING else ", no less.")
         )
@@ -68,8 +69,9 @@ def short_answer(confirmation: Confirmation) -> Iterator[str]:
     """Say in a few lines what export takes and why, and what of it helps; `sentences` has the rest."""
     chosen = confirmation.arm(confirmation.chosen)
     mean, n_images = chosen.test.mean, confirmation.n_test_images
+    reached = measured(mean.value, confirmation.metric)
     yield (
-        f"{confirmation.study}: take {chosen.name}, {measured(mean.value, confirmation.metric)} on {n_images:,} test images "
+        f"{confirmation.study}: take {chosen.name}, {reached} on {n_images:,} test images "
         f"({percent(mean.low)} to {percent(mean.high)}), the mean of {len(chosen.seeds)} fresh seeds"
     )
     yield f"  why: {_why_chosen(confirmation)}"
@@ -161,7 +163,8 @@ def p_value(p: float) -> str:
 
 
 def _name_best(confirmation: Confirmation, best: ConfirmedArm) -> str:
-    mean = f"{measured(best.test.mean.value, confirmation.metric)} on test ({percent(best.test.mean.low)} to {percent(best.test.mean.high)})"
+    found = best.test.mean
+    mean = f"{measured(found.value, confirmation.metric)} on test ({percent(found.low)} to {percent(found.high)})"
     n_arms = len(confirmation.arms)
     if confirmation.named:
         return (

@@ -78,7 +78,8 @@ def score(
     images, hits, answered = _count(answers, labels, right, num_classes).to(dtype)
     occurs = images > 0
     of_each = hits / images if metric == "balanced_accuracy" else 2 * hits / (images + answered)
-    return torch.where(occurs, of_each, 0).sum() / occurs.sum()
+    value: Tensor = torch.where(occurs, of_each, 0).sum() / occurs.sum()
+    return value
 
 
 def judge(logits: Tensor, labels: Tensor, metric: Metric) -> float:

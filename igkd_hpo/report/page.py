@@ -100,8 +100,8 @@ def _confirmation_pictures(confirmation: Confirmation) -> list[Picture]:
             "contrasts",
             f"What IG and KD add to {confirmation.subject_name}",
             figures.contrasts_figure(confirmation),
-            f"The {METRICS[confirmation.metric]} with a part minus that without it, on the test split. The intervals hold for all "
-            "together. Filled: the line does not cross zero, so the sign can be told. Hollow: it cannot.",
+            f"The {METRICS[confirmation.metric]} with a part minus that without it, on the test split. The intervals "
+            "hold for all together. Filled: the line does not cross zero, so the sign can be told. Hollow: it cannot.",
         ),
     )
     return [picture for picture in pictures if picture.svg is not None]

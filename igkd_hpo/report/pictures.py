@@ -126,8 +126,8 @@ def importance_figure(study: SearchStudy) -> "Figure":
         )
     if len({trial.value for trial in completed}) == 1:
         raise UsageError(
-            f"all {len(completed)} completed trials of study {study.name} reached the same {METRICS[study.config.metric]}, "
-            "so no hyperparameter can be ranked"
+            f"all {len(completed)} completed trials of study {study.name} reached the same "
+            f"{METRICS[study.config.metric]}, so no hyperparameter can be ranked"
         )
     importances = _importances(study, completed, searched)
     names = sorted(importances, key=importances.__getitem__)

@@ -155,9 +155,10 @@ def summary(study: SearchStudy) -> str:
 def result(study: SearchStudy, best: BestTrial) -> str:
     """Format counts, the best trial, and the controls beside it."""
     counts, values = study.counts(), study.config.hyperparameters.telling(best.hyperparameters)
+    reached = f"{percent(best.validation_accuracy)} validation {METRICS[best.metric]}"
     lines = [
         f"{study.name}: {counts.finished} of {study.read().n_trials} trials finished ({counts.in_words()})",
-        f"best: {best.title}, {percent(best.validation_accuracy)} validation {METRICS[best.metric]} after {best.epochs} epochs",
+        f"best: {best.title}, {reached} after {best.epochs} epochs",
         f"  {student_in_words(best)}",
         "  " + ", ".join(f"{name} {shown(value)}" for name, value in values.items()),
     ]

@@ -1,4 +1,4 @@
-"""Lines of text on a network's classes: the worst of them, which is what a reader of a table of a thousand looks for."""
+"""Lines of text on a network's classes: the worst of them, which a reader of a thousand looks for."""
 
 from typing import NamedTuple
 

@@ -55,7 +55,8 @@ trial is its {METRICS[config.metric]} on the validation split. The test split is
 
 Which hyperparameters make the most accurate small student on **{config.dataset.name}**{root}? \
 {study.read().n_trials} trials of {config.training.epochs} epochs each, unless pruned ({config.pruner.name}). \
-The value of a trial is its {METRICS[config.metric]} on the validation split, a fraction of 1; the test split is never read here.
+The value of a trial is its {METRICS[config.metric]} on the validation split, a fraction of 1; the test split is \
+never read here.
 
 {space}
 Fixed: {fixed}; the rest is at its default.
