@@ -22,7 +22,7 @@ from igkd_hpo.config.resolution import recorded_execution, training_on
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.batches import TrainingData
-from igkd_hpo.distillation.evaluation import judge, predict
+from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.metrics import Metric, measured
@@ -383,7 +383,7 @@ def _judged(network: Network, dataset: Dataset, device: torch.device, metric: Me
     if metric == "accuracy":
         return {"validation_accuracy": value}
     logits = predict(network, dataset.validation_images, device=device)
-    return {"validation_accuracy": judge(logits, dataset.validation_labels, "accuracy"), "judged": {metric: value}}
+    return {"validation_accuracy": accuracy(logits, dataset.validation_labels), "judged": {metric: value}}
 
 
 def _to_bytes(value: object) -> bytes:

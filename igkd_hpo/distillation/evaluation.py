@@ -88,6 +88,11 @@ def judge(logits: Tensor, labels: Tensor, metric: Metric) -> float:
     return score(answers, labels.to(answers.device), metric, num_classes=num_classes, dtype=torch.float64).item()
 
 
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the share, in [0, 1], of rows whose largest logit is the label's."""
+    return judge(logits, labels, "accuracy")
+
+
 def tally(answers: Tensor, labels: Tensor, *, num_classes: int) -> Tally:
     """Count answers by class, on the host; `score` says what these are. Needs no memory for pairs of classes."""
     answers, labels = answers.cpu(), labels.cpu()

@@ -28,7 +28,7 @@ from igkd_hpo.bundle.prediction import predict_images
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.cli.app import app
 from igkd_hpo.config.reading import parse_study
-from igkd_hpo.distillation.evaluation import judge, predict
+from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.models import Network, count_parameters, to_pixels
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.search.identity import this_process
@@ -63,7 +63,7 @@ def keep_one_trial(study: SearchStudy, settings: Settings) -> None:
         for batch in assets.dataset.train_images[:512].split(128):
             student(to_pixels(batch))
     dataset = assets.dataset
-    result = judge(predict(student, dataset.validation_images, device=CPU), dataset.validation_labels, "accuracy")
+    result = accuracy(predict(student, dataset.validation_images, device=CPU), dataset.validation_labels)
     checkpoint = Checkpoint(
         fingerprint=checkpoint_mark(study.config, assets.pins),
         hyperparameters=claim.hyperparameters,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
-from igkd_hpo.distillation.evaluation import evaluating, forward_in_batches, judge, predict
+from igkd_hpo.distillation.evaluation import accuracy, evaluating, forward_in_batches, predict
 from igkd_hpo.distillation.models import Network, to_pixels
 
 CPU = torch.device("cpu")
@@ -69,4 +69,4 @@ def test_mode_comes_back_after_an_error(tiny_network: Callable[[], Network]) -> 
 
 def test_accuracy_by_hand() -> None:
     logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 4.0]])
-    assert judge(logits, torch.tensor([0, 0, 1]), "accuracy") == pytest.approx(2 / 3)
+    assert accuracy(logits, torch.tensor([0, 0, 1])) == pytest.approx(2 / 3)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.augmentation import apply_views, n_views, views_from_index
 from igkd_hpo.distillation.batches import TrainingData, draw_plan, make_batch
-from igkd_hpo.distillation.evaluation import forward_in_batches, judge, predict
+from igkd_hpo.distillation.evaluation import accuracy, forward_in_batches, predict
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
@@ -135,7 +135,7 @@ def test_metrics_are_what_they_say(
     for epoch, metrics in enumerate(training.epochs(), start=1):
         logits = predict(training.network, data.validation_images, device=CPU)
         assert metrics.epoch == training.completed_epochs == epoch
-        assert metrics.validation_accuracy == pytest.approx(judge(logits, data.validation_labels, "accuracy"))
+        assert metrics.validation_accuracy == pytest.approx(accuracy(logits, data.validation_labels))
         expected_loss = nn.functional.cross_entropy(logits, data.validation_labels).item()
         assert metrics.validation_loss == pytest.approx(expected_loss, rel=1e-4)
         assert metrics.images_per_second == pytest.approx(96 / metrics.seconds)
