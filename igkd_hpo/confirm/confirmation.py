@@ -194,7 +194,7 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
     if not compared:
         return None
     metric, samples, step = linked.config.metric, [arm.test.accuracies for arm in compared], 1 / record.images
-    if metric != "accuracy":
+    if metric != "accuracy" and record.tallies:
         step = resolution(next(iter(record.tallies.values())).images, metric)
     comparison = compare(samples, resolution=step)
     by_number = {
@@ -236,10 +236,11 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
 
 def _sampling_error(arm: ConfirmedArm, record: SplitRecord, metric: Metric) -> float:
     """Return the standard error of an arm's value over samples of test images, in the mean over its seeds."""
-    if metric == "accuracy":
+    tallies = [record.tallies[number] for number in arm.trials if number in record.tallies]
+    if metric == "accuracy" or not tallies:
         share = arm.test.mean.value
         return float((share * (1 - share) / record.images) ** 0.5)
-    return fmean(record.tallies[number].sampling_error(metric) for number in arm.trials)
+    return fmean(tally.sampling_error(metric) for tally in tallies)
 
 
 def _classes(arm: ConfirmedArm, record: SplitRecord) -> ClassTable | None:

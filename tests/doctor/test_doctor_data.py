@@ -178,8 +178,7 @@ def test_classes_that_make_accuracy_blind_are_none_of_balanced_accuracy(patient:
         OWN_TEACHER + "\nclass Two(Corners):\n    def forward(self, x):\n"
         "        return super().forward(x)[:, [0, 3]]\n\ndef two():\n    return Two()\n"
     )
-    by_accuracy = patient.examine(teacher={"architecture": "quarters:two"})
-    assert {"data: classes", "data: validation", "teacher: accuracy"} <= by_accuracy.faults
+    assert patient.examine(teacher={"architecture": "quarters:two"}).faults == {"data: classes"}
     balanced = patient.examine(teacher={"architecture": "quarters:two"}, metric="balanced_accuracy")
     assert balanced.faults == set()
     assert "data: validation" in balanced.warnings  # an image of the rare class is more than a point
