@@ -120,7 +120,7 @@ class Sampler(Frozen):
 
 
 class PercentilePruner(Frozen):
-    """A pruner that stops a trial whose best accuracy so far is not among the best `keep` per cent at that epoch."""
+    """A pruner that stops a trial whose best result so far is not among the best `keep` per cent at that epoch."""
 
     name: Literal["percentile"]
     """Names this pruner."""
@@ -129,18 +129,18 @@ class PercentilePruner(Frozen):
     grace_period: int = Field(default=3, ge=0)
     """No trial is stopped in its first this many epochs."""
     patience: int = Field(default=0, ge=0)
-    """Epochs in a row without a better accuracy before a trial may be stopped."""
+    """Epochs in a row without a better result before a trial may be stopped."""
 
 
 class MedianPruner(Frozen):
-    """A pruner that stops a trial whose best accuracy so far is below the median at that epoch."""
+    """A pruner that stops a trial whose best result so far is below the median at that epoch."""
 
     name: Literal["median"]
     """Names this pruner."""
     grace_period: int = Field(default=3, ge=0)
     """No trial is stopped in its first this many epochs."""
     patience: int = Field(default=0, ge=0)
-    """Epochs in a row without a better accuracy before a trial may be stopped."""
+    """Epochs in a row without a better result before a trial may be stopped."""
 
 
 class SuccessiveHalvingPruner(Frozen):

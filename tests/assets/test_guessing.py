@@ -1,11 +1,21 @@
 """What is better than guessing: by hand, and by how often guesses pass."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.guessing import beats_guessing
+from igkd_hpo.assets.store import AssetStore
+from igkd_hpo.assets.teacher import Teacher, prepare_teacher, teacher_asset
+from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.metrics import METRICS, Metric
+from igkd_hpo.errors import TeacherError
+from igkd_hpo.settings import Settings
+
+from .conftest import RecordingProgress, coded_image, make_study, write_png
 
 
 def labels(*images: int) -> torch.Tensor:
@@ -53,3 +63,60 @@ def test_a_weak_teacher_that_f1_calls_worse_than_guessing_is_refused() -> None:
     answers = torch.from_numpy(takes_for_rare.astype(np.int64))
     assert beats_guessing(answers, truth, "balanced_accuracy", num_classes=2)
     assert not beats_guessing(answers, truth, "macro_f1", num_classes=2)
+
+
+@pytest.fixture
+def unbalanced(tmp_path: Path, own_teacher: None) -> None:
+    for label, (name, count) in enumerate((("crack", 30), ("fine", 570))):
+        for number in range(count):
+            write_png(tmp_path / "images" / "train" / name / f"{number:03d}.png", coded_image(label, number))
+
+
+def prepared(study: Study, settings: Settings, store: AssetStore) -> Teacher:
+    progress = RecordingProgress()
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    return prepare_teacher(study, dataset, settings, store, device=torch.device("cpu"), progress=progress)
+
+
+@pytest.mark.usefixtures("unbalanced")
+def test_a_perfect_teacher_of_570_images_to_30_is_judged_by_the_metric(settings: Settings, store: AssetStore) -> None:
+    split = {"validation_fraction": 0.1, "test_fraction": 0.2}
+    by_accuracy = make_study(dataset=split)
+    balanced, f1 = (make_study(dataset=split, metric=metric) for metric in ("balanced_accuracy", "macro_f1"))
+    with pytest.raises(TeacherError, match="metric: balanced_accuracy"):
+        prepared(by_accuracy, settings, store)
+    made = prepared(balanced, settings, store)
+    assert made.validation_accuracy == 1
+    # The other studies find the same teacher, and judge it by their own metric.
+    found = prepared(f1, settings, store)
+    assert (found.folder, found.validation_accuracy) == (made.folder, 1)
+    with pytest.raises(TeacherError, match="metric: balanced_accuracy"):
+        prepared(by_accuracy, settings, store)
+
+
+@pytest.mark.usefixtures("unbalanced")
+@pytest.mark.parametrize("name", ["hopeless", "mirrored"])
+def test_a_teacher_that_guesses_is_refused(name: str, settings: Settings, store: AssetStore) -> None:
+    for metric in ("balanced_accuracy", "macro_f1"):
+        study = make_study(metric=metric, teacher={"architecture": f"own_teacher:{name}"})
+        with pytest.raises(TeacherError, match="nothing to teach"):
+            prepared(study, settings, store)
+
+
+@pytest.mark.usefixtures("own_teacher", "images")
+def test_a_teacher_keeps_its_record_and_is_measured_in_another_metric(settings: Settings, store: AssetStore) -> None:
+    first = prepared(make_study(), settings, store)
+    dataset = prepare_dataset(make_study().dataset, settings, store, RecordingProgress())
+    assert "judged" not in teacher_asset(make_study(), dataset, store).facts
+    again = prepared(make_study(metric="macro_f1"), settings, store)
+    assert (again.folder, again.sha256, again.validation_accuracy) == (first.folder, first.sha256, 1)
+
+
+@pytest.mark.usefixtures("unbalanced")
+def test_weights_are_advised_for_a_teacher_that_is_trained_here_and_guesses(
+    settings: Settings, store: AssetStore
+) -> None:
+    teacher = {"architecture": "mobilenet_v2", "width": 0.1, "epochs": 1, "learning_rate": 1e-6}
+    study = make_study(metric="balanced_accuracy", teacher=teacher, augmentation={"crop_padding": 0})
+    with pytest.raises(TeacherError, match=r"teacher\.class_weights: balanced"):
+        prepared(study, settings, store)

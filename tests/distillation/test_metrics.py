@@ -138,3 +138,19 @@ def test_people_read_the_name_of_a_metric() -> None:
     assert measured(0.5, "accuracy") == "50.00 %"
     assert measured(0.5, "balanced_accuracy") == "50.00 % balanced accuracy"
     assert heading("macro_f1") == "Macro F1"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_host_does_not_wait_for_a_metric(metric: Metric) -> None:
+    draw = torch.Generator().manual_seed(0)
+    answers, labels = (torch.randint(0, 9, (500,), generator=draw) for _ in range(2))
+    there = answers.cuda(), labels.cuda()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        value = score(*there, metric, num_classes=10)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert value.item() == pytest.approx(score(answers, labels, metric, num_classes=10).item(), abs=1e-6)
