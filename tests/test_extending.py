@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from igkd_hpo.distillation.recipe import as_written
+
 OBJECTIVE = '''
 """Squared error of the probabilities."""
 
@@ -194,5 +196,5 @@ def test_the_exported_file_holds_all_of_it(told: dict[str, Any]) -> None:
     exported = told["exported"]
     assert exported["dataset"]["name"] == "colours"
     assert exported["student"]["architecture"] == "patches"
-    assert exported["hyperparameters"] == told["best"]["values"]
+    assert exported["hyperparameters"] == as_written(told["best"]["values"])
     assert list(exported["hyperparameters"])[-3:] == ["brier_power", "logit_size_weight", "patch_channels"]

@@ -14,7 +14,8 @@ from igkd_hpo.config import study as config
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
-from igkd_hpo.confirm.sentences import short_answer
+from igkd_hpo.confirm.sentences import classes_in_words, short_answer
+from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.files import user_path, write_output
 from igkd_hpo.report.page import write_report
@@ -31,7 +32,6 @@ from igkd_hpo.search.storage_url import mask
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings, host_name
 from igkd_hpo.terminal.progress import make_progress
-from igkd_hpo.words import percent
 
 _PATIENCE_SECONDS = 15.0  # workers hear of a stop within 4 s, and end a trial process within one
 _LOOK_SECONDS = 0.2
@@ -114,7 +114,7 @@ class Study:
 
     @property
     def best(self) -> BestTrial:
-        """The COMPLETE trial with the highest validation accuracy, beside the controls. Raises NoCompletedTrial.
+        """The COMPLETE trial that is best in the study's metric, beside the controls. Raises NoCompletedTrial.
 
         The best of many is partly luck: `confirm` says what is left without it.
         """
@@ -133,11 +133,14 @@ class Study:
             return summary(study)
         best, record, counts = best_trial(study), study.read(), study.counts()
         searched = f"{counts.finished} of {record.n_trials} trials finished"
-        found = f"its best was {best.title}, {percent(best.validation_accuracy)} on validation with one seed"
+        found = (
+            f"its best was {best.title}, {measured(best.validation_accuracy, best.metric)} on validation with one seed"
+        )
         if best.teacher_accuracy is not None:
-            found += f"; the teacher has {percent(best.teacher_accuracy)} there"
+            found += f"; the teacher has {measured(best.teacher_accuracy, best.metric)} there"
         answer, *others = short_answer(confirmation)
-        return "\n".join([answer, *others[:-1], f"  the search: {searched}; {found}", others[-1]])
+        lines = [answer, *others[:-1], f"  the search: {searched}; {found}", others[-1]]
+        return "\n".join([*lines, *classes_in_words(confirmation)])
 
     def confirm(
         self,

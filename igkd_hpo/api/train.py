@@ -50,7 +50,7 @@ def train(
     from igkd_hpo.distillation.threads import torch_threads
 
     folder = None if output is None else user_path(output)
-    evaluate = partial(test_accuracy, config, settings) if test else None
+    evaluate = partial(test_result, config, settings) if test else None
     # Training sets the threads to those of the trial that it repeats; the caller's come back.
     with torch_threads(torch.get_num_threads()), make_progress(progress) as shown:
         refuse_untrainable(config, settings, device=device, progress=shown)
@@ -59,10 +59,10 @@ def train(
         )
 
 
-def test_accuracy(study: Study, settings: Settings, network: "Network", device: "torch.device") -> float:
-    """Return a network's accuracy on the study's test split, a fraction; the opening is logged."""
+def test_result(study: Study, settings: Settings, network: "Network", device: "torch.device") -> float:
+    """Return a network's value of the study's metric on the test split, a fraction; the opening is logged."""
     from igkd_hpo.assets.test_split import TestPurpose, open_test
-    from igkd_hpo.distillation.evaluation import accuracy, predict
+    from igkd_hpo.distillation.evaluation import judge, predict
 
     images, labels = open_test(study.dataset, settings, purpose=TestPurpose.TRAIN_TEST)
-    return accuracy(predict(network, images, device=device), labels)
+    return judge(predict(network, images, device=device), labels, study.metric)

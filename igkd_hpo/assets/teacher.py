@@ -1,7 +1,7 @@
 """One teacher: trained here, or given; kept with the hash of its weights. A study can have several, see `teachers`."""
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.folds import assign_folds, folds_hash
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
-from igkd_hpo.assets.teacher_check import choose_transform, examine_teacher
+from igkd_hpo.assets.teacher_check import check_accuracy, choose_transform, examine_teacher
 from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher_request, teacher_state, unwrap, wrap
 from igkd_hpo.assets.teacher_output import check_output
 from igkd_hpo.assets.threads import fastest_threads
@@ -22,14 +22,16 @@ from igkd_hpo.config.resolution import recorded_execution, training_on
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.batches import TrainingData
+from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.metrics import Metric, measured
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import AssetError, TeacherError
 from igkd_hpo.settings import Settings
-from igkd_hpo.words import counted, percent
+from igkd_hpo.words import counted
 
 _SCHEMA = 1  # of the recipe and the file: raise it when the same inputs would give another teacher
 _WEIGHTS = "weights.pt"
@@ -50,7 +52,7 @@ class Teacher:
     Args:
         network: on the CPU when opened.
         sha256: of its weights, see `weights_hash`.
-        validation_accuracy: a fraction.
+        validation_accuracy: a fraction; the study's metric, where `prepare_teacher` returns it, see `_judge`.
         folder: of the asset.
     """
 
@@ -110,8 +112,31 @@ def prepare_teacher(
                 source = study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"
                 facts = {"source": source, **({"taken": asdict(taken)} if taken else {})}
             asset = _commit(draft, network, study, dataset, device, facts, name=name, taken=taken, progress=progress)
+    teacher = _judge(_from_asset(asset, study, dataset, settings), asset, study, dataset, device)
     store.remember("teacher", _request(study, dataset, member), asset)
-    return _from_asset(asset, study, dataset, settings)
+    return teacher
+
+
+def _judge(teacher: Teacher, asset: Asset, study: Study, dataset: Dataset, device: torch.device) -> Teacher:
+    """Return the teacher with its value of the study's metric; measured where another metric's study made it.
+
+    Raises:
+        TeacherError: in that metric it is not better than guessing.
+    """
+    facts, metric = asset.facts, study.metric
+    judged = facts.get("judged", {"accuracy": facts["validation_accuracy"]})
+    if metric in judged:
+        return replace(teacher, validation_accuracy=float(judged[metric]))
+    logits = predict(teacher.network, dataset.validation_images, device=device)
+    value = check_accuracy(
+        teacher.network, dataset, logits, device=device, metric=metric, weighable=_is_weighable(study)
+    )
+    teacher.network.cpu()
+    return replace(teacher, validation_accuracy=value)
+
+
+def _is_weighable(study: Study) -> bool:
+    return study.teacher.is_trained_here and study.teacher.class_weights == "none"
 
 
 def wrap_given(
@@ -280,6 +305,7 @@ def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> 
             "init": init,
             "temperature": 1.0,
             "overlay_strength": 0.0,
+            "class_weights": study.teacher.class_weights,
             "seed": seed,
             "precision": (precision := resolve_precision(training_on(study, device.type).precision, device)),
             "channels_last": True,
@@ -325,13 +351,15 @@ def _commit(
     taken: Taken | None,
     progress: Progress,
 ) -> Asset:
-    measured: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for check in examine_teacher(
         network,
         dataset,
         device=device,
         given=not study.teacher.is_trained_here,
         explained=study.uses(Role.MAPS),
+        metric=study.metric,
+        weighable=_is_weighable(study),
         others=() if taken is None else taken.others,
     ):
         if check.error is not None:
@@ -340,13 +368,23 @@ def _commit(
                 raise error
             progress.warn(str(error))
         if check.accuracy is not None:
-            measured["validation_accuracy"] = check.accuracy
+            found |= _judged(network, dataset, device, study.metric, check.accuracy)
             n_images = len(dataset.validation_images)
-            progress.note(f"{name}: {percent(check.accuracy)} on {counted(n_images, 'validation image')}")
+            progress.note(
+                f"{name}: {measured(check.accuracy, study.metric)} on {counted(n_images, 'validation image')}"
+            )
     state = teacher_state(unwrap(network), study.teacher)
     draft.write(_WEIGHTS, _to_bytes(state))
-    measured |= {"sha256": weights_hash(state), "parameters": count_parameters(network)}
-    return draft.commit({**facts, **measured}, drop=(_CHECKPOINT,))
+    found |= {"sha256": weights_hash(state), "parameters": count_parameters(network)}
+    return draft.commit({**facts, **found}, drop=(_CHECKPOINT,))
+
+
+def _judged(network: Network, dataset: Dataset, device: torch.device, metric: Metric, value: float) -> Json:
+    """Return what a teacher's record holds of a metric in which it is better than guessing: its accuracy always."""
+    if metric == "accuracy":
+        return {"validation_accuracy": value}
+    logits = predict(network, dataset.validation_images, device=device)
+    return {"validation_accuracy": accuracy(logits, dataset.validation_labels), "judged": {metric: value}}
 
 
 def _to_bytes(value: object) -> bytes:

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from igkd_hpo.assets.dataset import Dataset
+from igkd_hpo.assets.guessing import beats_guessing, beats_share
 from igkd_hpo.assets.teacher_network import has_transform
 from igkd_hpo.config.networks import TeacherConfig
-from igkd_hpo.distillation.evaluation import accuracy, predict
+from igkd_hpo.distillation.evaluation import judge, predict, score
+from igkd_hpo.distillation.metrics import METRICS, Metric
 from igkd_hpo.distillation.models import Network, to_pixels
+from igkd_hpo.distillation.tally import of_guessing
 from igkd_hpo.errors import TeacherError, first_line
 from igkd_hpo.words import percent
 
@@ -43,7 +46,7 @@ class TeacherCheck:
         found: the outcome, with its numbers; empty where it failed.
         error: what is wrong, and the advice after its last semicolon; None where nothing is.
         fatal: the teacher is refused for it, by `prepare` too; otherwise it is a warning there.
-        accuracy: on the validation images, a fraction, where that was checked and is better than guessing.
+        accuracy: the study's metric on the validation images, where that was checked and is better than guessing.
     """
 
     name: CheckName
@@ -60,6 +63,8 @@ def examine_teacher(
     device: torch.device,
     given: bool,
     explained: bool,
+    metric: Metric,
+    weighable: bool = False,
     others: Sequence[str] = (),
 ) -> Iterator[TeacherCheck]:
     """Make every check, in the order in which faults lead to others; the network has passed `check_output`.
@@ -67,6 +72,8 @@ def examine_teacher(
     Args:
         given: whether it comes from elsewhere; one that is trained here has our classes and normalisation.
         explained: whether attribution maps are made of it.
+        metric: of the study.
+        weighable: whether it is trained here, without class weights, which is advice for one that guesses.
         others: other weights in its checkpoint, to name where these are no good.
     """
 
@@ -79,8 +86,11 @@ def examine_teacher(
     yield attempt("evaluation mode", lambda: _check_evaluation_mode(network, dataset, device))
     logits = predict(network, dataset.validation_images, device=device)
     try:
-        measured = check_accuracy(network, dataset, logits, device=device, others=others)
-        found = f"{percent(measured)} of {len(logits):,} validation images"
+        measured = check_accuracy(
+            network, dataset, logits, device=device, metric=metric, others=others, weighable=weighable
+        )
+        named = "of" if metric == "accuracy" else f"{METRICS[metric]} on"
+        found = f"{percent(measured)} {named} {len(logits):,} validation images"
         yield TeacherCheck(name="accuracy", found=found, accuracy=measured)
     except TeacherError as error:
         yield TeacherCheck(name="accuracy", error=error)
@@ -119,45 +129,53 @@ def _check_evaluation_mode(network: Network, dataset: Dataset, device: torch.dev
 
 
 def check_accuracy(
-    network: Network, dataset: Dataset, logits: Tensor, *, device: torch.device, others: Sequence[str] = ()
+    network: Network,
+    dataset: Dataset,
+    logits: Tensor,
+    *,
+    device: torch.device,
+    metric: Metric,
+    others: Sequence[str] = (),
+    weighable: bool = False,
 ) -> float:
-    """Return the teacher's accuracy on the validation images, a fraction.
+    """Return the teacher's value of the metric on the validation images, a fraction.
 
     Args:
         logits: of the validation images.
-        others: see `examine_teacher`.
+        others, weighable: see `examine_teacher`.
 
     Raises:
-        TeacherError: it is not better than always guessing the most common class (binomial test, p >= 0.001); the
-            message names both numbers and the likely cause.
+        TeacherError: it is not better than guessing, see `beats_guessing`; the message names the value, that of always
+            guessing the most common class, and the likely cause.
     """
     labels = dataset.validation_labels
-    measured = accuracy(logits, labels)
-    counts = torch.bincount(labels, minlength=dataset.num_classes)
-    share = counts.max().item() / len(labels)
-    if _beats(logits.argmax(dim=1) == labels, share):
+    measured = judge(logits, labels, metric)
+    if beats_guessing(logits.argmax(dim=1), labels, metric, num_classes=dataset.num_classes):
         return measured
-    if not enough_to_tell(dataset):
+    if not enough_to_tell(dataset, metric):
+        other: Metric = "balanced_accuracy"
+        or_metric = f", or set metric: {other}" if metric == "accuracy" and enough_to_tell(dataset, other) else ""
         raise TeacherError(
             f"{len(labels)} validation images are too few to tell whether the teacher learned anything; "
             + dataset.more_validation
+            + or_metric
         )
+    counts = torch.bincount(labels, minlength=dataset.num_classes)
+    common, guessed = dataset.class_names[int(counts.argmax())], percent(of_guessing(counts.tolist(), metric))
+    gets = f"{percent(measured)} of {len(labels)} validation images right"
+    if metric != "accuracy":
+        gets = f"{percent(measured)} {METRICS[metric]} on {len(labels)} validation images"
     raise TeacherError(
-        f"the teacher gets {percent(measured)} of {len(labels)} validation images right, and always guessing "
-        f"{dataset.class_names[int(counts.argmax())]!r} gets {percent(share)}: it has nothing to teach; "
-        + _likely_cause(network, dataset, logits, measured, device, others)
+        f"the teacher gets {gets}, and always guessing {common!r} gets {guessed}: it has nothing to teach; "
+        + _likely_cause(network, dataset, logits, measured, device, metric, others)
+        + (", or set teacher.class_weights: balanced" if weighable and metric != "accuracy" else "")
     )
 
 
-def enough_to_tell(dataset: Dataset) -> bool:
+def enough_to_tell(dataset: Dataset, metric: Metric) -> bool:
     """Return whether a teacher that is right on every validation image could be told from one that always guesses."""
     labels = dataset.validation_labels
-    share = torch.bincount(labels).max().item() / len(labels)
-    return _beats(torch.ones_like(labels), share)
-
-
-def _beats(right: Tensor, share: float) -> bool:
-    return bool(scipy.stats.binomtest(int(right.sum()), len(right), share, alternative="greater").pvalue < _P_VALUE)
+    return beats_guessing(labels, labels, metric, num_classes=dataset.num_classes)
 
 
 def _is_much_better(other: float, measured: float) -> bool:
@@ -166,10 +184,17 @@ def _is_much_better(other: float, measured: float) -> bool:
 
 
 def _likely_cause(
-    network: Network, dataset: Dataset, logits: Tensor, measured: float, device: torch.device, others: Sequence[str]
+    network: Network,
+    dataset: Dataset,
+    logits: Tensor,
+    measured: float,
+    device: torch.device,
+    metric: Metric,
+    others: Sequence[str],
 ) -> str:
     order = best_order(logits, dataset.validation_labels, dataset.num_classes)
-    permuted = (order[logits.argmax(dim=1)] == dataset.validation_labels).double().mean().item()
+    reordered, labels = order[logits.argmax(dim=1)], dataset.validation_labels
+    permuted = score(reordered, labels, metric, num_classes=dataset.num_classes, dtype=torch.float64).item()
     if _is_much_better(permuted, measured):
         return (
             f"with its classes in another order it would get {percent(permuted)}: it was trained with other class "
@@ -177,7 +202,7 @@ def _likely_cause(
         )
     images, labels = dataset.validation_images[:_PROBED], dataset.validation_labels[:_PROBED]
     for name, candidate in other_normalizations(network, dataset).items():
-        other = accuracy(predict(candidate, images, device=device), labels)
+        other = judge(predict(candidate, images, device=device), labels, metric)
         if _is_much_better(other, measured):
             return f"with teacher.normalize {name} it would get {percent(other)}"
     if others:
@@ -268,7 +293,7 @@ def choose_transform(
     body.transform_input = True  # type: ignore[assignment]
     turned = predict(network, images, device=device).argmax(dim=1) == labels
     guessed = torch.bincount(labels).max().item() / len(labels)
-    saved = _beats(turned, guessed) and not _beats(as_built, guessed)
+    saved = beats_share(turned, guessed) and not beats_share(as_built, guessed)
     if not saved and find_gain(as_built, turned) is None:
         body.transform_input = False  # type: ignore[assignment]
         return None

@@ -14,11 +14,12 @@ from igkd_hpo.assets.store import AssetStore, content_hash
 from igkd_hpo.assets.teacher import Teacher, open_teacher, prepare_teacher, teacher_asset, teacher_identity
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.ensemble import average_members
-from igkd_hpo.distillation.evaluation import accuracy, predict
+from igkd_hpo.distillation.evaluation import judge, predict
+from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.teaching import MemberLogits, OnlineLogits, OutOfFoldLogits, Teaching
 from igkd_hpo.settings import Settings
-from igkd_hpo.words import counted, percent
+from igkd_hpo.words import counted
 
 _SCHEMA = 1
 
@@ -99,7 +100,7 @@ def open_teacher_facts(study: Study, dataset: Dataset, store: AssetStore) -> Tea
 def validation_accuracy(
     study: Study, dataset: Dataset, teachers: Teachers, store: AssetStore, *, device: torch.device, progress: Progress
 ) -> float:
-    """Return the teachers' accuracy on the validation images, a fraction; measured once. Raises AssetError.
+    """Return the study's metric of the teachers on the validation images; measured once. Raises AssetError.
 
     Of several it is that of their averaged probabilities at temperature 1. Of folds it is the mean of the members' own
     accuracies: a student hears only one of them about an image, never their average.
@@ -108,14 +109,16 @@ def validation_accuracy(
     if teachers.folds is not None or len(own) == 1:
         return sum(own) / len(own)
     inputs = {"schema": _SCHEMA, "dataset": dataset.sha256, "teacher": teacher_identity(study, teachers.sha256)}
+    if study.metric != "accuracy":
+        inputs["metric"] = study.metric
     with store.build("teachers", inputs, progress) as draft:
         asset = draft.finished
         if asset is None:
-            progress.note(f"measuring the accuracy of the {len(own)} teachers together")
+            progress.note(f"measuring the {METRICS[study.metric]} of the {len(own)} teachers together")
             answers = average_answers(teachers.networks(device), dataset.validation_images, device=device)
-            together = accuracy(answers, dataset.validation_labels)
+            together = judge(answers, dataset.validation_labels, study.metric)
             images = counted(len(dataset.validation_images), "validation image")
-            progress.note(f"the {len(own)} teachers together: {percent(together)} on {images}")
+            progress.note(f"the {len(own)} teachers together: {measured(together, study.metric)} on {images}")
             asset = draft.commit({"validation_accuracy": together})
         return float(asset.facts["validation_accuracy"])
 

@@ -11,6 +11,7 @@ from igkd_hpo.config.networks import TeacherConfig
 from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.choice import confirmed_in_words
 from igkd_hpo.distillation.architectures import find_architecture
+from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.distillation.recipe import own_knobs_of
 from igkd_hpo.escaping import code, markdown
 from igkd_hpo.image_fit import Fit
@@ -68,6 +69,7 @@ def model_card(
     said = "\n".join(f"- {sentence}" for sentence in int8_in_words(record))
     held = best.cost["peak_ram_kb"]
     holding = f", at most {held:,.1f} KiB of activations at once in int8" if held else ""
+    named = "" if best.metric == "accuracy" else f", {METRICS[best.metric]}"
     compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
     return f"""# {best.study}, trial {best.number}
 
@@ -95,12 +97,12 @@ input, image size, classes and architecture.{_in_torch(best, class_names, made.i
 
 ## How good it is
 
-{percent(validation_accuracy)} on {made.n_validation} validation images. {_trust(best)}
+{measured(validation_accuracy, best.metric)} on {made.n_validation} validation images. {_trust(best)}
 
-One more training: {percent(record.expected.low)} to {percent(record.expected.high)} is expected on validation: \
-{record.expected.basis}.
+One more training: {percent(record.expected.low)} to {measured(record.expected.high, best.metric)} is expected \
+on validation: {record.expected.basis}.
 
-| | validation | like PyTorch | logits differ by at most | latency | size |
+| | validation{named} | like PyTorch | logits differ by at most | latency | size |
 | --- | --- | --- | --- | --- | --- |
 | `{contents.ONNX}` | {_figures(record.onnx)} |
 | `{contents.INT8}` | {_figures(record.int8)} |
@@ -117,7 +119,8 @@ the device has its own. int8 is static quantisation, calibrated on training imag
 ({validated}), {record.onnx.test_images} for test; split seed {dataset.split_seed}{_fit(dataset.fit)}
 - SHA-256 of images, labels and split: `{made.dataset_sha256}`
 - teacher: {markdown(teacher.architecture)}, {origin}; {parameters(made.teacher_parameters)}\
-{"" if teacher.n_networks == 1 else " each"}, {percent(made.teacher_accuracy)} on validation{_several(teacher)}
+{"" if teacher.n_networks == 1 else " each"}, \
+{measured(made.teacher_accuracy, best.metric)} on validation{_several(teacher)}
 - SHA-256 of the teacher's weights: `{made.teacher_sha256}`
 
 ## Training

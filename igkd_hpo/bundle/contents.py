@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from igkd_hpo.config.space import Frozen
+from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.documents import DocumentError, file_inside, read_bounded
 from igkd_hpo.errors import DataError, UsageError
 from igkd_hpo.files import sha256_of
@@ -22,7 +23,7 @@ RECORD = "verify.json"
 class Figures(Frozen):
     """Measurements of one ONNX file, in onnxruntime on the CPU of the machine that made the bundle.
 
-    Accuracies and agreement are fractions, latencies milliseconds for one image on one thread.
+    Accuracies (see `Expected.metric`) and agreement are fractions, latencies milliseconds for one image on one thread.
     """
 
     validation_accuracy: float
@@ -60,7 +61,7 @@ class Quantisation(Frozen):
 
 
 class Expected(Frozen):
-    """Accuracy to expect of training the bundle's study once more."""
+    """Value of the study's metric to expect of training the bundle's study once more."""
 
     validation_accuracy: float
     """The mean of the runs, a fraction."""
@@ -71,6 +72,8 @@ class Expected(Frozen):
     """That `verify` trains with."""
     basis: str
     """Where low and high come from, in a sentence."""
+    metric: Metric = Field(default="accuracy", exclude_if=lambda metric: metric == "accuracy")
+    """Of the study, which every validation_accuracy of the record is a value of."""
 
     def holds(self, accuracy: float) -> bool:
         """Tell whether an accuracy is from low to high, both included, but for rounding."""

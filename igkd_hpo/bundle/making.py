@@ -40,6 +40,7 @@ from igkd_hpo.trial.kept_network import kept_network
 if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import Assets
     from igkd_hpo.distillation.models import Network
+    from igkd_hpo.distillation.tally import Tally
 
 _PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "optuna")
 
@@ -49,7 +50,7 @@ class Bundle:
     """Bundle that was made.
 
     Args:
-        validation_accuracy: of the network in PyTorch, a fraction.
+        validation_accuracy: of the network in PyTorch, a fraction, in the metric that `record.expected` names.
         weights: where they come from, in words.
         about: which trial it is, in words, and whether it was confirmed.
     """
@@ -128,7 +129,7 @@ def make_bundle(
             trial=best.number,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             files={},
-            expected=expected_of(best, accuracy, images=made.n_validation),
+            expected=expected_of(best, accuracy, images=made.n_validation, tally=_tally(trained, assets)),
             opset=opset,
             onnx=onnx,
             int8=int8,
@@ -156,6 +157,20 @@ def make_bundle(
         write_text(draft / contents.RECORD, record.model_dump_json(indent=2))
     about = describe_trial(study, best)
     return Bundle(folder=folder, record=record, validation_accuracy=accuracy, weights=weights, about=about)
+
+
+def _tally(network: "Network", assets: "Assets") -> "Tally | None":
+    """Count a network's answers on validation by class, where the metric is one of classes."""
+    if assets.study.metric == "accuracy":
+        return None
+
+    import torch
+
+    from igkd_hpo.distillation.evaluation import predict, tally
+
+    dataset = assets.dataset
+    answers = predict(network, dataset.validation_images, device=torch.device("cpu")).argmax(dim=1)
+    return tally(answers, dataset.validation_labels, num_classes=dataset.num_classes)
 
 
 def trained_network(

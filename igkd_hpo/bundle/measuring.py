@@ -48,17 +48,19 @@ def measure_files(network: "Network", paths: list[Path], assets: "Assets", setti
     import torch
 
     from igkd_hpo.assets.test_split import TestPurpose, open_test
-    from igkd_hpo.distillation.evaluation import predict
+    from igkd_hpo.distillation.evaluation import judge, predict
 
     test_images, _ = open_test(assets.study.dataset, settings, purpose=TestPurpose.EXPORT_PARITY)
     wanted = predict(network, test_images, device=torch.device("cpu")).numpy()
     validation, labels = assets.dataset.validation_images.numpy(), assets.dataset.validation_labels.numpy()
     right = predict(network, assets.dataset.validation_images, device=torch.device("cpu")).numpy().argmax(1) == labels
+    metric = assets.study.metric
     figures: list[Figures] = []
     for path in paths:
         student = OnnxStudent(path)
         logits, latency = student.logits(test_images.numpy()), student.latency(validation[:1])
-        also_right = student.logits(validation).argmax(axis=1) == labels
+        answers = student.logits(validation)
+        also_right = answers.argmax(axis=1) == labels
         difference, allowed = logit_difference(logits, wanted)
         if not figures and not difference <= allowed:
             raise IgkdError(
@@ -67,7 +69,7 @@ def measure_files(network: "Network", paths: list[Path], assets: "Assets", setti
             )
         figures.append(
             Figures(
-                validation_accuracy=float(also_right.mean()),
+                validation_accuracy=judge(torch.from_numpy(answers), assets.dataset.validation_labels, metric),
                 validation_images=len(labels),
                 lost=int((right & ~also_right).sum()),
                 gained=int((also_right & ~right).sum()),

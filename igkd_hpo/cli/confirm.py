@@ -41,7 +41,7 @@ def confirm(
         igkd-hpo confirm best.yaml --seeds 3
     """
     from igkd_hpo.api.confirm import confirm as run
-    from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences
+    from igkd_hpo.confirm.sentences import classes_in_words, confirmation_json, confirmation_table, sentences
     from igkd_hpo.terminal.console import Console
 
     count, allowed = count_of_workers(workers), allow_import or ()
@@ -51,3 +51,5 @@ def confirm(
         return
     Console().print(confirmation_table(confirmation))
     print_text("\n" + "\n".join(sentences(confirmation)))
+    if lines := classes_in_words(confirmation):
+        print_text("\n" + "\n".join(lines))

@@ -63,6 +63,7 @@ def _measurements(made: "Bundle") -> str:
         )
 
     from igkd_hpo.bundle.sentences import int8_in_words
+    from igkd_hpo.distillation.metrics import METRICS
 
     record = made.record
     images = f"{record.onnx.test_images} test images"
@@ -75,4 +76,6 @@ def _measurements(made: "Bundle") -> str:
         row("model.int8.onnx", record.int8),
         f"like PyTorch: the same answer, on {images}, whose labels were not read; {latency}",
     ]
+    if record.expected.metric != "accuracy":
+        lines.append(f"validation: {METRICS[record.expected.metric]}")
     return "\n".join([*lines, *int8_in_words(record)])

@@ -31,6 +31,7 @@ def prepare(
     from igkd_hpo.api.prepare import prepare as run
     from igkd_hpo.api.source import settings_here, study_to_run
     from igkd_hpo.distillation.heap import keep_freed_memory
+    from igkd_hpo.distillation.metrics import measured
 
     keep_freed_memory()
     config = study_to_run(study_argument(study), settings_here(storage, allow_import or ()))
@@ -42,4 +43,7 @@ def prepare(
     teachers = "the teacher is" if members == 1 else f"{members} teachers together are"
     if folds:
         teachers = f"each of {folds} teachers, on average, is"
-    print_line(f"{config.name}: ready; {teachers} right on {percent(summary.teacher_accuracy)} of validation")
+    reached = f"{teachers} right on {percent(summary.teacher_accuracy)} of validation"
+    if config.metric != "accuracy":
+        reached = f"{teachers} at {measured(summary.teacher_accuracy, config.metric)} on validation"
+    print_line(f"{config.name}: ready; {reached}")

@@ -8,7 +8,6 @@ from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, AsJson, Device, print_json, print_line, study_parameter
 from igkd_hpo.cli.completion import complete_study_file
-from igkd_hpo.words import percent
 
 
 def train(
@@ -30,11 +29,12 @@ def train(
     """
     from igkd_hpo.api.train import train as run
     from igkd_hpo.distillation.heap import keep_freed_memory
+    from igkd_hpo.distillation.metrics import measured
 
     keep_freed_memory()
     trained = run(study, seed=seed, device=device, allow_import=allow_import or (), test=test, output=output)
     if as_json:
         print_json(asdict(trained))
         return
-    tested = "" if trained.test_accuracy is None else f", {percent(trained.test_accuracy)} on test"
-    print_line(f"{percent(trained.validation_accuracy)} on validation{tested}; in {trained.folder}")
+    tested = "" if trained.test_accuracy is None else f", {measured(trained.test_accuracy, trained.metric)} on test"
+    print_line(f"{measured(trained.validation_accuracy, trained.metric)} on validation{tested}; in {trained.folder}")

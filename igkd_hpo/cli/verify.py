@@ -21,13 +21,14 @@ def verify(
     output: Annotated[Path | None, Option("-o", "--output", help="Folder for what is trained.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a bundle is whole, train its study once, and say whether the accuracy is what it claims.
+    """Check that a bundle is whole, train its study once, and say whether it is as accurate as the bundle claims.
 
     Examples:
         igkd-hpo verify digits-bundle
     """
     from igkd_hpo.api.source import settings_here
     from igkd_hpo.bundle.verification import verify_bundle
+    from igkd_hpo.distillation.metrics import measured
     from igkd_hpo.terminal.progress import make_progress
 
     settings = settings_here(allow_import=allow_import or ())
@@ -38,9 +39,9 @@ def verify(
     if as_json:
         print_json(asdict(result) | {"expected": expected.model_dump()})
     else:
-        reached = f"seed {result.seed} reached {percent(result.validation_accuracy)} on validation"
+        reached = f"seed {result.seed} reached {measured(result.validation_accuracy, expected.metric)} on validation"
         interval = f"{percent(expected.low)} to {percent(expected.high)}"
         print_line(f"{'verified' if result.inside else 'not verified'}: {reached}; {interval} was expected")
-        print_line(f"  {percent(expected.validation_accuracy)} and {expected.basis}")
+        print_line(f"  {measured(expected.validation_accuracy, expected.metric)} and {expected.basis}")
     if not result.inside:
         raise typer.Exit(ExitCode.FAILED)

@@ -122,7 +122,8 @@ def _field(declared: Hyperparameter) -> tuple[Any, Any]:
     else:
         rule = Within(declared.low, declared.high, above=declared.above)
     default = ... if declared.default is None else declared.default
-    return Annotated[setting, rule], Field(default=default, description=declared.help)
+    left_out = (lambda value: value == default) if declared.later else None
+    return Annotated[setting, rule], Field(default=default, description=declared.help, exclude_if=left_out)
 
 
 if TYPE_CHECKING:

@@ -66,6 +66,8 @@ class TeacherConfig(Frozen):
     """Epochs of training, where it is trained here."""
     learning_rate: float | None = Field(default=None, gt=0, le=100)
     """Peak rate of that, for batches of 128; null: 0.1, and 0.01 where it begins with weights."""
+    class_weights: Literal["none", "balanced"] = Field(default="none", exclude_if=lambda chosen: chosen == "none")
+    """Of that training: balanced, as hyperparameters.class_weights does for students, or none."""
     members: int = Field(default=1, ge=1, le=100, validate_default=True)
     """This many teachers, their probabilities averaged: trained here, each with its seed, or the list's."""
     folds: int = Field(default=0, ge=0, le=100)
@@ -114,6 +116,13 @@ class TeacherConfig(Frozen):
         if normalize == "weights" and architecture and find_architecture(architecture).statistics is None:
             raise ValueError(f"what weights of {architecture} were trained with is not known; write [[mean], [std]]")
         return normalize
+
+    @field_validator("class_weights")
+    @classmethod
+    def _weighs_a_training(cls, class_weights: str, info: ValidationInfo) -> str:
+        if class_weights != "none" and not _is_trained_here(info.data):
+            raise ValueError(f"{class_weights} is for a teacher that is trained here, not for a given one; remove it")
+        return class_weights
 
     @field_validator("members")
     @classmethod

@@ -48,6 +48,6 @@ class Provenance(Frozen):
     trial: int = Field(ge=0)
     """Number of the trial."""
     validation_accuracy: float = Field(ge=0, le=1)
-    """Its accuracy on the validation split, as a fraction."""
+    """Its value of the file's metric on the validation split, as a fraction."""
     execution: Execution | None = None
     """What of the machine decides the last bits of a result."""

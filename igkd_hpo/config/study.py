@@ -17,6 +17,7 @@ from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
 from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.recipe import MIXING, SAME_BLOCKS
 
 Steps = Annotated[
@@ -149,7 +150,7 @@ class Sampler(Frozen):
 
 
 class PercentilePruner(Frozen):
-    """A pruner that stops a trial whose best accuracy so far is not among the best `keep` per cent at that epoch."""
+    """A pruner that stops a trial whose best result so far is not among the best `keep` per cent at that epoch."""
 
     name: Literal["percentile"]
     """Names this pruner."""
@@ -158,18 +159,18 @@ class PercentilePruner(Frozen):
     grace_period: int = Field(default=3, ge=0)
     """No trial is stopped in its first this many epochs."""
     patience: int = Field(default=0, ge=0)
-    """Epochs in a row without a better accuracy before a trial may be stopped."""
+    """Epochs in a row without a better result before a trial may be stopped."""
 
 
 class MedianPruner(Frozen):
-    """A pruner that stops a trial whose best accuracy so far is below the median at that epoch."""
+    """A pruner that stops a trial whose best result so far is below the median at that epoch."""
 
     name: Literal["median"]
     """Names this pruner."""
     grace_period: int = Field(default=3, ge=0)
     """No trial is stopped in its first this many epochs."""
     patience: int = Field(default=0, ge=0)
-    """Epochs in a row without a better accuracy before a trial may be stopped."""
+    """Epochs in a row without a better result before a trial may be stopped."""
 
 
 class SuccessiveHalvingPruner(Frozen):
@@ -225,6 +226,8 @@ class Study(Frozen):
     """Random crops and flips."""
     training: TrainingConfig = TrainingConfig()
     """How a student is trained."""
+    metric: Metric = Field(default="accuracy", exclude_if=lambda metric: metric == "accuracy")
+    """What is made as high as can be, on validation: accuracy, balanced_accuracy (mean recall), or macro_f1."""
     hyperparameters: Hyperparameters
     """What is searched, and what is fixed."""
     limits: Limits = Limits()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
+from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.search.best import BestTrial, best_trial, trained_trial
 from igkd_hpo.search.confirmation_study import open_confirmation
 from igkd_hpo.search.study import SearchStudy
@@ -36,6 +37,7 @@ def confirmed_trial(study: SearchStudy, confirmation: Confirmation) -> tuple[Sea
         "test_images": confirmation.n_test_images,
         "validation_accuracy": arm.validation.mean.value,
         "validation_accuracies": list(arm.validation.accuracies),
+        "metric": confirmation.metric,
         "named": confirmation.named,
         "equal": [confirmation.arm(number).name for number in confirmation.tie_set if number != arm.number],
     }
@@ -45,8 +47,9 @@ def confirmed_trial(study: SearchStudy, confirmation: Confirmation) -> tuple[Sea
 def describe_trial(study: SearchStudy, best: BestTrial) -> str:
     """Say which trial it is, and whether it was confirmed."""
     if best.confirmed is None:
+        reached = measured(best.validation_accuracy, best.metric)
         return (
-            f"trial {best.number} of {study.name}, {percent(best.validation_accuracy)} on validation, best so far "
+            f"trial {best.number} of {study.name}, {reached} on validation, best so far "
             "(not confirmed with fresh seeds)"
         )
     return confirmed_in_words(best.confirmed)
@@ -55,9 +58,10 @@ def describe_trial(study: SearchStudy, best: BestTrial) -> str:
 def confirmed_in_words(facts: Mapping[str, Any]) -> str:
     """Say how a configuration was confirmed, from the facts that a `BestTrial` and an exported file hold."""
     low, high = facts["test_interval"]
+    reached = measured(facts["test_accuracy"], facts.get("metric", "accuracy"))
     equal = f"; as good, as far as can be told: {', '.join(facts['equal'])}" if facts["equal"] else ""
     return (
         f"{facts['arm']} of {facts['study']}, confirmed with {facts['n_seeds']} fresh seeds: "
-        f"{percent(facts['test_accuracy'])} on {facts['test_images']:,} test images on average "
+        f"{reached} on {facts['test_images']:,} test images on average "
         f"({percent(low)} to {percent(high)}){equal}"
     )

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.space import Value
-from igkd_hpo.confirm.evaluation import read_record
+from igkd_hpo.confirm.evaluation import SplitRecord, read_record
 from igkd_hpo.confirm.plan import without
 from igkd_hpo.confirm.statistics import Against, Contrast, Estimate, compare, contrasts, t_interval
+from igkd_hpo.distillation.class_table import ClassTable, class_table
+from igkd_hpo.distillation.metrics import Metric
+from igkd_hpo.distillation.tally import Tally, resolution
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.confirmation_study import Arm, arm_trials, arms_of, open_confirmation
 from igkd_hpo.search.study import SearchStudy
@@ -23,7 +27,7 @@ Compare = Callable[[Iterable[int]], Mapping[int, Contrast]]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Accuracies of an arm on one split, fractions, in the order of its seeds; their mean has a 95 % t interval."""
+    """Values of the metric for an arm on one split, in the order of its seeds; their mean has a 95 % t interval."""
 
     accuracies: tuple[float, ...]
     mean: Estimate
@@ -133,6 +137,10 @@ class Confirmation:
         kept: the share of the differences between arms that is not noise.
         n_seeds: the least number of seeds that an arm has.
         n_test_images: in the test split; `opened` says when it was opened (ISO 8601, UTC).
+        metric: of the study, which all accuracies here are values of.
+        sampling_error: of the best arm's value, by another sample of test images: its standard error, a fraction.
+        classes: what became of each class of the test images with the chosen arm, all its seeds together; None where
+            the split was read before that was recorded.
     """
 
     study: str
@@ -154,14 +162,17 @@ class Confirmation:
     n_seeds: int
     n_test_images: int
     opened: tuple[str, ...]
+    metric: Metric
+    sampling_error: float
+    classes: ClassTable | None
 
     def arm(self, number: int) -> ConfirmedArm:
         """Return the arm of this number."""
         return next(arm for arm in self.arms if arm.number == number)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain JSON values; accuracies are fractions."""
-        return asdict(self)
+        """Return plain JSON values; accuracies are fractions, in the metric that is named."""
+        return asdict(self) | {"classes": self.classes.as_json() if self.classes else None}
 
 
 def confirmation_of(study: SearchStudy) -> Confirmation | None:
@@ -182,18 +193,19 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
     compared = [arm for arm in arms if arm.diverged == 0]
     if not compared:
         return None
-    samples, resolution = [arm.test.accuracies for arm in compared], 1 / record.images
-    comparison = compare(samples, resolution=resolution)
+    metric, samples, step = linked.config.metric, [arm.test.accuracies for arm in compared], 1 / record.images
+    if metric != "accuracy" and record.tallies:
+        step = resolution(next(iter(record.tallies.values())).images, metric)
+    comparison = compare(samples, resolution=step)
     by_number = {
         arm.number: replace(arm, against=against, shrunken=shrunken)
         for arm, against, shrunken in zip(compared, comparison.against, comparison.shrunken, strict=True)
     }
-    contrast_with = partial(
-        _contrast_with, subject, {arm.number: i for i, arm in enumerate(compared)}, samples, resolution
-    )
+    contrast_with = partial(_contrast_with, subject, {arm.number: i for i, arm in enumerate(compared)}, samples, step)
     answers = _answer(planned, subject, contrast_with)
     tied = sorted((arm for arm in by_number.values() if arm.tied), key=lambda arm: (-arm.test.mean.value, arm.number))
     best, baseline, gain = compared[comparison.best].number, answers[-1].without, None
+    chosen = min(tied, key=lambda arm: arm.parameters or 0)
     if baseline is not None and baseline in by_number and baseline != best:
         gain = by_number[best].test.mean.value - by_number[baseline].test.mean.value
     return Confirmation(
@@ -204,7 +216,7 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
         named=comparison.named,
         runner_up_p_value=comparison.runner_up_p_value,
         tie_set=tuple(arm.number for arm in tied),
-        chosen=min(tied, key=lambda arm: arm.parameters or 0).number,
+        chosen=chosen.number,
         subject=subject,
         subject_name=planned[subject].name,
         answers=answers,
@@ -216,7 +228,26 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
         n_seeds=min(len(sample) for sample in samples),
         n_test_images=record.images,
         opened=record.opened,
+        metric=metric,
+        sampling_error=_sampling_error(compared[comparison.best], record, metric),
+        classes=_classes(chosen, record),
     )
+
+
+def _sampling_error(arm: ConfirmedArm, record: SplitRecord, metric: Metric) -> float:
+    """Return the standard error of an arm's value over samples of test images, in the mean over its seeds."""
+    tallies = [record.tallies[number] for number in arm.trials if number in record.tallies]
+    if metric == "accuracy" or not tallies:
+        share = arm.test.mean.value
+        return float((share * (1 - share) / record.images) ** 0.5)
+    return fmean(tally.sampling_error(metric) for tally in tallies)
+
+
+def _classes(arm: ConfirmedArm, record: SplitRecord) -> ClassTable | None:
+    tallies = [record.tallies[number] for number in arm.trials if number in record.tallies]
+    if len(tallies) < len(arm.trials):
+        return None
+    return class_table(Tally.added(tallies), record.class_names, runs=len(tallies))
 
 
 def _measure(number: int, arm: Arm, trials: Sequence[FrozenTrial], tested: Mapping[int, float]) -> ConfirmedArm | None:

@@ -1,13 +1,14 @@
-"""Evaluation on the test split, opened once for all networks of a confirmation; the database keeps the accuracies."""
+"""Evaluation on the test split, opened once for all networks of a confirmation; the database keeps the results."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.assets.progress import Progress
+from igkd_hpo.distillation.tally import Tally
 from igkd_hpo.errors import AssetMissing
 from igkd_hpo.search.confirmation_study import arm_trials
 from igkd_hpo.search.study import SearchStudy
@@ -25,23 +26,30 @@ class SplitRecord:
     """Results on the test split so far.
 
     Args:
-        accuracies: by trial number, fractions.
+        accuracies: the study's metric by trial number, fractions.
         images: of the test split; 0 before it was opened.
+        class_names: in the order of every tally; empty in a record from before there were tallies.
+        tallies: by trial number, of each answer class by class.
         opened: times (ISO 8601, UTC), one for each opening.
     """
 
     accuracies: Mapping[int, float]
     images: int
     opened: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+    tallies: Mapping[int, Tally] = field(default_factory=dict)
 
 
 def read_record(linked: SearchStudy) -> SplitRecord:
     """Read the results on the test split from the database."""
     kept: dict[str, Any] = linked.read().attributes.get("test_split", {"accuracies": {}, "images": 0, "opened": []})
+    classes = kept.get("classes", {"names": [], "images": [], "trials": {}})
     return SplitRecord(
         accuracies={int(number): accuracy for number, accuracy in kept["accuracies"].items()},
         images=kept["images"],
         opened=tuple(kept["opened"]),
+        class_names=tuple(classes["names"]),
+        tallies={int(number): Tally(images=classes["images"], **of) for number, of in classes["trials"].items()},
     )
 
 
@@ -52,7 +60,7 @@ def untested(linked: SearchStudy) -> list[FrozenTrial]:
 
 
 def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: Progress) -> None:
-    """Open the test split for the networks that have not seen it, if there are any, and keep their accuracies.
+    """Open the test split for the networks that have not seen it, if there are any, and keep their results.
 
     Raises:
         AssetMissing: weights are not on this host; the test split stays closed.
@@ -62,10 +70,12 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
     if not trials:
         return
 
+    import torch
+
     from igkd_hpo.assets.study_assets import open_assets
     from igkd_hpo.assets.test_split import TestPurpose, open_test
     from igkd_hpo.distillation.device import choose_device
-    from igkd_hpo.distillation.evaluation import accuracy, predict
+    from igkd_hpo.distillation.evaluation import judge, predict, tally
 
     study = linked.config
     assets = open_assets(study, settings)
@@ -97,9 +107,13 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
     chosen = choose_device(device)
     images, labels = open_test(study.dataset, settings, purpose=TestPurpose.CONFIRM)
     accuracies: dict[int, float] = {}
+    tallies: dict[int, Tally] = {}
+    names = assets.dataset.class_names
     with progress.task(f"testing {len(trials)} students of {study.name}", len(trials)) as advance:
         for number, network in networks.items():
-            accuracies[number] = accuracy(predict(network, images, device=chosen), labels)
+            logits = predict(network, images, device=chosen)
+            accuracies[number] = judge(logits, labels, study.metric)
+            tallies[number] = tally(logits.argmax(dim=1), labels, num_classes=len(names))
             advance(1)
     with linked.transaction():
         earlier = read_record(linked)
@@ -108,5 +122,13 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
             "accuracies": {str(number): joined[number] for number in sorted(joined)},
             "images": len(images),
             "opened": [*earlier.opened, datetime.now(UTC).isoformat(timespec="seconds")],
+            "classes": {
+                "names": list(names),
+                "images": torch.bincount(labels, minlength=len(names)).tolist(),
+                "trials": {
+                    str(number): {key: value for key, value in vars(one).items() if key != "images"}
+                    for number, one in sorted({**tallies, **earlier.tallies}.items())
+                },
+            },
         }
         linked.storage.set_study_user_attr(linked.study_id, "test_split", kept_record)

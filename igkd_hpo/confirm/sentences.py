@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.confirm.confirmation import Answer, Confirmation, ConfirmedArm, ControlAnswer
 from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.distillation.metrics import METRICS, measured
+from igkd_hpo.search.class_lines import class_lines
 from igkd_hpo.words import parameters, percent, points
 
 if TYPE_CHECKING:
@@ -39,28 +41,37 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
     subject = next((arm for arm in confirmation.arms if arm.number == confirmation.subject), None)
     if subject is not None and subject.search_accuracy is not None:
         luck = subject.search_accuracy - subject.validation.mean.value
+        seen = measured(subject.search_accuracy, confirmation.metric)
         yield (
-            f"The search saw {percent(subject.search_accuracy)} on validation for {subject.name}; fresh seeds have "
+            f"The search saw {seen} on validation for {subject.name}; fresh seeds have "
             f"{percent(subject.validation.mean.value)}"
             + (f": {points(luck, signed=False)} points of it were luck." if luck >= _ROUNDING else ", no less.")
         )
     for arm in confirmation.arms:
         if arm.diverged:
             yield f"The loss of {arm.name} was not finite with {arm.diverged} seeds, so it is compared with none."
-    share, n_images = best.test.mean.value, confirmation.n_test_images
-    sampling = 2 * (share * (1 - share) / n_images) ** 0.5
+    n_images, sampling = confirmation.n_test_images, 2 * confirmation.sampling_error
+    results = "accuracies" if confirmation.metric == "accuracy" else f"values of {METRICS[confirmation.metric]}"
     yield (
         f"Intervals are about the luck of {confirmation.n_seeds} seeds. The {n_images:,} test images are a sample "
-        f"too: another one could move all accuracies together by {points(sampling, signed=False)} points."
+        f"too: another one could move all {results} together by {points(sampling, signed=False)} points."
     )
+
+
+def classes_in_words(confirmation: Confirmation) -> list[str]:
+    """Lay out what becomes of each class with the arm that export takes; nothing where that was not recorded."""
+    if confirmation.classes is None:
+        return []
+    return class_lines(confirmation.classes, f"test with {confirmation.arm(confirmation.chosen).name}")
 
 
 def short_answer(confirmation: Confirmation) -> Iterator[str]:
     """Say in a few lines what export takes and why, and what of it helps; `sentences` has the rest."""
     chosen = confirmation.arm(confirmation.chosen)
     mean, n_images = chosen.test.mean, confirmation.n_test_images
+    reached = measured(mean.value, confirmation.metric)
     yield (
-        f"{confirmation.study}: take {chosen.name}, {percent(mean.value)} on {n_images:,} test images "
+        f"{confirmation.study}: take {chosen.name}, {reached} on {n_images:,} test images "
         f"({percent(mean.low)} to {percent(mean.high)}), the mean of {len(chosen.seeds)} fresh seeds"
     )
     yield f"  why: {_why_chosen(confirmation)}"
@@ -131,7 +142,7 @@ def arm_rows(confirmation: Confirmation) -> list[ArmRow]:
 
 
 def confirmation_table(confirmation: Confirmation) -> "RenderableType":
-    """Lay out the arms as a table for a terminal of 80 columns."""
+    """Lay out the arms as a table for a terminal of 80 columns; figures are of the study's metric."""
     from rich.table import Table
     from rich.text import Text
 
@@ -152,7 +163,8 @@ def p_value(p: float) -> str:
 
 
 def _name_best(confirmation: Confirmation, best: ConfirmedArm) -> str:
-    mean = f"{percent(best.test.mean.value)} on test ({percent(best.test.mean.low)} to {percent(best.test.mean.high)})"
+    found = best.test.mean
+    mean = f"{measured(found.value, confirmation.metric)} on test ({percent(found.low)} to {percent(found.high)})"
     n_arms = len(confirmation.arms)
     if confirmation.named:
         return (

@@ -140,8 +140,8 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComp
 
     Args:
         samples: accuracies of the arms, fractions, two or more each; one arm alone is never named.
-        resolution: the smallest step between two accuracies, 1 over the number of images; above 0. Rounding to it is
-            the least variance that an arm can have.
+        resolution: the smallest step between two accuracies, 1 over the number of images, or what `tally.resolution`
+            says of another metric; above 0. Rounding to it is the least variance that an arm can have.
     """
     means, squared_errors, freedom = _estimate_means(samples, resolution)
     best = int(np.argmax(means))

@@ -12,6 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import FloatRange, IntRange
+from igkd_hpo.distillation.metrics import METRICS, heading
 from igkd_hpo.escaping import one_line
 from igkd_hpo.report.palette import control_look
 from igkd_hpo.report.selection import learning_curve, lowest_shown, split_by_kind, thin
@@ -29,7 +30,6 @@ MOST_BARS = 600
 MOST_WORKERS = 40
 BEST_CURVES, OTHER_CURVES = 10, 100
 
-_ACCURACY = "validation accuracy, %"
 _TEXT, _FAINT, _LINE = "#808080", "rgba(128,128,128,0.55)", "rgba(128,128,128,0.25)"
 _BLUE, _ORANGE = "#4a90d9", "#e8862e"
 # Worst to best; the middle tones of viridis, so that neither end is lost on a light or a dark page.
@@ -51,9 +51,9 @@ def study_graphs(study: SearchStudy, trials: Sequence[FrozenTrial], *, now: date
     """
     graphs = {
         "accuracy-over-overlay": _overlay(study, trials),
-        "accuracy-over-size": _size(trials),
+        "accuracy-over-size": _size(study, trials),
         "workers": _workers(trials, now),
-        "learning-curves": _curves(trials) if curves else None,
+        "learning-curves": _curves(study, trials) if curves else None,
     }
     return {name: graph for name, graph in graphs.items() if graph is not None}
 
@@ -73,12 +73,13 @@ def _overlay(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
             values = values | {"overlay_strength": 0.0}
         return values[axes[0]], values[axes[1]] if len(axes) == 2 else 100 * accuracy(trial)
 
-    y_title = words[1] if len(axes) == 2 else _ACCURACY
+    y_title = words[1] if len(axes) == 2 else None
     recorded = [t for t in trials if t.value is not None and "hyperparameters" in t.user_attrs]
-    return _scatter(f"Accuracy over {' and '.join(words)}", recorded, place, x_title, y_title)
+    title = f"{heading(study.config.metric)} over {' and '.join(words)}"
+    return _scatter(study, title, recorded, place, x_title, y_title)
 
 
-def _size(trials: Sequence[FrozenTrial]) -> Graph | None:
+def _size(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
     """Draw accuracy over the student's parameters, where trials have different ones."""
     recorded = [t for t in trials if t.value is not None and "parameters" in t.user_attrs]
     sizes = [trial.user_attrs["parameters"] for trial in recorded]
@@ -88,19 +89,29 @@ def _size(trials: Sequence[FrozenTrial]) -> Graph | None:
     def place(trial: FrozenTrial) -> tuple[float, float]:
         return trial.user_attrs["parameters"], 100 * accuracy(trial)
 
-    graph = _scatter("Accuracy over size", recorded, place, "parameters", _ACCURACY)
+    graph = _scatter(study, f"{heading(study.config.metric)} over size", recorded, place, "parameters", None)
     if graph is not None and max(sizes) > 5 * min(sizes):
         graph["layout"]["xaxis"] |= {"type": "log", "dtick": "D2"}
     return graph
 
 
-def _scatter(title: str, trials: list[FrozenTrial], place: Place, x_title: str, y_title: str) -> Graph | None:
-    """Draw a point for each trial, its accuracy as colour where no axis shows it; None without a COMPLETE one."""
+def _named(study: SearchStudy) -> str:
+    return f"validation {METRICS[study.config.metric]}, %"
+
+
+def _scatter(
+    study: SearchStudy, title: str, trials: list[FrozenTrial], place: Place, x_title: str, y_title: str | None
+) -> Graph | None:
+    """Draw a point for each trial, its value as colour where no axis shows it; None without a COMPLETE one.
+
+    `y_title` is None where the height is the value of the study's metric.
+    """
     complete, pruned, controls = split_by_kind(trials)
     ended = complete + controls
     if not ended:
         return None
-    coloured = y_title != _ACCURACY
+    coloured = y_title is not None
+    y_title = y_title or _named(study)
     lowest = 100 * lowest_shown([accuracy(trial) for trial in ended])
     highest = max(100 * max(accuracy(trial) for trial in ended), lowest + 0.1)
 
@@ -126,7 +137,7 @@ def _scatter(title: str, trials: list[FrozenTrial], place: Place, x_title: str, 
     drawn, size = _thin_but_best(complete, MOST_POINTS), 9 if len(complete) <= CROWD else 6
     cross = {"symbol": "x-thin", "size": 6, "line": {"width": 1.2, "color": _FAINT}}
     dot = {"size": size, "line": {"width": 0.5, "color": _FAINT}, **colour(drawn, _BLUE)}
-    data = [points("pruned, last accuracy", thin(pruned, MOST_POINTS), cross), points("complete", drawn, dot)]
+    data = [points("pruned, last value", thin(pruned, MOST_POINTS), cross), points("complete", drawn, dot)]
     for trial in controls:
         name, look = trial.user_attrs["control"], control_look(trial.user_attrs["control"])
         line = {"width": 2.5, "color": look.colour}
@@ -137,7 +148,7 @@ def _scatter(title: str, trials: list[FrozenTrial], place: Place, x_title: str, 
     data.append(points("best so far", [best], ring))
     layout = _layout(title, x_title, y_title)
     if coloured:
-        bar = {"title": {"text": _ACCURACY, "side": "right"}, "thickness": 12, "outlinewidth": 0}
+        bar = {"title": {"text": _named(study), "side": "right"}, "thickness": 12, "outlinewidth": 0}
         data[1]["marker"] |= {"colorbar": bar, "showscale": True}
     else:
         least = min([lowest, *(100 * accuracy(trial) for trial in controls)])
@@ -185,7 +196,7 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
     return {"data": data, "layout": layout}
 
 
-def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
+def _curves(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
     """Draw validation accuracy by epoch: the best trials, and others evenly chosen, each kind one line with gaps."""
     with_curve = [trial for trial in trials if trial.intermediate_values]
     complete = [trial for trial in with_curve if trial.state is TrialState.COMPLETE]
@@ -212,7 +223,7 @@ def _curves(trials: Sequence[FrozenTrial]) -> Graph | None:
         if some:
             data.append(common | trace)
     several = f": the best {len(best)}, and {OTHER_CURVES} of each kind" if len(trials) > OTHER_CURVES else ""
-    return {"data": data, "layout": _layout(f"Learning curves{several}", "epoch", _ACCURACY)}
+    return {"data": data, "layout": _layout(f"Learning curves{several}", "epoch", _named(study))}
 
 
 def _layout(title: str, x_title: str, y_title: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
+from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.escaping import markdown
 from igkd_hpo.search.best import best_trial, caution, student_in_words
@@ -38,7 +39,7 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     except NoCompletedTrial:
         return "## No trial has completed yet"
     parts = [
-        f"## Best so far: {percent(best.validation_accuracy)} on validation ({best.title})",
+        f"## Best so far: {measured(best.validation_accuracy, best.metric)} on validation ({best.title})",
         f"The student: {student_in_words(best)}.",
     ]
     if best.compared:
@@ -49,7 +50,7 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
         )
         parts.append(
             "Against the controls, which nobody tuned, one seed each:\n\n"
-            f"| control | trial | accuracy | the best has |\n| --- | --- | --- | --- |\n{rows}"
+            f"| control | trial | {METRICS[best.metric]} | the best has |\n| --- | --- | --- | --- |\n{rows}"
         )
     linked = open_confirmation(study.storage, study.name)
     if linked is None:

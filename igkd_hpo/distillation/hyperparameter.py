@@ -34,6 +34,7 @@ class Hyperparameter:
         kept: words that ask nothing of the teacher, and that a control therefore has as the study has them.
         same_blocks: whether the teacher's first blocks must have the structure of the student's.
         needs: weights, or roles for all weights that ask for them; while all of these are 0 it has no effect.
+        later: a study file is written without it at its default, so that earlier studies keep their fingerprints.
     """
 
     help: str
@@ -51,6 +52,7 @@ class Hyperparameter:
     kept: tuple[str, ...] = ()
     same_blocks: bool = False
     needs: tuple[str, ...] = ()
+    later: bool = False
 
     @property
     def is_weight(self) -> bool:

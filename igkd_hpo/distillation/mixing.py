@@ -4,10 +4,10 @@ Pixels and maps are mixed alike, labels by the images' shares, and the teacher i
 mixture itself. A sample's own image always has half of it or more.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from igkd_hpo.distillation.recipe import Recipe
@@ -65,13 +65,9 @@ class Mixtures:
         """Return what lies on the images, float32 (B, C, H, W), each mixed with its other."""
         return torch.lerp(x.flip(0), x, self.own)
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
-        """Return the mean cross-entropy (a scalar) of logits (B, K) with both labels, by their shares."""
-        own, other = (
-            F.cross_entropy(logits, part, label_smoothing=label_smoothing, reduction="none")
-            for part in (labels, labels.flip(0))
-        )
-        return torch.lerp(other, own, self.shares).mean()
+    def mix_losses(self, of_each: Callable[[Tensor], Tensor], labels: Tensor) -> Tensor:
+        """Return the losses (B,) for both labels, by their shares; `of_each` makes those for labels (B,)."""
+        return torch.lerp(of_each(labels.flip(0)), of_each(labels), self.shares)
 
 
 def _within(sides: Tensor, places: Tensor, length: int) -> Tensor:

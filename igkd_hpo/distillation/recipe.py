@@ -70,13 +70,16 @@ class Recipe:
         Role.TRAINING, words=("all", "weights"), default="all")]
     mixup: Annotated[float, Hyperparameter(
         "Share of the samples that are blended with another image; the teacher is asked about the blend.",
-        Role.TRAINING, default=0.0)]
+        Role.TRAINING, default=0.0, later=True)]
     cutmix: Annotated[float, Hyperparameter(
         "Share of the samples of which a box shows another image; the teacher is asked about the whole.",
-        Role.TRAINING, default=0.0)]
+        Role.TRAINING, default=0.0, later=True)]
     color_jitter: Annotated[float, Hyperparameter(
         "Brightness, contrast and saturation of the student's view change by up to this share, each by chance.",
-        Role.TRAINING, default=0.0)]
+        Role.TRAINING, default=0.0, later=True)]
+    class_weights: Annotated[str, Hyperparameter(
+        "balanced: an image counts in cross-entropy by how rare its class is, all images / (classes * its images).",
+        Role.TRAINING, words=("none", "balanced"), default="none", later=True)]
     # fmt: on
 
     @property
@@ -135,8 +138,8 @@ _ORDER = (
     "temperature", "alpha", "overlay_probability", "overlay_strength", "learning_rate", "weight_decay", "batch_size",
     "layers_removed", "width", "objective", "dkd_beta", "attention_weight", "attention_depths", "hint_weight",
     "teacher_tail_weight", "attribution_weight", "init", "overlay_mode", "alignment", "ema_decay", "label_smoothing",
-    "cutout", "flip", "decay", "architecture", "stages_removed", "body_rate",
-    "mixup", "cutmix", "color_jitter",
+    "cutout", "flip", "decay", "architecture", "stages_removed", "body_rate", "class_weights", "mixup", "cutmix",
+    "color_jitter",
 )  # fmt: skip
 
 
@@ -153,6 +156,12 @@ HYPERPARAMETERS = _declared()
 """All of them by name, in the order in which they are suggested."""
 SAME_BLOCKS = frozenset({name for name, one in HYPERPARAMETERS.items() if one.same_blocks} | {"init: teacher_prefix"})
 """Weights, and the initialisation, that need a teacher whose first blocks have the structure of the student's."""
+
+
+def as_written(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Leave out the hyperparameters that came later and are at their defaults, as a study file does."""
+    unsaid = {name for name, one in HYPERPARAMETERS.items() if one.later and values.get(name) == one.default}
+    return {name: value for name, value in values.items() if name not in unsaid}
 
 
 @cache

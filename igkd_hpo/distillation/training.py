@@ -31,16 +31,17 @@ from igkd_hpo.distillation.batches import (
 )
 from igkd_hpo.distillation.blocks import Features
 from igkd_hpo.distillation.ensemble import average_members
-from igkd_hpo.distillation.evaluation import forward_in_batches
+from igkd_hpo.distillation.evaluation import forward_in_batches, score, tally
 from igkd_hpo.distillation.features import FeatureTerms
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.distillation.losses import distillation_loss
-from igkd_hpo.distillation.metrics import EpochMetrics
+from igkd_hpo.distillation.losses import balanced_weights, distillation_loss
+from igkd_hpo.distillation.metrics import EpochMetrics, Metric
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.objectives import make_objective
 from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule, slow_down
 from igkd_hpo.distillation.recipe import Recipe, weights
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
+from igkd_hpo.distillation.tally import Tally
 from igkd_hpo.distillation.teaching import OutOfFoldLogits, Teaching
 from igkd_hpo.distillation.terms import Step, added_terms
 from igkd_hpo.distillation.views import make_views
@@ -97,6 +98,7 @@ class Training:
         teaching: Teaching | None,
         teacher: Network | None = None,
         pretrained: Collection[str] = (),
+        metric: Metric = "accuracy",
     ) -> None:
         """Move the network and the data to the device. Raises ValueError where these do not fit each other.
 
@@ -106,6 +108,7 @@ class Training:
             teaching: may be None where not `recipe.uses(Role.LOGITS)`, or where `teacher` is there to give logits too.
             teacher: needed where `recipe.uses(Role.FEATURES)`: frozen, in evaluation mode.
             pretrained: names of the body's parameters that learn at `body_rate` of the learning rate.
+            metric: of the validation; no step depends on it.
         """
         self._check(data, recipe, teaching, teacher)
         self._trained = network.to(device)
@@ -113,6 +116,7 @@ class Training:
         self.views = make_views(recipe, data.digests).to(device)
         self.device = device
         self.data = self._on_device(data)
+        self.metric = metric
         self._stand_ins: StandIns | None = None
         if recipe.alignment == "reference_shuffled":
             self._stand_ins = StandIns(self.data, **self._alignment_options(LOGITS))
@@ -121,6 +125,7 @@ class Training:
             self.teaching = ShuffledLogits(self.teaching, self._stand_ins)
         self.completed_epochs = 0
         self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
+        self._class_weights = balanced_weights(self.data.labels) if recipe.class_weights == "balanced" else None
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self._trained.to(memory_format=self._memory_format)
         self._trained.memory_format = self._memory_format
@@ -287,6 +292,7 @@ class Training:
             objective=self._objective,
             label_smoothing=recipe.label_smoothing,
             mixtures=batch.mixtures,
+            class_weights=self._class_weights,
         )
         if self.features is not None:
             loss = loss + self.features.loss(student_features, teacher_features, teacher_logits, batch.labels)
@@ -328,11 +334,20 @@ class Training:
         self.steps_done += 1
 
     def _validate(self) -> tuple[Tensor, Tensor]:
-        images, labels = self.data.validation_images, self.data.validation_labels
+        logits, labels = self._validation_logits(), self.data.validation_labels
+        value = score(logits.argmax(dim=1), labels, self.metric, num_classes=logits.shape[1])
+        return F.cross_entropy(logits, labels), value
+
+    def _validation_logits(self) -> Tensor:
+        images = self.data.validation_images
         fitting = max(self.recipe.batch_size, _VALIDATION_PIXELS // (images.shape[2] * images.shape[3]))
         batch_size = min(_VALIDATION_BATCH, fitting, len(images))
-        logits = forward_in_batches(self.network, images, batch_size=batch_size, on_batch=self._count_step)
-        return F.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
+        return forward_in_batches(self.network, images, batch_size=batch_size, on_batch=self._count_step)
+
+    def tally(self) -> Tally:
+        """Show the validation images once more, and count the answers of `network` as it is, class by class."""
+        logits = self._validation_logits()
+        return tally(logits.argmax(dim=1), self.data.validation_labels, num_classes=logits.shape[1])
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that going on needs, as tensors and plain containers that share memory with the training."""

@@ -14,6 +14,8 @@ from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.teacher_check import enough_to_tell
 from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.metrics import METRICS, Metric
+from igkd_hpo.distillation.tally import largest_step
 from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok, warning
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.settings import Settings
@@ -24,9 +26,9 @@ _GROUP = "data"
 _COPIES = ("duplicates", "labels")  # which have checks of their own
 _FEW = 0.001  # of a split: so few wrong images move an accuracy by a tenth of a point at most
 _COMMON = 0.9  # a class of this share makes accuracy blind: always guessing it is right as often
-_LARGEST_RATIO = 10  # images of the largest class to those of the smallest
+_LARGEST_RATIO = 10  # images of the largest class to those of the smallest, beyond which accuracy hardly counts that
 _FEWEST_OF_CLASS = 10
-_FEWEST_VALIDATION = 100  # below, one image is more than a point of accuracy
+_LARGEST_STEP = 0.01  # of the metric, by one validation image: a hundred images of accuracy
 _NAMES = ("images", "unreadable", "duplicates", "labels", "blank", "classes", "validation")
 
 
@@ -52,8 +54,8 @@ def check_data(study: Study, settings: Settings, progress: Progress) -> tuple[Da
         _check_copies(dataset, "duplicates", leaks, none="no image is in two splits"),
         _check_copies(dataset, "labels", torn, none="no image is in two classes"),
         _check_blank(dataset.train_images),
-        _check_classes(dataset),
-        _check_validation(dataset),
+        _check_classes(dataset, study.metric),
+        _check_validation(dataset, study.metric),
     ]
 
 
@@ -96,29 +98,36 @@ def _check_blank(images: Tensor) -> Check:
     return warning(_GROUP, "blank", finding, "remove them, or save them again")
 
 
-def _check_classes(dataset: Dataset) -> Check:
-    names = dataset.class_names
+def _check_classes(dataset: Dataset, metric: Metric) -> Check:
+    names, by_accuracy = dataset.class_names, metric == "accuracy"
     in_train = torch.bincount(dataset.train_labels, minlength=len(names))
     in_validation = torch.bincount(dataset.validation_labels, minlength=len(names))
     rarest, fewest, largest = names[int(in_train.argmin())], int(in_train.min()), int(in_train.max())
     share = int(in_validation.max()) / len(dataset.validation_labels)
-    if share >= _COMMON:
+    if share >= _COMMON and by_accuracy:
         common = names[int(in_validation.argmax())]
         finding = f"always guessing {common!r} is right on {percent(share)} of validation, so accuracy tells little"
-        return fault(_GROUP, "classes", finding, "add images of the other classes, or leave out some of this one")
+        return fault(_GROUP, "classes", finding, "set metric: balanced_accuracy, or add images of the other classes")
     images = counted(fewest, "training image")
     spread = f"{images} of {rarest!r} to {largest:,} of {names[int(in_train.argmax())]!r}"
     if fewest == largest:
         spread = f"{images} of every class"
-    uneven = largest >= _LARGEST_RATIO * fewest
-    advice = f"add images of {rarest!r}: {'accuracy hardly counts that class' if uneven else 'so few teach little'}"
+    uneven = by_accuracy and largest >= _LARGEST_RATIO * fewest
+    advice = f"add images of {rarest!r}: so few teach little"
+    if uneven:
+        advice = f"set metric: balanced_accuracy, or add images of {rarest!r}: accuracy hardly counts that class"
     return grade(_GROUP, "classes", spread, advice, doubtful=uneven or fewest < _FEWEST_OF_CLASS)
 
 
-def _check_validation(dataset: Dataset) -> Check:
-    n, advice = len(dataset.validation_labels), dataset.more_validation
-    if not enough_to_tell(dataset):
-        finding = f"{n:,} validation images are too few to tell whether a teacher learned anything"
+def _check_validation(dataset: Dataset, metric: Metric) -> Check:
+    labels, advice = dataset.validation_labels, dataset.more_validation
+    if not enough_to_tell(dataset, metric):
+        finding = f"{len(labels):,} validation images are too few to tell whether a teacher learned anything"
         return fault(_GROUP, "validation", finding, advice)
-    step = f"one of {n:,} validation images is {percent(1 / n)} of accuracy"
-    return grade(_GROUP, "validation", step, f"{advice}: trials differ by less", doubtful=n < _FEWEST_VALIDATION)
+    counts = torch.bincount(labels, minlength=len(dataset.class_names))
+    step, images = largest_step(counts.tolist(), metric), f"{len(labels):,} validation images"
+    if metric != "accuracy":
+        rarest = int(counts.masked_fill(counts == 0, len(labels) + 1).argmin())
+        images = f"{int(counts[rarest]):,} validation images of {dataset.class_names[rarest]!r}"
+    found = f"one of {images} is {percent(step)} of {METRICS[metric]}"
+    return grade(_GROUP, "validation", found, f"{advice}: trials differ by less", doubtful=step > _LARGEST_STEP)

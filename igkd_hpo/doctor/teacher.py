@@ -93,7 +93,14 @@ def _check_one(
     checks = {
         made.name: ok(_GROUP, made.name, made.found) if made.error is None else failed(_GROUP, made.name, made.error)
         for made in examine_teacher(
-            network, dataset, device=device, given=given, explained=study.uses(Role.MAPS), others=others
+            network,
+            dataset,
+            device=device,
+            given=given,
+            explained=study.uses(Role.MAPS),
+            metric=study.metric,
+            weighable=not given and study.teacher.class_weights == "none",
+            others=others,
         )
     }
     for name in CHECK_NAMES:  # of one that was made by this program, on these classes, behind this normalisation

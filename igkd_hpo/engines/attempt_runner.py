@@ -183,7 +183,9 @@ class AttemptRunner:
                 self._say("claimed", device=device)
             case messages.EpochDone():
                 return self._handle_epoch(message)
-            case messages.Trained(accuracy=accuracy):
+            case messages.Trained(accuracy=accuracy, classes=classes):
+                if classes is not None:
+                    self._attributes = {**self._attributes, "classes": classes.as_record()}
                 return Completed(accuracy=accuracy)
             case messages.Diverged(epoch=epoch):
                 return Pruned(reason=f"the loss was not finite in epoch {epoch}")
@@ -286,7 +288,9 @@ class AttemptRunner:
     def _upload_pictures(self) -> None:
         """Attach pictures for the dashboard; those that cannot be written are left out: the result matters more."""
         title = f"trial {self._claim.number}" + (f", control {self._claim.control}" if self._claim.control else "")
-        curve = draw_curve(self._curve, title, epochs=self._study.config.training.epochs)
+        curve = draw_curve(
+            self._curve, title, epochs=self._study.config.training.epochs, metric=self._study.config.metric
+        )
         pictures = {"learning curve.png": curve} | ({"overlays.png": self._overlays} if self._overlays else {})
         try:
             # The files are written before the transaction, during which nobody else can write into SQLite.
@@ -339,5 +343,7 @@ class AttemptRunner:
         return answer
 
     def _say(self, kind: Kind, **content: Any) -> None:
-        claim = self._claim
-        self._emit(Event(kind=kind, trial=claim.number, attempt=claim.attempt, control=claim.control, **content))
+        claim, metric = self._claim, self._study.config.metric
+        self._emit(
+            Event(kind=kind, trial=claim.number, attempt=claim.attempt, control=claim.control, metric=metric, **content)
+        )

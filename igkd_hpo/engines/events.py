@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from igkd_hpo.words import percent
+from igkd_hpo.distillation.metrics import Metric, measured
 
 Kind = Literal[
     "alive", "waiting", "claimed", "epoch", "complete", "pruned", "fail", "released", "lost", "storage", "reaped"
@@ -22,7 +22,7 @@ class Event:
         attempt: of the trial.
         control: name, when the trial is one.
         epoch: epochs finished.
-        accuracy: validation accuracy, a fraction.
+        accuracy: on validation, a fraction, in the study's `metric`.
         images_per_second: while training.
         memory: bytes that the trial process holds after the epoch; None for an epoch of an earlier attempt.
         device_memory: bytes taken on its GPU, by whatever runs there; `device_memory_total` is what the GPU has.
@@ -36,6 +36,7 @@ class Event:
     control: str | None = None
     epoch: int | None = None
     accuracy: float | None = None
+    metric: Metric = "accuracy"
     images_per_second: float | None = None
     memory: int | None = None
     device_memory: int | None = None
@@ -45,7 +46,7 @@ class Event:
 
     def for_people(self) -> str:
         """Return the event as a line of a log."""
-        accuracy = "" if self.accuracy is None else f" {percent(self.accuracy)}"
+        accuracy = "" if self.accuracy is None else f" {measured(self.accuracy, self.metric)}"
         epoch = "" if self.epoch is None else f" after epoch {self.epoch}"
         why = f": {self.reason}" if self.reason else ""
         if self.trial is None:

@@ -9,7 +9,7 @@ from igkd_hpo.search.lease import Claim, Leases
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """A trial that trained to its last epoch; `accuracy` is its validation accuracy, a fraction."""
+    """A trial that trained to its last epoch; `accuracy` is the study's metric on validation, a fraction."""
 
     accuracy: float
 

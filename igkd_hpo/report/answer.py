@@ -6,9 +6,12 @@ from igkd_hpo.config.space import shown
 from igkd_hpo.confirm.choice import confirmed_trial
 from igkd_hpo.confirm.confirmation import Confirmation
 from igkd_hpo.confirm.sentences import ArmRow, arm_rows, sentences
+from igkd_hpo.distillation.class_table import MOST_CLASSES
+from igkd_hpo.distillation.metrics import METRICS, Metric, measured
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.report.figures import PARTS
 from igkd_hpo.search.best import BestTrial, best_trial, caution, student_in_words
+from igkd_hpo.search.class_lines import ClassRow, class_rows, title
 from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import percent, points_between
@@ -44,6 +47,8 @@ class ReportAnswer:
         hyperparameters: of that trial, as text, the searched ones marked; those at their defaults are left out.
         controls: name, accuracy and difference to the best, as text.
         arms: of the confirmation, by mean.
+        metric: what the study is judged by, by its name.
+        classes: the worst ones with that trial, or with the seeds of the confirmation; `classes_title` says which.
     """
 
     headline: str
@@ -55,6 +60,9 @@ class ReportAnswer:
     hyperparameters: tuple[tuple[str, str, bool], ...] = ()
     controls: tuple[tuple[str, str, str], ...] = ()
     arms: tuple[ArmRow, ...] = ()
+    metric: str = METRICS["accuracy"]
+    classes: tuple[ClassRow, ...] = ()
+    classes_title: str = ""
 
 
 def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> ReportAnswer:
@@ -74,8 +82,14 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
     searched, highest = study.config.hyperparameters.searched(), best.validation_accuracy
     telling = study.config.hyperparameters.telling(chosen.hyperparameters)
     ordered = sorted(telling, key=lambda name: name not in searched)
+    classes, split = best.classes, "the validation split"
+    if confirmation is not None:
+        classes, split = confirmation.classes, "the test split"
     return replace(
         answer,
+        metric=METRICS[best.metric],
+        classes=() if classes is None else tuple(class_rows(classes, MOST_CLASSES)),
+        classes_title="" if classes is None else title(classes, split, MOST_CLASSES),
         lines=(f"The student: {student_in_words(chosen)}.", *_about_teacher(best), *answer.lines),
         trained=(source, chosen),
         hyperparameters=tuple((name, shown(telling[name]), name in searched) for name in ordered),
@@ -89,7 +103,11 @@ def report_answer(study: SearchStudy, confirmation: Confirmation | None) -> Repo
 def _about_teacher(best: BestTrial) -> tuple[str, ...]:
     if best.teacher_accuracy is None:
         return ()
-    return (f"Its teacher: {percent(best.teacher_accuracy)} on the validation split.",)
+    return (f"Its teacher: {measured(best.teacher_accuracy, best.metric)} on the validation split.",)
+
+
+def _named(metric: Metric) -> str:
+    return "" if metric == "accuracy" else f"{METRICS[metric]} "
 
 
 def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
@@ -99,7 +117,7 @@ def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
         lines.append(f"{begun_in_words(linked)} The test split was not opened.")
     return ReportAnswer(
         headline=f"Best so far: {best.title}. Nothing is confirmed yet.",
-        figure=(percent(best.validation_accuracy), "on the validation split, one seed"),
+        figure=(percent(best.validation_accuracy), f"{_named(best.metric)}on the validation split, one seed"),
         lines=tuple(lines),
         next_steps=(
             (f"igkd-hpo confirm {study.name}", "trains the best few with fresh seeds, and tests them once"),
@@ -124,7 +142,10 @@ def _confirmed(study: SearchStudy, confirmation: Confirmation) -> ReportAnswer:
     interval = f"95 % interval {percent(mean.low)} to {percent(mean.high)}"
     return ReportAnswer(
         headline=f"{headline}.",
-        figure=(percent(mean.value), f"on the test split; {interval}, {len(arm.seeds)} seeds"),
+        figure=(
+            percent(mean.value),
+            f"{_named(confirmation.metric)}on the test split; {interval}, {len(arm.seeds)} seeds",
+        ),
         lines=(which, *others[len(verdicts) :]),
         verdicts=verdicts,
         next_steps=(

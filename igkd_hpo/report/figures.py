@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
 from igkd_hpo.confirm.confirmation import Confirmation
 from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.distillation.metrics import METRICS, Metric
 from igkd_hpo.report.palette import BLUE, GREY, INK, PAPER, control_look
 from igkd_hpo.report.pictures import in_percent, new_figure, plain_axes
 from igkd_hpo.report.selection import lowest_shown, split_by_kind, thin
@@ -54,7 +55,7 @@ def confirmation_figure(confirmation: Confirmation) -> "Figure":
         axis.plot(arm.test.accuracies, [y] * len(arm.test.accuracies), "|", color=colour, markersize=5, alpha=0.8)
         _draw_interval(axis, y, arm.test.mean, filled=arm.tied)
     in_percent(axis.xaxis)
-    _label_rows(axis, names, "accuracy on the test split")
+    _label_rows(axis, names, f"{METRICS[confirmation.metric]} on the test split")
     return figure
 
 
@@ -85,8 +86,8 @@ def _label_rows(axis: "Axes", names: Sequence[str], x_label: str) -> None:
     axis.tick_params(axis="y", length=0)
 
 
-def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
-    """Draw the accuracy of every trial in the order of their numbers, and the best so far; None before the first."""
+def history_figure(trials: Sequence[FrozenTrial], metric: Metric) -> "Figure | None":
+    """Draw the value of every trial in the order of their numbers, and the best so far; None before the first."""
     ended = [trial for trial in trials if trial.value is not None]  # one beyond a limit has none
     if not ended:
         return None
@@ -95,7 +96,7 @@ def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
     axis = figure.subplots()
     completed = sorted(others + controls, key=lambda trial: trial.number)
     floor = lowest_shown([accuracy(trial) for trial in completed or ended])
-    looks = [(others, ".", 7, BLUE, "completed"), (pruned, "x", 4.5, GREY, "pruned, last accuracy")]
+    looks = [(others, ".", 7, BLUE, "completed"), (pruned, "x", 4.5, GREY, "pruned, last value")]
     for trial in controls:
         name = trial.user_attrs["control"]
         looks.append(([trial], control_look(name).mark, 6, control_look(name).colour, f"control {name}"))
@@ -109,7 +110,7 @@ def history_figure(trials: Sequence[FrozenTrial]) -> "Figure | None":
         numbers = [*(trial.number for trial in records), max(trial.number for trial in ended)]
         values = [*map(accuracy, records), accuracy(records[-1])]
         axis.plot(numbers, values, drawstyle="steps-post", color=INK, linewidth=1, label="best so far", zorder=1)
-    axis.set(xlabel="trial", ylabel="validation accuracy")
+    axis.set(xlabel="trial", ylabel=f"validation {METRICS[metric]}")
     in_percent(axis.yaxis)
     plain_axes(axis, grid="y")
     if below := sum(accuracy(trial) < floor for trial in ended):

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
+from igkd_hpo.distillation.metrics import METRICS, heading
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import lines
 from igkd_hpo.report import figures
@@ -99,14 +100,15 @@ def _confirmation_pictures(confirmation: Confirmation) -> list[Picture]:
             "contrasts",
             f"What IG and KD add to {confirmation.subject_name}",
             figures.contrasts_figure(confirmation),
-            "The accuracy with a part minus the accuracy without it, on the test split. The intervals hold for all "
-            "together. Filled: the line does not cross zero, so the sign can be told. Hollow: it cannot.",
+            f"The {METRICS[confirmation.metric]} with a part minus that without it, on the test split. The intervals "
+            "hold for all together. Filled: the line does not cross zero, so the sign can be told. Hollow: it cannot.",
         ),
     )
     return [picture for picture in pictures if picture.svg is not None]
 
 
 def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
+    name = METRICS[study.config.metric]
     ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     begun = sum(bool(trial.intermediate_values) for trial in trials)
     curves = figures.compact(curves_figure(study, most=figures.MOST_LINES), 5.4) if begun else None
@@ -119,8 +121,8 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
         _picture(
             "history",
             "How the search went",
-            figures.history_figure(trials),
-            "Validation accuracy of each trial. The best of many is partly luck."
+            figures.history_figure(trials, study.config.metric),
+            f"Validation {name} of each trial. The best of many is partly luck."
             + figures.say_left_out(ended, figures.MOST_POINTS),
             "No trial has ended yet.",
         ),
@@ -128,7 +130,7 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
             "curves",
             "Learning curves",
             curves,
-            "Validation accuracy after each epoch. Dotted lines were pruned: ended early because others "
+            f"Validation {name} after each epoch. Dotted lines were pruned: ended early because others "
             "were better. The scale is that of the later epochs." + figures.say_left_out(begun, figures.MOST_LINES),
             "No trial has finished an epoch yet.",
         ),
@@ -141,7 +143,7 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
         ),
         _picture(
             "slices",
-            "Accuracy over each setting",
+            f"{heading(study.config.metric)} over each setting",
             figures.slices_figure(study, trials),
             "Points are completed trials. Crosses at the bottom are pruned ones, where the search gave up early."
             + figures.say_left_out(ended, figures.MOST_POINTS_IN_A_SLICE),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.distillation.metrics import METRICS
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import one_line
 from igkd_hpo.files import write_output
@@ -58,7 +59,7 @@ def maps_figure(
 
 
 def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
-    """Draw every trial's validation accuracy by epoch: the best and the controls in colour, pruned trials thin.
+    """Draw every trial's value on validation by epoch: the best and the controls in colour, pruned trials thin.
 
     Args:
         most: lines of other trials than the best and the controls; of more, an even choice is drawn. None draws all.
@@ -96,7 +97,7 @@ def curves_figure(study: SearchStudy, *, most: int | None = None) -> "Figure":
         axis.plot(epochs, accuracies, label="_nolegend_" if label in labels else label, **style)
         labels.add(label)
     axis.set_title(f"{study.name}: {len(trials)} trials", loc="left", fontsize=12, color=INK, parse_math=False)
-    axis.set(xlabel="epoch", ylabel="validation accuracy")
+    axis.set(xlabel="epoch", ylabel=f"validation {METRICS[study.config.metric]}")
     # From a quarter of the epochs on, trials differ by a few points; the steep rise before it would flatten them.
     first = study.config.training.epochs / 4
     late = [value for trial in trials for epoch, value in trial.intermediate_values.items() if epoch >= first]
@@ -125,8 +126,8 @@ def importance_figure(study: SearchStudy) -> "Figure":
         )
     if len({trial.value for trial in completed}) == 1:
         raise UsageError(
-            f"all {len(completed)} completed trials of study {study.name} reached the same accuracy, "
-            "so no hyperparameter can be ranked"
+            f"all {len(completed)} completed trials of study {study.name} reached the same "
+            f"{METRICS[study.config.metric]}, so no hyperparameter can be ranked"
         )
     importances = _importances(study, completed, searched)
     names = sorted(importances, key=importances.__getitem__)

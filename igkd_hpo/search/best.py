@@ -10,14 +10,17 @@ from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value, shown
+from igkd_hpo.distillation.class_table import ClassTable, table_of_record
+from igkd_hpo.distillation.metrics import METRICS, Metric, measured
 from igkd_hpo.errors import NoCompletedTrial
+from igkd_hpo.search.class_lines import class_lines
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import milliseconds, multiply_adds, parameters, percent, points_between, times_smaller
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlComparison:
-    """A control beside the best trial; accuracy and `difference`, best minus control, are fractions."""
+    """A control beside the best trial; its value of the metric and `difference`, best minus control, are fractions."""
 
     control: str
     trial: int
@@ -27,9 +30,10 @@ class ControlComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class BestTrial:
-    """The COMPLETE trial with the highest validation accuracy; of equals, the first.
+    """The COMPLETE trial with the highest value of the study's metric on validation; of equals, the first.
 
     Args:
+        validation_accuracy: that value, as `teacher_accuracy` is the teacher's; accuracy, unless `metric` says other.
         hyperparameters: all of them, as they trained.
         control: its name, if the best trial is a control.
         seed: of initial weights, order, views and overlays.
@@ -39,6 +43,7 @@ class BestTrial:
         compared: the COMPLETE controls, itself left out, in the order of the study.
         completed: COMPLETE trials that it is the best of.
         teacher_accuracy: the teacher's on the same images, a fraction; None where it was not recorded.
+        classes: what became of each class of the validation images; None where it was not recorded.
         confirmed: results on fresh seeds and the test split, as an exported file holds them; None without.
     """
 
@@ -56,10 +61,12 @@ class BestTrial:
     completed: int
     teacher_accuracy: float | None = None
     confirmed: Mapping[str, Any] | None = None
+    metric: Metric = "accuracy"
+    classes: ClassTable | None = None
 
     @property
     def accuracy(self) -> float:
-        """Return the validation accuracy, by the name that it has in every trial."""
+        """Return the value on validation, by the name that it has in every trial."""
         return self.validation_accuracy
 
     @property
@@ -75,6 +82,7 @@ class BestTrial:
             "hyperparameters": dict(self.hyperparameters),
             "execution": self.execution.model_dump() if self.execution else None,
             "compared": [dict(vars(comparison)) for comparison in self.compared],
+            "classes": self.classes.as_json() if self.classes else None,
         }
 
 
@@ -126,11 +134,13 @@ def _describe(study: SearchStudy, best: FrozenTrial, completed: Sequence[FrozenT
         ),
         completed=max(1, len(completed)),
         teacher_accuracy=None if (pins := study.read().pins) is None else pins.teacher_accuracy,
+        metric=study.config.metric,
+        classes=table_of_record(attributes["classes"]) if "classes" in attributes else None,
     )
 
 
 def accuracy(trial: FrozenTrial) -> float:
-    """Return the validation accuracy of a COMPLETE trial, a fraction."""
+    """Return the value of a COMPLETE trial: the study's metric on validation, a fraction."""
     assert trial.value is not None
     return trial.value
 
@@ -145,14 +155,15 @@ def summary(study: SearchStudy) -> str:
 def result(study: SearchStudy, best: BestTrial) -> str:
     """Format counts, the best trial, and the controls beside it."""
     counts, values = study.counts(), study.config.hyperparameters.telling(best.hyperparameters)
+    reached = f"{percent(best.validation_accuracy)} validation {METRICS[best.metric]}"
     lines = [
         f"{study.name}: {counts.finished} of {study.read().n_trials} trials finished ({counts.in_words()})",
-        f"best: {best.title}, {percent(best.validation_accuracy)} validation accuracy after {best.epochs} epochs",
+        f"best: {best.title}, {reached} after {best.epochs} epochs",
         f"  {student_in_words(best)}",
         "  " + ", ".join(f"{name} {shown(value)}" for name, value in values.items()),
     ]
     if best.teacher_accuracy is not None:
-        lines.append(f"its teacher: {percent(best.teacher_accuracy)} on the same images")
+        lines.append(f"its teacher: {measured(best.teacher_accuracy, best.metric)} on the same images")
     if best.compared:
         width = max(len(comparison.control) for comparison in best.compared)
         lines.append("against the controls, which nobody tuned:")
@@ -161,6 +172,8 @@ def result(study: SearchStudy, best: BestTrial) -> str:
             f"{points_between(best.validation_accuracy, comparison.validation_accuracy)}"
             for comparison in best.compared
         ]
+    if best.classes is not None:
+        lines += class_lines(best.classes, "validation")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.study import NAME
 from igkd_hpo.errors import StudyUnusable
 
+_LONGEST_CLASS = 1000  # letters of a class's name
 _LONGEST_VALUE = 60  # letters of a value that a message shows
 _Count = Annotated[int, Field(ge=0)]
 _Accuracy = Annotated[float, Field(ge=0, le=1)]
@@ -25,6 +26,20 @@ _Name = Annotated[str, Field(pattern=r"^[\w .,+=()-]{1,200}$")]  # of a control 
 
 class _Facts(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Class(_Facts):
+    name: Annotated[str, Field(max_length=_LONGEST_CLASS)]
+    images: Annotated[int, Field(ge=1)]
+    right: _Count
+    answered: _Count
+    mistaken_for: Annotated[str, Field(max_length=_LONGEST_CLASS)] | None
+
+
+class _Classes(_Facts):
+    count: _Count
+    worst: list[_Class]
+    runs: Annotated[int, Field(ge=1)]
 
 
 class _Trial(_Facts):
@@ -55,6 +70,7 @@ class _Trial(_Facts):
     latency_ms: float | None = None
     latency_ms_p95: float | None = None
     latency_of: str | None = None
+    classes: _Classes | None = None
 
 
 class _Arm(_Facts):
@@ -65,10 +81,24 @@ class _Arm(_Facts):
     hyperparameters: Hyperparameters
 
 
+class _Tally(_Facts):
+    right: list[_Count]
+    answered: list[_Count]
+    mistaken_for: list[Annotated[int, Field(ge=-1)]]
+    mistaken: list[_Count]
+
+
+class _TestClasses(_Facts):
+    names: list[Annotated[str, Field(max_length=_LONGEST_CLASS)]]
+    images: list[_Count]
+    trials: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], _Tally]
+
+
 class _TestSplit(_Facts):
     accuracies: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], _Accuracy]
     images: _Count
     opened: list[str]
+    classes: _TestClasses | None = None
 
 
 class _Study(_Facts):
@@ -101,6 +131,12 @@ def study_damage(attributes: Mapping[str, Any]) -> str | None:
         return f"subject is {facts.subject}, of {len(facts.arms)} arms"
     if facts.test_split is not None and facts.test_split.accuracies and not facts.test_split.images:
         return "test_split has accuracies on 0 images"
+    if facts.test_split is not None and (classes := facts.test_split.classes) is not None:
+        lists = [classes.images, *(one for tally in classes.trials.values() for one in vars(tally).values())]
+        if any(len(one) != len(classes.names) for one in lists) or not any(classes.images):
+            return "test_split has not a number for each class"
+        if any(other >= len(classes.names) for tally in classes.trials.values() for other in tally.mistaken_for):
+            return "test_split names a class that is not there"
     return None
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from optuna.exceptions import ExperimentalWarning
 
 from igkd_hpo.config.space import shown, shown_range
+from igkd_hpo.distillation.metrics import METRICS
 from igkd_hpo.escaping import code, markdown
 from igkd_hpo.search.study import SearchStudy
 
@@ -20,7 +21,7 @@ def save_study_note(study: SearchStudy) -> None:
     write("dashboard:note_ver", 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # optuna-dashboard calls it "Objective 0" otherwise
-        study.optuna_study.set_metric_names(["validation accuracy"])
+        study.optuna_study.set_metric_names([f"validation {METRICS[study.config.metric]}"])
 
 
 def study_note(study: SearchStudy) -> str:
@@ -31,7 +32,7 @@ def study_note(study: SearchStudy) -> str:
 
 Are the best configurations of the study **{study.confirms}** as good as they look? Each arm, named by the user \
 attribute `arm_name`, is trained with the same fresh seeds; nothing is searched and nothing pruned. The value of a \
-trial is its accuracy on the validation split. The test split is read once, when all trials have ended:
+trial is its {METRICS[config.metric]} on the validation split. The test split is read once, when all trials have ended:
 
     igkd-hpo confirm {study.confirms}
 """
@@ -54,7 +55,8 @@ trial is its accuracy on the validation split. The test split is read once, when
 
 Which hyperparameters make the most accurate small student on **{config.dataset.name}**{root}? \
 {study.read().n_trials} trials of {config.training.epochs} epochs each, unless pruned ({config.pruner.name}). \
-The value of a trial is its accuracy on the validation split, a fraction of 1; the test split is never read here.
+The value of a trial is its {METRICS[config.metric]} on the validation split, a fraction of 1; the test split is \
+never read here.
 
 {space}
 Fixed: {fixed}; the rest is at its default.

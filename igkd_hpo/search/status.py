@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
+from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.identity import is_dead
@@ -72,7 +73,7 @@ class StudyStatus:
     Args:
         n_trials: the total of COMPLETE plus PRUNED trials that ends it.
         confirms: the study whose confirmation it is, if it is one.
-        best_accuracy: of the COMPLETE trials.
+        best_accuracy: of the COMPLETE trials, in the study's `metric`, as all accuracies are.
         best_control: the control's name, if the best is one.
         best_cost: of the best student to store and to run, None what was not recorded.
         epochs: of a trial that is not pruned.
@@ -100,6 +101,7 @@ class StudyStatus:
     stopped: str | None
     last_failure: str | None
     unusable: str | None = None
+    metric: Metric = "accuracy"
 
 
 def status(storage: SharedStorage, names: Collection[str] = ()) -> list[StudyStatus]:
@@ -189,6 +191,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
         finished=counts.finished >= record.n_trials,
         stopped=record.stopped,
         last_failure=str(failed.user_attrs.get("reason")) if failed else None,
+        metric=study.config.metric,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from igkd_hpo.distillation.metrics import METRICS, Metric, measured
 from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.status import StudyStatus
 from igkd_hpo.terminal.sparkline import sparkline
@@ -127,7 +128,7 @@ def summary_line(board: Board) -> str:
     if counts.fail:
         parts.append(f"{counts.fail} failed")
     if study.best_accuracy is not None:
-        parts.append(f"best {percent(study.best_accuracy)} ({name_best(study)})")
+        parts.append(f"best {measured(study.best_accuracy, study.metric)} ({name_best(study)})")
     return ", ".join(filter(None, [*parts, _times(board)]))
 
 
@@ -178,7 +179,9 @@ def _facts(study: StudyStatus, *, full: bool) -> list[Text]:
     if study.best_accuracy is None:
         first.append("no trial completed yet")
     else:
-        first.append(percent(study.best_accuracy), "bold green").append(_GAP + name_best(study), "default")
+        first.append(measured(study.best_accuracy, study.metric), "bold green").append(
+            _GAP + name_best(study), "default"
+        )
         first.append(_GAP + _against(study, study.best_accuracy, full=full), "default")
     second = Text("controls".ljust(_LABEL), style=_DIM)
     for control in study.controls:
@@ -273,7 +276,7 @@ def _trial_columns(board: Board) -> list[_Column]:
         _Column("trial", max([6, *map(len, names)]), trial),
         _Column("try", 3, attempt, right=True),
         _Column("epoch", 2 * len(str(epochs)) + 1, epoch, right=True),
-        _Column("accuracy", 8, accuracy, right=True),
+        _Column(_heading(board.study.metric), 8, accuracy, right=True),
     ]
 
 
@@ -294,6 +297,11 @@ def _curve_column(board: Board, room: int) -> _Column:
         return Text(drawn, style=style).append("·" * (width - len(drawn)), _DIM)
 
     return _Column("", width, cell)
+
+
+def _heading(metric: Metric) -> str:
+    """Name a metric in the width of a figure: accuracy, balanced, macro F1. The best has its whole name above."""
+    return METRICS[metric].removesuffix(" accuracy")
 
 
 def _rise(accuracy: float) -> float:

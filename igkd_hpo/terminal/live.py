@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Self
 
+from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.engines.events import Event
 from igkd_hpo.search.status import StudyStatus
 from igkd_hpo.terminal.board import Board, WorkerRow, name_trial, render, summary_line
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.screen import Screen
-from igkd_hpo.words import percent
 
 HEARTBEAT_SECONDS = 30.0
 REDRAW_SECONDS = 0.25  # 64 workers with epochs of a tenth of a second would redraw 640 times a second
@@ -177,6 +177,6 @@ def describe_end(event: Event, row: WorkerRow, epochs: int) -> str:
     epoch = event.epoch or row.epoch
     where = f"at epoch {epoch} of {epochs}" if epoch and event.kind not in {"complete", "pruned"} else ""
     accuracy = event.accuracy if event.kind == "complete" else None  # where one was pruned, the reason begins so
-    value = "" if accuracy is None else percent(accuracy)
+    value = "" if accuracy is None else measured(accuracy, event.metric)
     why = ": ".join(filter(None, (", ".join(filter(None, (value, again, where))), event.reason)))
     return f"{trial:<10} {_WORDS[event.kind]:<10} {why}".rstrip()

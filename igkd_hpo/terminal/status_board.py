@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.search.status import RunningTrial, StudyStatus, state_in_words
 from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, name_best, render
-from igkd_hpo.words import duration, percent
+from igkd_hpo.words import duration
 
 StaleSeconds = Mapping[tuple[str, int], float]
 """Seconds since the last heartbeat, by name of the study and number of the trial, where they are worth a word."""
@@ -69,7 +70,7 @@ def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
             (
                 f"  {study.name}" if study.confirms in names else study.name,
                 state_in_words(study),
-                "" if best is None else f"{percent(best)}  {name_best(study)}",
+                "" if best is None else f"{measured(best, study.metric)}  {name_best(study)}",
                 "" if study.unusable else f"{study.counts.finished} of {study.n_trials}{counts}",
             )
         )

@@ -14,6 +14,7 @@ import torch
 from igkd_hpo.assets.pins import check_pins
 from igkd_hpo.assets.study_assets import Assets, open_assets
 from igkd_hpo.config.cost import excess, why_infeasible
+from igkd_hpo.distillation.class_table import MOST_CLASSES, ClassTable, class_table
 from igkd_hpo.distillation.device import choose_device, lasting_name
 from igkd_hpo.distillation.memory import exhausted_memory, memory_in_use, shares_memory
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
@@ -147,7 +148,8 @@ def run_attempt(
             reporter.report(messages.EpochDone(metrics=earlier, memory=None))
         if journal.result is not None:
             _log.info("result %r", journal.result)
-            reporter.report(messages.Trained(accuracy=journal.result))
+            journal.restore(training)
+            reporter.report(messages.Trained(accuracy=journal.result, classes=_classes(training, assets)))
             return trial
         journal.restore(training)
     reporter.watch(training)
@@ -159,5 +161,9 @@ def run_attempt(
             journal.keep(training, metrics)
         reporter.report(messages.EpochDone(metrics=metrics, memory=memory_in_use(device)))
     _log.info("result %r", accuracy)
-    reporter.report(messages.Trained(accuracy=accuracy))
+    reporter.report(messages.Trained(accuracy=accuracy, classes=_classes(training, assets)))
     return trial
+
+
+def _classes(training: Training, assets: Assets) -> ClassTable:
+    return class_table(training.tally(), assets.dataset.class_names, most=MOST_CLASSES)

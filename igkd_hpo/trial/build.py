@@ -118,7 +118,16 @@ def make_trial(
     apart = recipe.uses(Role.LOGITS) and (in_table or teacher is None or recipe.alignment != "aligned")
     teaching = assets.teaching(device, mixed=recipe.mixes) if apart else None
     data = assets.training_data(device, shown=teacher is not None or (teaching is not None and not in_table))
-    training = Training(student, data, recipe, device=device, teaching=teaching, teacher=teacher, pretrained=pretrained)
+    training = Training(
+        student,
+        data,
+        recipe,
+        device=device,
+        teaching=teaching,
+        teacher=teacher,
+        pretrained=pretrained,
+        metric=study.metric,
+    )
     # Whether a graph could be had, and whether the trial asks the table, is known now.
     known = {"compile": training.compile, "logits": "cached" if in_table else "online"}
     return PreparedTrial(training=training, execution=execution.model_copy(update=known))

@@ -19,6 +19,7 @@ from igkd_hpo.config.fingerprint import fingerprint as study_fingerprint
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.metrics import EpochMetrics
+from igkd_hpo.distillation.recipe import as_written
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.files import make_folder, write_bytes
 from igkd_hpo.trial.task import TrialTask
@@ -36,7 +37,7 @@ class Checkpoint:
         training: state of `Training`; None once the trial has its result, when only the weights are kept.
         weights: the student's state dict.
         metrics: of every finished epoch, in order.
-        result: validation accuracy after the last epoch (a fraction), or None while there are epochs left.
+        result: the study's metric on validation after the last epoch (a fraction), or None while there are epochs left.
     """
 
     fingerprint: str
@@ -82,7 +83,7 @@ def newest_checkpoint(
 
     Files that are damaged or belong to another study of the same name are skipped and named in the log.
     """
-    wanted = (fingerprint, hyperparameters, seed)
+    wanted = (fingerprint, as_written(hyperparameters), seed)
     best: Checkpoint | None = None
     for path in sorted(folder.glob("attempt-*.pt"), reverse=True):
         try:
@@ -90,7 +91,7 @@ def newest_checkpoint(
         except ValueError as error:
             _log.warning("%s; an older one is used", error)
             continue
-        if (checkpoint.fingerprint, checkpoint.hyperparameters, checkpoint.seed) != wanted:
+        if (checkpoint.fingerprint, as_written(checkpoint.hyperparameters), checkpoint.seed) != wanted:
             _log.warning("checkpoint %s belongs to another trial; it is not used", path)
         elif best is None or len(checkpoint.metrics) > len(best.metrics):
             best = checkpoint
@@ -113,12 +114,16 @@ class Journal:
 
     @property
     def result(self) -> float | None:
-        """Validation accuracy of a trial that an earlier attempt trained to its end; else None."""
+        """The study's metric on validation, of a trial that an earlier attempt trained to its end; else None."""
         return self.earlier.result if self.earlier else None
 
     def restore(self, training: Training) -> None:
-        """Let a training go on after the last epoch that was kept, if there is one."""
-        if self.earlier is not None and self.earlier.training is not None:
+        """Let a training go on after the last epoch that was kept, if there is one; after all, it has its weights."""
+        if self.earlier is None:
+            return
+        if self.earlier.training is None:
+            training.network.body.load_state_dict(self.earlier.weights)
+        else:
             training.load_state_dict(self.earlier.training)
             _log.info("going on after epoch %d", training.completed_epochs)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from igkd_hpo.config.cost import StudentCost
 from igkd_hpo.config.provenance import Execution
+from igkd_hpo.distillation.class_table import ClassTable
 from igkd_hpo.distillation.metrics import EpochMetrics, MemoryUse
 
 
@@ -61,9 +62,10 @@ class EpochDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """All epochs are done: the last message."""
+    """All epochs are done: the last message; `accuracy` is the study's metric, `classes` what became of each."""
 
     accuracy: float
+    classes: ClassTable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

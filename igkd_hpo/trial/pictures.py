@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from igkd_hpo.distillation.metrics import METRICS, Metric
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -50,11 +52,11 @@ def draw_strip(images: npt.NDArray[Any], maps: npt.NDArray[Any], overlays: npt.N
     return _png(strip)
 
 
-def draw_curve(metrics: Curve, title: str, *, epochs: int) -> bytes:
-    """Draw a PNG of a trial's validation accuracy by epoch.
+def draw_curve(metrics: Curve, title: str, *, epochs: int, metric: Metric = "accuracy") -> bytes:
+    """Draw a PNG of a trial's metric on validation by epoch.
 
     Args:
-        metrics: (epoch, accuracy) pairs in order, epochs from 1, accuracies in [0, 1]; may be empty.
+        metrics: (epoch, value) pairs in order, epochs from 1, values in [0, 1]; may be empty.
         title: one short line above the curve.
         epochs: how long a trial that is not pruned runs: the right end of the axis.
     """
@@ -81,7 +83,7 @@ def draw_curve(metrics: Curve, title: str, *, epochs: int) -> bytes:
         pen.circle(points[-1], 3 * fine, fill=BLUE)
     picture = lines.resize((width, height), Image.Resampling.BOX)
     side = Image.new("RGB", (bottom - top, 16), "white")
-    ImageDraw.Draw(side).text((side.width / 2, 8), "validation accuracy", fill=INK, anchor="mm", font_size=12)
+    ImageDraw.Draw(side).text((side.width / 2, 8), f"validation {METRICS[metric]}", fill=INK, anchor="mm", font_size=12)
     picture.paste(side.rotate(90, expand=True), (4, top))
 
     draw = ImageDraw.Draw(picture)

@@ -16,7 +16,7 @@ from igkd_hpo.config.resolution import resolve_autos
 from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.distillation.metrics import EpochMetrics
+from igkd_hpo.distillation.metrics import EpochMetrics, Metric
 from igkd_hpo.errors import AssetError, IgkdError, UsageError
 from igkd_hpo.files import write_bytes, write_text
 from igkd_hpo.settings import Settings
@@ -35,8 +35,8 @@ class TrainedStudent:
     """A student that `train` trained, with its accuracies and files.
 
     Args:
-        validation_accuracy: after the last epoch, a fraction.
-        test_accuracy: a fraction, or None when the test split was left alone.
+        validation_accuracy: after the last epoch, a fraction, in the study's `metric`.
+        test_accuracy: the same, or None when the test split was left alone.
         cost: parameters, multiply-adds, size and latency, by the names of a trial's attributes.
         folder: holds study.yaml, metrics.json and student.pt (a state dict).
         notes: reasons why the run does not repeat the exported trial bit for bit.
@@ -50,6 +50,7 @@ class TrainedStudent:
     execution: dict[str, object]
     folder: str
     notes: tuple[str, ...]
+    metric: Metric = "accuracy"
 
 
 def train_student(
@@ -133,6 +134,7 @@ def train_student(
         execution=trial.execution.model_dump(mode="json"),
         folder=str(folder),
         notes=tuple(notes),
+        metric=study.metric,
     )
     weights = io.BytesIO()
     torch.save(trial.training.network.body.state_dict(), weights)

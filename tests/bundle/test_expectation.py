@@ -13,7 +13,7 @@ from tests.fixtures.studies import Run
 
 
 def test_the_interval_of_three_runs_by_hand() -> None:
-    expected = from_runs([0.90, 0.92, 0.94], images=100_000, next_seed=7)
+    expected = from_runs([0.90, 0.92, 0.94], step=1e-5, next_seed=7)
     # t(0.975, 2) = 4.3027, sd = 0.02, sqrt(1 + 1/3) = 1.1547
     assert expected.low == pytest.approx(0.92 - 4.3027 * 0.02 * 1.1547, abs=1e-5)
     assert expected.high == 1.0
@@ -22,7 +22,7 @@ def test_the_interval_of_three_runs_by_hand() -> None:
 
 def test_the_interval_holds_one_more_run_95_times_in_100() -> None:
     draws = 0.9 + 0.004 * np.random.default_rng(0).standard_normal((4000, 6))
-    inside = [from_runs(row[:5].tolist(), images=100_000, next_seed=0).holds(row[5]) for row in draws]
+    inside = [from_runs(row[:5].tolist(), step=1e-5, next_seed=0).holds(row[5]) for row in draws]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.01)
 
 
@@ -44,7 +44,7 @@ def test_a_perfect_run_leaves_room() -> None:
 
 
 def test_runs_that_are_equal_by_chance_leave_room() -> None:
-    expected = from_runs([0.95] * 5, images=100, next_seed=0)
+    expected = from_runs([0.95] * 5, step=0.01, next_seed=0)
     # t(0.975, 4) = 2.7764 times the deviation of rounding to whole images
     assert expected.high - 0.95 == pytest.approx(2.7764 * 0.01 / 12**0.5 * 1.2**0.5, rel=1e-4)
 

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from igkd_hpo.api.train import test_accuracy as measure_on_test
+from igkd_hpo.api.train import test_result as measure_on_test
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.cli.confirm import confirm

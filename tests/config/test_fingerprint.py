@@ -22,6 +22,7 @@ BASE: dict[str, Any] = {
         "architecture": "mobilenet_v2", "width": 1.0, "checkpoint": None, "normalize": "dataset", "input_size": None,
         "epochs": 10, "logits": "auto",
     },
+    "metric": "macro_f1",
     "hyperparameters": {
         "temperature": {"type": "float", "low": 1.0, "high": 8.0, "step": 1.0},
         "alpha": 0.5,
@@ -30,6 +31,7 @@ BASE: dict[str, Any] = {
         "learning_rate": 0.1,
         "batch_size": {"type": "int", "low": 16, "high": 64, "step": 16},
         "objective": {"type": "categorical", "choices": ["kd", "dist"]},
+        "class_weights": "balanced", "mixup": 0.1, "cutmix": 0.1, "color_jitter": 0.1,
     },
     "limits": {"peak_ram_kb": 512.0},
     "n_trials": 24,
@@ -52,6 +54,7 @@ COLUMNS = {
 BASES = {pruner["name"]: {**BASE, "pruner": pruner} for pruner in PRUNERS}
 BASES["huggingface"] = {**BASE, "dataset": COLUMNS, "pruner": {"name": "none"}}
 BASES["boxes"] = {**BASE, "pruner": PRUNERS[0], "augmentation": {"views": 4}}
+WEIGHTED = {**BASE, "teacher": {**BASE["teacher"], "class_weights": "balanced"}}  # which no given teacher can be
 IGNORED = {
     "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
     "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
@@ -97,6 +100,7 @@ OTHER: dict[str, Any] = {
     "training.precision": "float32",
     "training.compile": "none",
     "training.seed": 1,
+    "metric": "balanced_accuracy",
     "hyperparameters.temperature.type": ("hyperparameters.temperature", {"type": "int", "low": 1, "high": 8}),
     "hyperparameters.temperature.low": 2.0,
     "hyperparameters.temperature.high": 7.0,
@@ -139,6 +143,7 @@ OTHER: dict[str, Any] = {
     "hyperparameters.mixup": 0.5,
     "hyperparameters.cutmix": 0.5,
     "hyperparameters.color_jitter": 0.4,
+    "hyperparameters.class_weights": "none",
     "limits.parameters": 500_000,
     "limits.macs": 60.0e6,
     "limits.size_kb": 512.0,
@@ -173,7 +178,8 @@ def paths(study: Study) -> set[str]:
 
 
 def test_every_key_of_the_format_is_in_the_table() -> None:
-    assert set().union(*(paths(build(base)) for base in BASES.values())) == OTHER.keys() | ONE_VALUE
+    of_all = set().union(*(paths(build(base)) for base in [*BASES.values(), WEIGHTED]))
+    assert of_all == OTHER.keys() | ONE_VALUE | {"teacher.class_weights"}
 
 
 def test_the_bases_hold_every_section_of_the_format() -> None:
@@ -205,6 +211,11 @@ def test_pruners_differ() -> None:
     assert len({fingerprint(build(base)) for base in BASES.values()}) == len(BASES)
 
 
+def test_class_weights_of_the_teacher_count() -> None:
+    assert difference(build(BASE), build(WEIGHTED)) == ["teacher.class_weights: absent -> balanced"]
+    assert fingerprint(build(WEIGHTED)) != fingerprint(build(BASE))
+
+
 def test_provenance_is_ignored() -> None:
     provenance = Provenance(study="another", trial=7, validation_accuracy=0.9)
     assert fingerprint(build({**BASE, "provenance": provenance})) == fingerprint(build(BASE))
@@ -222,6 +233,13 @@ def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
     later = {"fit": "squeeze", "bits": None, "follow_links": False, "image_column": None, "label_column": None}
     written = build({**BASE, "dataset": plain | later}).model_dump(mode="json")
     assert written["dataset"] == plain
+    plain = {key: value for key, value in BASE["hyperparameters"].items() if key != "class_weights"}
+    study = build({**BASE, "metric": "accuracy", "teacher": {"class_weights": "none"}, "hyperparameters": plain})
+    written = study.model_dump(mode="json")
+    assert "metric" not in written
+    assert "class_weights" not in written["teacher"]
+    assert "class_weights" not in written["hyperparameters"]
+    assert study.hyperparameters.fixed()["class_weights"] == "none"
     assert "peak_ram_kb" not in build({**BASE, "limits": {"peak_ram_kb": None}}).model_dump(mode="json")["limits"]
 
 
@@ -237,5 +255,5 @@ def test_the_difference_is_told_key_by_key() -> None:
         "hyperparameters.temperature.low: 1.0 -> absent",
         "hyperparameters.temperature.step: 1.0 -> absent",
         "hyperparameters.temperature.type: float -> absent",
-        "teacher.logits: auto -> cached",
+        "teacher.logits: auto -> online",
     ]

@@ -304,6 +304,8 @@ def test_a_teacher_without_known_blocks_cannot_serve_terms_on_features(
         ("{checkpoint: [a.pt, b.pt], folds: 2}", "folds: 2 folds .* teacher .*"),
         ("{checkpoint: []}", "checkpoint: .* empty.* null"),
         ("{checkpoint_key: ema}", "checkpoint_key: 'ema' .*checkpoint.*"),
+        ("{checkpoint: a.pt, class_weights: balanced}", "class_weights: balanced .* trained here.* remove .*"),
+        ("{class_weights: auto}", 'class_weights: "auto" .* none, balanced'),
         ("{checkpoint: 3}", "checkpoint: 3 .* path.*"),
         ("{checkpoint: [a.pt, 3]}", r"checkpoint\[1\]: 3 .* text.*"),
     ],
@@ -388,3 +390,11 @@ def test_the_schema_has_every_key_with_its_help() -> None:
         if "description" not in field and "const" not in field and "$ref" not in field and "oneOf" not in field
     ]
     assert [name for name in unexplained if not name.startswith(("Execution.", "Provenance."))] == []
+
+
+def test_a_metric_that_is_not_known_is_named() -> None:
+    assert re.fullmatch(
+        'study.yaml: metric: "f1" is not one of accuracy, balanced_accuracy, macro_f1.*',
+        faults_of(DIGITS + "metric: f1\n"),
+    )
+    assert parse_study(DIGITS + "metric: macro_f1\n", source="-").metric == "macro_f1"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -20,8 +21,9 @@ from igkd_hpo.confirm.plan import (
     feasible_controls,
     planned_arms,
 )
-from igkd_hpo.confirm.sentences import confirmation_json, confirmation_table, sentences, short_answer
+from igkd_hpo.confirm.sentences import classes_in_words, confirmation_json, confirmation_table, sentences, short_answer
 from igkd_hpo.confirm.statistics import contrasts
+from igkd_hpo.distillation.recipe import as_written
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
 from igkd_hpo.search.export import exported_study
@@ -266,7 +268,7 @@ def test_export_takes_the_confirmed_choice(searched: SearchStudy) -> None:
         assert exported.name == "digits-best"
         again = parse_study(to_yaml(exported), source="best.yaml")
         assert again == exported
-        assert again.hyperparameters.model_dump() == dict(found.arm(found.chosen).hyperparameters)
+        assert again.hyperparameters.model_dump() == as_written(found.arm(found.chosen).hyperparameters)
         assert again.training.seed == fresh_seeds(searched.config, 1)[0]
         assert again.provenance is not None
         assert again.provenance.model_extra is not None
@@ -317,3 +319,53 @@ def test_nothing_is_known_before_the_test_split_was_read(searched: SearchStudy) 
     train(linked, EVEN)
     assert confirmation_of(searched) is None
     assert len(untested(linked)) == 35
+
+
+def test_another_metric_is_named_and_its_intervals_are_its_own(searched: SearchStudy) -> None:
+    config = searched.config.model_copy(update={"metric": "balanced_accuracy"})
+    linked = create_confirmation(searched.storage, config, pins=PINS)
+    extend(linked, planned_arms(config, best_candidates(searched, 1), ()), fresh_seeds(config, 2))
+    done = [trial.number for trial in linked.trials()]
+    train(linked, dict.fromkeys(EVEN, 0.9))
+    tally = {"right": [969, 20], "answered": [979, 21], "mistaken_for": [1, 0], "mistaken": [1, 10]}
+    kept = {
+        "accuracies": dict.fromkeys(map(str, done), (969 / 970 + 20 / 30) / 2),
+        "images": IMAGES,
+        "opened": ["2026-11-21T00:00:00+00:00"],
+        "classes": {"names": ["fine", "crack"], "images": [970, 30], "trials": dict.fromkeys(map(str, done), tally)},
+    }
+    linked.storage.set_study_user_attr(linked.study_id, "test_split", kept)
+    found = read_confirmation(linked)
+    assert found is not None
+    # An image in 30 is 1.7 points: half of the standard error of 20 right in 30, and next to nothing of the others.
+    share, other = 21 / 32, 970 / 972
+    error = ((share * (1 - share) / 30 + other * (1 - other) / 970) / 4) ** 0.5
+    assert found.sampling_error == pytest.approx(error)
+    assert f"all values of balanced accuracy together by {200 * error:.1f} points" in said(found)
+    assert "% balanced accuracy on test" in said(found)
+    # All seeds did the same: what is left is the rounding to whole images of the rare class.
+    plain = confirmation_of_accuracy(kept, linked)
+    assert found.arms[0].against is not None
+    assert found.answers[0].contrast is not None
+    assert plain.answers[0].contrast is not None
+    ratio = found.answers[0].contrast.detectable / plain.answers[0].contrast.detectable
+    assert ratio == pytest.approx((30**-2 + 970**-2) ** 0.5 / 2 * IMAGES)
+    assert found.classes is not None
+    assert [(one.name, one.right, one.images, one.mistaken_for) for one in found.classes.worst] == [
+        ("crack", 40, 60, "fine"),
+        ("fine", 1938, 1940, "crack"),
+    ]
+    (line,) = [line for line in classes_in_words(found) if "crack " in line and "fine" in line and "66.67 %" in line]
+    assert line.split()[:2] == ["crack", "30"]
+    assert confirmation_json(found)["classes"]["worst"][0]["recall"] == pytest.approx(2 / 3)
+    chosen = best_or_confirmed(linked)[1]
+    assert "% balanced accuracy on 1,000 test images" in describe_trial(linked, chosen)
+
+
+def confirmation_of_accuracy(kept: dict[str, Any], linked: SearchStudy) -> Confirmation:
+    """Read the same results as if they were accuracies."""
+    accuracy = SearchStudy(linked.storage, linked.name)
+    accuracy.config = linked.config.model_copy(update={"metric": "accuracy"})
+    found = read_confirmation(accuracy)
+    assert found is not None
+    return found

@@ -75,7 +75,7 @@ def test_accuracy_over_the_overlay_is_colour(draw: Draw) -> None:
     complete, best = trace(graph, "complete"), trace(graph, "best so far")
     assert (complete["x"], complete["y"], complete["marker"]["color"]) == ([0.25, 0.125], [0.75, 0.375], [80.0, 95.0])
     assert (best["x"], best["y"]) == ([0.125], [0.375])
-    assert trace(graph, "pruned, last accuracy")["x"] == [0.7]
+    assert trace(graph, "pruned, last value")["x"] == [0.7]
     control = trace(graph, "control kd")
     assert (control["x"], control["y"]) == ([0.0], [0.9])  # without overlays their strength says nothing
     assert graph["layout"]["xaxis"]["title"]["text"] == "overlay strength (0: no overlays)"

@@ -1,12 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
 
-from igkd_hpo.distillation.losses import distillation_loss
+from igkd_hpo.distillation.losses import balanced_weights, distillation_loss
 
 
 def logits(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -113,3 +115,46 @@ def test_label_smoothing_is_of_the_targets_term_alone() -> None:
     torch.testing.assert_close(alone, smoothed)
     only_teacher = distillation_loss(student, teacher, targets, temperature=2.0, alpha=1.0, label_smoothing=0.3)
     assert torch.equal(only_teacher, distillation_loss(student, teacher, targets, temperature=2.0, alpha=1.0))
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    labels = torch.tensor([0] * 57 + [1] * 3 + [3] * 30)  # no image of class 2
+    occurring = np.unique(labels.numpy())
+    expected = compute_class_weight("balanced", classes=occurring, y=labels.numpy())
+    weights = balanced_weights(labels)
+    assert weights[occurring].tolist() == pytest.approx(expected.tolist())
+    assert weights[2] == 0
+    assert weights[labels].mean().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_multiply_the_loss_of_an_image(smoothing: float) -> None:
+    student, targets = logits(0, 6, 3, dtype=torch.float64), torch.tensor([0, 0, 0, 1, 1, 2])
+    weights = torch.tensor([0.5, 1.0, 4.0])
+    losses = [
+        F.cross_entropy(student[i : i + 1], targets[i : i + 1], label_smoothing=smoothing) * weights[targets[i]]
+        for i in range(6)
+    ]
+    loss = distillation_loss(
+        student, None, targets, temperature=1.0, alpha=0.0, label_smoothing=smoothing, class_weights=weights
+    )
+    assert loss.item() == pytest.approx(float(torch.stack(losses).mean()))
+
+
+def test_a_smoothed_label_leans_to_no_rare_class() -> None:
+    # The best answer to images of one class alone does not depend on weights: torch's own would lean to class 1.
+    for weights in (torch.tensor([1.0, 1.0]), torch.tensor([0.526, 10.0])):
+        best = torch.tensor([[0.0, math.log(0.05 / 0.95)]], dtype=torch.float64, requires_grad=True)
+        loss = distillation_loss(
+            best, None, torch.tensor([0]), temperature=1.0, alpha=0.0, label_smoothing=0.1, class_weights=weights
+        )
+        (gradient,) = torch.autograd.grad(loss, best)
+        assert gradient.abs().max() < 1e-9
+
+
+def test_class_weights_leave_the_distillation_term_alone() -> None:
+    student, teacher, targets = logits(0, 8, 3), logits(1, 8, 3), torch.arange(8) % 3
+    weights = torch.tensor([0.2, 1.0, 5.0])
+    plain = distillation_loss(student, teacher, targets, temperature=2.0, alpha=1.0)
+    weighted = distillation_loss(student, teacher, targets, temperature=2.0, alpha=1.0, class_weights=weights)
+    assert torch.equal(plain, weighted)

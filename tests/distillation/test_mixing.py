@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from igkd_hpo.distillation.batches import Batch, TrainingData, draw_plan, make_batch, raw_maps
-from igkd_hpo.distillation.mixing import Mixtures, draw_mixtures
+from igkd_hpo.distillation.losses import distillation_loss
+from igkd_hpo.distillation.mixing import MixturePlan, Mixtures, draw_mixtures
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import Training
@@ -102,8 +103,6 @@ def test_the_other_image_has_a_box_of_its_share_inside_the_image() -> None:
 
 
 def draw_mixtures_of(*, sides: list[float], places: list[list[float]]) -> Mixtures:
-    from igkd_hpo.distillation.mixing import MixturePlan
-
     return Mixtures(MixturePlan(torch.ones(len(sides)), torch.tensor(sides), torch.tensor(places)), (8, 6))
 
 
@@ -116,8 +115,22 @@ def test_cross_entropy_takes_both_labels_by_their_shares() -> None:
         target = share * F.one_hot(labels[j], 3) + (1 - share) * F.one_hot(labels[3 - j], 3)
         smooth = 0.9 * target + 0.1 / 3
         expected.append(float(-(smooth * logits[j].log_softmax(0)).sum()))
-    found = mixtures.cross_entropy(logits, labels, label_smoothing=0.1)
-    assert float(found) == pytest.approx(sum(expected) / 4, rel=1e-5)
+    options = {"temperature": 1.0, "alpha": 0.0, "label_smoothing": 0.1, "mixtures": mixtures}
+    assert float(distillation_loss(logits, None, labels, **options)) == pytest.approx(sum(expected) / 4, rel=1e-5)
+
+
+def test_each_label_of_a_mixture_has_its_class_weight() -> None:
+    mixtures = draw_mixtures_of(sides=[0.5, 0.0, 0.7, 0.0], places=[[0.1, 0.2]] * 4)
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels, weights = torch.tensor([0, 2, 1, 2]), torch.tensor([0.5, 2.0, 3.0])
+    expected = 0.0
+    for j, share in enumerate(mixtures.shares.tolist()):
+        for label, part in ((labels[j], share), (labels[3 - j], 1 - share)):
+            expected += part * float(weights[label] * -logits[j].log_softmax(0)[label])
+    found = distillation_loss(
+        logits, None, labels, temperature=1.0, alpha=0.0, mixtures=mixtures, class_weights=weights
+    )
+    assert float(found) == pytest.approx(expected / 4, rel=1e-5)
 
 
 def test_the_teacher_is_asked_about_what_the_student_sees_mixed(

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.batches import TrainingData, draw_plan, make_batch
-from igkd_hpo.distillation.evaluation import accuracy, forward_in_batches, predict
+from igkd_hpo.distillation.evaluation import accuracy, forward_in_batches, judge, predict
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
+from igkd_hpo.distillation.metrics import METRICS, Metric
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, CachedLogits, OnlineLogits
@@ -383,3 +384,36 @@ def test_large_images_are_validated_few_at_a_time_but_no_fewer_than_in_a_step(
     training = Training(tiny_network(), data, settings, device=CPU, teaching=None)
     next(training.epochs())
     assert training.steps_done == math.ceil(4 / batch_size) + batches
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_epoch_reports_the_metric_and_the_end_tells_of_classes(
+    metric: Metric, data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    rare = torch.cat([torch.arange(21)[data.validation_labels != 2], torch.tensor([2])])  # one image of class 2
+    labels = data.labels[rare].clone()
+    labels[:4] = 1  # two of them are wrong, whatever is learned
+    data = replace(data, validation_images=data.images[rare], validation_labels=labels)
+    used = recipe(alpha=0.0, overlay_probability=0.0, epochs=2)
+    training = Training(tiny_network(), data, used, device=CPU, teaching=None, metric=metric)
+    *_, last = training.epochs()
+    logits = forward_in_batches(training.network, data.validation_images, batch_size=15)
+    assert last.validation_accuracy == pytest.approx(judge(logits, data.validation_labels, metric), abs=1e-6)
+    counted = training.tally()
+    assert counted.images == torch.bincount(labels).tolist()
+    assert counted.right == [int(((logits.argmax(1) == k) & (data.validation_labels == k)).sum()) for k in range(3)]
+
+
+def test_balanced_weights_change_a_training_only_where_classes_are_uneven(
+    data: TrainingData, recipe: MakeRecipe, tiny_network: MakeNetwork
+) -> None:
+    def losses(rows: Tensor, weights: str) -> list[float]:
+        some = replace(data, images=data.images[rows], labels=data.labels[rows], maps=None)
+        used = recipe(alpha=0.0, overlay_probability=0.0, class_weights=weights, label_smoothing=0.1)
+        training = Training(tiny_network(), some, used, device=CPU, teaching=None)
+        return [metrics.train_loss for metrics in training.epochs()]
+
+    even, uneven = torch.arange(69), torch.arange(70)[data.labels != 2]
+    uneven = torch.cat([uneven, torch.tensor([2, 5])])
+    assert losses(even, "balanced") == pytest.approx(losses(even, "none"), rel=1e-4)
+    assert losses(uneven, "balanced") != pytest.approx(losses(uneven, "none"), rel=1e-2)

@@ -13,7 +13,7 @@ from igkd_hpo.assets.study_assets import prepare_assets
 from igkd_hpo.doctor.check import CheckVerdict
 from tests.assets.conftest import write_png
 
-from .conftest import CLASSES, Patient, quarter_image
+from .conftest import CLASSES, OWN_TEACHER, Patient, quarter_image
 
 
 def test_nothing_is_found_in_a_healthy_study(patient: Patient) -> None:
@@ -165,6 +165,24 @@ def test_classes_that_make_accuracy_blind_are_a_fault(patient: Patient) -> None:
     found = patient.examine()
     assert "data: classes" in found.faults
     assert "always guessing 'east'" in found["data: classes"].found
+    assert "metric: balanced_accuracy" in found["data: classes"].advice
+
+
+def test_classes_that_make_accuracy_blind_are_none_of_balanced_accuracy(patient: Patient) -> None:
+    for name in ("north", "south"):
+        shutil.rmtree(patient.images / "train" / name)
+    _keep(patient, "west", 24)
+    for number in range(400):
+        write_png(patient.images / "train" / "east" / f"more-{number}.png", quarter_image(0, 1000 + number))
+    (patient.folder / "quarters.py").write_text(
+        OWN_TEACHER + "\nclass Two(Corners):\n    def forward(self, x):\n"
+        "        return super().forward(x)[:, [0, 3]]\n\ndef two():\n    return Two()\n"
+    )
+    assert patient.examine(teacher={"architecture": "quarters:two"}).faults == {"data: classes"}
+    balanced = patient.examine(teacher={"architecture": "quarters:two"}, metric="balanced_accuracy")
+    assert balanced.faults == set()
+    assert "data: validation" in balanced.warnings  # an image of the rare class is more than a point
+    assert "'west'" in balanced["data: validation"].found
 
 
 def test_an_image_in_two_classes_is_named_wherever_the_splits_have_it(patient: Patient) -> None:

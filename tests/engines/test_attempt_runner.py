@@ -1,5 +1,6 @@
 """What becomes of an attempt at each message, with a trial that is made up: no process, no torch, no waiting."""
 
+import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from igkd_hpo.config.cost import StudentCost
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.class_table import ClassResult, ClassTable
 from igkd_hpo.distillation.metrics import EpochMetrics, MemoryUse
 from igkd_hpo.engines import stall
 from igkd_hpo.engines.attempt_runner import LAST_RETRY_SECONDS, AttemptRunner
@@ -69,7 +71,12 @@ def epoch(number: int, accuracy: float = 0.5) -> EpochDone:
     return EpochDone(metrics=metrics, memory=MemoryUse(process=1 << 20))
 
 
-WHOLE = (*BEGIN, *(epoch(number, number / 4) for number in range(1, EPOCHS + 1)), Trained(accuracy=0.75))
+CLASSES = ClassTable(count=9, worst=(ClassResult(name="crack", images=3, right=1, answered=2, mistaken_for="fine"),))
+WHOLE = (
+    *BEGIN,
+    *(epoch(number, number / 4) for number in range(1, EPOCHS + 1)),
+    Trained(accuracy=0.75, classes=CLASSES),
+)
 
 
 class Clock:
@@ -247,6 +254,7 @@ def test_a_whole_trial_is_in_the_database_as_it_was_told(bench: Bench) -> None:
     expected = {
         "pid": 4242, "device": "cpu", "parameters": 1000, "macs": 2000, "images_per_second": 100.0,
         "validation_loss": 1.25, "train_loss": 1.5, "attempts": 1,
+        "classes": json.loads(json.dumps(CLASSES.as_record())),
     }  # fmt: skip
     assert expected.items() <= trial.user_attrs.items()
     assert trial.constraints == {"parameters": -0.5}

@@ -12,6 +12,7 @@ from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
+from igkd_hpo.distillation.recipe import as_written
 from igkd_hpo.files import write_text
 from igkd_hpo.search.best import best_trial
 from igkd_hpo.search.export import exported_study
@@ -38,7 +39,7 @@ def test_every_range_becomes_the_value_that_trained(searched: SearchStudy, tmp_p
     assert read == exported
     assert read.name == "digits-best"
     assert not read.is_search
-    assert read.hyperparameters.model_dump() == dict(best.hyperparameters)
+    assert read.hyperparameters.model_dump() == as_written(best.hyperparameters)
     assert (read.training.seed, read.n_trials, read.controls, read.pruner.name) == (42, 5, (), "none")
     unchanged = ("dataset", "teacher", "student", "attribution", "augmentation")
     assert [getattr(read, key) for key in unchanged] == [getattr(searched.config, key) for key in unchanged]
