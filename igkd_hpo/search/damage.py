@@ -17,7 +17,7 @@ from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.study import NAME
 from igkd_hpo.errors import StudyUnusable
 
-_LONGEST_CLASS = 1000  # letters of a class's name
+_LONGEST_CLASS = 10_000  # letters of a class's name; of a folder they are 255 bytes, each up to four letters
 _LONGEST_VALUE = 60  # letters of a value that a message shows
 _Count = Annotated[int, Field(ge=0)]
 _Accuracy = Annotated[float, Field(ge=0, le=1)]
