@@ -1,16 +1,17 @@
 """One teacher: trained here, or given; kept with the hash of its weights. A study can have several, see `teachers`."""
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from igkd_hpo.assets.checkpoint import Taken, weights_hash
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.folds import assign_folds, folds_hash
+from igkd_hpo.assets.layout import teacher_layout
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
 from igkd_hpo.assets.teacher_check import choose_transform, examine_teacher
@@ -18,6 +19,7 @@ from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher
 from igkd_hpo.assets.teacher_output import check_output
 from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.assets.weights import Weights, begin_with, prepare_weights
+from igkd_hpo.config.provenance import MemoryFormat
 from igkd_hpo.config.resolution import recorded_execution, training_on
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request
@@ -99,6 +101,8 @@ def prepare_teacher(
                     study, dataset, settings, draft, begins, member=member, device=device, progress=progress
                 )
                 facts: Json = {"source": "trained here", "device": device.type, "threads": threads}
+                if network.memory_format is torch.contiguous_format:  # as no other can be
+                    facts = {**facts, "memory_format": "contiguous"}
                 if begins is not None:
                     facts = {**facts, "weights": begins.source, "licence": begins.licence}
             else:
@@ -178,7 +182,13 @@ def _from_asset(asset: Asset, study: Study, dataset: Dataset, settings: Settings
     request = _network(study, dataset, settings)
     body, _ = build_body(study.teacher, request, tensors=state)
     return Teacher(
-        network=wrap(body, study.teacher, request, (dataset.mean, dataset.std)),
+        network=wrap(
+            body,
+            study.teacher,
+            request,
+            (dataset.mean, dataset.std),
+            memory_format=asset.facts.get("memory_format", "channels_last"),
+        ),
         sha256=str(asset.facts["sha256"]),
         validation_accuracy=float(asset.facts["validation_accuracy"]),
         parameters=int(asset.facts["parameters"]),
@@ -220,9 +230,11 @@ def _train(
             _start_as_identity(body)
         else:
             begin_with(body, begins, cut=False)
-    network = wrap(body, study.teacher, request, (dataset.mean, dataset.std)).requires_grad_(True)
+    layout = teacher_layout(study, dataset, settings, device)
+    statistics = (dataset.mean, dataset.std)
+    network = wrap(body, study.teacher, request, statistics, memory_format=layout).requires_grad_(True)
     data = _training_data(study, dataset, member)
-    recipe = _recipe(study, len(data.images), device, seed=_SEED + member)
+    recipe = teacher_recipe(study, len(data.images), device, seed=_SEED + member, memory_format=layout)
     training = Training(network, data, recipe, device=device, teaching=None)
     _resume(training, draft)
     name = _name_member(study, member)
@@ -245,6 +257,27 @@ def _train(
     return network.eval().requires_grad_(False), threads if device.type == "cpu" else None
 
 
+def train_briefly(
+    study: Study,
+    dataset: Dataset,
+    settings: Settings,
+    device: torch.device,
+    *,
+    memory_format: MemoryFormat,
+    n_images: int,
+    batch_size: int,
+) -> None:
+    """Train a teacher with random weights for an epoch of few images, to see whether it can be."""
+    body, _ = build_body(study.teacher, request := _network(study, dataset, settings))
+    statistics = (dataset.mean, dataset.std)
+    network = wrap(body, study.teacher, request, statistics, memory_format=memory_format).requires_grad_(True)
+    whole = vars(_training_data(study, dataset, 0)).items()
+    few: dict[str, Any] = {name: part[:n_images] for name, part in whole if isinstance(part, Tensor)}
+    recipe = teacher_recipe(study, n_images, device, seed=_SEED, memory_format=memory_format)
+    recipe = replace(recipe, epochs=1, batch_size=batch_size, learning_rate=1e-6, compile="none")
+    list(Training(network, TrainingData(maps=None, **few), recipe, device=device, teaching=None).epochs())
+
+
 def _name_member(study: Study, member: int) -> str:
     many = study.teacher.n_networks
     return "the teacher" if many == 1 else f"teacher {member + 1} of {many}"
@@ -265,7 +298,10 @@ def _start_as_identity(body: nn.Module) -> None:
             nn.init.zeros_(module.conv[-1].weight)
 
 
-def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> Recipe:
+def teacher_recipe(
+    study: Study, n_images: int, device: torch.device, *, seed: int, memory_format: MemoryFormat
+) -> Recipe:
+    """Return the recipe of a teacher that is trained here, on so many images."""
     batch_size = max(16, min(_BATCH_SIZE, n_images // _FEWEST_STEPS))
     init, usual = ("random", _LEARNING_RATE) if study.teacher.weights is None else ("pretrained", _FINE_TUNING_RATE)
     return make_recipe(
@@ -282,7 +318,7 @@ def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> 
             "overlay_strength": 0.0,
             "seed": seed,
             "precision": (precision := resolve_precision(training_on(study, device.type).precision, device)),
-            "channels_last": True,
+            "channels_last": memory_format == "channels_last",
             "compile": resolve_compile("auto", device, precision),
         }
     )
