@@ -15,7 +15,15 @@ from igkd_hpo.assets.layout import teacher_layout
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
 from igkd_hpo.assets.teacher_check import choose_transform, examine_teacher
-from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher_request, teacher_state, unwrap, wrap
+from igkd_hpo.assets.teacher_network import (
+    build_body,
+    load_given_body,
+    origin_facts,
+    teacher_request,
+    teacher_state,
+    unwrap,
+    wrap,
+)
 from igkd_hpo.assets.teacher_output import check_output
 from igkd_hpo.assets.threads import fastest_threads
 from igkd_hpo.assets.weights import Weights, begin_with, prepare_weights
@@ -100,19 +108,22 @@ def prepare_teacher(
                 network, threads = _train(
                     study, dataset, settings, draft, begins, member=member, device=device, progress=progress
                 )
-                facts: Json = {"source": "trained here", "device": device.type, "threads": threads}
+                facts: dict[str, Any] = {"source": "trained here", "device": device.type, "threads": threads}
                 if network.memory_format is torch.contiguous_format:  # as no other can be
-                    facts = {**facts, "memory_format": "contiguous"}
+                    facts["memory_format"] = "contiguous"
                 if begins is not None:
-                    facts = {**facts, "weights": begins.source, "licence": begins.licence}
+                    facts |= {"weights": begins.source, "licence": begins.licence, "url": begins.url}
             else:
                 progress.note(f"checking {name}")
                 network, told = wrap_given(body, study, dataset, settings, device)
                 for line in (taken and taken.tell(), told):
                     if line:
                         progress.note(f"{name}: {line}")
-                source = study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"
-                facts = {"source": source, **({"taken": asdict(taken)} if taken else {})}
+                if study.teacher.checkpoints:
+                    facts = {"source": study.teacher.checkpoints[member]}
+                else:
+                    facts = {"source": "own", **origin_facts(_network(study, dataset, settings))}
+                facts |= {"taken": asdict(taken)} if taken else {}
             asset = _commit(draft, network, study, dataset, device, facts, name=name, taken=taken, progress=progress)
     store.remember("teacher", _request(study, dataset, member), asset)
     return _from_asset(asset, study, dataset, settings)
@@ -258,23 +269,16 @@ def _train(
 
 
 def train_briefly(
-    study: Study,
-    dataset: Dataset,
-    settings: Settings,
-    device: torch.device,
-    *,
-    memory_format: MemoryFormat,
-    n_images: int,
-    batch_size: int,
+    study: Study, dataset: Dataset, settings: Settings, device: torch.device, *, memory_format: MemoryFormat
 ) -> None:
-    """Train a teacher with random weights for an epoch of few images, to see whether it can be."""
+    """Train a teacher with random weights for three steps of two images, to see whether it can be."""
     body, _ = build_body(study.teacher, request := _network(study, dataset, settings))
     statistics = (dataset.mean, dataset.std)
     network = wrap(body, study.teacher, request, statistics, memory_format=memory_format).requires_grad_(True)
     whole = vars(_training_data(study, dataset, 0)).items()
-    few: dict[str, Any] = {name: part[:n_images] for name, part in whole if isinstance(part, Tensor)}
-    recipe = teacher_recipe(study, n_images, device, seed=_SEED, memory_format=memory_format)
-    recipe = replace(recipe, epochs=1, batch_size=batch_size, learning_rate=1e-6, compile="none")
+    few: dict[str, Any] = {name: part[: 3 * 2] for name, part in whole if isinstance(part, Tensor)}
+    recipe = teacher_recipe(study, 3 * 2, device, seed=_SEED, memory_format=memory_format)
+    recipe = replace(recipe, epochs=1, batch_size=2, learning_rate=1e-6, compile="none")
     list(Training(network, TrainingData(maps=None, **few), recipe, device=device, teaching=None).epochs())
 
 

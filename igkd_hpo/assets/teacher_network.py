@@ -96,6 +96,13 @@ def _load_published(body: nn.Module, teacher: TeacherConfig, request: Request) -
         body.transform_input = True  # type: ignore[assignment]  # as all of torchvision's weights of these need
 
 
+def origin_facts(request: Request) -> dict[str, str | None]:
+    """Return where a library's own weights are from, which the card of whoever learns from them names."""
+    find = find_architecture(request.name).origin
+    found = find and find(request)
+    return {"weights": found.tag, "licence": found.licence, "url": found.url} if found else {}
+
+
 def load_given_body(
     teacher: TeacherConfig, request: Request, settings: Settings, *, member: int = 0
 ) -> tuple[nn.Module, Taken | None]:

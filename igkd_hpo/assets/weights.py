@@ -86,8 +86,8 @@ def prepare_weights(
         progress.note(f"getting the weights of {request.name}")
         published = _published(request)
         tensors, place = published.tensors, f"of {request.name}"
-        facts = {name: getattr(published, name) for name in ("mean", "std", "licence", "url")}
-        facts["source"] = published.tag
+        source, licence, url = published.origin
+        facts = {"mean": published.mean, "std": published.std, "licence": licence, "url": url, "source": source}
     else:
         tensors, place = read_tensors(path, called=key), f"{key} {path}"
         statistics = find_architecture(request.name).statistics

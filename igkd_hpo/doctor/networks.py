@@ -112,13 +112,14 @@ def check_students_licences(study: Study) -> list[Check]:
 def _licences(group: str, names: Iterable[str]) -> list[Check]:
     checks = []
     for name in names:
-        tell = find_architecture(name).licence
+        find = find_architecture(name).origin
+        if find is None:
+            continue
         try:
-            licence = tell and tell(_request(name))
+            origin = find(_request(name))
         except UsageError:  # no such network, which is told elsewhere
             continue
-        if tell is None:
-            continue
+        licence = origin and origin.licence
         found = f"of the weights of {name}: {licence or 'not told by its library'}"
         forbids = bool(licence and _NOT_FOR_COMMERCE.search(licence))
         advice = "take other weights for a product, or ask their owner"

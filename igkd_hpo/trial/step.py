@@ -42,7 +42,7 @@ _SCHEMA = 1
 _KIND = "step"
 # Where a kernel writes beyond its memory, that is seen by chance: of 12 processes all ended by three steps of 2 images,
 # of one step of 4 images 2 of 3 did not.
-IMAGES, BATCH = 6, 2
+_IMAGES, _BATCH = 6, 2
 _NO_SECOND = re.compile(r"derivative for aten::_*(\w+?)(?:_backward)* is not implemented")
 
 
@@ -161,7 +161,7 @@ def _worst_values(study: Study) -> dict[str, Value]:
         if declared.is_weight or name == "ema_decay":
             values[name] = max([study.hyperparameters.highest(name), *(float(each[name]) for each in controls)])
     plain: dict[str, Value] = {"alpha": 0.0, "alignment": "aligned", "init": "random", "cutout": 0}
-    return {**values, **plain, "learning_rate": 1e-6, "batch_size": BATCH}  # a rate at which nothing diverges
+    return {**values, **plain, "learning_rate": 1e-6, "batch_size": _BATCH}  # a rate at which nothing diverges
 
 
 def take_steps(task: StepTask) -> Step:
@@ -206,7 +206,7 @@ def _explained(error: Exception, task: StepTask, dataset: Dataset) -> Exception:
         )
     if (whose := exhausted_memory(error)) is not None:
         return IgkdError(
-            f"the memory of the {whose} is too small for a step of {name} with {BATCH} images of {height}x{width}; "
+            f"the memory of the {whose} is too small for a step of {name} with {_BATCH} images of {height}x{width}; "
             f"free some, lower dataset.image_size, or {_remedy(task.study)}"
         )
     return StepFailed(f"raises {type(error).__name__}: {first_line(error)}")
@@ -219,7 +219,7 @@ def describe_failure(task: StepTask, what: str, dataset: Dataset) -> UsageError:
     if "size" in what.lower():  # as most layers say of an input that is too small
         mend = f"give it larger images, {mend or 'or '}"
     return UsageError(
-        f"{task.architecture} {what} in a training step with {BATCH} images of {height}x{width}; "
+        f"{task.architecture} {what} in a training step with {_BATCH} images of {height}x{width}; "
         f"{mend}{_remedy(task.study)}"
     )
 
@@ -232,20 +232,20 @@ def _try_student(
     body = make_body(values, dataset.num_classes, dataset.image_size, task.settings.allow_import)
     network = Network(body, dataset.mean, dataset.std).to(device).to(memory_format=layout)
     network.memory_format = layout
-    images = dataset.train_images[:IMAGES].to(device)
-    side = _check_output(network, to_pixels(images[:BATCH], layout), task, dataset.num_classes)
+    images = dataset.train_images[:_IMAGES].to(device)
+    side = _check_output(network, to_pixels(images[:_BATCH], layout), task, dataset.num_classes)
     data = TrainingData(
         images=images,
-        labels=dataset.train_labels[:IMAGES].to(device),
+        labels=dataset.train_labels[:_IMAGES].to(device),
         maps=torch.rand(len(images), *dataset.image_size, device=device),
-        validation_images=images[:BATCH],
-        validation_labels=dataset.train_labels[:BATCH].to(device),
+        validation_images=images[:_BATCH],
+        validation_labels=dataset.train_labels[:_BATCH].to(device),
     )
     begun = time.perf_counter()
     _train(network, data, task, values, device)
-    seconds = (time.perf_counter() - begun) / (IMAGES // BATCH)
+    seconds = (time.perf_counter() - begun) / (_IMAGES // _BATCH)
     if study.uses(Role.FEATURES):
-        few: dict[str, Any] = {name: part[:BATCH] for name, part in vars(data).items() if isinstance(part, Tensor)}
+        few: dict[str, Any] = {name: part[:_BATCH] for name, part in vars(data).items() if isinstance(part, Tensor)}
         teacher = _untrained_teacher(task, dataset, device)
         try:
             _train(network, TrainingData(**few), task, values, device, teacher)  # who answers for 64 images at once

@@ -14,7 +14,7 @@ from igkd_hpo.distillation.memory import exhausted_memory
 from igkd_hpo.distillation.training import NonFiniteLoss
 from igkd_hpo.errors import IgkdError, first_line
 from igkd_hpo.settings import Settings
-from igkd_hpo.trial.step import BATCH, IMAGES, StepFailed
+from igkd_hpo.trial.step import StepFailed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def take_teacher_steps(task: TeacherTask) -> Layout:
     study, device, layout = task.study, choose_device(task.device), task.memory_format
     dataset = open_dataset(study.dataset, AssetStore(task.settings.paths.assets))
     try:
-        train_briefly(study, dataset, task.settings, device, memory_format=layout, n_images=IMAGES, batch_size=BATCH)
+        train_briefly(study, dataset, task.settings, device, memory_format=layout)
     except IgkdError:
         raise
     except NonFiniteLoss:
@@ -54,7 +54,7 @@ def take_teacher_steps(task: TeacherTask) -> Layout:
     except Exception as error:  # of people's and libraries' code: anything
         if (whose := exhausted_memory(error)) is not None:
             raise IgkdError(
-                f"the memory of the {whose} is too small for a step of {task.called} with {BATCH} images; "
+                f"the memory of the {whose} is too small for a step of {task.called} with 2 images; "
                 "free some, lower teacher.input_size, or take a smaller teacher"
             ) from error
         raise StepFailed(f"raises {type(error).__name__}: {first_line(error)}") from error

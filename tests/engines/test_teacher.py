@@ -28,7 +28,13 @@ def study_of(teacher: str, settings: Settings, **hyperparameters: Any) -> Study:
     request = Request(name=begin, num_classes=5, image_size=(8, 8), allow_import=settings.allow_import)
     torch.save(find_architecture(begin).build(request).state_dict(), Path(settings.data_root) / "begin.pt")
     return make_study(
-        teacher={"architecture": teacher, "weights": "begin.pt", "epochs": 12, "learning_rate": 0.5, "normalize": "dataset"},
+        teacher={
+            "architecture": teacher,
+            "weights": "begin.pt",
+            "epochs": 12,
+            "learning_rate": 0.5,
+            "normalize": "dataset",
+        },
         training={"epochs": 1},
         augmentation={"horizontal_flip": False},
         controls=["kd_ig"],

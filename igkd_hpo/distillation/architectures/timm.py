@@ -4,7 +4,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from igkd_hpo.distillation.architectures import STAGES_REMOVED, Architecture, Knob, Published, Request, Triple
+from igkd_hpo.distillation.architectures import STAGES_REMOVED, Architecture, Knob, Origin, Published, Request, Triple
 from igkd_hpo.errors import DataError, UsageError, did_you_mean, first_line
 
 if TYPE_CHECKING:
@@ -45,10 +45,13 @@ def version(request: Request) -> str:
         return "none"
 
 
-def licence(request: Request) -> str | None:
-    """Return the licence of the weights of this name, or tag."""
+def origin(request: Request) -> Origin | None:
+    """Return where the weights of this name, or tag, are from; None where there are none."""
     config = _check_name(request).get_pretrained_cfg(request.rest)
-    return None if config is None or not config.license else str(config.license)
+    if config is None or not config.has_weights:
+        return None
+    url = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
+    return Origin(str(config.tag), config.license or None, url)
 
 
 def build(request: Request, *, stages_removed: int = 0) -> "nn.Module":
@@ -104,8 +107,8 @@ def statistics(request: Request) -> tuple[Triple, Triple] | None:
 def published(request: Request) -> Published:
     """Return timm's weights of this name and tag, or of its default tag; downloaded unless they were before."""
     timm = _check_name(request)
-    config = timm.get_pretrained_cfg(request.rest)
-    if config is None or not config.has_weights:
+    config, found = timm.get_pretrained_cfg(request.rest), origin(request)
+    if found is None:
         raise DataError(f"nobody has published weights of {request.name}; write init: random, or name a file of them")
     try:
         body = timm.create_model(request.rest, pretrained=True)
@@ -114,14 +117,11 @@ def published(request: Request) -> Published:
             f"the weights of {request.name} could not be downloaded ({first_line(error)}); run once with a network, "
             "copy that machine's cache of the Hugging Face hub, or name a file of them"
         ) from error
-    source = config.hf_hub_id or config.url
     return Published(
         tensors=body.state_dict(),
         mean=tuple(config.mean),
         std=tuple(config.std),
-        tag=config.tag,
-        licence=config.license,
-        url=f"https://huggingface.co/{source}" if config.hf_hub_id else source,
+        origin=found,
     )
 
 
@@ -169,5 +169,5 @@ ARCHITECTURE = Architecture(
     foreign=True,
     version=version,
     look_up=_check_name,
-    licence=licence,
+    origin=origin,
 )
