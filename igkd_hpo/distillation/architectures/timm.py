@@ -56,14 +56,21 @@ def origin(request: Request) -> Origin | None:
 
 def build(request: Request, *, stages_removed: int = 0) -> "nn.Module":
     """Return timm's network with random weights, without its last stages."""
+    body = _create(request, num_classes=request.num_classes)
+    if stages_removed:
+        _cut(body, request, stages_removed)
+    return cast("nn.Module", body)
+
+
+def _create(request: Request, **options: Any) -> Any:
+    """Return timm's network for images of this size, which its published weights are brought to."""
     timm = _check_name(request)
-    options: dict[str, Any] = {"num_classes": request.num_classes}
     height, width = request.image_size
     config = timm.get_pretrained_cfg(request.rest)
     if config is not None and config.fixed_input_size and (height, width) != tuple(config.input_size[1:]):
         options["img_size"] = request.image_size
     try:
-        body = timm.create_model(request.rest, **options)
+        return timm.create_model(request.rest, **options)
     except TypeError as error:  # its constructor takes no size
         if "img_size" not in options:
             raise
@@ -72,9 +79,6 @@ def build(request: Request, *, stages_removed: int = 0) -> "nn.Module":
             f"{request.name} takes images of {fixed} pixels alone, and these have {height}x{width}; "
             "write dataset.image_size, or take another network"
         ) from error
-    if stages_removed:
-        _cut(body, request, stages_removed)
-    return cast("nn.Module", body)
 
 
 def _cut(body: Any, request: Request, stages: int) -> None:
@@ -83,8 +87,13 @@ def _cut(body: Any, request: Request, stages: int) -> None:
         raise UsageError(f"stages_removed is {stages}, and {request.name} cannot be cut; write 0")
     if stages >= known:
         raise UsageError(f"stages_removed is {stages}, and {request.name} has {known} stages; lower it")
-    body.prune_intermediate_layers([known - 1 - stages], prune_head=False)
-    body.reset_classifier(request.num_classes, _pooling(body))
+    try:
+        body.prune_intermediate_layers([known - 1 - stages], prune_head=False)
+        body.reset_classifier(request.num_classes, _pooling(body))
+    except Exception as error:  # of those whose classifier needs every stage
+        raise UsageError(
+            f"stages_removed is {stages}, and {request.name} cannot be cut ({first_line(error)}); write 0"
+        ) from error
 
 
 def _pooling(body: Any) -> str:
@@ -111,7 +120,9 @@ def published(request: Request) -> Published:
     if found is None:
         raise DataError(f"nobody has published weights of {request.name}; write init: random, or name a file of them")
     try:
-        body = timm.create_model(request.rest, pretrained=True)
+        body = _create(request, pretrained=True)
+    except UsageError:
+        raise
     except Exception as error:  # of the hub's client, of the network, of a file's format
         raise DataError(
             f"the weights of {request.name} could not be downloaded ({first_line(error)}); run once with a network, "
