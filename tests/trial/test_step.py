@@ -34,6 +34,12 @@ def test_a_network_that_trains_says_how_long_a_step_takes_and_how_small_its_maps
         ("nets:thousand", ("(2, 1000)", "(2, 2)")),
         ("nets:detached", ("depend",)),
         ("nets:infinite", ("finite",)),
+        ("nets:sure", ("softmax",)),
+        ("nets:late", ("late.bias",)),
+        ("nets:crowd", ("BatchNorm",)),
+        ("nets:guessing", ("each time",)),
+        ("nets:paired", ("tuple", "in training")),
+        ("nets:same", ("the same network",)),
         ("torchvision/resnet19", ("did you mean resnet18",)),
         ("torchvision/vgg11", ("stages_removed is 1",)),
     ],
@@ -68,6 +74,11 @@ def test_a_network_may_need_contiguous_memory(settings: Settings) -> None:
     with pytest.raises(StepFailed, match=r"RuntimeError: view"):
         steps_of("nets:viewing", settings)
     assert steps_of("nets:viewing", settings, "contiguous").memory_format == "contiguous"
+
+
+@pytest.mark.parametrize("name", ["flagged", "merging"])
+def test_an_attribute_deploy_need_not_be_a_method_nor_give_a_network(settings: Settings, name: str) -> None:
+    assert steps_of(f"nets:{name}", settings).seconds > 0
 
 
 def test_what_was_found_is_of_that_code_and_these_terms(settings: Settings, tmp_path: Path) -> None:
