@@ -65,8 +65,8 @@ def test_a_network_of_which_torch_or_onnxruntime_make_nothing_is_told_in_one_lin
         raise RuntimeError("no kernel")
 
     source, images = tmp_path / "model.onnx", np.zeros((4, 3, 8, 8), np.uint8)
+    network = Network(Deciding(), [0.5] * 3, [0.25] * 3).eval()
     with pytest.raises(IgkdError, match="as ONNX") as told:
-        network = Network(Deciding(), [0.5] * 3, [0.25] * 3).eval()
         write_onnx(network, source, class_names=("a", "b", "c"), image_size=(8, 8), bits=None)
     assert len(str(told.value).splitlines()) == 1
     network = Network(brightness(), [0.5] * 3, [0.25] * 3).eval()
