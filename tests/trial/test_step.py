@@ -76,6 +76,14 @@ def test_a_network_may_need_contiguous_memory(settings: Settings) -> None:
     assert steps_of("nets:viewing", settings, "contiguous").memory_format == "contiguous"
 
 
+def test_what_code_of_ones_own_prints_lies_not_between_our_data(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps_of("nets:talking", settings)
+    written = capsys.readouterr()
+    assert (written.out, "hello" in written.err) == ("", True)
+
+
 @pytest.mark.parametrize("name", ["flagged", "merging"])
 def test_an_attribute_deploy_need_not_be_a_method_nor_give_a_network(settings: Settings, name: str) -> None:
     assert steps_of(f"nets:{name}", settings).seconds > 0

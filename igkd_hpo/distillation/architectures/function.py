@@ -4,6 +4,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,10 +40,11 @@ def build(request: Request) -> "nn.Module":
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        takes = inspect.signature(function).parameters
-        given = {"num_classes": request.num_classes, "image_size": request.image_size}
-        body = function(**{key: value for key, value in given.items() if key in takes})
+        with redirect_stdout(sys.stderr):  # what it prints is talk, and must not lie between our data
+            function = getattr(importlib.import_module(module_name), function_name)
+            takes = inspect.signature(function).parameters
+            given = {"num_classes": request.num_classes, "image_size": request.image_size}
+            body = function(**{key: value for key, value in given.items() if key in takes})
     except (Exception, SystemExit) as error:  # anything that somebody's code raises is told by name
         raise UsageError(
             f"{name} cannot be used: {type(error).__name__}: {first_line(error)}; mend that code, or the name"
