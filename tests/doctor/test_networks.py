@@ -67,6 +67,8 @@ def test_names_that_no_library_has_are_told_of_both_networks() -> None:
     assert "teacher.architecture" in teacher
     assert "did you mean resnet18" in teacher
     assert "hyperparameters.architecture" in student
+    with pytest.raises(StudyFileError, match=r"'' is no tag .*known: ra2_in1k"):  # what follows the dot
+        validate(make_study(hyperparameters={"architecture": "timm/lcnet_050."}), progress=False)
     fine = make_study(**sections | {"teacher": {"architecture": "resnet18"}})
     assert validate(fine, progress=False).study_file == fine
 

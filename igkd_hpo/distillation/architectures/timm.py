@@ -24,14 +24,14 @@ def _timm() -> ModuleType:
 def _check_name(request: Request) -> ModuleType:
     """Return timm, which has a network and, if the name says one, a tag of this name. Raises UsageError."""
     timm = _timm()
-    name, _, tag = request.rest.partition(".")
+    name, dot, tag = request.rest.partition(".")
     if not timm.is_model(name):
         known = timm.list_models()
         raise UsageError(
             f"{request.name} is no network of timm{did_you_mean(name, known)}; `timm.list_models()` lists them"
         )
-    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")] if tag else []
-    if tag and tag not in tags:
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")] if dot else []
+    if dot and tag not in tags:
         hint = did_you_mean(tag, tags) or (f" (known: {', '.join(tags)})" if tags else " (there are none of it)")
         raise UsageError(f"{request.name}: {tag!r} is no tag of published weights of {name}{hint}; leave it out")
     return timm
