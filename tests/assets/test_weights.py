@@ -149,22 +149,43 @@ def test_timm_reads_its_own_from_the_hubs_cache(
     settings: Settings, store: AssetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub.constants
-    from safetensors.torch import save_file
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="file"):
         prepare(LCNET, None, settings, store)
-    repository, commit = tmp_path / "models--timm--lcnet_050.ra2_in1k", "0" * 40
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit)
-    (repository / "snapshots" / commit).mkdir(parents=True)
     state = numbers(LCNET)
-    save_file(state, repository / "snapshots" / commit / "model.safetensors")
+    put_into_the_hubs_cache(state, LCNET, tmp_path, monkeypatch)
     weights = prepare(LCNET, None, settings, store)
     assert (weights.source, weights.licence) == ("ra2_in1k", "apache-2.0")
     assert weights.url == "https://huggingface.co/timm/lcnet_050.ra2_in1k"
     assert torch.equal(weights.tensors()["conv_stem.weight"], state["conv_stem.weight"])
+
+
+def test_timm_brings_its_own_to_the_size_of_the_images(
+    settings: Settings, store: AssetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    small, usual = (replace(request(name, 1000), image_size=(side, side)) for side in (96, 224))
+    state = find_architecture(name).build(usual).state_dict()
+    put_into_the_hubs_cache(state, name, tmp_path, monkeypatch)
+    weights = prepare_weights(small, None, settings, store, SilentProgress(), key="student.weights")
+    assert weights.tensors()["pos_embed"].shape == (1, 37, 192)
+    begin_with(find_architecture(name).build(small), weights, cut=False)
+
+
+def put_into_the_hubs_cache(state: dict[str, Tensor], name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the hub's client had downloaded it, and there were no network any more."""
+    import huggingface_hub.constants
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    repository, commit = cache / f"models--{name.replace('/', '--')}", "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    save_file(state, repository / "snapshots" / commit / "model.safetensors")
 
 
 OWN = """

@@ -34,6 +34,15 @@ def test_students_are_tried_each_by_itself(patient: Patient) -> None:
     assert alone.warnings == {"teacher: size"}  # a student as large
 
 
+def test_a_teacher_that_will_be_trained_here_is_tried_too(patient: Patient) -> None:
+    """Torchvision's RegNet draws its weights with numbers, which there are none of on the meta device."""
+    teacher = {"architecture": "torchvision/regnet_y_400mf", "weights": "begin.pt", "normalize": "dataset"}
+    found = patient.examine(teacher=teacher)
+    assert found.faults == set()
+    assert found["teacher: training step"].verdict is OK
+    assert found["teacher: size"].verdict is OK
+
+
 @pytest.mark.parametrize(
     ("count", "n_trials", "wanted"),
     [(1, 5, None), (3, 60, OK), (3, 59, WARNING), (3, 6, FAULT), (8, 160, OK), (9, 180, WARNING)],

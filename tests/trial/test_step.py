@@ -42,6 +42,7 @@ def test_a_network_that_trains_says_how_long_a_step_takes_and_how_small_its_maps
         ("nets:same", ("the same network",)),
         ("torchvision/resnet19", ("did you mean resnet18",)),
         ("torchvision/vgg11", ("stages_removed is 1",)),
+        ("timm/efficientformer_l1", ("stages_removed is 1", "cannot be cut")),
     ],
 )
 def test_what_no_layout_of_memory_mends_is_told_at_once(settings: Settings, name: str, words: tuple[str, ...]) -> None:
