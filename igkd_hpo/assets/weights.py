@@ -97,12 +97,12 @@ def prepare_weights(
         published = _published(request)
         tensors, place = published.tensors, f"of {request.name}"
         source, licence, url = published.origin
-        facts = {"mean": published.mean, "std": published.std, "licence": licence, "url": url, "source": source}
     else:
         tensors, place = read_tensors(path, called=key), f"{key} {path}"
-        statistics = find_architecture(request.name).statistics
-        mean, std = (statistics and statistics(request)) or (None, None)
-        facts = {"mean": mean, "std": std, "licence": None, "url": None, "source": path.name}
+        source, licence, url = path.name, None, None
+    statistics = find_architecture(request.name).statistics
+    mean, std = (statistics and statistics(request)) or (None, None)
+    facts = {"mean": mean, "std": std, "licence": licence, "url": url, "source": source}
     body = {name: tensor for name, tensor in own.items() if name not in classifier}
     taken = _select(request, tensors, body, place, progress, classifier=classifier)
     digest = weights_hash(taken)

@@ -87,12 +87,9 @@ class Published:
 
     Args:
         tensors: its state dict, classifier included.
-        mean: of the input that they were trained with, in [0, 1] pixels, as is `std`.
     """
 
     tensors: "Mapping[str, Tensor]"
-    mean: Triple
-    std: Triple
     origin: Origin
 
 

@@ -115,8 +115,7 @@ def statistics(request: Request) -> tuple[Triple, Triple] | None:
 
 def published(request: Request) -> Published:
     """Return timm's weights of this name and tag, or of its default tag; downloaded unless they were before."""
-    timm = _check_name(request)
-    config, found = timm.get_pretrained_cfg(request.rest), origin(request)
+    found = origin(request)
     if found is None:
         raise DataError(f"nobody has published weights of {request.name}; write init: random, or name a file of them")
     try:
@@ -128,12 +127,7 @@ def published(request: Request) -> Published:
             f"the weights of {request.name} could not be downloaded ({first_line(error)}); run once with a network, "
             "copy that machine's cache of the Hugging Face hub, or name a file of them"
         ) from error
-    return Published(
-        tensors=body.state_dict(),
-        mean=tuple(config.mean),
-        std=tuple(config.std),
-        origin=found,
-    )
+    return Published(tensors=body.state_dict(), origin=found)
 
 
 def deploy(body: "nn.Module") -> "nn.Module":

@@ -171,13 +171,7 @@ def published(request: Request) -> Published:
             f"the weights of {request.name} could not be downloaded ({first_line(error)}); "
             f"put {weights.url} into {cache} by hand and run again, or name a file of them"
         ) from error
-    transforms = weights.transforms()
-    return Published(
-        tensors=tensors,
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-        origin=origin(request),
-    )
+    return Published(tensors=tensors, origin=origin(request))
 
 
 def plain_code(request: Request, *, stages_removed: int, width: float) -> str:
