@@ -5,6 +5,7 @@ import inspect
 import re
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import redirect_stdout
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,10 @@ def call_function(name: str, allow_import: Collection[str], **given: Any) -> Any
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        takes = inspect.signature(function).parameters
-        return function(**{key: value for key, value in given.items() if key in takes})
+        with redirect_stdout(sys.stderr):  # what it prints is talk, and must not lie between our data
+            function = getattr(importlib.import_module(module_name), function_name)
+            takes = inspect.signature(function).parameters
+            return function(**{key: value for key, value in given.items() if key in takes})
     except (Exception, SystemExit) as error:  # anything that somebody's code raises is told by name
         raise UsageError(
             f"{name} cannot be used: {type(error).__name__}: {first_line(error)}; mend that code, or the name"

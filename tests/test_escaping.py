@@ -16,11 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from igkd_hpo import escaping
-from igkd_hpo.assets.store import Asset
-from igkd_hpo.assets.study_assets import AssetSummary
-from igkd_hpo.assets.weights import Weights
-from igkd_hpo.bundle.card import model_card
-from igkd_hpo.bundle.contents import Record
 from igkd_hpo.bundle.prediction import Prediction
 from igkd_hpo.cli.app import app
 from igkd_hpo.config.builtin import builtin_studies
@@ -29,13 +24,12 @@ from igkd_hpo.doctor.check import failed, fault
 from igkd_hpo.doctor.doctor import checks_table
 from igkd_hpo.errors import DataError, IgkdError, StudyFileError, UsageError
 from igkd_hpo.escaping import LineFormatter, code, escape_diagnostics, lines, markdown, one_line
-from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.status import RunningTrial
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import BarProgress, LineProgress
 from igkd_hpo.terminal.screen import Screen
 from igkd_hpo.terminal.status_board import status_board
-from tests.fixtures.bundles import A_RECORD
+from tests.fixtures.bundles import a_card
 from tests.terminal.studies import begun_study
 
 DIGITS = builtin_studies()["digits"].read_text(encoding="utf-8")
@@ -203,32 +197,7 @@ def test_a_model_card_shows_names_and_runs_none(name: str) -> None:
         "dataset": study.dataset.model_copy(update={"root": name}),
         "teacher": study.teacher.model_copy(update={"checkpoint": (name, "`")}),
     })  # fmt: skip
-    best = BestTrial(
-        study="digits", number=1, validation_accuracy=0.9, epochs=3, hyperparameters={"alpha": 1, "objective": name,
-        "overlay_probability": 0, "architecture": "mobilenet_v2", "layers_removed": 5, "width": 1.0,
-        "init": "pretrained"}, control=None, seed=0, execution=None, cost={"parameters": 1, "macs": 1,
-        "peak_ram_kb": 1.0, "compression_factor": 2.0}, attempts=1, compared=(), completed=1,
-    )  # fmt: skip
-    made = AssetSummary(
-        dataset_sha256="d", teacher_sha256="e", weights_sha256="f", shown_sha256="g", teacher_accuracy=0.9,
-        member_accuracies=(0.9,), teacher_parameters=9,
-        n_train=1, n_validation=1, own_validation=False, num_classes=2, image_size=(8, 8), logits="cached",
-        n_steps=None, completeness=None,
-        seconds=1.0, folders=(), warnings=(),
-    )  # fmt: skip
-    record = Record.model_validate(A_RECORD | {"versions": {"torch": name}})
-
-    def written(text: str) -> str:
-        began = Weights(
-            asset=Asset(Path(), {}, {}, {}), sha256="f", classifier=(), mean=None, std=None, source=text, licence=text,
-            url=text,
-        )  # fmt: skip
-        return model_card(
-            record, study, best, made, class_names=["b", text], weights="x", began_with=began,
-            teacher_facts={"weights": text, "licence": text, "url": text}, validation_accuracy=0.9,
-        )  # fmt: skip
-
-    card, plain = written(name), written("c")
+    card, plain = a_card(study, name), a_card(study, "c")
     assert hidden(card, keep="\n") == []
     assert card.count("\n") == plain.count("\n")
 

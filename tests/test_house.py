@@ -17,6 +17,7 @@ WITH_TORCH = {
     "igkd_hpo.trial.checkpoint",
     "igkd_hpo.trial.preparation",
     "igkd_hpo.trial.step",
+    "igkd_hpo.trial.teacher_step",
     "igkd_hpo.trial.student",
     "igkd_hpo.trial.build",
     "igkd_hpo.trial.comparison",

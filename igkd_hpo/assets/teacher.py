@@ -14,35 +14,35 @@ from igkd_hpo.assets.folds import assign_folds, folds_hash
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json
 from igkd_hpo.assets.teacher_check import check_accuracy, choose_transform, examine_teacher
-from igkd_hpo.assets.teacher_network import build_body, load_given_body, teacher_request, teacher_state, unwrap, wrap
+from igkd_hpo.assets.teacher_network import (
+    build_body,
+    load_given_body,
+    origin_facts,
+    teacher_state,
+    unwrap,
+    wrap,
+)
 from igkd_hpo.assets.teacher_output import check_output
-from igkd_hpo.assets.threads import fastest_threads
-from igkd_hpo.assets.weights import Weights, begin_with, prepare_weights
-from igkd_hpo.config.resolution import recorded_execution, training_on
+from igkd_hpo.assets.teacher_training import (
+    CHECKPOINT,
+    SEED,
+    begins_with,
+    name_member,
+    network_request,
+    to_bytes,
+    train_teacher,
+)
 from igkd_hpo.config.study import Study
-from igkd_hpo.distillation.architectures import Request
-from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.evaluation import accuracy, predict
-from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.metrics import Metric, measured
 from igkd_hpo.distillation.models import Network, count_parameters
-from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
-from igkd_hpo.distillation.training import NonFiniteLoss, Training
-from igkd_hpo.errors import AssetError, TeacherError
+from igkd_hpo.errors import TeacherError
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import counted
 
 _SCHEMA = 1  # of the recipe and the file: raise it when the same inputs would give another teacher
 _WEIGHTS = "weights.pt"
-_CHECKPOINT = "training.pt"
-# Of member 0, those after it count on. Not the students' training.seed: an exported file carries its trial's seed, and
-# must find the same teacher.
-_SEED = 0
-_BATCH_SIZE = 128
-_LEARNING_RATE = 0.1  # for that batch size, and in proportion for smaller ones: at 0.1, batches of 64 diverged at times
-_FINE_TUNING_RATE = 0.01  # of published weights, as people fine-tune them: a tenth of the rate for random ones
-_FEWEST_STEPS = 16  # in an epoch: few images go in smaller batches, down to 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,34 +83,39 @@ def prepare_teacher(
         DataError, UsageError: its checkpoint, weights or code cannot be used, or the images do not suffice for folds.
         AssetError: the asset is damaged or cannot be written.
     """
-    inputs, name = _request(study, dataset, member), _name_member(study, member)
+    inputs, name = _request(study, dataset, member), name_member(study, member)
     body, taken = None, None
     if not study.teacher.is_trained_here:
-        body, taken = load_given_body(study.teacher, _network(study, dataset, settings), settings, member=member)
+        body, taken = load_given_body(study.teacher, network_request(study, dataset, settings), settings, member=member)
         # The weights count, not where they lie.
         inputs["teacher"] = {k: v for k, v in inputs["teacher"].items() if k not in ("checkpoint", "checkpoint_key")}
         inputs["weights"] = weights_hash(teacher_state(body, study.teacher))
-    begins = _begins_with(study, dataset, settings, store, progress)
+    begins = begins_with(study, dataset, settings, store, progress)
     if begins is not None:
         inputs["teacher"] = {**inputs["teacher"], "weights": begins.sha256}
     with store.build("teacher", inputs, progress) as draft:
         asset = draft.finished
         if asset is None:
             if body is None:
-                network, threads = _train(
+                network, threads = train_teacher(
                     study, dataset, settings, draft, begins, member=member, device=device, progress=progress
                 )
-                facts: Json = {"source": "trained here", "device": device.type, "threads": threads}
+                facts: dict[str, Any] = {"source": "trained here", "device": device.type, "threads": threads}
+                if network.memory_format is torch.contiguous_format:  # as no other can be
+                    facts["memory_format"] = "contiguous"
                 if begins is not None:
-                    facts = {**facts, "weights": begins.source, "licence": begins.licence}
+                    facts |= {"weights": begins.source, "licence": begins.licence, "url": begins.url}
             else:
                 progress.note(f"checking {name}")
                 network, told = wrap_given(body, study, dataset, settings, device)
                 for line in (taken and taken.tell(), told):
                     if line:
                         progress.note(f"{name}: {line}")
-                source = study.teacher.checkpoints[member] if study.teacher.checkpoints else "own"
-                facts = {"source": source, **({"taken": asdict(taken)} if taken else {})}
+                if study.teacher.checkpoints:
+                    facts = {"source": study.teacher.checkpoints[member]}
+                else:
+                    facts = {"source": "own", **origin_facts(network_request(study, dataset, settings))}
+                facts |= {"taken": asdict(taken)} if taken else {}
             asset = _commit(draft, network, study, dataset, device, facts, name=name, taken=taken, progress=progress)
     teacher = _judge(_from_asset(asset, study, dataset, settings), asset, study, dataset, device)
     store.remember("teacher", _request(study, dataset, member), asset)
@@ -150,7 +155,7 @@ def wrap_given(
     Raises:
         DataError: it does not give logits for the images, see `check_output`.
     """
-    network = wrap(body, study.teacher, _network(study, dataset, settings), (dataset.mean, dataset.std))
+    network = wrap(body, study.teacher, network_request(study, dataset, settings), (dataset.mean, dataset.std))
     check_output(network, dataset, study.teacher.architecture, device=device)
     return network, choose_transform(network, body, study.teacher, dataset, device=device)
 
@@ -189,7 +194,7 @@ def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
         if getattr(teacher, key) is None:
             del request["teacher"][key]
     if teacher.is_trained_here:
-        request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": _SEED + member}
+        request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": SEED + member}
     else:
         del request["teacher"]["epochs"]
         request["teacher"]["checkpoint"] = teacher.checkpoints[member] if teacher.checkpoints else None
@@ -200,143 +205,21 @@ def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
 
 def _from_asset(asset: Asset, study: Study, dataset: Dataset, settings: Settings) -> Teacher:
     state = torch.load(io.BytesIO(asset.read(_WEIGHTS)), map_location="cpu", weights_only=True)
-    request = _network(study, dataset, settings)
+    request = network_request(study, dataset, settings)
     body, _ = build_body(study.teacher, request, tensors=state)
     return Teacher(
-        network=wrap(body, study.teacher, request, (dataset.mean, dataset.std)),
+        network=wrap(
+            body,
+            study.teacher,
+            request,
+            (dataset.mean, dataset.std),
+            memory_format=asset.facts.get("memory_format", "channels_last"),
+        ),
         sha256=str(asset.facts["sha256"]),
         validation_accuracy=float(asset.facts["validation_accuracy"]),
         parameters=int(asset.facts["parameters"]),
         folder=asset.folder,
     )
-
-
-def _network(study: Study, dataset: Dataset, settings: Settings) -> Request:
-    return teacher_request(study.teacher, dataset.num_classes, dataset.image_size, settings)
-
-
-def _begins_with(
-    study: Study, dataset: Dataset, settings: Settings, store: AssetStore, progress: Progress
-) -> Weights | None:
-    """Return the weights that the teacher begins with, taken in unless they were before; None where it has none."""
-    weights = study.teacher.weights
-    if weights is None:
-        return None
-    file = None if weights == "pretrained" else weights
-    request = _network(study, dataset, settings)
-    return prepare_weights(request, file, settings, store, progress, key="teacher.weights")
-
-
-def _train(
-    study: Study,
-    dataset: Dataset,
-    settings: Settings,
-    draft: Draft,
-    begins: Weights | None,
-    *,
-    member: int,
-    device: torch.device,
-    progress: Progress,
-) -> tuple[Network, int | None]:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(_SEED + member)
-        body, _ = build_body(study.teacher, request := _network(study, dataset, settings))
-        if begins is None:
-            _start_as_identity(body)
-        else:
-            begin_with(body, begins, cut=False)
-    network = wrap(body, study.teacher, request, (dataset.mean, dataset.std)).requires_grad_(True)
-    data = _training_data(study, dataset, member)
-    recipe = _recipe(study, len(data.images), device, seed=_SEED + member)
-    training = Training(network, data, recipe, device=device, teaching=None)
-    _resume(training, draft)
-    name = _name_member(study, member)
-    recorded = recorded_execution(study, device.type)
-    as_before = recorded.teacher_threads if recorded else None
-    with (
-        fastest_threads(dataset.image_size, device, recorded=as_before) as threads,
-        progress.task(f"training {name}", recipe.epochs) as advance,
-    ):
-        advance(training.completed_epochs)
-        try:
-            for _ in training.epochs():
-                draft.write(_CHECKPOINT, _to_bytes(training.state_dict()))
-                advance(1)
-        except NonFiniteLoss as error:
-            raise TeacherError(
-                f"the training of {name} diverged in epoch {error.epoch}; "
-                "check the images and teacher.normalize, or give teacher.checkpoint"
-            ) from error
-    return network.eval().requires_grad_(False), threads if device.type == "cpu" else None
-
-
-def _name_member(study: Study, member: int) -> str:
-    many = study.teacher.n_networks
-    return "the teacher" if many == 1 else f"teacher {member + 1} of {many}"
-
-
-def _start_as_identity(body: nn.Module) -> None:
-    """Let every residual block begin by passing its input on.
-
-    On the 1,149 training images of `digits` (width 0.5, 15 epochs, batch 71) the validation accuracy was 0.95 without
-    it (two runs) and 0.974 with it (mean of six, 0.951 to 0.98), and the training loss came below 1 two epochs earlier.
-
-    Source: Goyal et al. 2017, arXiv 1706.02677, section 5.1.
-    """
-    from torchvision.models.mobilenetv2 import InvertedResidual  # 1.7 s, which a teacher that is given does not need
-
-    for module in body.modules():
-        if isinstance(module, InvertedResidual) and module.use_res_connect:
-            nn.init.zeros_(module.conv[-1].weight)
-
-
-def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> Recipe:
-    batch_size = max(16, min(_BATCH_SIZE, n_images // _FEWEST_STEPS))
-    init, usual = ("random", _LEARNING_RATE) if study.teacher.weights is None else ("pretrained", _FINE_TUNING_RATE)
-    return make_recipe(
-        {
-            **plain_values(),
-            **dict(study.augmentation),
-            "epochs": study.teacher.epochs,
-            "batch_size": batch_size,
-            "optimizer": "sgd",
-            "schedule": "one_cycle",
-            "learning_rate": (study.teacher.learning_rate or usual) * batch_size / _BATCH_SIZE,
-            "init": init,
-            "temperature": 1.0,
-            "overlay_strength": 0.0,
-            "class_weights": study.teacher.class_weights,
-            "seed": seed,
-            "precision": (precision := resolve_precision(training_on(study, device.type).precision, device)),
-            "channels_last": True,
-            "compile": resolve_compile("auto", device, precision),
-        }
-    )
-
-
-def _training_data(study: Study, dataset: Dataset, member: int) -> TrainingData:
-    images, labels, digests = dataset.train_images, dataset.train_labels, dataset.digests
-    if study.teacher.folds:
-        seen = assign_folds(dataset, study.teacher.folds) != member
-        images, labels, digests = images[seen], labels[seen], digests[seen]
-    return TrainingData(
-        images=images,
-        labels=labels,
-        maps=None,
-        validation_images=dataset.validation_images,
-        validation_labels=dataset.validation_labels,
-        digests=digests,
-    )
-
-
-def _resume(training: Training, draft: Draft) -> None:
-    state = draft.read(_CHECKPOINT)
-    if state is None:
-        return
-    try:
-        training.load_state_dict(torch.load(io.BytesIO(state), map_location=training.device, weights_only=True))
-    except Exception as error:  # a damaged file shows itself in many ways
-        raise AssetError(f"{draft.folder / _CHECKPOINT} is damaged; delete {draft.folder} and run again") from error
 
 
 def _commit(
@@ -374,9 +257,9 @@ def _commit(
                 f"{name}: {measured(check.accuracy, study.metric)} on {counted(n_images, 'validation image')}"
             )
     state = teacher_state(unwrap(network), study.teacher)
-    draft.write(_WEIGHTS, _to_bytes(state))
+    draft.write(_WEIGHTS, to_bytes(state))
     found |= {"sha256": weights_hash(state), "parameters": count_parameters(network)}
-    return draft.commit({**facts, **found}, drop=(_CHECKPOINT,))
+    return draft.commit({**facts, **found}, drop=(CHECKPOINT,))
 
 
 def _judged(network: Network, dataset: Dataset, device: torch.device, metric: Metric, value: float) -> Json:
@@ -385,9 +268,3 @@ def _judged(network: Network, dataset: Dataset, device: torch.device, metric: Me
         return {"validation_accuracy": value}
     logits = predict(network, dataset.validation_images, device=device)
     return {"validation_accuracy": accuracy(logits, dataset.validation_labels), "judged": {metric: value}}
-
-
-def _to_bytes(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()

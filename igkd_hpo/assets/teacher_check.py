@@ -104,8 +104,8 @@ def examine_teacher(
 
 def _check_evaluation_mode(network: Network, dataset: Dataset, device: torch.device) -> str:
     """Check that the answer to an image is finite, and depends neither on others in the batch nor on chance."""
-    pixels = to_pixels(dataset.train_images[:_BATCH].to(device), torch.channels_last)
-    beside_black = torch.cat([pixels, torch.zeros_like(pixels)]).contiguous(memory_format=torch.channels_last)
+    pixels = to_pixels(dataset.train_images[:_BATCH].to(device), network.memory_format)
+    beside_black = torch.cat([pixels, torch.zeros_like(pixels)]).contiguous(memory_format=network.memory_format)
     try:
         with torch.no_grad():
             together, again = network.to(device)(pixels), network(pixels)
@@ -323,7 +323,7 @@ def check_gradients(network: Network, dataset: Dataset, *, device: torch.device)
     colour = torch.tensor(dataset.mean, device=device)[:, None, None]
     images = to_pixels(dataset.train_images[: len(_ON_THE_LINE)].to(device))
     shares = torch.tensor(_ON_THE_LINE[: len(images)], device=device)[:, None, None, None]
-    pixels = (colour + shares * (images - colour)).contiguous(memory_format=torch.channels_last).requires_grad_()
+    pixels = (colour + shares * (images - colour)).contiguous(memory_format=network.memory_format).requires_grad_()
     advice = "remove no_grad, detach, argmax and rounding from its forward, or use no overlays"
     try:
         logits = network.to(device)(pixels)
@@ -351,6 +351,8 @@ def other_normalizations(network: Network, dataset: Dataset) -> dict[str, Networ
     """Put a network's body behind the other usual normalisations, by their words in `teacher.normalize`."""
     candidates = {"dataset": (dataset.mean, dataset.std), **_NORMALIZATIONS}
     networks = {name: Network(network.body, mean, std).eval() for name, (mean, std) in candidates.items()}
+    for other in networks.values():
+        other.memory_format = network.memory_format
     mean, std = network.mean.cpu(), network.std.cpu()
     return {
         name: other

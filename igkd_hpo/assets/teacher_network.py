@@ -12,6 +12,7 @@ from igkd_hpo.assets.checkpoint import Taken, load_weights, read_tensors
 from igkd_hpo.assets.teacher_output import take_logits
 from igkd_hpo.config.networks import Student as StudentSection
 from igkd_hpo.config.networks import TeacherConfig
+from igkd_hpo.config.provenance import MemoryFormat
 from igkd_hpo.distillation.architectures import Request, find_architecture, kind_of
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.architectures.torchvision import check_name, create
@@ -95,6 +96,13 @@ def _load_published(body: nn.Module, teacher: TeacherConfig, request: Request) -
         body.transform_input = True  # type: ignore[assignment]  # as all of torchvision's weights of these need
 
 
+def origin_facts(request: Request) -> dict[str, str | None]:
+    """Return where a library's own weights are from, which the card of whoever learns from them names."""
+    find = find_architecture(request.name).origin
+    found = find and find(request)
+    return {"weights": found.tag, "licence": found.licence, "url": found.url} if found else {}
+
+
 def load_given_body(
     teacher: TeacherConfig, request: Request, settings: Settings, *, member: int = 0
 ) -> tuple[nn.Module, Taken | None]:
@@ -127,16 +135,25 @@ def has_transform(body: nn.Module, teacher: TeacherConfig) -> bool:
     return ":" not in teacher.architecture and hasattr(body, _TRANSFORMS)
 
 
-def wrap(body: nn.Module, teacher: TeacherConfig, request: Request, statistics: Statistics) -> Network:
+def wrap(
+    body: nn.Module,
+    teacher: TeacherConfig,
+    request: Request,
+    statistics: Statistics,
+    *,
+    memory_format: MemoryFormat = "channels_last",
+) -> Network:
     """Put normalisation and input size before a body; frozen and in evaluation mode.
 
     Args:
         statistics: mean and standard deviation of the training images.
+        memory_format: in which it can be run; one for every teacher that can, however it was made: kernels differ in
+            their last bits between layouts.
     """
     mean, std = normalization(teacher, statistics, lambda: _statistics(request))
     network = Network(body if teacher.input_size is None else Resized(body, teacher.input_size), mean, std)
-    # One layout for every teacher, however it was made: kernels differ in their last bits between layouts.
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network.memory_format = torch_format(memory_format)
+    return network.eval().requires_grad_(False).to(memory_format=network.memory_format)
 
 
 def _statistics(request: Request) -> Statistics:
@@ -147,6 +164,11 @@ def _statistics(request: Request) -> Statistics:
             f"what weights of {request.name} were trained with is not known; write teacher.normalize: [[mean], [std]]"
         )
     return found
+
+
+def torch_format(memory_format: MemoryFormat) -> torch.memory_format:
+    """Return torch's own name of a layout."""
+    return torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
 
 
 def unwrap(network: Network) -> nn.Module:

@@ -1,7 +1,8 @@
 """Weights that a network begins with: a library's own or a file's, kept without their classifier, so that no trial and
 no other host needs the network."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,11 +14,12 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, content_hash
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Published, Request, Triple, find_architecture
-from igkd_hpo.errors import AssetError, AssetMissing, DataError
+from igkd_hpo.errors import AssetError, AssetMissing, DataError, UsageError
 from igkd_hpo.settings import Settings
 
 _SCHEMA = 1
 _FILE = "weights.safetensors"
+_SIDES = (224, 256, 384)  # of the images that networks of one size are published for
 _NEW = 0.01  # deviation of a new classifier's weights, as of torchvision's
 
 
@@ -32,6 +34,7 @@ class Weights:
         source: the library's tag, or the file's name.
         licence: as the library tells it; None of a file, and where it does not tell.
         url: where the library has them from; None of a file.
+        image_size: that they are known to fit; None where that was not looked at.
     """
 
     asset: Asset
@@ -42,6 +45,11 @@ class Weights:
     source: str
     licence: str | None
     url: str | None
+    image_size: tuple[int, int] | None = None
+
+    def fits(self, own: Mapping[str, Tensor]) -> bool:
+        """Return whether they are of a network with these tensors, which some have otherwise for other images."""
+        return all(name in own and own[name].shape == tensor.shape for name, tensor in self.tensors().items())
 
     def statistics(self) -> tuple[Triple, Triple]:
         """Return mean and std. Raises DataError where they are not known."""
@@ -72,29 +80,31 @@ def prepare_weights(
         UsageError: there is no such network.
         AssetError: the asset is damaged or cannot be written.
     """
-    wanted = _request(request, file)
-    try:
-        known = store.recall("weights", wanted)
-    except AssetMissing:
-        known = None
     path = None if file is None else settings.data_path(file)
-    if known is not None and (path is None or not path.exists()):
-        return _from_asset(known)
-    shapes, other = _shapes(request, request.num_classes), _shapes(request, request.num_classes + 1)
-    classifier = tuple(name for name, shape in shapes.items() if other.get(name) != shape)
+    known = None
+    if path is None or not path.exists():
+        with suppress(AssetMissing):
+            known = open_weights(request, file, store)
+        if known is not None and known.image_size == request.image_size:
+            return known
+    own, other = _state(request, request.num_classes), _state(request, request.num_classes + 1)
+    if known is not None and known.fits(own):
+        store.remember("weights", _requests(request, file)[0], known.asset)
+        return known
+    classifier = tuple(name for name in own if name not in other or other[name].shape != own[name].shape)
     if path is None:
         progress.note(f"getting the weights of {request.name}")
         published = _published(request)
         tensors, place = published.tensors, f"of {request.name}"
-        facts = {name: getattr(published, name) for name in ("mean", "std", "licence", "url")}
-        facts["source"] = published.tag
+        source, licence, url = published.origin
     else:
         tensors, place = read_tensors(path, called=key), f"{key} {path}"
-        statistics = find_architecture(request.name).statistics
-        mean, std = (statistics and statistics(request)) or (None, None)
-        facts = {"mean": mean, "std": std, "licence": None, "url": None, "source": path.name}
-    body = {name: shape for name, shape in shapes.items() if name not in classifier}
-    taken = _select(request, tensors, body, place)
+        source, licence, url = path.name, None, None
+    statistics = find_architecture(request.name).statistics
+    mean, std = (statistics and statistics(request)) or (None, None)
+    facts = {"mean": mean, "std": std, "licence": licence, "url": url, "source": source}
+    body = {name: tensor for name, tensor in own.items() if name not in classifier}
+    taken = _select(request, tensors, body, place, progress, classifier=classifier)
     digest = weights_hash(taken)
     with store.build("weights", {"schema": _SCHEMA, "network": request.name, "weights": digest}, progress) as draft:
         asset = draft.finished
@@ -103,13 +113,18 @@ def prepare_weights(
 
             draft.write(_FILE, save(taken))
             asset = draft.commit({**facts, "sha256": digest, "classifier": list(classifier)})
-    store.remember("weights", wanted, asset)
-    return _from_asset(asset)
+    for wanted in _requests(request, file):
+        store.remember("weights", wanted, asset)
+    return _from_asset(asset, request.image_size)
 
 
 def open_weights(request: Request, file: str | None, store: AssetStore) -> Weights:
-    """Open the weights as last prepared. Raises AssetMissing, AssetError."""
-    return _from_asset(store.recall("weights", _request(request, file)))
+    """Open the weights as last prepared for images of this size. Raises AssetMissing, AssetError."""
+    sized, unsized = _requests(request, file)
+    try:
+        return _from_asset(store.recall("weights", sized), request.image_size)
+    except AssetMissing:  # as before the size counted
+        return _from_asset(store.recall("weights", unsized))
 
 
 def students_weights(study: Study) -> dict[str, str | None]:
@@ -131,7 +146,7 @@ def begin_with(body: nn.Module, weights: Weights, *, cut: bool) -> frozenset[str
     was loaded: timm draws some of them so wide that with 10 classes the first loss is above 5.
 
     Args:
-        cut: whether stages are cut from it, whose tensors are then left out, as are those that have another shape.
+        cut: whether stages are cut from it, so that what comes after the cut is another network's.
 
     Raises:
         AssetError: the weights are of another version of the network.
@@ -140,7 +155,9 @@ def begin_with(body: nn.Module, weights: Weights, *, cut: bool) -> frozenset[str
     given = weights.tensors()
     taken = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     lacking = {name for name in own.keys() - taken.keys() - set(weights.classifier) if not is_counter(name)}
-    if lacking and not cut:
+    order = list(own)
+    last = max((order.index(name) for name in taken), default=len(own))
+    if lacking and not (cut and all(order.index(name) > last for name in lacking)):
         raise AssetError(
             f"{weights.asset.folder} lacks {min(lacking)} of the network: its library has another version here; "
             "delete that folder and run `igkd-hpo prepare STUDY`"
@@ -152,11 +169,13 @@ def begin_with(body: nn.Module, weights: Weights, *, cut: bool) -> frozenset[str
     return frozenset(taken)
 
 
-def _request(request: Request, file: str | None) -> dict[str, object]:
-    return {"schema": _SCHEMA, "network": request.name, "file": file}
+def _requests(request: Request, file: str | None) -> tuple[dict[str, object], dict[str, object]]:
+    """Return what is asked for, with the size of the images, and without."""
+    unsized: dict[str, object] = {"schema": _SCHEMA, "network": request.name, "file": file}
+    return {**unsized, "image_size": list(request.image_size)}, unsized
 
 
-def _from_asset(asset: Asset) -> Weights:
+def _from_asset(asset: Asset, image_size: tuple[int, int] | None = None) -> Weights:
     facts = asset.facts
     return Weights(
         asset=asset,
@@ -167,11 +186,29 @@ def _from_asset(asset: Asset) -> Weights:
         source=str(facts["source"]),
         licence=facts["licence"],
         url=facts["url"],
+        image_size=image_size,
     )
 
 
 def _triple(numbers: list[float] | None) -> Triple | None:
     return None if numbers is None else (numbers[0], numbers[1], numbers[2])
+
+
+def _other_size(request: Request, given: Mapping[str, Shape], classifier: Collection[str]) -> int | None:
+    """Return for which other images the network has tensors of these shapes; None for none of the usual ones."""
+    for side in _SIDES:
+        with suppress(UsageError):
+            own = _shapes(_state(replace(request, image_size=(side, side)), request.num_classes))
+            if find_fits(given, {name: shape for name, shape in own.items() if name not in classifier})[0].whole:
+                return side
+    return None
+
+
+def _ends_with(name: str, wanted: Collection[str], *, but: Collection[str]) -> bool:
+    """Return whether a name is one of the wanted below some prefix, and none of the others."""
+    parts = name.split(".")
+    ends = [".".join(parts[start:]) for start in range(len(parts))]
+    return any(end in wanted for end in ends) and not any(end in but for end in ends)
 
 
 def _published(request: Request) -> Published:
@@ -181,20 +218,51 @@ def _published(request: Request) -> Published:
     return get(request)
 
 
-def _shapes(request: Request, num_classes: int) -> dict[str, Shape]:
+def _state(request: Request, num_classes: int) -> dict[str, Tensor]:
     kind = find_architecture(request.name)
     with torch.random.fork_rng([]):
         body = kind.build(replace(request, num_classes=num_classes))
-    return {name: tuple(tensor.shape) for name, tensor in body.state_dict().items() if isinstance(tensor, Tensor)}
+    return {name: tensor for name, tensor in body.state_dict().items() if isinstance(tensor, Tensor)}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _select(
-    request: Request, tensors: Mapping[str, Tensor], expected: Mapping[str, Shape], place: str
+    request: Request,
+    tensors: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    place: str,
+    progress: Progress,
+    *,
+    classifier: Collection[str],
 ) -> dict[str, Tensor]:
-    """Return the tensors by the network's names. Raises DataError where they do not fit."""
-    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    fit = find_fits(given, expected)[0]
+    """Return the tensors by the network's names. Raises DataError where they do not fit, or are no weights."""
+    given, expected = _shapes(tensors), _shapes(own)
+    fit, *others = find_fits(given, expected)
+    if not fit.whole:  # for a layer beside the classifier, that belongs to the body, its own looks like one too many
+        given = {name: shape for name, shape in given.items() if not _ends_with(name, classifier, but=own)}
+        fit, *others = find_fits(given, expected)
     if not fit.whole:
         finding, _ = describe_misfit(fit, given, expected, num_classes=request.num_classes)
+        if (side := _other_size(request, given, classifier)) is not None:
+            height, width = request.image_size
+            raise DataError(
+                f"{place} is of {request.name} for images of {side}x{side}, and these have {height}x{width}; give them "
+                "that size, or take a network that is the same for all"
+            )
         raise DataError(f"{place} {finding}; give weights of {request.name}, or the name of their network")
-    return {name: tensors[theirs].detach().clone().contiguous() for name, theirs in fit.names.items()}
+    taken = {name: tensors[theirs].detach().clone().contiguous() for name, theirs in fit.names.items()}
+    for name, tensor in taken.items():
+        if own[name].is_floating_point() and not tensor.is_floating_point():
+            raise DataError(
+                f"{place} has {str(tensor.dtype).removeprefix('torch.')} numbers as {name}, as quantised weights have; "
+                "give the float ones that these were made of"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise DataError(f"{place} has numbers as {name} that are not finite; give weights that were trained well")
+    if others:
+        called = [one.called or "the weights at the top" for one in (fit, *others)]
+        progress.note(f"{place}: {called[0]} taken, and not {', '.join(called[1:])}")
+    return taken

@@ -51,7 +51,7 @@ def model_card(
     origin = f"trained for {teacher.epochs} epochs" if teacher.is_trained_here else "its own weights"
     if teacher_facts.get("weights"):
         told = _weights_in_words(teacher_facts["weights"], teacher_facts.get("licence"), teacher_facts.get("url"))
-        origin += f", from the weights {told}"
+        origin += f", from the weights {told}" if teacher.is_trained_here else f", {told}"
     origin = ", ".join(code(path) for path in teacher.checkpoints) or origin
     settings = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in best.hyperparameters.items())
     versions = "\n".join(f"| {name} | {markdown(value or 'not known')} |" for name, value in record.versions.items())

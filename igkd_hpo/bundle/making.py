@@ -29,6 +29,7 @@ from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import describe_trial
+from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.errors import UsageError
 from igkd_hpo.files import sha256_of, write_bytes, write_text
 from igkd_hpo.search.best import BestTrial
@@ -89,6 +90,7 @@ def make_bundle(
         from igkd_hpo.assets.study_assets import open_assets, prepare_assets
         from igkd_hpo.assets.teacher import teacher_asset
 
+        refuse_untrainable(study.config, settings, device="cpu", progress=progress)
         made = prepare_assets(study.config, settings, device="cpu", progress=progress, pinned=study.read().pins)
         if (pins := study.read().pins) is not None:
             check_pins(study.name, pins, made.pins)

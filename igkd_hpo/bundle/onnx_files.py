@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igkd_hpo.errors import IgkdError, UsageError
+from igkd_hpo.errors import IgkdError, UsageError, first_line
 from igkd_hpo.image_fit import Fit
 
 if TYPE_CHECKING:
@@ -66,17 +66,23 @@ def write_onnx(
     # Contiguous: ONNX knows no other layout, and would carry permutations.
     network.to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 3, *image_size, dtype=torch.uint8)
-    with redirect_stdout(io.StringIO()):  # it prints its progress where our data goes
-        program = torch.onnx.export(
-            FromBytes().eval(),
-            (example,),
-            dynamo=True,
-            opset_version=opset,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+    try:
+        with redirect_stdout(io.StringIO()):  # it prints its progress where our data goes
+            program = torch.onnx.export(
+                FromBytes().eval(),
+                (example,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+    except Exception as error:  # of torch's several steps, and of the network's code
+        raise IgkdError(
+            f"torch cannot write this network as ONNX ({first_line(error.__cause__ or error)}); let its forward decide "
+            "nothing by the numbers in a tensor, and take any number of images; its study file and checkpoint remain"
+        ) from error
     assert program is not None, "torch returns a program where dynamo is asked for"
     model = program.model_proto
     (written,) = (each.version for each in model.opset_import if each.domain == "")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from igkd_hpo.bundle.contents import Quantisation
 from igkd_hpo.bundle.runtime import OnnxStudent
+from igkd_hpo.errors import IgkdError, first_line
 
 Images = NDArray[np.uint8]
 _log = logging.getLogger(__name__)
@@ -55,19 +56,22 @@ def write_int8(
 ) -> tuple[Quantisation, ...]:
     """Quantise a float file of `write_onnx` statically in each way, and write the one that agrees best with it.
 
-    A way that finds no ranges, as percentiles of an activation that hardly changes between images, is left out.
+    A way that fails, as percentiles of an activation that hardly changes between images do, is left out.
 
     Args:
         calibration: (N, 3, H, W), training images in random order.
         judged: (M, 3, H, W), other training images, on which the answers are compared.
         ways: to try, min-max first.
         on_way: called before each way.
+
+    Raises IgkdError where none can be had.
     """
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     wanted = OnnxStudent(source).logits(judged).argmax(axis=1)
     tried: list[tuple[Quantisation, Path]] = []
+    why = ""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         prepared = folder / "prepared.onnx"
@@ -79,17 +83,22 @@ def write_int8(
             images = calibration if way.activations == "min-max" else calibration[: _percentile_images(calibration)]
             try:
                 _quantise(prepared, file, way, images, cache=folder / f"{way.activations}.json")
-            except ValueError as error:  # NumPy's, of a histogram; min and max there always are
-                if way.activations == "min-max":
-                    raise
-                _log.info("int8 %s with %s: %s", *way, error)
+                _finish(file, metadata)
+                answers = OnnxStudent(file).logits(judged).argmax(axis=1)
+            except Exception as error:  # NumPy's, of a histogram; and onnxruntime's, which have no common base
+                why = first_line(error)
+                _log.info("int8 %s with %s: %s", *way, why)
                 continue
-            _finish(file, metadata)
-            agreement = float((OnnxStudent(file).logits(judged).argmax(axis=1) == wanted).mean())
+            agreement = float((answers == wanted).mean())
             made = Quantisation(
                 **way._asdict(), calibrated_on=len(images), agreement=agreement, images=len(judged), kept=False
             )
             tried.append((made, file))
+        if not tried:
+            raise IgkdError(
+                f"onnxruntime makes int8 of this network in no way ({why}); nothing was written; please report this "
+                "with its version, and the study file"
+            )
         best, kept = max(tried, key=lambda one: one[0].agreement)
         path.write_bytes(kept.read_bytes())
     return tuple(one.model_copy(update={"kept": one is best}) for one, _ in tried)

@@ -6,6 +6,7 @@ from pathlib import Path
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.bundle.contents import STUDY, Expected, check_files, read_record
 from igkd_hpo.config.reading import read_study
+from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.settings import Settings
 
 
@@ -46,6 +47,7 @@ def verify_bundle(
     from igkd_hpo.trial.train import train_student
 
     study, expected = read_study(bundle / STUDY), record.expected
+    refuse_untrainable(study, settings, device=device, progress=progress)
     seed = expected.seed if seed is None else seed
     trained = train_student(study, settings, seed=seed, device=device, evaluate=None, output=output, progress=progress)
     return Verification(

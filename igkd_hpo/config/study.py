@@ -19,6 +19,7 @@ from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.recipe import MIXING, SAME_BLOCKS
+from igkd_hpo.errors import did_you_mean
 
 Steps = Annotated[
     Annotated[Literal["auto"], Tag("word")] | Annotated[int, Field(ge=2, le=1000), Tag("number")],
@@ -266,7 +267,14 @@ class Study(Frozen):
         student = info.data.get("student")
         if student is None or "pretrained" not in settings.words("init"):
             return settings
-        for name in settings.words("architecture"):
+        given = student.weights if isinstance(student.weights, dict) else {}
+        students = settings.words("architecture")
+        for name in given.keys() - set(students):  # a choice less needs no weights less, but a misspelt one would
+            if hint := did_you_mean(name, [other for other in students if other not in given]):
+                raise ValueError(
+                    f"init: pretrained, and student.weights names {name!r}, which is no student{hint}; mend it"
+                )
+        for name in students:
             if student.weights_of(name) is None and find_architecture(name).published is None:
                 advice = "write init: random, or name a file in student.weights"
                 raise ValueError(f"init: pretrained, and nobody has published weights of {name}; {advice}")

@@ -11,7 +11,12 @@ from igkd_hpo.doctor.check import Check, CheckVerdict, failed, not_checked
 from igkd_hpo.doctor.data import check_data
 from igkd_hpo.doctor.devices import check_devices
 from igkd_hpo.doctor.limits import check_limits, check_limits_of_file
-from igkd_hpo.doctor.networks import check_students, check_students_licences, check_teachers_licence
+from igkd_hpo.doctor.networks import (
+    check_students,
+    check_students_licences,
+    check_teachers_licence,
+    check_teachers_step,
+)
 from igkd_hpo.doctor.storage import check_storage
 from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.doctor.teacher import check_teacher_network
@@ -47,6 +52,7 @@ def examine(
             *check_devices(None, None, settings, workers=workers, device=device)[1],
         ]
     dataset, data = check_data(study, settings, progress)
+    step = check_teachers_step(study, dataset, settings, device, progress)  # with whose features students are tried
     students = check_students(study, dataset, settings, device, progress)
     if any(check.verdict is CheckVerdict.FAULT for check in students):
         because = "a student cannot be trained"
@@ -68,6 +74,7 @@ def examine(
         contiguous = contiguous_alone(study, dataset, settings, chosen)
         limits = check_limits(study, dataset.num_classes, dataset.image_size, settings, contiguous=contiguous)
         teacher_sha256, teacher = check_teacher_network(study, dataset, settings, chosen, progress)
+        teacher += step
         if teacher_sha256 is not None:
             pins = AssetPins(
                 dataset_sha256=dataset.sha256,

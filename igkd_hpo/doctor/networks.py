@@ -9,6 +9,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request, find_architecture
 from igkd_hpo.doctor.check import Check, failed, grade, not_checked, ok, warning
 from igkd_hpo.engines.local.students import foreign, remarks, try_students
+from igkd_hpo.engines.local.teacher import is_foreign, try_teacher
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.settings import Settings
 
@@ -74,6 +75,25 @@ def check_students(
     return checks
 
 
+def check_teachers_step(
+    study: Study, dataset: "Dataset | None", settings: Settings, device: str, progress: Progress
+) -> list[Check]:
+    """Check whether a teacher that others wrote takes training steps here; nothing where it is not to be trained."""
+    if dataset is None or not is_foreign(study):
+        return []
+
+    from igkd_hpo.distillation.device import choose_device
+
+    try:
+        layout = try_teacher(study, dataset.shown, settings, choose_device(device), progress)
+    except IgkdError as error:
+        return [failed("teacher", "training step", error)]
+    if layout is None:
+        return []
+    found = layout.memory_format if layout.why is None else f"contiguous, since in channels_last it {layout.why}"
+    return [ok("teacher", "training step", found)]
+
+
 def check_teachers_licence(study: Study) -> list[Check]:
     """Check under which licence published weights are that the teacher has or begins with, as its library tells."""
     teacher = study.teacher
@@ -92,13 +112,14 @@ def check_students_licences(study: Study) -> list[Check]:
 def _licences(group: str, names: Iterable[str]) -> list[Check]:
     checks = []
     for name in names:
-        tell = find_architecture(name).licence
+        find = find_architecture(name).origin
+        if find is None:
+            continue
         try:
-            licence = tell and tell(_request(name))
+            origin = find(_request(name))
         except UsageError:  # no such network, which is told elsewhere
             continue
-        if tell is None:
-            continue
+        licence = origin and origin.licence
         found = f"of the weights of {name}: {licence or 'not told by its library'}"
         forbids = bool(licence and _NOT_FOR_COMMERCE.search(licence))
         advice = "take other weights for a product, or ask their owner"

@@ -143,7 +143,8 @@ def _check_maps(study: Study, network: Network, dataset: Dataset, device: torch.
 def _check_size(study: Study, dataset: Dataset, settings: Settings, network: Network | None) -> Check:
     student = student_parameters(study, dataset, settings)
     if network is None:
-        with torch.device("meta"):
+        foreign = find_architecture(study.teacher.architecture).foreign  # whose code may ask for numbers
+        with torch.random.fork_rng([]), torch.device("cpu" if foreign else "meta"):
             request = teacher_request(study.teacher, dataset.num_classes, dataset.image_size, settings)
             to_train, _ = build_body(study.teacher, request)
     teacher = count_parameters(to_train if network is None else network)

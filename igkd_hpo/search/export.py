@@ -43,7 +43,12 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "igkd_hpo": igkd_hpo.__version__,
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    weights = config.student.weights
+    if isinstance(weights, dict):  # those of other students of the search would be misspelt ones in the file
+        name = str(best.hyperparameters["architecture"])
+        weights = {name: weights[name]} if name in weights else None
     changed = {
+        "student": config.student.model_copy(update={"weights": weights}),
         "name": f"{(study.confirms or study.name)[:95]}-best",  # a study's name has at most 100 characters
         "training": resolved.training.model_copy(update={"seed": best.seed}),
         "hyperparameters": Hyperparameters.model_validate(dict(best.hyperparameters)),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from igkd_hpo.assets.study_assets import Assets
-from igkd_hpo.assets.teacher_network import normalization
+from igkd_hpo.assets.teacher_network import normalization, torch_format
 from igkd_hpo.assets.weights import begin_with
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.resolution import training_on
@@ -23,7 +23,7 @@ from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe, knobs_of, make_recipe
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.trial.step import memory_format
-from igkd_hpo.trial.student import make_body, torch_format
+from igkd_hpo.trial.student import make_body
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from igkd_hpo.assets.dataset import Dataset, open_dataset
+from igkd_hpo.assets.dataset import Dataset
+from igkd_hpo.assets.layout import teacher_layout
 from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.assets.shown import open_images
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.study_assets import student_request
-from igkd_hpo.assets.teacher_network import build_body, teacher_request
+from igkd_hpo.assets.teacher_network import build_body, teacher_request, torch_format
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.provenance import MemoryFormat
 from igkd_hpo.config.resolution import training_on
@@ -35,13 +37,15 @@ from igkd_hpo.distillation.recipe import HYPERPARAMETERS, make_recipe, weights
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import AssetMissing, IgkdError, UsageError, first_line
 from igkd_hpo.settings import Settings
-from igkd_hpo.trial.student import deployed, make_body, students_at_end, torch_format
+from igkd_hpo.trial.student import deployed, make_body, students_at_end
 
 _SCHEMA = 1
 _KIND = "step"
 # Where a kernel writes beyond its memory, that is seen by chance: of 12 processes all ended by three steps of 2 images,
 # of one step of 4 images 2 of 3 did not.
 _IMAGES, _BATCH = 6, 2
+_NO_PROBABILITY = 1e-3  # how far from 1 the sum of a softmax may be, in half precision too
+_TOLERANCE = 0.01  # of the largest logit: kernels for another batch size differ in their last bits only
 _NO_SECOND = re.compile(r"derivative for aten::_*(\w+?)(?:_backward)* is not implemented")
 
 
@@ -58,6 +62,11 @@ class StepTask:
     device: str
     architecture: str
     memory_format: MemoryFormat = "channels_last"
+
+    @property
+    def called(self) -> str:
+        """Return what people call it."""
+        return self.architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +176,7 @@ def take_steps(task: StepTask) -> Step:
         StepFailed: it raised something else.
     """
     study, device = task.study, choose_device(task.device)
-    dataset = open_dataset(study.dataset, AssetStore(task.settings.paths.assets))
+    dataset = open_images(study, AssetStore(task.settings.paths.assets))
     seconds, side = 0.0, None
     for values in _ends(study, task.architecture):
         try:
@@ -210,7 +219,7 @@ def describe_failure(task: StepTask, what: str, dataset: Dataset) -> UsageError:
     """Return the error of an architecture whose step fails in every layout of memory."""
     height, width = dataset.image_size
     mend = "mend that code, or " if ":" in task.architecture else ""
-    if "size" in what.lower():  # as most layers say of an input that is too small
+    if "size" in what.lower() and "channel" not in what:  # as most layers say of an input that is too small
         mend = f"give it larger images, {mend or 'or '}"
     return UsageError(
         f"{task.architecture} {what} in a training step with {_BATCH} images of {height}x{width}; "
@@ -224,6 +233,12 @@ def _try_student(
     """Return the seconds of a step, and the smallest side of a student's maps."""
     study, layout = task.study, torch_format(task.memory_format)
     body = make_body(values, dataset.num_classes, dataset.image_size, task.settings.allow_import)
+    again = make_body(values, dataset.num_classes, dataset.image_size, task.settings.allow_import)
+    if not {id(part) for part in body.parameters()}.isdisjoint(map(id, again.parameters())):
+        raise UsageError(
+            f"{task.architecture} returns the same network each time, which would go on from one trial to the next; "
+            "make a new one in that function"
+        )
     network = Network(body, dataset.mean, dataset.std).to(device).to(memory_format=layout)
     network.memory_format = layout
     images = dataset.train_images[:_IMAGES].to(device)
@@ -241,7 +256,7 @@ def _try_student(
     seconds = (time.perf_counter() - begun) / (_IMAGES // _BATCH)
     if study.uses(Role.FEATURES):
         few: dict[str, Any] = {name: part[:_BATCH] for name, part in vars(data).items() if isinstance(part, Tensor)}
-        teacher = _untrained_teacher(task, dataset).to(device)
+        teacher = _untrained_teacher(task, dataset, device)
         try:
             _train(network, TrainingData(**few), task, values, device, teacher)  # who answers for 64 images at once
         except UsageError as error:
@@ -278,41 +293,65 @@ def _train(
     list(steps.epochs())
 
 
-def _untrained_teacher(task: StepTask, dataset: Dataset) -> Network:
+def _untrained_teacher(task: StepTask, dataset: Dataset, device: torch.device) -> Network:
     """Build the teacher with random weights, which give features of the same sizes, at no cost."""
     teacher = task.study.teacher.model_copy(update={"weights": "random", "checkpoint": None})  # as if trained here
     request = teacher_request(teacher, dataset.num_classes, dataset.image_size, task.settings)
     body, _ = build_body(teacher, request)
     if teacher.input_size is not None:
         body = Resized(body, teacher.input_size)
-    return Network(body, dataset.mean, dataset.std).eval().requires_grad_(False)
+    network = Network(body, dataset.mean, dataset.std).eval().requires_grad_(False)
+    network.memory_format = torch_format(teacher_layout(task.study, dataset.shown, task.settings, device))
+    return network.to(device).to(memory_format=network.memory_format)
 
 
 def _check_output(network: Network, pixels: Tensor, task: StepTask, num_classes: int) -> int | None:
     """Refuse a network whose output is no logits; return the smallest side of its maps, in pixels."""
-    name, wanted = task.architecture, (len(pixels), num_classes)
+    name = task.architecture
+    known = set(network.state_dict())
     sides: list[int] = []
     hooks = [
         module.register_forward_hook(lambda _, given, maps: sides.extend(_side(given[0], maps)))
         for module in network.modules()
         if isinstance(module, nn.Conv2d)
     ]
-    network.eval()
-    output: object = network(pixels)
+    output = _as_logits(network.eval()(pixels), (len(pixels), num_classes), task)
     for hook in hooks:
         hook.remove()
-    if not isinstance(output, Tensor):
-        found = f"a {type(output).__name__}"
-    elif tuple(output.shape) != wanted or not output.is_floating_point():
-        found = f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
-    elif not output.requires_grad:
+    if made := set(network.state_dict()) - known:
+        raise UsageError(
+            f"{name} makes {min(made).removeprefix('body.')} when it first sees an image, after its parameters were "
+            "given to the optimizer; make all layers in its constructor"
+        )
+    if not output.requires_grad:
         raise UsageError(f"the output of {name} does not depend on any parameter that learns; {_remedy(task.study)}")
-    elif not bool(output.isfinite().all()):
+    if not bool(output.isfinite().all()):
         raise UsageError(f"the logits of {name} are not finite before any training; {_remedy(task.study)}")
-    else:
-        return min(sides, default=None)
+    if bool((output >= 0).all()) and bool(((output.sum(dim=1) - 1).abs() < _NO_PROBABILITY).all()):
+        raise UsageError(f"{name} ends in a softmax, and logits are wanted; return what it passes to the softmax")
+    first, black = pixels[:1], torch.zeros_like(pixels[:1])
+    with torch.no_grad():
+        alone = _as_logits(network(first), (1, num_classes), task)
+        beside = network(torch.cat([first, black]).contiguous(memory_format=network.memory_format))[:1]
+    if float((alone - beside).abs().max()) > _TOLERANCE * float(beside.abs().max()):
+        raise UsageError(
+            f"{name} answers an image otherwise beside another one, or each time; let its BatchNorm track running "
+            "statistics, and switch its dropout off in eval()"
+        )
+    _as_logits(network.train()(pixels), (len(pixels), num_classes), task, when=" in training")
+    return min(sides, default=None)
+
+
+def _as_logits(output: object, wanted: tuple[int, int], task: StepTask, *, when: str = "") -> Tensor:
+    """Return an output (images, classes) as it is. Raises UsageError where it has no such form."""
+    if isinstance(output, Tensor) and tuple(output.shape) == wanted and output.is_floating_point():
+        return output
+    found = f"a {type(output).__name__}"
+    if isinstance(output, Tensor):
+        found = f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
+    name = task.architecture
     raise UsageError(
-        f"{name} gives {found} for {len(pixels)} images, where logits {wanted} are wanted; "
+        f"{name} gives {found}{when} for {wanted[0]} images, where logits {wanted} are wanted; "
         f"{'mend that code, or ' if ':' in name else ''}{_remedy(task.study)}"
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from igkd_hpo.assets.teacher_network import torch_format
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.cost import StudentCost, why_infeasible
 from igkd_hpo.config.provenance import MemoryFormat
@@ -33,11 +34,6 @@ def make_body(
     name = str(hyperparameters["architecture"])
     request = Request(name=name, num_classes=num_classes, image_size=image_size, allow_import=allow_import)
     return find_architecture(name).build(request, **knobs_of(hyperparameters))
-
-
-def torch_format(memory_format: MemoryFormat) -> torch.memory_format:
-    """Return torch's own name of a layout."""
-    return torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
 
 
 def deployed(body: nn.Module, architecture: str) -> nn.Module:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from igkd_hpo.assets import logits, teacher, teacher_check
+from igkd_hpo.assets import logits, teacher, teacher_check, teacher_training
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.folds import assign_folds
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
@@ -56,12 +56,12 @@ def some_batch(assets, count=40):
 def test_logits_and_map_of_an_image_are_those_of_the_teacher_that_did_not_see_it(settings, progress, monkeypatch):
     seen = []
 
-    class Watched(teacher.Training):
+    class Watched(teacher_training.Training):
         def __init__(self, network, data, *arguments, **options):
             seen.append(set(numbers_of(data.images)))
             super().__init__(network, data, *arguments, **options)
 
-    monkeypatch.setattr(teacher, "Training", Watched)
+    monkeypatch.setattr(teacher_training, "Training", Watched)
     study = trained(folds=3)
     summary = prepare_assets(study, settings, device="cpu", progress=progress)
     assert [f"training teacher {number} of 3" in progress.tasks for number in (1, 2, 3)] == [True] * 3

@@ -12,6 +12,7 @@ from igkd_hpo.bundle.onnx_files import write_onnx
 from igkd_hpo.bundle.quantisation import _percentile_images, write_int8
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.distillation.models import Network
+from igkd_hpo.errors import IgkdError
 
 
 def brightness() -> nn.Module:
@@ -51,6 +52,28 @@ def test_a_way_that_finds_no_ranges_is_left_out(tmp_path: Path) -> None:
     assert [one.activations for one in tried] == ["min-max", "min-max"]
     assert [one.kept for one in tried].count(True) == 1
     assert path.exists()
+
+
+def test_a_network_of_which_torch_or_onnxruntime_make_nothing_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deciding(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=(2, 3)) if x.sum() > 0 else x.amax(dim=(2, 3))
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel")
+
+    source, images = tmp_path / "model.onnx", np.zeros((4, 3, 8, 8), np.uint8)
+    network = Network(Deciding(), [0.5] * 3, [0.25] * 3).eval()
+    with pytest.raises(IgkdError, match="as ONNX") as told:
+        write_onnx(network, source, class_names=("a", "b", "c"), image_size=(8, 8), bits=None)
+    assert len(str(told.value).splitlines()) == 1
+    network = Network(brightness(), [0.5] * 3, [0.25] * 3).eval()
+    write_onnx(network, source, class_names=("dark", "bright"), image_size=(8, 8), bits=None)
+    monkeypatch.setattr("igkd_hpo.bundle.quantisation._quantise", fail)
+    with pytest.raises(IgkdError, match="no kernel"):
+        write_int8(source, tmp_path / "model.int8.onnx", images, images)
 
 
 @pytest.mark.parametrize(("size", "count"), [(8, 128), (96, 128), (160, 46), (192, 32), (224, 32)])

@@ -15,9 +15,8 @@ import torch
 import typer.testing
 from PIL import Image
 
-from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import SilentProgress
-from igkd_hpo.assets.study_assets import open_assets
+from igkd_hpo.assets.study_assets import Assets, open_assets
 from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.bundle import contents
 from igkd_hpo.bundle.contents import check_files, read_record
@@ -25,49 +24,29 @@ from igkd_hpo.bundle.prediction import predict_images
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.bundle.verification import verify_bundle
 from igkd_hpo.cli.app import app
-from igkd_hpo.config.reading import parse_study, read_study
+from igkd_hpo.config.reading import read_study
+from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.evaluation import predict
 from igkd_hpo.errors import DataError, IgkdError, UsageError
 from igkd_hpo.search.best import best_trial
-from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.lease import Claim
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import SearchStudy, create_or_open
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.build import make_student, make_trial
-from igkd_hpo.trial.checkpoint import Checkpoint, checkpoint_mark, save_checkpoint
-from igkd_hpo.trial.student import measure_student
 from tests.cli.conftest import STUDY
+from tests.fixtures.bundles import Trained, bundled
 
 CPU = torch.device("cpu")
 QUIET = SilentProgress()
 runner = typer.testing.CliRunner()
 
 
-def train_one_trial(study: SearchStudy, settings: Settings) -> None:
-    """What a worker and its trial process do, in this process."""
-    leases = Leases(study)
-    claim = leases.claim(Worker(name="here", process=this_process()))
-    assert isinstance(claim, Claim)
-    assets = open_assets(study.config, settings)
-    trial = make_trial(study.config, claim.hyperparameters, assets, seed=claim.seed, device=CPU)
+def train_one_trial(study: Study, claim: Claim, assets: Assets) -> Trained:
+    """What a trial process does, in this process."""
+    trial = make_trial(study, claim.hyperparameters, assets, seed=claim.seed, device=CPU)
     metrics = tuple(trial.training.epochs())
-    accuracy = metrics[-1].validation_accuracy
-    checkpoint = Checkpoint(
-        fingerprint=checkpoint_mark(study.config, assets.pins),
-        hyperparameters=claim.hyperparameters,
-        seed=claim.seed,
-        training=None,
-        weights=trial.training.network.body.state_dict(),
-        metrics=metrics,
-        result=accuracy,
-    )
-    save_checkpoint(settings.paths.checkpoint(study.name, claim.number, claim.attempt), checkpoint)
-    cost = measure_student(
-        study.config, claim.hyperparameters, 10, (8, 8), assets.teacher_parameters, allow_import=frozenset()
-    )
-    facts = {"execution": trial.execution.model_dump(mode="json"), **cost.as_attributes()}
-    assert leases.complete(claim, accuracy, facts)
+    facts = {"execution": trial.execution.model_dump(mode="json")}
+    return Trained(trial.training.network.body, metrics[-1].validation_accuracy, metrics, facts)
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +55,10 @@ def place(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("bundle")
     (folder / "storage").mkdir()
     (folder / "storage" / "assets").symlink_to(prepared / "storage" / "assets")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        settings = Settings.resolve()
-        config = parse_study(STUDY.replace("controls: [student, kd_ig]", "controls: []"), source="study.yaml")
-        assets = open_assets(config, settings)
-        pins = AssetPins(dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
-        storage = open_storage(settings.storage_url, create=True)
-        study = create_or_open(storage, config, n_trials=None, pins=pins)
-        train_one_trial(study, settings)
-        done = runner.invoke(app, ["export", "tiny", "--bundle", "bundle"])
-        assert done.exit_code == 0, done.output
-        (folder / "said.txt").write_text(done.stdout)
+    text = STUDY.replace("controls: [student, kd_ig]", "controls: []")
+    with bundled(folder, text, train_one_trial) as said:
+        (folder / "said.txt").write_text(said)
         yield folder
-        storage.engine.dispose()
 
 
 @pytest.fixture

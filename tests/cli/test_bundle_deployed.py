@@ -18,64 +18,45 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from igkd_hpo.assets.pins import AssetPins
-from igkd_hpo.assets.progress import SilentProgress
-from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+from igkd_hpo.assets.study_assets import Assets, open_assets
 from igkd_hpo.bundle.contents import read_record
 from igkd_hpo.bundle.deployed_form import deployed_form
 from igkd_hpo.bundle.measuring import draw_training_images
 from igkd_hpo.bundle.prediction import predict_images
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.cli.app import app
-from igkd_hpo.config.reading import parse_study
+from igkd_hpo.config.reading import parse_study, read_study
+from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.models import Network, count_parameters, to_pixels
 from igkd_hpo.errors import IgkdError, UsageError
-from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.lease import Claim, Leases, Worker
-from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import SearchStudy, create_or_open
+from igkd_hpo.search.lease import Claim
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.build import make_student
-from igkd_hpo.trial.checkpoint import Checkpoint, checkpoint_mark, load_checkpoint, save_checkpoint
-from igkd_hpo.trial.student import measure_student
+from igkd_hpo.trial.checkpoint import load_checkpoint
 from tests.cli.conftest import STUDY
 from tests.cli.test_bundle import PLAIN
+from tests.fixtures.bundles import Trained, bundled
 
 CPU = torch.device("cpu")
 NAME = "timm/mobileone_s0"
 BRANCHED = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace(
     "width: 0.25\npruner",
     f"width: 0.25\n  architecture: {NAME}\n  stages_removed: 3\n  init: pretrained\n"
-    f"student: {{weights: {{{NAME}: begin.safetensors}}}}\npruner",
+    f"student: {{weights: {{{NAME}: begin.safetensors, torchvision/alexnet: another.pt}}}}\npruner",
 )
 runner = typer.testing.CliRunner()
 
 
-def keep_one_trial(study: SearchStudy, settings: Settings) -> None:
-    """Complete a trial whose student has seen a few batches, so that its branches have statistics to merge."""
-    leases = Leases(study)
-    claim = leases.claim(Worker(name="here", process=this_process()))
-    assert isinstance(claim, Claim)
-    assets = open_assets(study.config, settings)
-    student = make_student(study.config, claim.hyperparameters, assets, seed=claim.seed).network.train()
+def show_batches(study: Study, claim: Claim, assets: Assets) -> Trained:
+    """Show a student a few batches, so that its branches have statistics to merge."""
+    student = make_student(study, claim.hyperparameters, assets, seed=claim.seed).network.train()
     with torch.no_grad():
         for batch in assets.dataset.train_images[:512].split(128):
             student(to_pixels(batch))
     dataset = assets.dataset
     result = accuracy(predict(student, dataset.validation_images, device=CPU), dataset.validation_labels)
-    checkpoint = Checkpoint(
-        fingerprint=checkpoint_mark(study.config, assets.pins),
-        hyperparameters=claim.hyperparameters,
-        seed=claim.seed,
-        training=None,
-        weights=student.body.state_dict(),
-        metrics=(),
-        result=result,
-    )
-    save_checkpoint(settings.paths.checkpoint(study.name, claim.number, claim.attempt), checkpoint)
-    cost = measure_student(study.config, claim.hyperparameters, 10, (8, 8), None, allow_import=frozenset())
-    assert leases.complete(claim, result, cost.as_attributes())
+    return Trained(student.body, result)
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +64,12 @@ def place(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A working directory with `bundle`, written in opset 18, and the trial's checkpoint, `trial.pt`."""
     folder = tmp_path_factory.mktemp("deployed")
     shutil.copytree(prepared / "storage" / "assets", folder / "storage" / "assets")
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        patch.chdir(folder)
+    with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_file(timm.create_model(NAME.removeprefix("timm/")).state_dict(), "begin.safetensors")
-        settings = Settings.resolve()
-        config = parse_study(BRANCHED, source="study.yaml")
-        pins: AssetPins = prepare_assets(config, settings, device="cpu", progress=SilentProgress()).pins
-        storage = open_storage(settings.storage_url, create=True)
-        study = create_or_open(storage, config, n_trials=None, pins=pins)
-        keep_one_trial(study, settings)
-        done = runner.invoke(app, ["export", "tiny", "--bundle", "bundle", "--opset", "18"])
-        assert done.exit_code == 0, done.output
-        shutil.copy(settings.paths.checkpoint("tiny", 0, 1), "trial.pt")
-        yield folder
-        storage.engine.dispose()
+        save_file(timm.create_model(NAME.removeprefix("timm/")).state_dict(), folder / "begin.safetensors")
+        with bundled(folder, BRANCHED, show_batches, flags=("--opset", "18")):
+            shutil.copy(Settings.resolve().paths.checkpoint("tiny", 0, 1), "trial.pt")
+            yield folder
 
 
 @pytest.fixture
@@ -182,6 +154,10 @@ def test_the_way_to_int8_that_agrees_best_is_kept_and_told(bundle: Path) -> None
     answers = [OnnxStudent(bundle / name).logits(judged).argmax(axis=1) for name in ("model.onnx", "model.int8.onnx")]
     assert (answers[0] == answers[1]).mean() == kept.agreement
     assert f"weights {kept.weights}, activations by {kept.activations}" in (bundle / "MODEL_CARD.md").read_text()
+
+
+def test_the_study_file_names_the_weights_of_its_own_student_alone(bundle: Path) -> None:
+    assert read_study(bundle / "best.yaml").student.weights == {NAME: "begin.safetensors"}
 
 
 class Branched(nn.Module):

@@ -244,7 +244,7 @@ def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
 
 
 def test_the_difference_is_told_key_by_key() -> None:
-    new = with_value(BASE, "teacher.logits", "cached")
+    new = with_value(BASE, "teacher.logits", "online")
     new = with_value(new, "hyperparameters.temperature", 4.0)
     new = with_value(new, "augmentation.horizontal_flip", False)
     assert difference(build(BASE), build({**new, "n_trials": 99})) == [

@@ -324,6 +324,18 @@ def test_mixtures_are_in_no_table() -> None:
     assert re.fullmatch("study.yaml: hyperparameters: mixup and cutmix .* teacher.logits: auto", refused)
 
 
+def test_weights_of_a_misspelt_student_are_not_left_out() -> None:
+    text = (
+        "name: few\ndataset: {name: digits}\nstudent: {weights: {timm/lcnet_05: mine.pt}}\n"
+        "hyperparameters: {temperature: 2, alpha: 0.5, overlay_probability: 0, overlay_strength: 0.5, "
+        "learning_rate: 0.1, architecture: timm/lcnet_050, init: pretrained}\n"
+    )
+    with pytest.raises(StudyFileError, match=r"timm/lcnet_05'.*did you mean timm/lcnet_050"):
+        parse_study(text, source="few")
+    for others in ("timm/lcnet_050: a.pt, torchvision/resnet18: b.pt", "torchvision/resnet18: b.pt"):
+        assert parse_study(text.replace("timm/lcnet_05: mine.pt", others), source="few").student.weights
+
+
 def test_several_teachers_have_no_one_set_of_blocks() -> None:
     (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
     text = DIGITS.replace(own, "teacher: {checkpoint: [a.pt, b.pt]}")

@@ -34,6 +34,15 @@ def test_students_are_tried_each_by_itself(patient: Patient) -> None:
     assert alone.warnings == {"teacher: size"}  # a student as large
 
 
+def test_a_teacher_that_will_be_trained_here_is_tried_too(patient: Patient) -> None:
+    """Torchvision's RegNet draws its weights with numbers, which there are none of on the meta device."""
+    teacher = {"architecture": "torchvision/regnet_y_400mf", "weights": "begin.pt", "normalize": "dataset"}
+    found = patient.examine(teacher=teacher)
+    assert found.faults == set()
+    assert found["teacher: training step"].verdict is OK
+    assert found["teacher: size"].verdict is OK
+
+
 @pytest.mark.parametrize(
     ("count", "n_trials", "wanted"),
     [(1, 5, None), (3, 60, OK), (3, 59, WARNING), (3, 6, FAULT), (8, 160, OK), (9, 180, WARNING)],
@@ -67,6 +76,8 @@ def test_names_that_no_library_has_are_told_of_both_networks() -> None:
     assert "teacher.architecture" in teacher
     assert "did you mean resnet18" in teacher
     assert "hyperparameters.architecture" in student
+    with pytest.raises(StudyFileError, match=r"'' is no tag .*known: ra2_in1k"):  # what follows the dot
+        validate(make_study(hyperparameters={"architecture": "timm/lcnet_050."}), progress=False)
     fine = make_study(**sections | {"teacher": {"architecture": "resnet18"}})
     assert validate(fine, progress=False).study_file == fine
 

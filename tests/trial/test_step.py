@@ -34,8 +34,15 @@ def test_a_network_that_trains_says_how_long_a_step_takes_and_how_small_its_maps
         ("nets:thousand", ("(2, 1000)", "(2, 2)")),
         ("nets:detached", ("depend",)),
         ("nets:infinite", ("finite",)),
+        ("nets:sure", ("softmax",)),
+        ("nets:late", ("late.bias",)),
+        ("nets:crowd", ("BatchNorm",)),
+        ("nets:guessing", ("each time",)),
+        ("nets:paired", ("tuple", "in training")),
+        ("nets:same", ("the same network",)),
         ("torchvision/resnet19", ("did you mean resnet18",)),
         ("torchvision/vgg11", ("stages_removed is 1",)),
+        ("timm/efficientformer_l1", ("stages_removed is 1", "cannot be cut")),
     ],
 )
 def test_what_no_layout_of_memory_mends_is_told_at_once(settings: Settings, name: str, words: tuple[str, ...]) -> None:
@@ -68,6 +75,19 @@ def test_a_network_may_need_contiguous_memory(settings: Settings) -> None:
     with pytest.raises(StepFailed, match=r"RuntimeError: view"):
         steps_of("nets:viewing", settings)
     assert steps_of("nets:viewing", settings, "contiguous").memory_format == "contiguous"
+
+
+def test_what_code_of_ones_own_prints_lies_not_between_our_data(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps_of("nets:talking", settings)
+    written = capsys.readouterr()
+    assert (written.out, "hello" in written.err) == ("", True)
+
+
+@pytest.mark.parametrize("name", ["flagged", "merging"])
+def test_an_attribute_deploy_need_not_be_a_method_nor_give_a_network(settings: Settings, name: str) -> None:
+    assert steps_of(f"nets:{name}", settings).seconds > 0
 
 
 def test_what_was_found_is_of_that_code_and_these_terms(settings: Settings, tmp_path: Path) -> None:

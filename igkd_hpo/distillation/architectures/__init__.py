@@ -66,24 +66,30 @@ class Knob(NamedTuple):
         return f"{self.smallest}er"
 
 
+class Origin(NamedTuple):
+    """Where published weights are from.
+
+    Args:
+        tag: the library's name of these weights.
+        licence: as the library tells it; None where it does not.
+        url: of the file.
+    """
+
+    tag: str
+    licence: str | None
+    url: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """Weights that a library has published for a network.
 
     Args:
         tensors: its state dict, classifier included.
-        mean: of the input that they were trained with, in [0, 1] pixels, as is `std`.
-        tag: the library's name of these weights.
-        licence: as the library tells it; None where it does not.
-        url: where they are from.
     """
 
     tensors: "Mapping[str, Tensor]"
-    mean: Triple
-    std: Triple
-    tag: str
-    licence: str | None
-    url: str | None
+    origin: Origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +118,7 @@ class Architecture:
         foreign: whether it is code of others, whose first step is tried in a process of its own.
         version: of the code that builds a name: its library's, or the hash of people's own file.
         look_up: raises UsageError where the library has no network of this name; it is imported.
-        licence: returns that of the published weights of a name, in the library's words; None where it does not tell.
+        origin: returns that of the published weights of a name, which are not fetched; None where there are none.
     """
 
     build: "Callable[..., nn.Module]"
@@ -134,7 +140,7 @@ class Architecture:
 
     version: Callable[[Request], str] | None = None
     look_up: Callable[[Request], object] | None = None
-    licence: Callable[[Request], str | None] | None = None
+    origin: Callable[[Request], Origin | None] | None = None
 
 
 STAGES_REMOVED = Hyperparameter(

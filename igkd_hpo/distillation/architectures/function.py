@@ -40,14 +40,19 @@ def version(request: Request) -> str:
 
 
 def deploy(body: "nn.Module") -> "nn.Module":
-    """Return what its own method `deploy` returns, called on a copy; the body itself where it has none."""
+    """Return the network that its own method `deploy` returns, or has made of itself; itself where it has none.
+
+    The method is called on a copy. RepVGG's code has an attribute of that name, which is none.
+    """
     import copy
 
-    own = getattr(body, "deploy", None)
-    if own is None:
+    from torch import nn
+
+    if not callable(getattr(body, "deploy", None)):
         return body
     copied = copy.deepcopy(body)
-    return copied.deploy() or copied  # type: ignore[operator]
+    made = copied.deploy()  # type: ignore[operator]
+    return made if isinstance(made, nn.Module) else copied
 
 
 ARCHITECTURE = Architecture(build=build, form="module:function", deploy=deploy, foreign=True, version=version)

@@ -4,7 +4,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from igkd_hpo.distillation.architectures import STAGES_REMOVED, Architecture, Knob, Published, Request, Triple
+from igkd_hpo.distillation.architectures import STAGES_REMOVED, Architecture, Knob, Origin, Published, Request, Triple
 from igkd_hpo.errors import DataError, UsageError, did_you_mean, first_line
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ def _timm() -> ModuleType:
 def _check_name(request: Request) -> ModuleType:
     """Return timm, which has a network and, if the name says one, a tag of this name. Raises UsageError."""
     timm = _timm()
-    name, _, tag = request.rest.partition(".")
+    name, dot, tag = request.rest.partition(".")
     if not timm.is_model(name):
         known = timm.list_models()
         raise UsageError(
             f"{request.name} is no network of timm{did_you_mean(name, known)}; `timm.list_models()` lists them"
         )
-    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")] if tag else []
-    if tag and tag not in tags:
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")] if dot else []
+    if dot and tag not in tags:
         hint = did_you_mean(tag, tags) or (f" (known: {', '.join(tags)})" if tags else " (there are none of it)")
         raise UsageError(f"{request.name}: {tag!r} is no tag of published weights of {name}{hint}; leave it out")
     return timm
@@ -45,22 +45,32 @@ def version(request: Request) -> str:
         return "none"
 
 
-def licence(request: Request) -> str | None:
-    """Return the licence of the weights of this name, or tag."""
+def origin(request: Request) -> Origin | None:
+    """Return where the weights of this name, or tag, are from; None where there are none."""
     config = _check_name(request).get_pretrained_cfg(request.rest)
-    return None if config is None or not config.license else str(config.license)
+    if config is None or not config.has_weights:
+        return None
+    url = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
+    return Origin(str(config.tag), config.license or None, url)
 
 
 def build(request: Request, *, stages_removed: int = 0) -> "nn.Module":
     """Return timm's network with random weights, without its last stages."""
+    body = _create(request, num_classes=request.num_classes)
+    if stages_removed:
+        _cut(body, request, stages_removed)
+    return cast("nn.Module", body)
+
+
+def _create(request: Request, **options: Any) -> Any:
+    """Return timm's network for images of this size, which its published weights are brought to."""
     timm = _check_name(request)
-    options: dict[str, Any] = {"num_classes": request.num_classes}
     height, width = request.image_size
     config = timm.get_pretrained_cfg(request.rest)
     if config is not None and config.fixed_input_size and (height, width) != tuple(config.input_size[1:]):
         options["img_size"] = request.image_size
     try:
-        body = timm.create_model(request.rest, **options)
+        return timm.create_model(request.rest, **options)
     except TypeError as error:  # its constructor takes no size
         if "img_size" not in options:
             raise
@@ -69,9 +79,6 @@ def build(request: Request, *, stages_removed: int = 0) -> "nn.Module":
             f"{request.name} takes images of {fixed} pixels alone, and these have {height}x{width}; "
             "write dataset.image_size, or take another network"
         ) from error
-    if stages_removed:
-        _cut(body, request, stages_removed)
-    return cast("nn.Module", body)
 
 
 def _cut(body: Any, request: Request, stages: int) -> None:
@@ -80,8 +87,13 @@ def _cut(body: Any, request: Request, stages: int) -> None:
         raise UsageError(f"stages_removed is {stages}, and {request.name} cannot be cut; write 0")
     if stages >= known:
         raise UsageError(f"stages_removed is {stages}, and {request.name} has {known} stages; lower it")
-    body.prune_intermediate_layers([known - 1 - stages], prune_head=False)
-    body.reset_classifier(request.num_classes, _pooling(body))
+    try:
+        body.prune_intermediate_layers([known - 1 - stages], prune_head=False)
+        body.reset_classifier(request.num_classes, _pooling(body))
+    except Exception as error:  # of those whose classifier needs every stage
+        raise UsageError(
+            f"stages_removed is {stages}, and {request.name} cannot be cut ({first_line(error)}); write 0"
+        ) from error
 
 
 def _pooling(body: Any) -> str:
@@ -103,26 +115,19 @@ def statistics(request: Request) -> tuple[Triple, Triple] | None:
 
 def published(request: Request) -> Published:
     """Return timm's weights of this name and tag, or of its default tag; downloaded unless they were before."""
-    timm = _check_name(request)
-    config = timm.get_pretrained_cfg(request.rest)
-    if config is None or not config.has_weights:
+    found = origin(request)
+    if found is None:
         raise DataError(f"nobody has published weights of {request.name}; write init: random, or name a file of them")
     try:
-        body = timm.create_model(request.rest, pretrained=True)
+        body = _create(request, pretrained=True)
+    except UsageError:
+        raise
     except Exception as error:  # of the hub's client, of the network, of a file's format
         raise DataError(
             f"the weights of {request.name} could not be downloaded ({first_line(error)}); run once with a network, "
             "copy that machine's cache of the Hugging Face hub, or name a file of them"
         ) from error
-    source = config.hf_hub_id or config.url
-    return Published(
-        tensors=body.state_dict(),
-        mean=tuple(config.mean),
-        std=tuple(config.std),
-        tag=config.tag,
-        licence=config.license,
-        url=f"https://huggingface.co/{source}" if config.hf_hub_id else source,
-    )
+    return Published(tensors=body.state_dict(), origin=found)
 
 
 def deploy(body: "nn.Module") -> "nn.Module":
@@ -169,5 +174,5 @@ ARCHITECTURE = Architecture(
     foreign=True,
     version=version,
     look_up=_check_name,
-    licence=licence,
+    origin=origin,
 )

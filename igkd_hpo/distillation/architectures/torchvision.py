@@ -3,7 +3,7 @@
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from igkd_hpo.distillation.architectures import STAGES_REMOVED, Architecture, Knob, Published, Request, Triple
+from igkd_hpo.distillation.architectures import STAGES_REMOVED, Architecture, Knob, Origin, Published, Request, Triple
 from igkd_hpo.distillation.architectures.mobilenet_v2 import WIDTH
 from igkd_hpo.errors import DataError, UsageError, did_you_mean, first_line
 
@@ -38,13 +38,13 @@ def look_up(request: Request) -> None:
     check_name(request.rest)
 
 
-def licence(request: Request) -> str | None:
-    """Return the licence of torchvision's newest weights of this name, where it is not its own."""
+def origin(request: Request) -> Origin:
+    """Return where torchvision's newest weights of this name are from; it tells a licence where it is not its own."""
     import torchvision.models
 
     check_name(request.rest)
-    told = torchvision.models.get_model_weights(request.rest).DEFAULT.meta.get("license")
-    return None if told is None else str(told)
+    newest = torchvision.models.get_model_weights(request.rest).DEFAULT
+    return Origin(newest.name, newest.meta.get("license"), newest.url)
 
 
 def create(
@@ -171,15 +171,7 @@ def published(request: Request) -> Published:
             f"the weights of {request.name} could not be downloaded ({first_line(error)}); "
             f"put {weights.url} into {cache} by hand and run again, or name a file of them"
         ) from error
-    transforms = weights.transforms()
-    return Published(
-        tensors=tensors,
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-        tag=weights.name,
-        licence=weights.meta.get("license"),
-        url=weights.url,
-    )
+    return Published(tensors=tensors, origin=origin(request))
 
 
 def plain_code(request: Request, *, stages_removed: int, width: float) -> str:
@@ -221,5 +213,5 @@ ARCHITECTURE = Architecture(
     foreign=True,
     version=version,
     look_up=look_up,
-    licence=licence,
+    origin=origin,
 )
