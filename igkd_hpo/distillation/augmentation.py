@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+_ALIKE = 8  # images of a batch of 64 that change alike: one by one, two changes of 96x96 pixels take twice as long
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as ITU-R BT.601 weighs them
 
 
@@ -40,6 +41,23 @@ def jitter_colors(pixels: Tensor, changes: Tensor) -> Tensor:
     bright = (pixels * brightness).clamp(0, 1)
     contrasted = torch.lerp(_grey(bright).mean(dim=(2, 3), keepdim=True), bright, contrast).clamp(0, 1)
     return torch.lerp(_grey(contrasted), contrasted, saturation).clamp(0, 1)
+
+
+def rand_augment(pixels: Tensor, magnitude: int) -> Tensor:
+    """Return the pixels after two random changes of torchvision's RandAugment, the same for each 8 of the batch.
+
+    What is turned or moved is so with its overlay, and leaves black behind. Draws from torch's generator of the CPU.
+
+    Args:
+        pixels: float32 (B, 3, H, W) in [0, 1].
+        magnitude: from 1 to 30.
+
+    Source: Cubuk et al. 2019, arXiv 1909.13719.
+    """
+    from torchvision.transforms.v2 import RandAugment  # which few trainings need
+
+    change = RandAugment(num_ops=2, magnitude=magnitude)
+    return torch.cat([change(part) for part in pixels.split(_ALIKE)])
 
 
 def _grey(pixels: Tensor) -> Tensor:

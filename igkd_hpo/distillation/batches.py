@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igkd_hpo.distillation.augmentation import cut_out, jitter_colors
+from igkd_hpo.distillation.augmentation import cut_out, jitter_colors, rand_augment
 from igkd_hpo.distillation.mixing import MixturePlan, Mixtures, draw_mixtures
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
@@ -46,6 +46,7 @@ class EpochPlan(NamedTuple):
     holes: Tensor | None = None  # float32 (steps, B, 2) in [0, 1): where it lies, see `cut_out`; None where cutout is 0
     mixtures: MixturePlan | None = None  # None where nothing is mixed
     colors: Tensor | None = None  # float32 (steps, B, 3), see `jitter_colors`; None where color_jitter is 0
+    rand_augment: int = 0  # magnitude, see `rand_augment`, which draws from torch's own generator
 
     def to(self, device: torch.device) -> "EpochPlan":
         """Return the plan with its tensors on `device`."""
@@ -128,6 +129,7 @@ def draw_plan(recipe: Recipe, views: Views, n_images: int, epoch: int) -> EpochP
         holes=torch.rand(steps, batch, 2, generator=generator) if recipe.cutout > 0 else None,
         mixtures=draw_mixtures(recipe, steps, batch, generator) if recipe.mixes else None,
         colors=_color_changes(recipe.color_jitter, steps, batch, generator) if recipe.color_jitter > 0 else None,
+        rand_augment=recipe.rand_augment,
     )
 
 
@@ -182,6 +184,8 @@ def make_batch(
         maps = normalize_maps(data.maps[rows], plan.exponents[step])
         maps = _in_view(maps, data, views, rows, numbers, mixtures)
         seen = overlay(seen, maps, plan.strengths[step], plan.overlay_mode)
+    if plan.rand_augment > 0:
+        seen = rand_augment(seen, plan.rand_augment).contiguous(memory_format=memory_format)
     if plan.holes is not None:
         seen = cut_out(seen, plan.holes[step], plan.cutout)
     return Batch(rows, numbers, data.labels[rows], pixels, maps, seen, mixtures)

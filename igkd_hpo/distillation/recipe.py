@@ -77,6 +77,9 @@ class Recipe:
     color_jitter: Annotated[float, Hyperparameter(
         "Brightness, contrast and saturation of the student's view change by up to this share, each by chance.",
         Role.TRAINING, default=0.0, later=True)]
+    rand_augment: Annotated[int, Hyperparameter(
+        "Magnitude, up to 30, of two of RandAugment's changes to what the student sees, groups of 8 alike; 0: none.",
+        Role.TRAINING, whole=True, high=30, default=0, later=True)]
     class_weights: Annotated[str, Hyperparameter(
         "balanced: an image counts in cross-entropy by how rare its class is, all images / (classes * its images).",
         Role.TRAINING, words=("none", "balanced"), default="none", later=True)]
@@ -139,7 +142,7 @@ _ORDER = (
     "layers_removed", "width", "objective", "dkd_beta", "attention_weight", "attention_depths", "hint_weight",
     "teacher_tail_weight", "attribution_weight", "init", "overlay_mode", "alignment", "ema_decay", "label_smoothing",
     "cutout", "flip", "decay", "architecture", "stages_removed", "body_rate", "class_weights", "mixup", "cutmix",
-    "color_jitter",
+    "color_jitter", "rand_augment",
 )  # fmt: skip
 
 

@@ -165,6 +165,10 @@ class Training:
             if wanted:
                 raise NotCaptured("a step that asks each fold's teacher waits for the device; use compile auto or none")
             return
+        if self.recipe.rand_augment > 0:  # a recorded step would make its first changes for ever
+            if wanted:
+                raise NotCaptured("rand_augment draws on the host in each step; use compile auto or none")
+            return
         plan = draw_plan(self.recipe, self.views, len(self.data.images), 1).to(self.device)
         try:
             with torch.random.fork_rng([self.device]):

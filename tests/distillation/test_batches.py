@@ -250,6 +250,7 @@ def test_what_is_drawn_for_cutout_and_flips_changes_nothing_else(recipe: Callabl
             {"flip": "alternating"},
             {"mixup": 0.5, "cutmix": 0.2},
             {"color_jitter": 0.3},
+            {"rand_augment": 9},
         )
     )
     for other in others:

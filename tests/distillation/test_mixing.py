@@ -156,7 +156,7 @@ def test_the_teacher_is_asked_about_what_the_student_sees_mixed(
     assert not torch.equal(batch.pixels, mixed_batch(coded, replace(used, mixup=0.0)).pixels)
 
 
-@pytest.mark.parametrize("changes", [{"mixup": 0.5}, {"cutmix": 1.0}, {"color_jitter": 0.4}])
+@pytest.mark.parametrize("changes", [{"mixup": 0.5}, {"cutmix": 1.0}, {"color_jitter": 0.4}, {"rand_augment": 9}])
 def test_a_mixing_training_resumes_bit_for_bit(
     changes: dict[str, float], coded: TrainingData, recipe: MakeRecipe, tiny_network: Callable[[], Network]
 ) -> None:
