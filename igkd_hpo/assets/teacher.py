@@ -24,6 +24,7 @@ from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.images import choose
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
@@ -291,8 +292,8 @@ def _recipe(study: Study, n_images: int, device: torch.device, *, seed: int) -> 
 def _training_data(study: Study, dataset: Dataset, member: int) -> TrainingData:
     images, labels, digests = dataset.train_images, dataset.train_labels, dataset.digests
     if study.teacher.folds:
-        seen = assign_folds(dataset, study.teacher.folds) != member
-        images, labels, digests = images[seen], labels[seen], digests[seen]
+        seen = torch.nonzero(assign_folds(dataset, study.teacher.folds) != member)[:, 0]
+        images, labels, digests = choose(images, seen), labels[seen], digests[seen]
     return TrainingData(
         images=images,
         labels=labels,

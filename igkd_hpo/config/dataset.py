@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # a file each, which type checkers cannot know
     SourceName = str
 else:
     SourceName = Literal[*SOURCES]
+Store = Literal["arrays", "jpeg"]
+"""How the images are kept."""
 _NAMES = ", ".join(f"{name} ({source.help})" for name, source in SOURCES.items()) + "."
 _ROOTS = "; ".join(f"{name}: {source.about_root}" for name, source in SOURCES.items() if source.root != "unused") + "."
 
@@ -30,6 +32,9 @@ class DatasetConfig(Frozen):
     """folder: bits that 16-bit images really use, such as 12: the largest such number is white; null: all 16."""
     follow_links: bool = Field(default=False, exclude_if=lambda follow: not follow)
     """folder: read also what links, and paths in a list, lead to outside of root; what stays inside is always read."""
+    store: Store = Field(default="arrays", exclude_if=lambda store: store == "arrays")
+    """How images are kept: arrays as they are; jpeg in a sixth of the room, decoded in each step, which is for many
+    images of more than 96 pixels. Their pixels change by 1.5 levels of 256 on average."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training images held out for validation, only where the dataset brings no such split (val/)."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)

@@ -1,12 +1,13 @@
-"""The training loop: one student, or one teacher, on tensors that are already on the device."""
+"""The training loop: one student, or one teacher, on images that are on the device or read ahead of each step."""
 
 import logging
 import math
 import time
 from collections.abc import Collection, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from typing import Any, cast
 
 import torch
@@ -21,17 +22,19 @@ from igkd_hpo.distillation.batches import (
     MAPS,
     Batch,
     EpochPlan,
+    Samples,
     TrainingData,
     draw_plan,
     epoch_seed,
     fixed_seed,
     make_batch,
     raw_maps,
+    read_samples,
     shown_pixels,
 )
 from igkd_hpo.distillation.blocks import Features
 from igkd_hpo.distillation.ensemble import average_members
-from igkd_hpo.distillation.evaluation import forward_in_batches
+from igkd_hpo.distillation.evaluation import forward_chunks, forward_in_batches
 from igkd_hpo.distillation.features import FeatureTerms
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.losses import distillation_loss
@@ -41,6 +44,7 @@ from igkd_hpo.distillation.objectives import make_objective
 from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule, slow_down
 from igkd_hpo.distillation.recipe import Recipe, weights
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
+from igkd_hpo.distillation.streaming import is_streamed, place, read_ahead
 from igkd_hpo.distillation.teaching import OutOfFoldLogits, Teaching
 from igkd_hpo.distillation.terms import Step, added_terms
 from igkd_hpo.distillation.views import make_views
@@ -112,7 +116,9 @@ class Training:
         self.recipe = recipe
         self.views = make_views(recipe, data.digests).to(device)
         self.device = device
-        self.data = self._on_device(data)
+        data = data if recipe.uses(Role.MAPS) else replace(data, maps=None)
+        self._streamed = is_streamed(data, device)
+        self.data = self._align(place(data, device))
         self._stand_ins: StandIns | None = None
         if recipe.alignment == "reference_shuffled":
             self._stand_ins = StandIns(self.data, **self._alignment_options(LOGITS))
@@ -156,6 +162,13 @@ class Training:
         if self.recipe.compile == "none":
             return
         wanted = self.recipe.compile == "cuda_graph"
+        if self._streamed:
+            if wanted:
+                raise NotCaptured(
+                    "images that do not fit into a quarter of the device are read ahead of each step, into other memory "
+                    "each time; use compile auto or none"
+                )
+            return
         if isinstance(self._asked, OutOfFoldLogits):  # to try would fail, which leaves torch 2.11 with less memory
             if wanted:
                 raise NotCaptured("a step that asks each fold's teacher waits for the device; use compile auto or none")
@@ -175,15 +188,14 @@ class Training:
         generator = torch.Generator().manual_seed(fixed_seed(self.recipe.seed, purpose))
         return {"generator": generator, "views": self.views}
 
-    def _on_device(self, data: TrainingData) -> TrainingData:
-        data = data if self.recipe.uses(Role.MAPS) else replace(data, maps=None)
-        moved: dict[str, Any] = {
-            key: part.to(self.device) for key, part in vars(data).items() if isinstance(part, Tensor)
-        }
+    def _align(self, data: TrainingData) -> TrainingData:
+        """Give each image the map that it has in the recipe's alignment."""
         if data.maps is None:
-            return replace(data, **moved)
-        maps, follow = align_maps(moved.pop("maps"), self.recipe.alignment, **self._alignment_options(MAPS))
-        return replace(data, maps=maps, maps_follow_views=follow, **moved)
+            return data
+        options = self._alignment_options(MAPS)
+        options["views"] = options["views"].to(data.maps.device)
+        maps, follow = align_maps(data.maps, self.recipe.alignment, **options)
+        return replace(data, maps=maps, maps_follow_views=follow)
 
     @staticmethod
     def _check(data: TrainingData, recipe: Recipe, teaching: Teaching | None, teacher: Network | None) -> None:
@@ -223,18 +235,20 @@ class Training:
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         start = time.perf_counter()
-        plan = draw_plan(self.recipe, self.views, len(self.data.images), epoch).to(self.device)
+        drawn = draw_plan(self.recipe, self.views, len(self.data.images), epoch)
+        plan = drawn.to(self.device)
         steps, batch = plan.rows.shape
         total_loss = torch.zeros((), device=self.device)
         learning_rate = math.nan
         self._trained.train()
         # Dropout in anyone's network draws from torch's global generators, which therefore belong to the epoch too.
         forked = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
-        with forked, self._graph.stream() if self._graph is not None else nullcontext():
+        on_stream = self._graph.stream() if self._graph is not None else nullcontext()
+        with forked, on_stream, self._samples(drawn) as samples:
             torch.manual_seed(epoch_seed(self.recipe.seed, epoch))
-            for step in range(steps):
+            for step, read in zip(range(steps), samples, strict=False):  # there is no end to those that are not read
                 learning_rate = float(self.schedule.get_last_lr()[0])
-                total_loss += self._train_step(plan, step)
+                total_loss += self._train_step(plan, step, read)
                 self._count_step()
         validation_loss, validation_accuracy = self._validate()
         results = torch.stack([total_loss / steps, validation_accuracy, validation_loss]).tolist()  # the one read
@@ -251,9 +265,15 @@ class Training:
             seconds=seconds,
         )
 
-    def _train_step(self, plan: EpochPlan, step: int) -> Tensor:
+    def _samples(self, drawn: EpochPlan) -> AbstractContextManager[Iterator[Samples | None]]:
+        """Return the samples of each step of a plan on the CPU; None where the steps gather them themselves."""
+        if not self._streamed:
+            return nullcontext(repeat(None))
+        return read_ahead(partial(read_samples, self.data), drawn.rows, self.device)
+
+    def _train_step(self, plan: EpochPlan, step: int, samples: Samples | None = None) -> Tensor:
         if self._graph is None:
-            loss = self._update(plan, step)
+            loss = self._update(plan, step, samples)
             self.schedule.step()
         else:
             loss = self._graph.replay(plan, step)
@@ -263,9 +283,9 @@ class Training:
             self._averaged.update()
         return loss
 
-    def _update(self, plan: EpochPlan, step: int) -> Tensor:
+    def _update(self, plan: EpochPlan, step: int, samples: Samples | None = None) -> Tensor:
         """Change the weights by one step; nothing in here depends on the host, so that a graph can hold it."""
-        batch = make_batch(self.data, self.views, plan, step, self._memory_format)
+        batch = make_batch(self.data, self.views, plan, step, self._memory_format, samples)
         recipe = self.recipe
         teacher_features, teacher_logits = self._ask_teacher(batch)
         seen = batch.overlaid.detach().requires_grad_(bool(self._terms))
@@ -331,7 +351,13 @@ class Training:
         images, labels = self.data.validation_images, self.data.validation_labels
         fitting = max(self.recipe.batch_size, _VALIDATION_PIXELS // (images.shape[2] * images.shape[3]))
         batch_size = min(_VALIDATION_BATCH, fitting, len(images))
-        logits = forward_in_batches(self.network, images, batch_size=batch_size, on_batch=self._count_step)
+        if self._streamed:
+            rows = torch.arange(len(images)).split(batch_size)
+            with read_ahead(lambda some: Samples(images[some]), rows, self.device) as samples:
+                chunks = (read.images for read in samples)
+                logits = forward_chunks(self.network, chunks, batch_size=batch_size, on_batch=self._count_step)
+        else:
+            logits = forward_in_batches(self.network, images, batch_size=batch_size, on_batch=self._count_step)
         return F.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
 
     def state_dict(self) -> dict[str, Any]:
