@@ -294,9 +294,7 @@ def _copies(source: SourceImages, split: Split, class_names: Sequence[str]) -> l
     return [copies.remark for copies in found if copies is not None]
 
 
-def _measure(
-    images: Images, labels: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], list[float], list[float]]:
+def _measure(images: Images, labels: NDArray[np.int64]) -> tuple[NDArray[np.uint64], list[float], list[float]]:
     """Return the rows' digests, and mean and deviation of each colour in [0, 1] pixels.
 
     Those come from counts of the 256 values, hence exact and without a float copy.

@@ -62,7 +62,7 @@ class JpegImages:
     """Images in one file, one JPEG after the other, decoded by as many threads as torch computes with."""
 
     def __init__(self, path: Path, ends: NDArray[np.int64]) -> None:
-        """Map the file; `ends`, int64 (N,), says where each image ends. Raises AssetError where the first is damaged."""
+        """Map the file; `ends`, int64 (N,): where each image ends, in bytes. AssetError where the first is damaged."""
         self._path = path
         self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))
         self._ends = [0, *ends.tolist()]
@@ -99,9 +99,7 @@ class JpegImages:
             return _decoder()(self._bytes[self._ends[row] : self._ends[row + 1]])
         except Exception as error:  # decoders raise what they like
             folder = self._path.parent
-            raise AssetError(
-                f"image {row} of {self._path} cannot be decoded; delete {folder} and run again"
-            ) from error
+            raise AssetError(f"image {row} of {self._path} cannot be decoded; delete {folder} and run again") from error
 
 
 def _encode(image: NDArray[np.uint8]) -> bytes:
@@ -120,9 +118,9 @@ _Decoder = Callable[[NDArray[np.uint8]], Tensor]
 def _decoder() -> _Decoder:
     """Return the function that decodes the bytes of a JPEG to uint8 (3, H, W): TorchCodec's where it runs, or Pillow's.
 
-    Both are libjpeg-turbo's with its exact transform, and give the same bits, which a data set is checked for when it is
-    opened. TorchCodec's takes two thirds of the time. A wheel of it that belongs to another build of torch is installed
-    easily and fails in many ways.
+    Both are libjpeg-turbo's with its exact transform, and give the same bits, which is checked whenever a data set is
+    opened. TorchCodec's takes two thirds of the time. A wheel of it that belongs to another build of torch is easily
+    installed, and fails in many ways.
     """
     try:
         from torchcodec.decoders import decode_jpeg

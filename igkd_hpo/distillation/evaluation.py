@@ -27,8 +27,9 @@ def padded_batches(
 ) -> Iterator[tuple[Tensor, int]]:
     """Make of chunks (B, 3, H, W) batches of exactly `batch_size`, each with how many of its rows are the chunk's.
 
-    A smaller chunk is filled up with zeros, so that a row's results do not depend on N: kernels may sum in another order
-    when the batch has another size. The memory format is fixed for the same reason; channels last is the fast one.
+    A smaller chunk is filled up with zeros, so that a row's results do not depend on N: kernels may sum in another
+    order when the batch has another size. The memory format is fixed for the same reason; channels last is the fast
+    one.
     """
     for chunk in chunks:
         missing = batch_size - len(chunk)

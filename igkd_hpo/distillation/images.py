@@ -64,4 +64,3 @@ def bring(images: Images, device: torch.device) -> Tensor:
     for rows in torch.arange(len(images)).split(_AT_ONCE):
         brought[rows[0] : rows[-1] + 1] = images[rows].to(device)
     return brought
-

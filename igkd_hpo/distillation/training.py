@@ -165,8 +165,8 @@ class Training:
         if self._streamed:
             if wanted:
                 raise NotCaptured(
-                    "images that do not fit into a quarter of the device are read ahead of each step, into other memory "
-                    "each time; use compile auto or none"
+                    "images beyond a quarter of the device's memory are read ahead of each step, to another place each "
+                    "time; use compile auto or none"
                 )
             return
         if isinstance(self._asked, OutOfFoldLogits):  # to try would fail, which leaves torch 2.11 with less memory
