@@ -1,8 +1,8 @@
 """How the images of a data set are kept: as arrays, or as small JPEGs that are decoded when they are asked for.
 
-JPEGs of 224x224 pixels take a sixth of the room of arrays, and of them, too, a host's memory holds one copy for all
-processes. They are written with quality 95 and colour in full resolution: of photographs a pixel differs by 1.5 levels
-of 256 on average, and hardly ever by more than 17.
+JPEGs of photographs of 224x224 pixels take a fifth of the room of arrays, and of them, too, a host's memory holds one
+copy for all processes. They are written with quality 95 and colour in full resolution: a pixel differs by 1.5 levels of
+256 on average, one in a hundred by 7 or more, none by more than 28 (50 photographs).
 """
 
 import io
@@ -119,8 +119,8 @@ def _decoder() -> _Decoder:
     """Return the function that decodes the bytes of a JPEG to uint8 (3, H, W): TorchCodec's where it runs, or Pillow's.
 
     Both are libjpeg-turbo's with its exact transform, and give the same bits, which is checked whenever a data set is
-    opened. TorchCodec's takes two thirds of the time. A wheel of it that belongs to another build of torch is easily
-    installed, and fails in many ways.
+    opened. TorchCodec's takes half to four fifths of the time. A wheel of it that belongs to another build of torch is
+    easily installed, and fails in many ways.
     """
     try:
         from torchcodec.decoders import decode_jpeg

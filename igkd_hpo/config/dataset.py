@@ -33,7 +33,7 @@ class DatasetConfig(Frozen):
     follow_links: bool = Field(default=False, exclude_if=lambda follow: not follow)
     """folder: read also what links, and paths in a list, lead to outside of root; what stays inside is always read."""
     store: Store = Field(default="arrays", exclude_if=lambda store: store == "arrays")
-    """How images are kept: arrays as they are; jpeg in a sixth of the room, decoded in each step, which is for many
+    """How images are kept: arrays as they are; jpeg in a fifth of the room, decoded in each step, which is for many
     images of more than 96 pixels. Their pixels change by 1.5 levels of 256 on average."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training images held out for validation, only where the dataset brings no such split (val/)."""

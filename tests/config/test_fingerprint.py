@@ -16,6 +16,7 @@ BASE: dict[str, Any] = {
     "name": "base",
     "dataset": {
         "name": "folder", "root": "images", "image_size": 16, "fit": "crop", "bits": 12, "follow_links": True,
+        "store": "jpeg",
         "validation_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0,
     },
     "teacher": {
@@ -58,6 +59,7 @@ OTHER: dict[str, Any] = {
     "dataset.fit": "pad",
     "dataset.bits": 10,
     "dataset.follow_links": False,
+    "dataset.store": "arrays",
     "dataset.validation_fraction": 0.3,
     "dataset.test_fraction": 0.3,
     "dataset.split_seed": 1,
@@ -209,10 +211,10 @@ def test_a_default_written_out_means_the_same() -> None:
 
 
 def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
-    plain = {key: value for key, value in BASE["dataset"].items() if key not in ("fit", "bits", "follow_links")}
-    written = build({**BASE, "dataset": plain | {"fit": "squeeze", "bits": None, "follow_links": False}}).model_dump(
-        mode="json"
-    )
+    later = ("fit", "bits", "follow_links", "store")
+    plain = {key: value for key, value in BASE["dataset"].items() if key not in later}
+    default = {"fit": "squeeze", "bits": None, "follow_links": False, "store": "arrays"}
+    written = build({**BASE, "dataset": plain | default}).model_dump(mode="json")
     assert written["dataset"] == plain
     assert "peak_ram_kb" not in build({**BASE, "limits": {"peak_ram_kb": None}}).model_dump(mode="json")["limits"]
 
