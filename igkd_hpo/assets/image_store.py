@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -123,17 +123,11 @@ def _decoder() -> _Decoder:
     easily installed, and fails in many ways.
     """
     try:
-        from torchcodec.decoders import decode_jpeg
-
+        decode_jpeg: Callable[[Tensor], Tensor] = import_module("torchcodec.decoders").decode_jpeg
         decode_jpeg(torch.frombuffer(bytearray(_encode(np.zeros((3, 8, 8), dtype=np.uint8))), dtype=torch.uint8))
     except Exception:
         return _decode_with_pillow
-
-    def decode(jpeg: NDArray[np.uint8]) -> Tensor:
-        decoded: Any = decode_jpeg(torch.from_numpy(jpeg))
-        return torch.as_tensor(decoded)
-
-    return decode
+    return lambda jpeg: decode_jpeg(torch.from_numpy(jpeg))
 
 
 def _decode_with_pillow(jpeg: NDArray[np.uint8]) -> Tensor:

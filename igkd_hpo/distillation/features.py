@@ -93,7 +93,7 @@ class FeatureTerms:
         parts: list[Features] = []
         answers = []
         with evaluating(self._network):
-            for chunk, count in padded_batches(pixels.split(TEACHER_BATCH), TEACHER_BATCH):
+            for chunk, count in padded_batches(torch.split(pixels, TEACHER_BATCH), TEACHER_BATCH):
                 features, answer = self._teacher.run(chunk, self.places, logits=logits)
                 parts.append({place: feature[:count] for place, feature in features.items()})
                 if answer is not None:

@@ -61,6 +61,6 @@ def bring(images: Images, device: torch.device) -> Tensor:
     if isinstance(images, Tensor):
         return images.to(device)
     brought = torch.empty(images.shape, dtype=torch.uint8, device=device)
-    for rows in torch.arange(len(images)).split(_AT_ONCE):
+    for rows in torch.split(torch.arange(len(images)), _AT_ONCE):
         brought[rows[0] : rows[-1] + 1] = images[rows].to(device)
     return brought

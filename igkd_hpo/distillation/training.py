@@ -352,7 +352,7 @@ class Training:
         fitting = max(self.recipe.batch_size, _VALIDATION_PIXELS // (images.shape[2] * images.shape[3]))
         batch_size = min(_VALIDATION_BATCH, fitting, len(images))
         if self._streamed:
-            rows = torch.arange(len(images)).split(batch_size)
+            rows = torch.split(torch.arange(len(images)), batch_size)
             with read_ahead(lambda some: Samples(images[some]), rows, self.device) as samples:
                 chunks = (read.images for read in samples)
                 logits = forward_chunks(self.network, chunks, batch_size=batch_size, on_batch=self._count_step)
