@@ -103,7 +103,7 @@ class JpegImages:
 
 
 def _encode(image: NDArray[np.uint8]) -> bytes:
-    """Return an image (3, H, W) as JPEG; without subsampling, which alone would cost half as much error again."""
+    """Return an image (3, H, W) as JPEG; without subsampling, which would add a fifth to two fifths to the error."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(
         buffer, "JPEG", quality=_QUALITY, subsampling=0
