@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from igkd_hpo.assets import dataset as dataset_module
 from igkd_hpo.assets import image_store
-from igkd_hpo.assets.dataset import open_dataset, prepare_dataset
+from igkd_hpo.assets.dataset import open_dataset, prepare_dataset, row_digests
 from igkd_hpo.assets.image_store import JpegImages, open_images, write_images
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teacher import _training_data
@@ -139,11 +140,15 @@ def test_a_study_trains_on_them_as_on_arrays_of_the_same_pixels(settings, progre
 
 
 @pytest.mark.usefixtures("halves")
-def test_they_are_another_data_set_and_their_test_split_is_kept_likewise(settings, store, progress):
+def test_they_are_another_data_set_and_their_test_split_is_kept_likewise(settings, store, progress, monkeypatch):
+    monkeypatch.setattr(dataset_module, "_CHUNK_BYTES", 5000)  # 6 images
     config = DatasetConfig(name="folder", root="images", test_fraction=0.25)
     arrays = prepare_dataset(config, settings, store, progress)
     jpegs = prepare_dataset(config.model_copy(update={"store": "jpeg"}), settings, store, progress)
     assert arrays.sha256 != jpegs.sha256
+    assert (
+        jpegs.train_digests.tolist() == row_digests(jpegs.train_images[:].numpy(), jpegs.train_labels.numpy()).tolist()
+    )
     assert torch.equal(arrays.train_labels, jpegs.train_labels)
     pixels = jpegs.train_images[:].double() / 255
     assert pixels.mean(dim=(0, 2, 3)).tolist() == pytest.approx(jpegs.mean)
@@ -172,5 +177,6 @@ def test_folds_of_them_are_read_from_them(settings, store, progress):
     data = _training_data(study, dataset, 1)
     assert isinstance(data.images, Chosen)
     numbers = data.images.rows
+    assert torch.equal(data.digests, dataset.digests[numbers])
     assert torch.equal(data.labels, dataset.train_labels[numbers])
     assert torch.equal(data.images[:], dataset.train_images[numbers])

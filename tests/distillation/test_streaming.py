@@ -167,11 +167,23 @@ def test_two_batches_are_read_before_they_are_wanted_and_no_more() -> None:
             second.set()
         return Samples(rows)
 
-    with read_ahead(read, torch.arange(40).split(2), CPU) as samples:
+    with read_ahead(read, torch.split(torch.arange(40), 2), CPU) as samples:
         assert second.wait(60)
         assert begun == [0, 2]
         assert [int(batch.images[0]) for batch in samples] == list(range(0, 40, 2))
     assert begun == list(range(0, 40, 2))
+
+
+def test_who_leaves_waits_for_the_batch_that_is_being_read() -> None:
+    begun = threading.Event()
+
+    def read(rows: Tensor) -> Samples:
+        begun.set()
+        return Samples(torch.rand(20_000_000).sort().values)  # a second or so
+
+    with read_ahead(read, torch.split(torch.arange(40), 2), CPU):
+        assert begun.wait(60)
+    assert not readers()
 
 
 def test_there_is_no_graph_of_steps_that_are_read_ahead(make: Callable[..., Training], streamed: TrainingData) -> None:
