@@ -190,7 +190,7 @@ class Bench:
     def __init__(self, study: Study, assets: Assets, device: torch.device) -> None:
         self.study, self.assets, self.device = study, assets, device
         self.values = make_control("kd_ig", study.hyperparameters).hyperparameters
-        self.data = assets.training_data(torch.device("cpu"))
+        self.data = assets.training_data()
 
     @property
     def teacher(self) -> Network:

@@ -89,7 +89,7 @@ def train(options: argparse.Namespace, assets: Assets, init: str, rate: float, s
         device="cpu", threads=1, precision="float32", memory_format="channels_last", compile="none", torch=""
     )
     recipe = recipe_of(study, values, execution, seed=seed)
-    training = Training(student, assets.training_data(CPU), recipe, device=CPU, teaching=None, pretrained=pretrained)
+    training = Training(student, assets.training_data(), recipe, device=CPU, teaching=None, pretrained=pretrained)
     return training, [epoch.validation_accuracy for epoch in training.epochs()][-1]
 
 

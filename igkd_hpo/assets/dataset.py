@@ -17,16 +17,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from igkd_hpo.assets.copies import digest_images, find_leaks, find_torn
+from igkd_hpo.assets.image_store import open_images, write_images
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.splits import Split, split_rows
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json, Table, content_hash
 from igkd_hpo.config.dataset import DatasetConfig
+from igkd_hpo.distillation.images import Images
 from igkd_hpo.errors import AssetError, AssetMissing, DataError
 from igkd_hpo.image_folder import name_some
 from igkd_hpo.names import accept_name
 from igkd_hpo.settings import Settings
-from igkd_hpo.sources import Found, Images, Remark, find_source
+from igkd_hpo.sources import Found, Remark, find_source
+from igkd_hpo.sources import Images as SourceImages
 
+_CHUNK_BYTES = 1 << 24  # of pixels that are looked at together
+# Room on the disk, in decoded data sets: as they are read, and once more in their splits; JPEGs take a half at most.
+_ROOM = {"arrays": 2.0, "jpeg": 1.5}
 _SCHEMA = 1  # raise it when the same images and settings would give another data set
 
 
@@ -50,9 +56,9 @@ class Dataset:
         shown_to_teacher: the same images, row by row, at the teacher's own size; None where it sees these.
     """
 
-    train_images: Tensor
+    train_images: Images
     train_labels: Tensor
-    validation_images: Tensor
+    validation_images: Images
     validation_labels: Tensor
     class_names: tuple[str, ...]
     mean: tuple[float, float, float]
@@ -127,7 +133,7 @@ def prepare_dataset(dataset: DatasetConfig, settings: Settings, store: AssetStor
     listing, inputs = find_images(dataset, settings)
     with store.build("dataset", inputs, progress) as draft:
         if draft.finished is None:
-            source = listing.read(_Workplace(store, draft, progress))
+            source = listing.read(_Workplace(store, draft, progress, room=_ROOM[dataset.store]))
             asset, test = _make(source, listing, dataset, inputs, store=store, draft=draft, progress=progress)
         else:
             asset = draft.finished
@@ -176,15 +182,24 @@ def open_dataset(dataset: DatasetConfig, store: AssetStore) -> Dataset:
 
 
 def _from_asset(asset: Asset) -> Dataset:
-    names = ("train_images", "train_labels", "validation_images", "validation_labels")
-    arrays: dict[str, Any] = {name: torch.from_numpy(asset.array(name)) for name in names}
+    labels = torch.from_numpy(asset.array("train_labels"))
+    digests, images = asset.array("train_digests"), open_images(asset.folder, "train_images")
+    # Its bytes were compared; those that another decoder makes of them were not.
+    if not isinstance(images, Tensor) and row_digests(images[:1].numpy(), labels[:1].numpy())[0] != digests[0]:
+        raise AssetError(
+            f"the images of {asset.folder} have other pixels when they are decoded here than where they were prepared; "
+            "delete that folder and run again, or install the same Pillow"
+        )
     return Dataset(
-        **arrays,
+        train_images=images,
+        train_labels=labels,
+        validation_images=open_images(asset.folder, "validation_images"),
+        validation_labels=torch.from_numpy(asset.array("validation_labels")),
         class_names=tuple(json.loads(asset.read("classes.json"))),
         mean=tuple(asset.facts["mean"]),
         std=tuple(asset.facts["std"]),
         sha256=asset.sha256,
-        train_digests=asset.array("train_digests"),
+        train_digests=digests,
         own_validation=bool(asset.facts.get("own_validation")),
         remarks=_remarks(asset.facts.get("found", ())) + _remarks(asset.facts.get("read", ())),
         folder=asset.folder,
@@ -198,8 +213,9 @@ def _remarks(noted: Sequence[Sequence[Any]]) -> tuple[Remark, ...]:
 class _Workplace:
     """The `Workplace` of a source: the draft that its images go to, a lock, and progress."""
 
-    def __init__(self, store: AssetStore, draft: Draft, progress: Progress) -> None:
+    def __init__(self, store: AssetStore, draft: Draft, progress: Progress, *, room: float) -> None:
         self._draft = draft
+        self._room = room
         self.lock = partial(store.lock, progress=progress)
         self.task = progress.task
         self.note = progress.note
@@ -207,12 +223,12 @@ class _Workplace:
     def table(self, **columns: tuple[Any, tuple[int, ...]]) -> Table:
         """Return arrays to fill, see `Draft.table`. Raises AssetError where the disk has no room for all images."""
         n_bytes = sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in columns.values())
-        self._draft.require_space(2 * n_bytes)  # as they are read, and once more in their splits
+        self._draft.require_space(int(self._room * n_bytes))
         return self._draft.table(**columns)
 
 
 def _make(
-    source: Images,
+    source: SourceImages,
     found: Found,
     dataset: DatasetConfig,
     inputs: Json,
@@ -231,17 +247,16 @@ def _make(
     with store.build("test-split", inputs, progress) as test_draft:
         test = test_draft.finished
         if test is None:
-            test_draft.write_rows("images", source.images, split.test)
+            write_images(test_draft, "images", source.images, split.test, dataset.store)
             test_draft.write_array("labels", source.labels[split.test])
             test = test_draft.commit({"images": len(split.test)})
     for name, rows in (("train", split.train), ("validation", split.validation)):
-        draft.write_rows(f"{name}_images", source.images, rows)
+        write_images(draft, f"{name}_images", source.images, rows, dataset.store)
         draft.write_array(f"{name}_labels", source.labels[rows])
-    train = np.load(draft.folder / "train_images.npy", mmap_mode="r")
-    draft.write_array("train_digests", row_digests(train, source.labels[split.train]))
+    digests, mean, std = _measure(open_images(draft.folder, "train_images"), source.labels[split.train])
+    draft.write_array("train_digests", digests)
     draft.write("classes.json", json.dumps(class_names).encode())
     draft.write("test_split.json", json.dumps({"sha256": test.sha256}).encode())  # part of the data set's identity
-    mean, std = _mean_and_std(train)
     facts = {
         "mean": mean,
         "std": std,
@@ -255,7 +270,7 @@ def _make(
     return draft.commit(facts, drop=tuple(f"{name}.npy" for name in of_files)), test
 
 
-def _copies(source: Images, split: Split, class_names: Sequence[str]) -> list[Remark]:
+def _copies(source: SourceImages, split: Split, class_names: Sequence[str]) -> list[Remark]:
     """Tell of images that are in two splits or two classes, where somebody can find them by their names."""
     if source.files is None:
         return []
@@ -275,16 +290,24 @@ def _copies(source: Images, split: Split, class_names: Sequence[str]) -> list[Re
     return [copies.remark for copies in found if copies is not None]
 
 
-def _mean_and_std(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Measure each colour, in [0, 1] pixels; from counts of the 256 values, hence exact and without a float copy."""
+def _measure(images: Images, labels: NDArray[np.int64]) -> tuple[NDArray[np.uint64], list[float], list[float]]:
+    """Return the rows' digests, and mean and deviation of each colour in [0, 1] pixels.
+
+    Those come from counts of the 256 values, hence exact and without a float copy.
+    """
+    counts = np.zeros((3, 256), dtype=np.int64)
+    digests = []
+    at_once = max(1, _CHUNK_BYTES // math.prod(images.shape[1:]))
+    for start in range(0, len(images), at_once):
+        chunk = images[start : start + at_once].numpy()
+        digests.append(row_digests(chunk, labels[start : start + at_once]))
+        for channel in range(3):
+            counts[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
     means, deviations = [], []
     values = np.arange(256) / 255
-    for channel in range(3):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(images), 1024):
-            counts += np.bincount(images[start : start + 1024, channel].ravel(), minlength=256)
-        mean = float((counts * values).sum() / counts.sum())
-        variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
+    for of_channel in counts:
+        mean = float((of_channel * values).sum() / of_channel.sum())
+        variance = float((of_channel * (values - mean) ** 2).sum() / of_channel.sum())
         means.append(mean)
         deviations.append(variance**0.5 or 1.0)  # a colour that never varies has nothing to scale
-    return means, deviations
+    return np.concatenate(digests), means, deviations

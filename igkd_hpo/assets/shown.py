@@ -87,6 +87,7 @@ def _together(dataset: Dataset, shown: Dataset) -> Dataset:
 
 def _mean_difference(dataset: Dataset, shown: Dataset) -> float:
     """Return how far the mean colours of the same images differ on average, in levels, over some of all rows."""
-    rows = np.linspace(0, len(dataset.train_labels) - 1, min(200, len(dataset.train_labels))).astype(int)
+    count = len(dataset.train_labels)
+    rows = torch.from_numpy(np.linspace(0, count - 1, min(200, count)).astype(np.int64))
     means = [one.train_images[rows].float().mean(dim=(2, 3)) for one in (dataset, shown)]
     return float((means[0] - means[1]).abs().mean())

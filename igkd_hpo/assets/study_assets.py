@@ -200,17 +200,17 @@ class Assets:
         """The teachers, on the CPU. Raises UsageError where their code is not allowed here."""
         return open_teachers(self.study, self.dataset.shown, self.settings, AssetStore(self.settings.paths.assets))
 
-    def training_data(self, device: torch.device, *, shown: bool = False) -> TrainingData:
-        """Return the images and maps, on the device; with `shown` also the images that a teacher in each step sees."""
+    def training_data(self, *, shown: bool = False) -> TrainingData:
+        """Return images and maps where they are kept; with `shown` also the images that a teacher in each step sees."""
         apart = self.dataset.shown_to_teacher if shown else None
         return TrainingData(
-            images=self.dataset.train_images.to(device),
-            labels=self.dataset.train_labels.to(device),
-            maps=None if self.maps is None else torch.from_numpy(self.maps.array("maps")).to(device),
-            validation_images=self.dataset.validation_images.to(device),
-            validation_labels=self.dataset.validation_labels.to(device),
+            images=self.dataset.train_images,
+            labels=self.dataset.train_labels,
+            maps=None if self.maps is None else torch.from_numpy(self.maps.array("maps")),
+            validation_images=self.dataset.validation_images,
+            validation_labels=self.dataset.validation_labels,
             digests=self.dataset.digests,
-            shown_images=None if apart is None else apart.train_images.to(device),
+            shown_images=None if apart is None else apart.train_images,
         )
 
     def teaching(self, device: torch.device, *, mixed: bool = False) -> Teaching:

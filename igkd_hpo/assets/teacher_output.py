@@ -55,7 +55,7 @@ def check_output(network: Network, dataset: Dataset, name: str, *, device: torch
     Raises:
         DataError: it fails, or gives no float logits (N, classes); with the likely remedy.
     """
-    batch, _ = next(padded_batches(dataset.train_images[:TEACHER_BATCH].to(device), TEACHER_BATCH))
+    batch, _ = next(padded_batches([dataset.train_images[:TEACHER_BATCH].to(device)], TEACHER_BATCH))
     pixels = to_pixels(batch)
     height, width = dataset.image_size
     try:

@@ -21,6 +21,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
+from igkd_hpo.distillation.images import choose
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
@@ -175,8 +176,8 @@ def teacher_recipe(
 def _training_data(study: Study, dataset: Dataset, member: int) -> TrainingData:
     images, labels, digests = dataset.train_images, dataset.train_labels, dataset.digests
     if study.teacher.folds:
-        seen = assign_folds(dataset, study.teacher.folds) != member
-        images, labels, digests = images[seen], labels[seen], digests[seen]
+        seen = torch.nonzero(assign_folds(dataset, study.teacher.folds) != member)[:, 0]
+        images, labels, digests = choose(images, seen), labels[seen], digests[seen]
     return TrainingData(
         images=images,
         labels=labels,

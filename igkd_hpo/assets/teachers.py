@@ -15,6 +15,7 @@ from igkd_hpo.assets.teacher import Teacher, open_teacher, prepare_teacher, teac
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.evaluation import judge, predict
+from igkd_hpo.distillation.images import Images
 from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.teaching import MemberLogits, OnlineLogits, OutOfFoldLogits, Teaching
@@ -123,7 +124,7 @@ def validation_accuracy(
         return float(asset.facts["validation_accuracy"])
 
 
-def average_answers(networks: Sequence[Network], images: Tensor, *, device: torch.device) -> Tensor:
+def average_answers(networks: Sequence[Network], images: Images, *, device: torch.device) -> Tensor:
     """Return logits (N, K), on the CPU, of the networks' averaged probabilities at temperature 1; of one, its own."""
     answers = [predict(network, images, device=device) for network in networks]
     return answers[0] if len(answers) == 1 else average_members(torch.stack(answers, dim=1), 1.0)

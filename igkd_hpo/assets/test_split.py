@@ -11,8 +11,10 @@ from torch import Tensor
 
 from igkd_hpo.assets.dataset import dataset_request
 from igkd_hpo.assets.files import writing
+from igkd_hpo.assets.image_store import open_images
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.dataset import DatasetConfig
+from igkd_hpo.distillation.images import Images
 from igkd_hpo.files import make_folder
 from igkd_hpo.settings import Settings
 
@@ -32,7 +34,7 @@ class TestPurpose(StrEnum):
     BENCHMARK = "benchmark"
 
 
-def open_test(dataset: DatasetConfig, settings: Settings, *, purpose: TestPurpose) -> tuple[Tensor, Tensor]:
+def open_test(dataset: DatasetConfig, settings: Settings, *, purpose: TestPurpose) -> tuple[Images, Tensor]:
     """Return the test images, uint8 (N, 3, H, W), and their labels, int64 (N,), of a data set that was prepared.
 
     Appends a line of JSON to `storage/logs/test-split.log` first: time, purpose, hash of the data set, process.
@@ -59,4 +61,4 @@ def open_test(dataset: DatasetConfig, settings: Settings, *, purpose: TestPurpos
             file.flush()
             os.fsync(file.fileno())
     _log.info("test split opened: %s", purpose.value, extra={"action": "open_test", **entry})
-    return torch.from_numpy(asset.array("images")), torch.from_numpy(asset.array("labels"))
+    return open_images(asset.folder, "images"), torch.from_numpy(asset.array("labels"))

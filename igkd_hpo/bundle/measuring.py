@@ -13,6 +13,7 @@ from igkd_hpo.settings import Settings
 
 if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import Assets
+    from igkd_hpo.distillation.images import Images
     from igkd_hpo.distillation.models import Network
 
 _IMAGES = 512  # to calibrate: more widen the ranges of activations no further; and as many to judge
@@ -24,17 +25,27 @@ def draw_training_images(assets: "Assets") -> tuple[NDArray[np.uint8], NDArray[n
 
     They have no image in common, and at least one each; never more than half of all.
     """
-    images = assets.dataset.train_images.numpy()
+    import torch
+
+    images = assets.dataset.train_images
     order = np.random.default_rng(0).permutation(len(images))
     count = max(1, min(_IMAGES, len(images) // 2))
-    first, second = order[:count], order[count : count + _IMAGES]
-    return np.ascontiguousarray(images[first]), np.ascontiguousarray(images[second])
+    first, second = (torch.from_numpy(rows) for rows in (order[:count], order[count : count + _IMAGES]))
+    return images[first].numpy(), images[second].numpy()
 
 
 def logit_difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> tuple[float, float]:
     """Return the largest difference of two (N, K), and the largest that rounding explains."""
     allowed = _LARGEST_DIFFERENCE * max(1.0, float(np.abs(wanted).max()))
     return float(np.abs(found - wanted).max()), allowed
+
+
+def _logits(student: OnnxStudent, images: "Images") -> NDArray[np.float32]:
+    """Return the logits (N, K) of images that need not fit into memory."""
+    size = student.images_at_once
+    return np.concatenate(
+        [student.logits(images[start : start + size].numpy()) for start in range(0, len(images), size)]
+    )
 
 
 def measure_files(network: "Network", paths: list[Path], assets: "Assets", settings: Settings) -> list[Figures]:
@@ -52,14 +63,14 @@ def measure_files(network: "Network", paths: list[Path], assets: "Assets", setti
 
     test_images, _ = open_test(assets.study.dataset, settings, purpose=TestPurpose.EXPORT_PARITY)
     wanted = predict(network, test_images, device=torch.device("cpu")).numpy()
-    validation, labels = assets.dataset.validation_images.numpy(), assets.dataset.validation_labels.numpy()
-    right = predict(network, assets.dataset.validation_images, device=torch.device("cpu")).numpy().argmax(1) == labels
+    validation, labels = assets.dataset.validation_images, assets.dataset.validation_labels.numpy()
+    right = predict(network, validation, device=torch.device("cpu")).numpy().argmax(1) == labels
     metric = assets.study.metric
     figures: list[Figures] = []
     for path in paths:
         student = OnnxStudent(path)
-        logits, latency = student.logits(test_images.numpy()), student.latency(validation[:1])
-        answers = student.logits(validation)
+        logits, latency = _logits(student, test_images), student.latency(validation[:1].numpy())
+        answers = _logits(student, validation)
         also_right = answers.argmax(axis=1) == labels
         difference, allowed = logit_difference(logits, wanted)
         if not figures and not difference <= allowed:

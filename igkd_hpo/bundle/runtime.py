@@ -52,6 +52,7 @@ class OnnxStudent:
         image_size: height and width, in pixels.
         bits: that the images' channels of 16 bits use.
         fit: how images of other shapes become squares.
+        images_at_once: how many of any number are shown to it together.
 
     Raises:
         UsageError: onnxruntime is not installed.
@@ -82,10 +83,11 @@ class OnnxStudent:
             raise DataError(f"{path} cannot be used ({first_line(error)}); export the bundle again") from error
         self.class_names, self.image_size = described.classes, described.image_size
         self.bits, self.fit = described.bits, described.fit
+        self.images_at_once = max(1, _BATCH_PIXELS // (self.image_size[0] * self.image_size[1]))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, K) of uint8 RGB images (N, 3, H, W). Raises DataError where the file gives none."""
-        size = max(1, _BATCH_PIXELS // (images.shape[2] * images.shape[3]))
+        size = self.images_at_once
         batches = (images[start : start + size] for start in range(0, len(images), size))
         return np.concatenate([self._run(batch) for batch in batches])
 

@@ -1,6 +1,6 @@
 """The section `dataset` of a study file: which images, and how they are split."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
@@ -27,6 +27,8 @@ SourceName = Annotated[
 ]
 _NAMES = ", ".join(f"{name} ({source.help})" for name, source in FORMS.items()) + "."
 _ROOTS = "; ".join(f"{name}: {source.about_root}" for name, source in FORMS.items() if source.root != "unused") + "."
+Store = Literal["arrays", "jpeg"]
+"""How the images are kept."""
 
 
 class DatasetConfig(Frozen):
@@ -47,6 +49,9 @@ class DatasetConfig(Frozen):
     """huggingface: the column of the images; null: the only one of that kind."""
     label_column: str | None = Field(default=None, min_length=1, exclude_if=lambda column: column is None)
     """huggingface: the column of the class labels; null: the only one of that kind."""
+    store: Store = Field(default="arrays", exclude_if=lambda store: store == "arrays")
+    """How images are kept: arrays as they are; jpeg in a fifth of the room, decoded in each step, which is for many
+    images of more than 96 pixels. Their pixels change by 1.5 levels of 256 on average."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training images held out for validation, only where the dataset brings no such split (val/)."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)

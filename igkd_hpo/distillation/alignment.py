@@ -57,8 +57,8 @@ class StandIns:
         """Take the images, on their device; the generator is on the CPU."""
         self.data = data
         self.views = views
-        self.numbers = _random_numbers(data.images, generator, views)
-        self.others = _permutation(data.images, generator)
+        self.numbers = _random_numbers(data.labels, generator, views)
+        self.others = _permutation(data.labels, generator)
 
     def of(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the images that stand in for `rows`, the numbers of their views, and the pixels (B, 3, H, W) there."""

@@ -57,7 +57,7 @@ def rand_augment(pixels: Tensor, magnitude: int) -> Tensor:
     from torchvision.transforms.v2 import RandAugment  # which few trainings need
 
     change = RandAugment(num_ops=2, magnitude=magnitude)
-    return torch.cat([change(part) for part in pixels.split(_ALIKE)])
+    return torch.cat([change(part) for part in torch.split(pixels, _ALIKE)])
 
 
 def _grey(pixels: Tensor) -> Tensor:

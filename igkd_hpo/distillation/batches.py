@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from igkd_hpo.distillation.augmentation import cut_out, jitter_colors, rand_augment
+from igkd_hpo.distillation.images import Images
 from igkd_hpo.distillation.mixing import MixturePlan, Mixtures, draw_mixtures
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
@@ -24,12 +25,12 @@ _PARITIES, MAPS, LOGITS = 1, 2, 3
 class TrainingData:
     """The images to train on and those to validate on; row i of every training tensor belongs to training image i."""
 
-    images: Tensor  # uint8 (N, 3, H, W)
+    images: Images  # uint8 (N, 3, H, W)
     labels: Tensor  # int64 (N,)
     maps: Tensor | None  # float (N, H, W), 0 or above; None where nothing is overlaid
-    validation_images: Tensor  # uint8 (M, 3, H, W)
+    validation_images: Images  # uint8 (M, 3, H, W)
     validation_labels: Tensor  # int64 (M,)
-    shown_images: Tensor | None = None  # uint8 (N, 3, H', W'): what the teacher sees of them; None: the images
+    shown_images: Images | None = None  # uint8 (N, 3, H', W'): what the teacher sees of them; None: the images
     digests: Tensor | None = None  # int64 (N,), of each image's content: boxes are drawn from them
     maps_follow_views: bool = True  # whether a map is cropped and mirrored with its image
 
@@ -77,6 +78,14 @@ class EpochPlan(NamedTuple):
         )
 
 
+class Samples(NamedTuple):
+    """One step's images and maps as they are kept: element j of every tensor belongs to the image `rows[j]`."""
+
+    images: Tensor  # uint8 (B, 3, H, W)
+    maps: Tensor | None = None  # float (B, H, W)
+    shown: Tensor | None = None  # uint8 (B, 3, H', W')
+
+
 class Batch(NamedTuple):
     """One step's samples: element j of every tensor belongs to the image `rows[j]` in its view `numbers[j]`."""
 
@@ -86,6 +95,7 @@ class Batch(NamedTuple):
     pixels: Tensor  # float32 (B, 3, H, W): the clean view, mixed or not; what the teacher sees: `shown_pixels`
     maps: Tensor | None  # float32 (B, H, W) in [0, 1]: the map in the same view, mixed likewise
     overlaid: Tensor  # float32 (B, 3, H, W): the student's view, other colours and squares too
+    samples: Samples  # what all of these were made of
     mixtures: Mixtures | None = None
 
 
@@ -135,9 +145,9 @@ def draw_plan(recipe: Recipe, views: Views, n_images: int, epoch: int) -> EpochP
 
 def shown_pixels(data: TrainingData, views: Views, batch: Batch) -> Tensor:
     """Return what the teacher sees of a batch, float32 (B, 3, H', W'): its pixels, or the same at its own size."""
-    if data.shown_images is None:
+    if batch.samples.shown is None:
         return batch.pixels
-    pixels = shown_view(data, views, batch.rows, batch.numbers)
+    pixels = _shown_in_view(batch.samples.shown, data, views, batch.rows, batch.numbers)
     height, width = pixels.shape[2:]
     return pixels if batch.mixtures is None else batch.mixtures.at((height, width)).mix(pixels)
 
@@ -145,8 +155,12 @@ def shown_pixels(data: TrainingData, views: Views, batch: Batch) -> Tensor:
 def shown_view(data: TrainingData, views: Views, rows: Tensor, numbers: Tensor) -> Tensor:
     """Return views of images as the teacher sees them, none of them mixed, float32 pixels in [0, 1]."""
     shown = data.images if data.shown_images is None else data.shown_images
+    return _shown_in_view(shown[rows], data, views, rows, numbers)
+
+
+def _shown_in_view(shown: Tensor, data: TrainingData, views: Views, rows: Tensor, numbers: Tensor) -> Tensor:
     height, width = data.images.shape[2:]
-    return to_pixels(views.cut_from(shown[rows], rows, numbers, (height, width)), torch.channels_last)
+    return to_pixels(views.cut_from(shown, rows, numbers, (height, width)), torch.channels_last)
 
 
 def _color_changes(most: float, steps: int, batch: int, generator: torch.Generator) -> Tensor:
@@ -155,8 +169,9 @@ def _color_changes(most: float, steps: int, batch: int, generator: torch.Generat
 
 def raw_maps(data: TrainingData, views: Views, batch: Batch) -> Tensor:
     """Return the maps of a batch in its views as they were made, float32 (B, H, W); the data must have maps."""
-    assert data.maps is not None, "the training checks that they are there where they are wanted"
-    return _in_view(data.maps[batch.rows].float(), data, views, batch.rows, batch.numbers, batch.mixtures)
+    maps = batch.samples.maps
+    assert maps is not None, "the training checks that they are there where they are wanted"
+    return _in_view(maps.float(), data, views, batch.rows, batch.numbers, batch.mixtures)
 
 
 def _in_view(
@@ -167,12 +182,30 @@ def _in_view(
     return maps if mixtures is None else mixtures.mix(maps[:, None])[:, 0]
 
 
+def read_samples(data: TrainingData, rows: Tensor) -> Samples:
+    """Gather what a step needs of the images `rows`, int64 (B,), where the data lie."""
+    return Samples(
+        images=data.images[rows],
+        maps=None if data.maps is None else data.maps[rows],
+        shown=None if data.shown_images is None else data.shown_images[rows],
+    )
+
+
 def make_batch(
-    data: TrainingData, views: Views, plan: EpochPlan, step: int, memory_format: torch.memory_format
+    data: TrainingData,
+    views: Views,
+    plan: EpochPlan,
+    step: int,
+    memory_format: torch.memory_format,
+    samples: Samples | None = None,
 ) -> Batch:
-    """Gather one step's samples; images and maps go through the same views, and only the student's change further."""
+    """Make one step's batch; images and maps go through the same views, and only the student's change further.
+
+    `samples`: of the step, where they were read before, see `read_samples`.
+    """
     rows, numbers = plan.rows[step], plan.numbers[step]
-    pixels = to_pixels(views.cut(data.images[rows], rows, numbers), memory_format)
+    samples = samples or read_samples(data, rows)
+    pixels = to_pixels(views.cut(samples.images, rows, numbers), memory_format)
     mixtures = None
     if plan.mixtures is not None:
         height, width = pixels.shape[2:]
@@ -180,12 +213,12 @@ def make_batch(
         pixels = mixtures.mix(pixels)
     maps = None
     seen = pixels if plan.colors is None else jitter_colors(pixels, plan.colors[step])
-    if data.maps is not None:
-        maps = normalize_maps(data.maps[rows], plan.exponents[step])
+    if samples.maps is not None:
+        maps = normalize_maps(samples.maps, plan.exponents[step])
         maps = _in_view(maps, data, views, rows, numbers, mixtures)
         seen = overlay(seen, maps, plan.strengths[step], plan.overlay_mode)
     if plan.rand_augment > 0:
         seen = rand_augment(seen, plan.rand_augment).contiguous(memory_format=memory_format)
     if plan.holes is not None:
         seen = cut_out(seen, plan.holes[step], plan.cutout)
-    return Batch(rows, numbers, data.labels[rows], pixels, maps, seen, mixtures)
+    return Batch(rows, numbers, data.labels[rows], pixels, maps, seen, samples, mixtures)

@@ -1,11 +1,12 @@
 """Evaluation of a network: its logits, and how right they are, in a metric and class by class."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from igkd_hpo.distillation.images import Images
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.models import Network, to_pixels
 from igkd_hpo.distillation.tally import Tally
@@ -24,37 +25,46 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def padded_batches(
-    x: Tensor, batch_size: int, memory_format: torch.memory_format = torch.channels_last
+    chunks: Iterable[Tensor], batch_size: int, memory_format: torch.memory_format = torch.channels_last
 ) -> Iterator[tuple[Tensor, int]]:
-    """Cut (N, 3, H, W) into batches of exactly `batch_size`, each with how many of its rows are from `x`.
+    """Make of chunks (B, 3, H, W) batches of exactly `batch_size`, each with how many of its rows are the chunk's.
 
-    The last batch is filled up with zeros, so that a row's results do not depend on N: kernels may sum in another order
-    when the batch has another size. The memory format is fixed for the same reason; channels last is the fast one.
+    A smaller chunk is filled up with zeros, so that a row's results do not depend on N: kernels may sum in another
+    order when the batch has another size. The memory format is fixed for the same reason; channels last is the fast
+    one.
     """
-    for chunk in torch.split(x, batch_size):
+    for chunk in chunks:
         missing = batch_size - len(chunk)
         whole = torch.cat([chunk, chunk.new_zeros(missing, *chunk.shape[1:])]) if missing else chunk
         yield whole.contiguous(memory_format=memory_format), len(chunk)
 
 
 def forward_in_batches(
-    network: Network, x: Tensor, *, batch_size: int, on_batch: Callable[[], None] = lambda: None
+    network: Network, x: Images, *, batch_size: int, on_batch: Callable[[], None] = lambda: None
 ) -> Tensor:
     """Return the float32 logits (N, K), on the network's device, of uint8 images or float32 pixels (N, 3, H, W).
 
     The network is put into evaluation mode meanwhile, N is 1 or more, and `on_batch` is called after each batch. A
     row's numbers do not depend on N, see `padded_batches`.
     """
+    chunks = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
+    return forward_chunks(network, chunks, batch_size=batch_size, on_batch=on_batch)
+
+
+def forward_chunks(
+    network: Network, chunks: Iterable[Tensor], *, batch_size: int, on_batch: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Return the logits of all chunks, none larger than `batch_size`, as `forward_in_batches` does of the whole."""
     logits = []
     with evaluating(network):
-        for chunk, count in padded_batches(x, batch_size, network.memory_format):
+        for chunk, count in padded_batches(chunks, batch_size, network.memory_format):
             moved = chunk.to(network.mean.device)
             logits.append(network(to_pixels(moved) if moved.dtype == torch.uint8 else moved)[:count].float())
             on_batch()
     return torch.cat(logits)
 
 
-def predict(network: Network, images: Tensor, *, batch_size: int = 64, device: torch.device) -> Tensor:
+def predict(network: Network, images: Images, *, batch_size: int = 64, device: torch.device) -> Tensor:
     """Return the float32 logits (N, K), on the CPU, of uint8 images (N, 3, H, W); moves the network to `device`."""
     return forward_in_batches(network.to(device), images, batch_size=batch_size).cpu()
 

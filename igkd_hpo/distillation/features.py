@@ -93,7 +93,9 @@ class FeatureTerms:
         parts: list[Features] = []
         answers = []
         with evaluating(self._network):
-            for chunk, count in padded_batches(pixels, TEACHER_BATCH, self._network.memory_format):
+            for chunk, count in padded_batches(
+                torch.split(pixels, TEACHER_BATCH), TEACHER_BATCH, self._network.memory_format
+            ):
                 features, answer = self._teacher.run(chunk, self.places, logits=logits)
                 parts.append({place: feature[:count] for place, feature in features.items()})
                 if answer is not None:

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, torch's own, by the names the study file uses."""
+"""Optimizers, learning-rate schedules and momenta, torch's own, by the names the study file uses."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -69,3 +69,18 @@ def make_schedule(optimizer: Optimizer, name: str, total_steps: int) -> LRSchedu
             peaks = [float(group["lr"]) for group in optimizer.param_groups]
             return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, cycle_momentum=False)
     raise ValueError(f"schedule is {name!r}; it must be constant, cosine or one_cycle")
+
+
+def forget_within(steps: int, network: nn.Module, *, left: float) -> None:
+    """Raise batch normalisation's momentum until an epoch of few steps leaves this share of its first statistics.
+
+    Else validation lags behind training by epochs, and a pruner judges noise: on 1,150 digits, 9 steps an epoch, a
+    student whose training loss had come down to 1.05 still validated at 0.13 with torch's 0.1, at 0.4 or more with 0.5.
+    From 44 steps on, 0.1 is enough already to leave 1 %.
+
+    What pretrained weights bring is worth more: with 13 steps an epoch EfficientNet-Lite0 came to 0.49 on photographs
+    with 0.1, to 0.53 where 10 % are left, and to 0.51 where 1 % are (means of 2 rates and 3 seeds, which differ more).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and module.momentum is not None:
+            module.momentum = max(module.momentum, 1 - left ** (1 / steps))

@@ -1,12 +1,13 @@
-"""The training loop: one student, or one teacher, on tensors that are already on the device."""
+"""The training loop: one student, or one teacher, on images that are on the device or read ahead of each step."""
 
 import logging
 import math
 import time
 from collections.abc import Collection, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from typing import Any, cast
 
 import torch
@@ -21,26 +22,29 @@ from igkd_hpo.distillation.batches import (
     MAPS,
     Batch,
     EpochPlan,
+    Samples,
     TrainingData,
     draw_plan,
     epoch_seed,
     fixed_seed,
     make_batch,
     raw_maps,
+    read_samples,
     shown_pixels,
 )
 from igkd_hpo.distillation.blocks import Features
 from igkd_hpo.distillation.ensemble import average_members
-from igkd_hpo.distillation.evaluation import forward_in_batches, score, tally
+from igkd_hpo.distillation.evaluation import forward_chunks, forward_in_batches, score, tally
 from igkd_hpo.distillation.features import FeatureTerms
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.losses import balanced_weights, distillation_loss
 from igkd_hpo.distillation.metrics import EpochMetrics, Metric
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.objectives import make_objective
-from igkd_hpo.distillation.optimization import decay_groups, make_optimizer, make_schedule, slow_down
+from igkd_hpo.distillation.optimization import decay_groups, forget_within, make_optimizer, make_schedule, slow_down
 from igkd_hpo.distillation.recipe import Recipe, weights
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
+from igkd_hpo.distillation.streaming import is_streamed, place, read_ahead
 from igkd_hpo.distillation.tally import Tally
 from igkd_hpo.distillation.teaching import OutOfFoldLogits, Teaching
 from igkd_hpo.distillation.terms import Step, added_terms
@@ -59,21 +63,6 @@ class NonFiniteLoss(ArithmeticError):
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss of epoch {epoch} is not finite; a lower learning rate may help")
         self.epoch = epoch
-
-
-def _forget_within(steps: int, network: Network, *, left: float) -> None:
-    """Raise batch normalisation's momentum until an epoch of few steps leaves this share of its first statistics.
-
-    Else validation lags behind training by epochs, and a pruner judges noise: on 1,150 digits, 9 steps an epoch, a
-    student whose training loss had come down to 1.05 still validated at 0.13 with torch's 0.1, at 0.4 or more with 0.5.
-    From 44 steps on, 0.1 is enough already to leave 1 %.
-
-    What pretrained weights bring is worth more: with 13 steps an epoch EfficientNet-Lite0 came to 0.49 on photographs
-    with 0.1, to 0.53 where 10 % are left, and to 0.51 where 1 % are (means of 2 rates and 3 seeds, which differ more).
-    """
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and module.momentum is not None:
-            module.momentum = max(module.momentum, 1 - left ** (1 / steps))
 
 
 class Training:
@@ -115,7 +104,9 @@ class Training:
         self.recipe = recipe
         self.views = make_views(recipe, data.digests).to(device)
         self.device = device
-        self.data = self._on_device(data)
+        data = data if recipe.uses(Role.MAPS) else replace(data, maps=None)
+        self._streamed = is_streamed(data, device)
+        self.data = self._align(place(data, device))
         self.metric = metric
         self._stand_ins: StandIns | None = None
         if recipe.alignment == "reference_shuffled":
@@ -143,7 +134,7 @@ class Training:
             groups = slow_down(groups, slower, rate=share * recipe.learning_rate)
         self.optimizer = make_optimizer(groups, recipe.optimizer, recipe.learning_rate, recipe.weight_decay, device)
         steps = math.ceil(len(data.images) / recipe.batch_size)
-        _forget_within(steps, self._trained, left=0.1 if recipe.value("init") == "pretrained" else 0.01)
+        forget_within(steps, self._trained, left=0.1 if recipe.value("init") == "pretrained" else 0.01)
         self._averaged = RunningAverage(self._trained, recipe.ema_decay) if recipe.ema_decay > 0 else None
         self.network = self._trained if self._averaged is None else cast(Network, self._averaged.network)
         self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.epochs * steps)
@@ -161,6 +152,13 @@ class Training:
         if self.recipe.compile == "none":
             return
         wanted = self.recipe.compile == "cuda_graph"
+        if self._streamed:
+            if wanted:
+                raise NotCaptured(
+                    "images beyond a quarter of the device's memory are read ahead of each step, to another place each "
+                    "time; use compile auto or none"
+                )
+            return
         if isinstance(self._asked, OutOfFoldLogits):  # to try would fail, which leaves torch 2.11 with less memory
             if wanted:
                 raise NotCaptured("a step that asks each fold's teacher waits for the device; use compile auto or none")
@@ -184,15 +182,14 @@ class Training:
         generator = torch.Generator().manual_seed(fixed_seed(self.recipe.seed, purpose))
         return {"generator": generator, "views": self.views}
 
-    def _on_device(self, data: TrainingData) -> TrainingData:
-        data = data if self.recipe.uses(Role.MAPS) else replace(data, maps=None)
-        moved: dict[str, Any] = {
-            key: part.to(self.device) for key, part in vars(data).items() if isinstance(part, Tensor)
-        }
+    def _align(self, data: TrainingData) -> TrainingData:
+        """Give each image the map that it has in the recipe's alignment."""
         if data.maps is None:
-            return replace(data, **moved)
-        maps, follow = align_maps(moved.pop("maps"), self.recipe.alignment, **self._alignment_options(MAPS))
-        return replace(data, maps=maps, maps_follow_views=follow, **moved)
+            return data
+        options = self._alignment_options(MAPS)
+        options["views"] = options["views"].to(data.maps.device)
+        maps, follow = align_maps(data.maps, self.recipe.alignment, **options)
+        return replace(data, maps=maps, maps_follow_views=follow)
 
     @staticmethod
     def _check(data: TrainingData, recipe: Recipe, teaching: Teaching | None, teacher: Network | None) -> None:
@@ -232,18 +229,20 @@ class Training:
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         start = time.perf_counter()
-        plan = draw_plan(self.recipe, self.views, len(self.data.images), epoch).to(self.device)
+        drawn = draw_plan(self.recipe, self.views, len(self.data.images), epoch)
+        plan = drawn.to(self.device)
         steps, batch = plan.rows.shape
         total_loss = torch.zeros((), device=self.device)
         learning_rate = math.nan
         self._trained.train()
         # Dropout in anyone's network draws from torch's global generators, which therefore belong to the epoch too.
         forked = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
-        with forked, self._graph.stream() if self._graph is not None else nullcontext():
+        on_stream = self._graph.stream() if self._graph is not None else nullcontext()
+        with forked, on_stream, self._samples(drawn) as samples:
             torch.manual_seed(epoch_seed(self.recipe.seed, epoch))
-            for step in range(steps):
+            for step, read in zip(range(steps), samples, strict=False):  # there is no end to those that are not read
                 learning_rate = float(self.schedule.get_last_lr()[0])
-                total_loss += self._train_step(plan, step)
+                total_loss += self._train_step(plan, step, read)
                 self._count_step()
         validation_loss, validation_accuracy = self._validate()
         results = torch.stack([total_loss / steps, validation_accuracy, validation_loss]).tolist()  # the one read
@@ -260,9 +259,15 @@ class Training:
             seconds=seconds,
         )
 
-    def _train_step(self, plan: EpochPlan, step: int) -> Tensor:
+    def _samples(self, drawn: EpochPlan) -> AbstractContextManager[Iterator[Samples | None]]:
+        """Return the samples of each step of a plan on the CPU; None where the steps gather them themselves."""
+        if not self._streamed:
+            return nullcontext(repeat(None))
+        return read_ahead(partial(read_samples, self.data), drawn.rows, self.device)
+
+    def _train_step(self, plan: EpochPlan, step: int, samples: Samples | None = None) -> Tensor:
         if self._graph is None:
-            loss = self._update(plan, step)
+            loss = self._update(plan, step, samples)
             self.schedule.step()
         else:
             loss = self._graph.replay(plan, step)
@@ -272,9 +277,9 @@ class Training:
             self._averaged.update()
         return loss
 
-    def _update(self, plan: EpochPlan, step: int) -> Tensor:
+    def _update(self, plan: EpochPlan, step: int, samples: Samples | None = None) -> Tensor:
         """Change the weights by one step; nothing in here depends on the host, so that a graph can hold it."""
-        batch = make_batch(self.data, self.views, plan, step, self._memory_format)
+        batch = make_batch(self.data, self.views, plan, step, self._memory_format, samples)
         recipe = self.recipe
         teacher_features, teacher_logits = self._ask_teacher(batch)
         seen = batch.overlaid.detach().requires_grad_(bool(self._terms))
@@ -346,7 +351,12 @@ class Training:
         images = self.data.validation_images
         fitting = max(self.recipe.batch_size, _VALIDATION_PIXELS // (images.shape[2] * images.shape[3]))
         batch_size = min(_VALIDATION_BATCH, fitting, len(images))
-        return forward_in_batches(self.network, images, batch_size=batch_size, on_batch=self._count_step)
+        if not self._streamed:
+            return forward_in_batches(self.network, images, batch_size=batch_size, on_batch=self._count_step)
+        rows = torch.split(torch.arange(len(images)), batch_size)
+        with read_ahead(lambda some: Samples(images[some]), rows, self.device) as samples:
+            chunks = (read.images for read in samples)
+            return forward_chunks(self.network, chunks, batch_size=batch_size, on_batch=self._count_step)
 
     def tally(self) -> Tally:
         """Show the validation images once more, and count the answers of `network` as it is, class by class."""

@@ -1,5 +1,6 @@
 """The images: whether they can be read, splits are apart, labels agree, and each class has enough."""
 
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
@@ -14,6 +15,7 @@ from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.teacher_check import enough_to_tell
 from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.images import Images
 from igkd_hpo.distillation.metrics import METRICS, Metric
 from igkd_hpo.distillation.tally import largest_step
 from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok, warning
@@ -29,6 +31,7 @@ _COMMON = 0.9  # a class of this share makes accuracy blind: always guessing it 
 _LARGEST_RATIO = 10  # images of the largest class to those of the smallest, beyond which accuracy hardly counts that
 _FEWEST_OF_CLASS = 10
 _LARGEST_STEP = 0.01  # of the metric, by one validation image: a hundred images of accuracy
+_AT_ONCE = 256  # images that are looked at together
 _NAMES = ("images", "unreadable", "duplicates", "labels", "blank", "classes", "validation")
 
 
@@ -42,7 +45,7 @@ def check_data(study: Study, settings: Settings, progress: Progress) -> tuple[Da
         rest = [not_checked(_GROUP, name, "the images cannot be used") for name in _NAMES[1:]]
         return None, [failed(_GROUP, _NAMES[0], error), *rest]
     splits = {"train": dataset.train_images, "validation": dataset.validation_images, "test": test_images}
-    digests = {split: digest_images(images.numpy(), np.arange(len(images))) for split, images in splits.items()}
+    digests = {split: _digests(images) for split, images in splits.items()}
     labels = torch.cat([dataset.train_labels, dataset.validation_labels, test_labels]).tolist()
     every_digest = list(chain.from_iterable(digests.values()))
     leaks, torn = find_leaks(digests), find_torn(every_digest, labels, dataset.class_names)
@@ -87,10 +90,18 @@ def _check_copies(dataset: Dataset, about: str, copies: Copies | None, *, none: 
     return grade(_GROUP, about, said, copies.advice, faulty=copies.share > _FEW, doubtful=True)
 
 
-def _check_blank(images: Tensor) -> Check:
+def _digests(images: Images) -> list[bytes]:
+    chunks = (chunk.numpy() for chunk in _chunks(images))
+    return [digest for chunk in chunks for digest in digest_images(chunk, np.arange(len(chunk)))]
+
+
+def _chunks(images: Images) -> Iterator[Tensor]:
+    return (images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE))
+
+
+def _check_blank(images: Images) -> Check:
     blank = 0
-    for start in range(0, len(images), 1024):
-        chunk = images[start : start + 1024]
+    for chunk in _chunks(images):
         blank += int((chunk.amax(dim=(2, 3)) == chunk.amin(dim=(2, 3))).all(dim=1).sum().item())
     if not blank:
         return ok(_GROUP, "blank", "every training image shows something")

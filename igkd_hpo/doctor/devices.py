@@ -1,5 +1,6 @@
 """The device: whether it exists, computes as asked, and has memory for that many trials side by side."""
 
+import math
 import os
 
 import torch
@@ -10,6 +11,7 @@ from igkd_hpo.config.resolution import training_on
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.device import CUDA_CONTEXT_BYTES, choose_device
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
+from igkd_hpo.distillation.streaming import fits
 from igkd_hpo.doctor.check import Check, failed, grade, not_checked, ok
 from igkd_hpo.doctor.sizes import step_bytes, table_bytes
 from igkd_hpo.engines.local.probe import FORK_SERVER_BYTES, SLOT_BYTES
@@ -73,8 +75,10 @@ def _check_memory(study: Study, dataset: Dataset | None, settings: Settings, slo
         each, most = SLOT_BYTES + _TRIAL_BYTES + step, len(slots)
         free = max(0, free_memory() - FORK_SERVER_BYTES)
     else:
-        images = dataset.train_images.nbytes + dataset.validation_images.nbytes
-        each = CUDA_CONTEXT_BYTES + step + images + sum(table_bytes(study, dataset))
+        of_logits, of_maps = table_bytes(study, dataset)
+        images = sum(math.prod(split.shape) for split in (dataset.train_images, dataset.validation_images))
+        kept = images + of_maps if fits(images + of_maps, slots[0]) else 0  # else they are read ahead of each step
+        each = CUDA_CONTEXT_BYTES + step + kept + of_logits
         # The GPU that has least for each of its trials decides.
         shares = {gpu: (torch.cuda.mem_get_info(gpu)[0], slots.count(gpu)) for gpu in slots}
         free, most = min(shares.values(), key=lambda share: share[0] / share[1])

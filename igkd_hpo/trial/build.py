@@ -117,7 +117,7 @@ def make_trial(
     in_table = assets.logits is not None and not recipe.mixes
     apart = recipe.uses(Role.LOGITS) and (in_table or teacher is None or recipe.alignment != "aligned")
     teaching = assets.teaching(device, mixed=recipe.mixes) if apart else None
-    data = assets.training_data(device, shown=teacher is not None or (teaching is not None and not in_table))
+    data = assets.training_data(shown=teacher is not None or (teaching is not None and not in_table))
     training = Training(
         student,
         data,
@@ -144,7 +144,7 @@ class OverlayExamples(NamedTuple):
 
 def overlay_examples(assets: Assets, *, strength: float, mode: str, count: int) -> OverlayExamples | None:
     """Overlay `count` un-augmented training images, one class after the other; return None without maps."""
-    data = assets.training_data(torch.device("cpu"))
+    data = assets.training_data()
     if data.maps is None:
         return None
     # Round robin over the classes, so that a strip does not show five images of the first class.

@@ -80,7 +80,7 @@ def test_cached_and_online_logits_agree_bit_for_bit(settings, progress):
     online = open_assets(make_study(teacher={"logits": "online"}), settings).teaching(CPU)
     assert isinstance(cached, CachedLogits)
     assert isinstance(online, OnlineLogits)
-    data = open_assets(make_study(), settings).training_data(CPU)
+    data = open_assets(make_study(), settings).training_data()
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(45, (100,), generator=generator)
     numbers = torch.randint(18, (100,), generator=generator)
@@ -96,7 +96,7 @@ def test_boxes_have_a_table_that_agrees_with_online_logits_bit_for_bit(settings,
     assert isinstance(cached, CachedLogits)
     assert isinstance(online, OnlineLogits)
     assert cached.table.shape == (45, 5, 2)
-    data = assets.training_data(CPU)
+    data = assets.training_data()
     views = make_views(study.augmentation, data.digests)
     rows, numbers = torch.arange(45).repeat(5), torch.arange(5).repeat_interleave(45)
     pixels = to_pixels(views.cut(data.images[rows], rows, numbers))
@@ -127,7 +127,7 @@ def test_maps_are_those_that_captum_gives_for_each_row(settings, progress):
     expected = explainer.attribute(pixels, baseline, target=dataset.train_labels, n_steps=32).abs().sum(dim=1)
     assert maps == pytest.approx(expected.detach().numpy(), rel=2e-3, abs=1e-4)
     assert assets.maps.array("maps").max(axis=(1, 2)) == pytest.approx(1)
-    assert torch.equal(assets.training_data(CPU).maps, torch.from_numpy(assets.maps.array("maps")))
+    assert torch.equal(assets.training_data().maps, torch.from_numpy(assets.maps.array("maps")))
 
 
 @pytest.mark.parametrize("target", ["label", "prediction"])
@@ -191,7 +191,7 @@ def test_a_study_with_all_at_zero_makes_neither(settings, progress):
     study = make_study(hyperparameters={**NO_OVERLAY, **NO_TEACHING}, controls=["student"])
     summary = prepare_assets(study, settings, device="cpu", progress=progress)
     assert (summary.logits, summary.completeness, len(summary.folders)) == ("online", None, 2)
-    assert open_assets(study, settings).training_data(CPU).maps is None
+    assert open_assets(study, settings).training_data().maps is None
 
 
 def test_auto_takes_a_table_that_is_there_and_cached_insists(settings, progress):

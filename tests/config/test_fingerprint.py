@@ -16,6 +16,7 @@ BASE: dict[str, Any] = {
     "name": "base",
     "dataset": {
         "name": "folder", "root": "images", "image_size": 16, "fit": "crop", "bits": 12, "follow_links": True,
+        "store": "jpeg",
         "validation_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0,
     },
     "teacher": {
@@ -70,6 +71,7 @@ OTHER: dict[str, Any] = {
     "dataset.follow_links": False,
     "dataset.image_column": "mask",
     "dataset.label_column": "breed",
+    "dataset.store": "arrays",
     "dataset.validation_fraction": 0.3,
     "dataset.test_fraction": 0.3,
     "dataset.split_seed": 1,
@@ -230,9 +232,11 @@ def test_a_default_written_out_means_the_same() -> None:
 
 
 def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
-    plain = {key: value for key, value in BASE["dataset"].items() if key not in ("fit", "bits", "follow_links")}
+    plain = {
+        key: value for key, value in BASE["dataset"].items() if key not in ("fit", "bits", "follow_links", "store")
+    }
     later = {"fit": "squeeze", "bits": None, "follow_links": False, "image_column": None, "label_column": None}
-    written = build({**BASE, "dataset": plain | later}).model_dump(mode="json")
+    written = build({**BASE, "dataset": plain | later | {"store": "arrays"}}).model_dump(mode="json")
     assert written["dataset"] == plain
     plain = {key: value for key, value in BASE["hyperparameters"].items() if key != "class_weights"}
     study = build({**BASE, "metric": "accuracy", "teacher": {"class_weights": "none"}, "hyperparameters": plain})

@@ -26,7 +26,7 @@ def assets() -> Assets:
         images=images, labels=labels, maps=torch.rand(8, 8, 8), validation_images=images, validation_labels=labels
     )
     dataset = SimpleNamespace(mean=(0.5,) * 3, std=(0.2,) * 3, class_names=("a", "b"), num_classes=2)
-    return cast(Assets, SimpleNamespace(dataset=dataset, training_data=lambda _: data, teacher_parameters=1000))
+    return cast(Assets, SimpleNamespace(dataset=dataset, training_data=lambda: data, teacher_parameters=1000))
 
 
 def other_value(name: str) -> Any:
@@ -73,7 +73,7 @@ def test_examples_are_overlaid_in_the_mode_asked_for(mode: str, assets: Assets) 
     examples = overlay_examples(assets, strength=0.5, mode=mode, count=3)
     assert examples is not None
     assert examples.names == ("a", "b", "a")
-    data = assets.training_data(CPU)
+    data = assets.training_data()
     assert data.maps is not None
     chosen = [0, 4, 1]
     maps = normalize_maps(data.maps[chosen], torch.ones(3))

@@ -78,7 +78,7 @@ def make_training(assets: Assets, init: str, seed: int, **hyperparameters: float
     values = study.hyperparameters.fixed()
     student, pretrained = make_student(study, values, assets, seed=seed)
     recipe = recipe_of(study, values, EXECUTION, seed=seed)
-    data: TrainingData = assets.training_data(CPU)
+    data: TrainingData = assets.training_data()
     return Training(student, data, recipe, device=CPU, teaching=None, pretrained=pretrained)
 
 
