@@ -27,7 +27,7 @@ from igkd_hpo.starting.choice import Choice, batch_size, choose_study
 from igkd_hpo.starting.images import ImageFacts, look_at_images
 from igkd_hpo.starting.limits import parse_limits
 from igkd_hpo.starting.measuring import Measuring, SurveyTask, TimingTask, with_times
-from igkd_hpo.starting.networks import BUILT_IN, Machine, Network, Survey, given_teachers, students_of
+from igkd_hpo.starting.networks import BUILT_IN, FROM_LIBRARIES, Machine, Network, Survey, given_teachers, students_of
 from igkd_hpo.starting.size import Sizing, sizes_to_try
 from igkd_hpo.starting.students import fitting_students
 from igkd_hpo.starting.teacher import TeacherPlan, Wanted, candidates, choose_teacher
@@ -134,7 +134,9 @@ def _choose(
         if places is None:
             progress.note(f"looking at networks for images of {sizing.side} pixels, and for their weights")
             asked = [wanted.architecture] if wanted is not None and wanted.weights is None else []
-            names = tuple(dict.fromkeys([*given_teachers(machine), *asked, *(one.architecture for one in students)]))
+            if sizing.side >= FROM_LIBRARIES:
+                asked += [*given_teachers(machine), *(one.architecture for one in students)]
+            names = tuple(dict.fromkeys(asked))
         survey = measuring.survey(_task(probe, images, students, names))
         places = dict(survey.weights) if places is None else places
         if wanted is not None and wanted.weights is None and wanted.architecture not in places:
@@ -256,6 +258,8 @@ def refuse_existing(path: Path) -> None:
     """Raise UsageError where a study file is not to be written: in place of another, or of a folder."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file with -o, for example {path / 'study.yaml'}")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}; make it, or give another place with -o")
     if path.is_file():
         raise UsageError(f"{path} is there already; launch it as it is, remove it, or give another place with -o")
 
@@ -278,7 +282,7 @@ def names_images(study: object) -> TypeGuard[str]:
 
 
 def study_file_of(folder: str, settings: Settings) -> tuple[Path, Study | None]:
-    """Return the study file of a folder in the current directory, and the study to go on with; None where there is none.
+    """Return the file of a folder's study in the current directory, and the study to go on with; None for a new one.
 
     That is what is in the file; where there is no such file of these images, an existing study of the folder's name.
 

@@ -44,9 +44,9 @@ def launch(
     `Study.stop(now=True)` ends the call.
 
     Args:
-        study: a path, a name of a built-in or existing study, a mapping as in a study file, or a `StudyFile`; or a folder
-            of images, or a list of them in CSV, whose study file is chosen as by `init` and written here, if it is not
-            there yet.
+        study: a path, a name of a built-in or existing study, a mapping as in a study file, or a `StudyFile`; or a
+            folder of images, or a list of them in CSV, whose study file is chosen as by `init` and written here, if it
+            is not there yet.
         workers: trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only creates the
             study, for workers elsewhere.
         trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
@@ -140,7 +140,10 @@ def _first_study(folder: str, device: str, settings: Settings, console: Console)
     """Return the study in the file of a folder of images; it is chosen and written where there is none yet."""
     file, study = study_file_of(folder, settings)
     if study is not None:
-        tell(console, f"going on with {file}, as it is")
+        tell(
+            console,
+            f"{file} is there already, and is taken as it is" if file.exists() else f"study {study.name} goes on",
+        )
         return study
     first = init(folder, device=device, progress=not console.quiet)
     write_new(file, first.text)

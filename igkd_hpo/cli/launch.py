@@ -32,8 +32,8 @@ def launch(
 ) -> None:
     """Create or resume a study and run it; without STUDY, the built-in digits.
 
-    STUDY may be a folder of images, or a list of them in CSV: what init chooses for it is written to NAME.yaml, and run.
-    Launched again, that file is taken as it is.
+    STUDY may be a folder of images, or a list of them in CSV: what init chooses for it is written to NAME.yaml, and
+    run. Launched again, that file is taken as it is.
 
     Examples:
         igkd-hpo launch flowers

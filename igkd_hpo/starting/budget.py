@@ -21,6 +21,7 @@ _FEWEST_OF_MANY = 30  # epochs, before trials are divided between architectures
 _LONG_EPOCHS = 200  # only where an epoch is but a few steps
 _FEW_IMAGES = 1000
 _CONTROLS = {True: 4, False: 2}  # with and without maps; they run to their end
+_BEGINNING = 2.0  # seconds of a trial before its first step
 _EPOCHS_LEFT = 0.6  # of the epochs of the others, when pruning is done
 
 
@@ -31,6 +32,7 @@ class Budget:
     Args:
         views: of each image in the table of the teacher's answers; as given where they are no random crops.
         maps: whether there is time for attribution maps.
+        trial_seconds: of a trial that runs to its end.
         seconds: of each part, by its name for people.
     """
 
@@ -39,6 +41,7 @@ class Budget:
     maps: bool
     epochs: int
     n_trials: int
+    trial_seconds: float
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -55,21 +58,22 @@ class Budget:
 def plan_budget(
     *,
     n_train: int,
+    n_validation: int,
     decoding: float,
     teacher: StepTime,
     given: bool,
-    student_seconds: float,
+    student: StepTime,
     architectures: int,
     views: int | None,
 ) -> Budget:
     """Choose what fits into the time; the least that is sensible where nothing does.
 
     Args:
-        n_train: images to train on.
+        n_train, n_validation: images.
         decoding: seconds, of all images.
         teacher: its times.
         given: whether the teacher begins with published weights, and so needs few epochs.
-        student_seconds: of a training step of the mean student, for an image.
+        student: the times of the mean student.
         architectures: how many the students have.
         views: random resized crops of each image; None: crops by padding, of which there is a table of 2 to 162.
     """
@@ -90,9 +94,11 @@ def plan_budget(
     }
     left = SECONDS - sum(before.values())
 
+    each_epoch = n_train * student.training + n_validation * student.forward
+
     def trials(epochs: int, n_trials: int) -> float:
         full = _CONTROLS[maps]
-        return n_train * student_seconds * epochs * (full + _EPOCHS_LEFT * (n_trials - full))
+        return n_trials * _BEGINNING + epochs * each_epoch * (full + _EPOCHS_LEFT * (n_trials - full))
 
     ladder = [
         (epochs, n_trials)
@@ -107,6 +113,7 @@ def plan_budget(
         maps=maps,
         epochs=epochs,
         n_trials=n_trials,
+        trial_seconds=_BEGINNING + epochs * each_epoch,
         seconds={**before, "trials": trials(epochs, n_trials)},
     )
 

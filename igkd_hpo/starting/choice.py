@@ -18,6 +18,11 @@ from igkd_hpo.words import counted, duration, parameters
 
 _BATCHES = ((500, 16), (2000, 32), (20_000, 64))  # images to train on, up to which batches have so many
 _LARGEST_BATCH = {"cpu": 64, "cuda": 128}
+_ABOUT_KNOBS = {
+    "layers_removed": "blocks cut from its end; more make it smaller and faster",
+    "stages_removed": "stages cut from its end, to keep the limits",
+    "width": "a channel multiplier; less makes it smaller and faster",
+}
 _RATES = {False: (0.02, 0.5), True: (0.002, 0.1)}  # of batches of 64; from published weights about a tenth
 
 
@@ -88,7 +93,7 @@ def choose_study(
     draft = _Draft()
     draft.add("version", 1, "of the format of this file")
     draft.add("name", name, "names the study in the database; another name is another study")
-    _add_dataset(draft, images, sizing, balance)
+    _add_dataset(draft, images, sizing, balance, budget)
     _add_teacher(draft, sizing, balance, teacher, budget)
     if pretrained:
         draft.add("student", {}, "the small network")
@@ -101,7 +106,7 @@ def choose_study(
         draft.add("augmentation.crop_padding", sizing.padding, sizing.views_because)
     draft.add("augmentation.horizontal_flip", sizing.flip, sizing.flip_because)
     draft.add("training", {}, "of each student")
-    draft.add("training.epochs", budget.epochs, f"with {budget.n_trials} trials, what this machine can do in time")
+    draft.add("training.epochs", budget.epochs, f"about {duration(budget.trial_seconds)} a trial on this machine")
     if balance.metric != "accuracy":
         draft.add("metric", balance.metric, balance.metric_because)
     _add_hyperparameters(draft, machine, balance, survey, chosen, budget, pretrained=pretrained)
@@ -145,10 +150,11 @@ def _choose_students(
     for group in groups:
         budget = plan_budget(
             n_train=balance.n_train,
+            n_validation=balance.n_validation,
             decoding=images.n_images * images.seconds,
             teacher=survey.time(teacher.network) or StepTime(0.0, 0.0),
             given=teacher.weights is not None,
-            student_seconds=sum(time.training for _, time in group) / len(group),
+            student=StepTime(*(sum(times) / len(group) for times in zip(*(time for _, time in group), strict=True))),
             architectures=len(group),
             views=sizing.views,
         )
@@ -158,7 +164,7 @@ def _choose_students(
     return min(tried[-len(timed) :], key=lambda one: one[1].total)
 
 
-def _add_dataset(draft: _Draft, images: ImageFacts, sizing: Sizing, balance: Balance) -> None:
+def _add_dataset(draft: _Draft, images: ImageFacts, sizing: Sizing, balance: Balance, budget: Budget) -> None:
     splits = [f"{sum(images.train):,} to train on"]
     splits += [f"{sum(images.validation):,} in val"] if any(images.validation) else []
     splits += [f"{sum(images.test):,} in test"] if any(images.test) else []
@@ -169,7 +175,8 @@ def _add_dataset(draft: _Draft, images: ImageFacts, sizing: Sizing, balance: Bal
     draft.add("dataset.root", images.root, "from the current folder, or from IGKD_HPO_DATA")
     if images.follow_links:
         draft.add("dataset.follow_links", True, "links that lead out of the folder are followed, as asked for")
-    draft.add("dataset.image_size", sizing.side, sizing.side_because)
+    trial = f"; {sizing.side} keeps a trial at {duration(budget.trial_seconds)} on this machine" if sizing.less else ""
+    draft.add("dataset.image_size", sizing.side, f"{sizing.side_because}{trial}")
     draft.add("dataset.fit", sizing.fit, sizing.fit_because)
     if images.bits is not None:
         draft.add("dataset.bits", images.bits, "images of 16 bits a channel use so many; without it they are dark")
@@ -224,7 +231,7 @@ def _add_hyperparameters(
         add("architecture", students[0].architecture, f"{costs[0]}; more networks would need more trials")
     for knob, value in students[0].knobs:
         if value or students[0].architecture == BUILT_IN:
-            add(knob, value, "cut to keep the limits" if knob != "width" else "1.0 is the full width")
+            add(knob, value, _ABOUT_KNOBS[knob])
     if pretrained:
         add("init", "pretrained", f"published weights, {survey.weights[students[0].architecture].told}")
     add("temperature", real(1.0, 8.0), "how soft the teacher's answers are")

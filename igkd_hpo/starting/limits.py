@@ -15,7 +15,7 @@ _UNITS: dict[str, dict[str, float]] = {
     "peak_ram_kb": _SIZE,
     "latency_ms": {"": 1, "ms": 1, "s": 1000},
 }
-_VALUE = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]*)")
+_VALUE = re.compile(r"(-?[0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]*)")
 
 
 def parse_limits(given: Iterable[str]) -> Limits:

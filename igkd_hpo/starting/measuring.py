@@ -152,11 +152,11 @@ def time_steps(task: TimingTask) -> StepTime:
     from igkd_hpo.distillation.models import Network as Normalised
     from igkd_hpo.distillation.models import to_pixels
     from igkd_hpo.distillation.recipe import make_recipe
+    from igkd_hpo.distillation.threads import torch_threads
     from igkd_hpo.distillation.training import Training
     from igkd_hpo.trial.student import make_body
 
     study, device, network = task.study, choose_device(task.device), task.network
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     batch = min(int(study.hyperparameters.highest("batch_size")), _MOST_IMAGES[device.type])
     n_images, size = batch * _STEPS[device.type], (network.side, network.side)
     values = {
@@ -194,7 +194,6 @@ def time_steps(task: TimingTask) -> StepTime:
         "seed": 0,
     }
     steps = Training(model, data, make_recipe(settings), device=device, teaching=None, teacher=None)
-    epoch_seconds = [epoch.seconds for epoch in steps.epochs()]
 
     def forward() -> float:
         begun = time.perf_counter()
@@ -203,8 +202,10 @@ def time_steps(task: TimingTask) -> StepTime:
             torch.cuda.synchronize()
         return time.perf_counter() - begun
 
-    with evaluating(model):
-        passes = [forward() for _ in range(3)]
+    with torch_threads(len(os.sched_getaffinity(0))):
+        epoch_seconds = [epoch.seconds for epoch in steps.epochs()]
+        with evaluating(model):
+            passes = [forward() for _ in range(3)]
     return StepTime(epoch_seconds[-1] / n_images, min(passes) / batch)
 
 

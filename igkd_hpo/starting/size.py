@@ -25,12 +25,12 @@ class Sizing:
     """The images as students see them, with the reason of each choice.
 
     Args:
-        side: pixels.
+        side: pixels; `less` than the images would allow.
         views: random resized crops of each image; None: crops by `padding` pixels.
-        whole: whether it is a photograph or the like, of which a part still shows what it is.
     """
 
     side: int
+    less: bool
     side_because: str
     fit: Fit
     fit_because: str
@@ -62,23 +62,20 @@ def sizes_to_try(images: ImageFacts, machine: Machine) -> list[Sizing]:
             f"{images.n_images:,} images of {sides[-1]} pixels take {needed} of memory, more than a quarter of what is "
             "free; begin with a part of them"
         )
-    return [_sizing(images, machine, side, sides[0], fit, fit_because) for side in fitting]
+    return [_sizing(images, side, fit, fit_because) for side in fitting]
 
 
-def _sizing(images: ImageFacts, machine: Machine, side: int, best: int, fit: Fit, fit_because: str) -> Sizing:
+def _sizing(images: ImageFacts, side: int, fit: Fit, fit_because: str) -> Sizing:
     which = "longer" if fit == "pad" else "shorter"
     own = images.long if fit == "pad" else images.short
     reason = f"half of the images have {own} pixels or more on their {which} side"
     if images.same_square is not None:
         reason = f"all images have {images.same_square}x{images.same_square} pixels"
-    if side < best:
-        reason += f"; {best} would take too long on {machine.shown}"
-    elif side < min(own, _SIDES[0]) and images.same_square != side:
-        reason += f"; {side} keeps a trial short on {machine.shown}"
     views, padding, views_because = _choose_views(images, side)
     flip, flip_because = _choose_flip(images.class_names)
     return Sizing(
         side=side,
+        less=images.same_square != side and any(side < other <= own for other in _SIDES),
         side_because=reason,
         fit=fit,
         fit_because=fit_because,
