@@ -155,7 +155,13 @@ def _choose(
         fitting = fitting_students(students, survey, limits, below=below)
         timed = [_to_time(plans), *(fitting[:1] if fitting[0].architecture == BUILT_IN else fitting)]
         tasks = [
-            TimingTask(study=probe, num_classes=len(images.class_names), network=network, device=device)
+            TimingTask(
+                study=probe,
+                num_classes=len(images.class_names),
+                network=network,
+                macs=survey.costs[network].macs,
+                device=device,
+            )
             for network in dict.fromkeys(timed)
         ]
         survey = with_times(survey, measuring.time(tasks, progress))

@@ -33,7 +33,7 @@ _HELP = """Find the best tiny student network: knowledge distillation with Integ
 
 Start here:
   [cyan]igkd-hpo launch --workers 4[/]     search the built-in digits, or your own study
-  [cyan]igkd-hpo launch FOLDER[/]          search with your own images: init writes the study file, launch runs it
+  [cyan]igkd-hpo launch FOLDER[/]          the same with a folder of your own images
   [cyan]igkd-hpo confirm --workers 4[/]    fresh seeds for the best few: what is real?
   [cyan]igkd-hpo export -o best.yaml[/]    take the best configuration home
 """

@@ -12,7 +12,7 @@ from igkd_hpo.cli.arguments import Device, print_line
 def init(
     folder: Annotated[
         str,
-        Argument(metavar="FOLDER", help="The folder that holds train/<class>/*, or a list in CSV: path,label[,split]."),
+        Argument(metavar="FOLDER", help="The folder that holds train, with a folder for each class; or a list in CSV."),
     ],
     output: Annotated[
         str | None,

@@ -21,7 +21,8 @@ from igkd_hpo.starting.networks import Machine, Network, StepTime, Survey
 _PATIENCE_SECONDS = 300.0  # of a process, which imports a library or two and takes some steps
 _LOOK_SECONDS = 1.0  # how often to see that the server still runs
 _STEPS = {"cpu": 2, "cuda": 20}  # in each of two epochs, of which the second is timed
-_MOST_IMAGES = {"cpu": 16, "cuda": 1024}  # in a step: what a larger one takes is in proportion on a CPU
+_FEWEST_IMAGES = 16  # in a step
+_LARGE_STEP = 1e9  # multiply-adds, from which a CPU's time for a step is in proportion to its images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,17 @@ class SurveyTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TimingTask:
-    """A network whose training steps are to be timed on a device (auto, cpu, cuda or cuda:N), as this study trains."""
+    """A network whose training steps are to be timed, as this study trains.
+
+    Args:
+        macs: of the network, for an image.
+        device: auto, cpu, cuda or cuda:N.
+    """
 
     study: Study
     num_classes: int
     network: Network
+    macs: int
     device: str
 
 
@@ -157,7 +164,9 @@ def time_steps(task: TimingTask) -> StepTime:
     from igkd_hpo.trial.student import make_body
 
     study, device, network = task.study, choose_device(task.device), task.network
-    batch = min(int(study.hyperparameters.highest("batch_size")), _MOST_IMAGES[device.type])
+    batch = int(study.hyperparameters.highest("batch_size"))
+    if device.type == "cpu":
+        batch = min(batch, max(_FEWEST_IMAGES, int(_LARGE_STEP / task.macs)))
     n_images, size = batch * _STEPS[device.type], (network.side, network.side)
     values = {
         **study.hyperparameters.middle(),

@@ -53,7 +53,7 @@ def test_a_network_is_counted_and_timed_and_an_unknown_one_is_left_out(measuring
     survey = measuring.survey(task)
     assert survey.costs.keys() == {SMALL}
     assert (survey.costs[SMALL].latency_ms, survey.weights) == (None, {})
-    tasks = [TimingTask(study=STUDY, num_classes=3, network=one, device="cpu") for one in (SMALL, WRONG)]
+    tasks = [TimingTask(study=STUDY, num_classes=3, network=one, macs=1000, device="cpu") for one in (SMALL, WRONG)]
     times = measuring.time(tasks, SilentProgress())
     assert times.keys() == {SMALL}
     assert min(times[SMALL]) > 0
