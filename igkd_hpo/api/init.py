@@ -130,7 +130,8 @@ def _choose(
     places = None
     for sizing in (sizings := sizes_to_try(images, machine)):
         probe = _probe(sizing, batch, limits)
-        students, names = students_of(sizing.side), ()
+        students = students_of(sizing.side)
+        names: tuple[str, ...] = ()
         if places is None:
             progress.note(f"looking at networks for images of {sizing.side} pixels, and for their weights")
             asked = [wanted.architecture] if wanted is not None and wanted.weights is None else []

@@ -11,6 +11,8 @@ TRIALS_EACH = 20
 _TEACHER_SHARE, _ANSWERS_SHARE, _MAPS_SHARE = 0.25, 0.15, 0.2  # of the seconds, at most
 _GIVEN_EPOCHS = (15, 12, 8, 5, 3)  # of fine-tuning
 _OWN_EPOCHS = (100, 60, 40, 30, 20)
+_SEEN = {True: 8000, False: 20_000}  # images, over all epochs: of few images there must be more epochs
+_MOST_EPOCHS = 200
 _VIEWS = (16, 8, 4)
 _MAP_STEPS = 16  # points on a path, as is usual where `auto` chooses them; each costs a training step
 _LADDER = (  # epochs and trials, the richest first
@@ -79,6 +81,7 @@ def plan_budget(
     """
     epoch = n_train * teacher.training
     choices = _GIVEN_EPOCHS if given else _OWN_EPOCHS
+    choices = (max(choices[0], min(_MOST_EPOCHS, _SEEN[given] // n_train)), *choices)
     teacher_epochs = next((n for n in choices if n * epoch <= _TEACHER_SHARE * SECONDS), choices[-1])
     answer = n_train * teacher.forward
     table = views

@@ -86,7 +86,7 @@ def choose_study(
         teacher: timed, or alike to one that was.
         students: of which some were timed, the best first; see `fitting_students`.
     """
-    chosen, budget = _choose_students(images, sizing, balance, survey, teacher, students)
+    chosen, budget = _choose_students(images, machine, sizing, balance, survey, teacher, students)
     pretrained = (
         all(student.architecture in survey.weights for student in chosen) and chosen[0].architecture != BUILT_IN
     )
@@ -132,6 +132,7 @@ def choose_study(
 
 def _choose_students(
     images: ImageFacts,
+    machine: Machine,
     sizing: Sizing,
     balance: Balance,
     survey: Survey,
@@ -151,7 +152,7 @@ def _choose_students(
         budget = plan_budget(
             n_train=balance.n_train,
             n_validation=balance.n_validation,
-            decoding=images.n_images * images.seconds,
+            decoding=images.n_images * images.seconds / machine.cores,
             teacher=survey.time(teacher.network) or StepTime(0.0, 0.0),
             given=teacher.weights is not None,
             student=StepTime(*(sum(times) / len(group) for times in zip(*(time for _, time in group), strict=True))),

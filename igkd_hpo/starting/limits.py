@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from igkd_hpo.config.study import Limits
 from igkd_hpo.errors import UsageError, did_you_mean
 
-_COUNT = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
-_SIZE = {"": 1, "KB": 1, "KiB": 1, "MB": 1024, "MiB": 1024}
+_COUNT: dict[str, float] = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
+_SIZE: dict[str, float] = {"": 1, "KB": 1, "KiB": 1, "MB": 1024, "MiB": 1024}
 _UNITS: dict[str, dict[str, float]] = {
     "parameters": _COUNT,
     "macs": _COUNT,

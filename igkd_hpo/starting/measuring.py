@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
@@ -23,6 +23,9 @@ _LOOK_SECONDS = 1.0  # how often to see that the server still runs
 _STEPS = {"cpu": 2, "cuda": 20}  # in each of two epochs, of which the second is timed
 _FEWEST_IMAGES = 16  # in a step
 _LARGE_STEP = 1e9  # multiply-adds, from which a CPU's time for a step is in proportion to its images
+
+_Argument = TypeVar("_Argument")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,7 @@ class Measuring:
                 advance(1)
         return found
 
-    def _ask(self, function: Callable[[Any], Any], argument: Any) -> Any:
+    def _ask(self, function: Callable[[_Argument], _Answer], argument: _Argument) -> _Answer:
         """Return what a function returns in a process of its own; the networks are others' code, which may end it."""
         with closing(Child(self._server, _answer, (function, argument))) as child:
             deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -94,7 +97,7 @@ class Measuring:
         if answer is None:
             end = "did not come to an end" if child.exit_code is None else f"ended with exit code {child.exit_code}"
             raise IgkdError(f"a process that measures networks {end}; run again, or write the study file by hand")
-        return answer
+        return cast("_Answer", answer)
 
 
 def _answer(asked: tuple[Callable[[Any], Any], Any], pipe: Connection) -> None:

@@ -95,7 +95,7 @@ def test_uneven_classes_are_judged_and_weighed_alike(counts: tuple[int, ...], me
 
 @pytest.mark.parametrize(
     ("counts", "fraction"),
-    [((500,) * 4, 0.1), ((150,) * 4, 0.25), ((15,) * 4, 0.25), ((7, 7, 7, 7), 0.3), ((15, 15), 0.4)],
+    [((500,) * 4, 0.1), ((150,) * 4, 0.25), ((15,) * 4, 0.25), ((7, 7, 7, 7), 0.3), ((30, 30), 0.4), ((60, 60), 0.25)],
 )
 def test_of_few_images_more_are_for_validation(counts: tuple[int, ...], fraction: float) -> None:
     names, none = tuple("wxyz"[: len(counts)]), (0,) * len(counts)
@@ -196,6 +196,11 @@ def test_a_slower_machine_does_less_and_says_when_it_is_too_slow() -> None:
     assert not plans[2].budget.maps
     assert plans[2].study.controls == ("student", "kd")
     assert not plans[3].budget.fits
+
+
+def test_a_teacher_of_few_images_is_trained_for_more_epochs() -> None:
+    epochs = [choose(photographs(train=(count,) * 4)).budget.teacher_epochs for count in (15, 150, 500)]
+    assert epochs == [200, 22, 15]
 
 
 def test_smaller_sizes_follow_and_images_beyond_the_memory_are_refused() -> None:
