@@ -97,6 +97,8 @@ def init(
         images = look_at_images(path, root, follow_links=follow_links)
         with closing(Measuring()) as measuring:
             machine = measuring.machine(device)
+            if wanted is not None:
+                measuring.look_up(wanted.architecture)
             choice = _choose(study_name(path), images, machine, limits, wanted, measuring, device, shown)
     total = duration(choice.budget.total)
     warning = (

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.architectures import Request, find_architecture
 from igkd_hpo.engines.local.child import Child
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import IgkdError, UsageError, first_line
@@ -67,6 +68,10 @@ class Measuring:
     def machine(self, device: str) -> Machine:
         """Return this machine, with the device that a name means. Raises UsageError where there is none such."""
         return self._ask(describe_machine, device)
+
+    def look_up(self, architecture: str) -> None:
+        """Raise UsageError where its library has no network of this name, with the near ones, or is not here."""
+        self._ask(find_network, architecture)
 
     def survey(self, task: SurveyTask) -> Survey:
         """Count the costs of networks; those that cannot be built here are left out. Raises IgkdError."""
@@ -128,6 +133,14 @@ def describe_machine(device: str) -> Machine:
     return Machine(
         device=torch.cuda.get_device_name(chosen), cores=cores, free_bytes=torch.cuda.mem_get_info(chosen)[0]
     )
+
+
+def find_network(architecture: str) -> bool:
+    """Return that a library has a network of this name. Imports it. Raises UsageError where it has none."""
+    look_up = find_architecture(architecture).look_up
+    if look_up is not None:
+        look_up(Request(name=architecture, num_classes=2, image_size=(32, 32)))
+    return True
 
 
 def count_costs(task: SurveyTask) -> Survey:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +41,9 @@ def find_weights(architecture: str) -> Place | None:
         folders = [] if spec is None else spec.submodule_search_locations or []
         for file in (file for folder in folders for file in sorted(Path(folder).glob(pattern))):
             return Place(str(file), f"of the installed package {module.replace('_', '-')}")
-    return next(iter((_of_timm if library == "timm" else _of_torchvision)(name)), None)
+    with suppress(ImportError):  # a library that is there and does not work
+        return next(_of_timm(name) if library == "timm" else _of_torchvision(name), None)
+    return None
 
 
 def _of_torchvision(name: str) -> Iterator[Place]:

@@ -17,14 +17,14 @@ from tests.starting.test_images import folder
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A working directory with a folder of small images, where networks are measured without processes."""
     monkeypatch.setattr(api, "Measuring", MeasuringHere)
-    folder(tmp_path / "trees", [(16, 16)] * 40)
+    folder(tmp_path / "trees", [(8, 8)] * 40)
     return Workspace(tmp_path)
 
 
 def test_init_writes_a_valid_file_once(bare: Workspace) -> None:
     said = bare.here("init", "trees", "--under", "parameters=300k").stderr
     study = read_study(bare.folder / "trees.yaml")
-    assert (study.name, study.dataset.root, study.dataset.image_size) == ("trees", "trees", 16)
+    assert (study.name, study.dataset.root, study.dataset.image_size) == ("trees", "trees", 8)
     assert study.limits.parameters == 300_000
     assert "trees.yaml: written" in said
     assert "about " in said
@@ -53,6 +53,7 @@ def refused(workspace: Workspace, *arguments: str) -> str:
         (("trees", "--weights", "a.pth"), "--teacher"),
         (("trees", "--weights", "a.pth", "--teacher", "timm/resnet18"), "is no file"),
         (("trees", "--teacher", "resnet18"), "is not of the form"),
+        (("trees", "--teacher", "torchvision/resnet19"), "did you mean"),
         (("trees", "--teacher", "mobilenet_v2"), "no published weights"),
         (("trees", "-o", "trees"), "is a folder"),
         (("trees", "-o", "no/study.yaml"), "there is no folder no"),
@@ -68,7 +69,7 @@ def test_the_data_folder_is_where_a_study_will_look(bare: Workspace, monkeypatch
     monkeypatch.chdir(bare.folder)
     (bare.folder / "data").mkdir()
     (bare.folder / "trees").rename(bare.folder / "data" / "trees")
-    folder(bare.folder / "here", [(16, 16)] * 40)
+    folder(bare.folder / "here", [(8, 8)] * 40)
     monkeypatch.setenv("IGKD_HPO_DATA", "data")
     assert api.init("trees", progress=False).study_file.dataset.root == "trees"
     assert api.init("here", progress=False).study_file.dataset.root == str(bare.folder / "here")
@@ -112,7 +113,7 @@ def test_launch_writes_the_file_and_goes_on_with_it(bare: Workspace, monkeypatch
 
 
 def test_a_file_of_other_images_is_not_taken_for_the_folders(bare: Workspace) -> None:
-    folder(bare.folder / "other" / "trees", [(16, 16)] * 40)
+    folder(bare.folder / "other" / "trees", [(8, 8)] * 40)
     bare.here("init", "trees")
     assert "is of other images (trees)" in bare.refused_here("launch", "other/trees", code=2)
 

@@ -179,7 +179,7 @@ def test_students_begin_with_weights_where_they_can_be_had() -> None:
     assert study.student.normalize == "weights"
 
 
-@pytest.mark.parametrize("seconds", [1e-6, 1e-4, 1e-3, 3e-3])
+@pytest.mark.parametrize("seconds", [1e-6, 1e-3, 1e-2, 2e-2])
 def test_the_budget_is_about_two_hours_and_leaves_trials_for_each_network(seconds: float) -> None:
     choice = choose(photographs(), seconds=seconds)
     assert choice.budget.total <= SECONDS
@@ -189,9 +189,10 @@ def test_the_budget_is_about_two_hours_and_leaves_trials_for_each_network(second
 
 
 def test_a_slower_machine_does_less_and_says_when_it_is_too_slow() -> None:
-    plans = [choose(photographs(), seconds=seconds) for seconds in (1e-4, 1e-3, 3e-2, 1.0)]
+    plans = [choose(photographs(), seconds=seconds) for seconds in (1e-4, 1e-2, 3e-2, 1.0)]
     work = [plan.budget.epochs * plan.budget.n_trials for plan in plans]
     assert work == sorted(work, reverse=True)
+    assert work[0] > work[1] > work[2]
     assert plans[0].budget.maps
     assert not plans[2].budget.maps
     assert plans[2].study.controls == ("student", "kd")
