@@ -61,7 +61,7 @@ def candidates(
             TeacherPlan(network=Network(known[0], (), side), weights=place.file or "pretrained", because=because)
             for side in _inputs(images, machine, sizing)
         ]
-    because = "trained here from random weights: no published ones can be had from here; --weights names a file"
+    because = "trained here from random weights: no published ones can be had here; --teacher and --weights name some"
     if sizing.side < FROM_LIBRARIES:
         because = f"trained here: published weights are of networks for larger images than {sizing.side} pixels"
     return [TeacherPlan(network=network, weights=None, because=because) for network in own_teachers(sizing.side)]

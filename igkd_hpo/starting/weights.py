@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -31,19 +31,21 @@ def find_weights(architecture: str) -> Place | None:
     """Return where the weights of a network of timm or torchvision can be had; None where they cannot.
 
     An installed package comes before a cache, and that before the host that publishes them, which is asked whether it
-    answers, for a few seconds. The network's library must be there.
+    answers, for a few seconds. The network's library is imported.
     """
     library, _, name = architecture.partition("/")
-    if library not in ("timm", "torchvision") or find_spec(library) is None:
+    if library not in ("timm", "torchvision"):
+        return None
+    try:
+        import_module(library)
+    except ImportError:  # not here, or it does not work
         return None
     for module, pattern in filter(None, [_PACKAGES.get(architecture)]):
         spec = find_spec(module)
         folders = [] if spec is None else spec.submodule_search_locations or []
         for file in (file for folder in folders for file in sorted(Path(folder).glob(pattern))):
             return Place(str(file), f"of the installed package {module.replace('_', '-')}")
-    with suppress(ImportError):  # a library that is there and does not work
-        return next(_of_timm(name) if library == "timm" else _of_torchvision(name), None)
-    return None
+    return next(_of_timm(name) if library == "timm" else _of_torchvision(name), None)
 
 
 def _of_torchvision(name: str) -> Iterator[Place]:

@@ -76,6 +76,11 @@ def test_the_file_of_an_installed_package_is_found(tmp_path: Path, monkeypatch: 
     assert place.file == str(file)
 
 
+def test_without_its_library_a_network_has_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert find_weights("timm/tf_efficientnet_lite0") is None
+
+
 def test_networks_of_others_and_of_nobody_have_none() -> None:
     assert find_weights("mobilenet_v2") is None
     assert find_weights("timm/lcnet_050") is None
