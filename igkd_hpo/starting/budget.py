@@ -80,8 +80,8 @@ def plan_budget(
         views: random resized crops of each image; None: crops by padding, of which there is a table of 2 to 162.
     """
     epoch = n_train * teacher.training
-    choices = _GIVEN_EPOCHS if given else _OWN_EPOCHS
-    choices = (max(choices[0], min(_MOST_EPOCHS, _SEEN[given] // n_train)), *choices)
+    usual = _GIVEN_EPOCHS if given else _OWN_EPOCHS
+    choices = (max(usual[0], min(_MOST_EPOCHS, _SEEN[given] // n_train)), *usual)
     teacher_epochs = next((n for n in choices if n * epoch <= _TEACHER_SHARE * SECONDS), choices[-1])
     answer = n_train * teacher.forward
     table = views

@@ -29,6 +29,8 @@ def fitting_students(
     known = [network for network in networks if network in survey.costs]
     allowed = limits if limits.any else Limits(parameters=_TINY)
     fitting = [network for network in known if why_infeasible(allowed, survey.costs[network]) is None]
+    if not fitting and not limits.any:  # of so many classes the classifier alone is larger
+        fitting = [network for network in known if network.knobs == known[0].knobs]
     if not fitting:
         raise _nothing_fits(known, survey, allowed)
     smaller = [network for network in fitting if below is None or survey.costs[network].parameters < below]

@@ -1,6 +1,7 @@
 """The choice of a first study, in tables: from facts to a study file."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.errors import DataError, UsageError
 from igkd_hpo.starting.budget import SECONDS
+from igkd_hpo.starting.networks import Survey, students_of
 from igkd_hpo.starting.size import sizes_to_try
+from igkd_hpo.starting.students import fitting_students
 from igkd_hpo.starting.teacher import Wanted
 from igkd_hpo.starting.text import write_choice
 from igkd_hpo.starting.weights import Place
-from tests.starting.conftest import CPU, GPU, LITE0, choose, photographs
+from tests.starting.conftest import CPU, GPU, LITE0, choose, cost_of, photographs
 
 SMALL = {"short": 28, "long": 28, "smallest": 28, "largest": 28, "same_square": 28, "elongated": 0.0}
 TWO = {"validation": (0, 0), "test": (0, 0)}
@@ -169,6 +172,15 @@ def test_students_keep_the_limits(limits: Limits, first: str, removed: int) -> N
 def test_a_limit_that_nothing_keeps_is_answered_with_the_nearest_student() -> None:
     with pytest.raises(UsageError, match="shufflenet_v2_x0_5, stages_removed 2, has 13,600 parameters"):
         choose(photographs(), limits=Limits(parameters=1000))
+
+
+def test_without_a_limit_students_may_be_as_large_as_many_classes_make_them() -> None:
+    networks = students_of(96)
+    costs = {one: replace(cost_of(one), parameters=cost_of(one).parameters + 25_000_000) for one in networks}
+    chosen = fitting_students(networks, Survey(costs=costs), Limits(), below=None)
+    assert [one.architecture for one in chosen][0] == "timm/lcnet_050"
+    with pytest.raises(UsageError):
+        fitting_students(networks, Survey(costs=costs), Limits(parameters=1_000_000), below=None)
 
 
 def test_students_begin_with_weights_where_they_can_be_had() -> None:
