@@ -27,10 +27,12 @@ def fitting_students(
     Raises UsageError where no student keeps the limits; the nearest is named.
     """
     known = [network for network in networks if network in survey.costs]
+    if not limits.any and known[0].architecture != BUILT_IN:  # nothing asks for less than a whole network
+        known = [network for network in known if network.knobs == known[0].knobs]
     allowed = limits if limits.any else Limits(parameters=_TINY)
     fitting = [network for network in known if why_infeasible(allowed, survey.costs[network]) is None]
     if not fitting and not limits.any:  # of so many classes the classifier alone is larger
-        fitting = [network for network in known if network.knobs == known[0].knobs]
+        fitting = known
     if not fitting:
         raise _nothing_fits(known, survey, allowed)
     smaller = [network for network in fitting if below is None or survey.costs[network].parameters < below]
