@@ -134,13 +134,26 @@ def examine_image(path: Path, size: int | None, *, bits: int = FULL_DEPTH, fit: 
     except UnreadableImageError:
         raise
     except OSError as error:
-        if error.errno in _NOT_OF_THE_FILE:
-            advice = "see to its permissions, the disk and the network, then run again"
-            raise DataError(f"cannot read {accept_name(str(path))}: {error.strerror}; {advice}") from error
-        if isinstance(error, UnidentifiedImageError) and format_by_content(path) == "HEIC":
-            raise UnreadableImageError("HEIC by its content, which Pillow cannot read here") from error
-        raise UnreadableImageError(_reason(error)) from error
+        raise _as_error(error, path) from error
     except Exception as error:  # Pillow's many decoders raise nearly anything on damaged files, SyntaxError included
+        raise UnreadableImageError(_reason(error)) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return the width and height that an image's file tells, without decoding it; a camera may have turned it.
+
+    Raises:
+        UnreadableImageError, DataError: as `examine_image`.
+    """
+    try:
+        with open_regular(path) as file, Image.open(file, formats=image_formats()) as image:
+            _require_size(image)
+            return image.size
+    except UnreadableImageError:
+        raise
+    except OSError as error:
+        raise _as_error(error, path) from error
+    except Exception as error:
         raise UnreadableImageError(_reason(error)) from error
 
 
@@ -169,6 +182,16 @@ def examine_picture(picture: Image.Image, size: int | None, *, fit: Fit = "squee
         raise UnreadableImageError(_reason(error)) from error
     except Exception as error:
         raise UnreadableImageError(_reason(error)) from error
+
+
+def _as_error(error: OSError, path: Path) -> UnreadableImageError | DataError:
+    """Return the error for a file: about the image, or about what keeps it from being read."""
+    if error.errno in _NOT_OF_THE_FILE:
+        advice = "see to its permissions, the disk and the network, then run again"
+        return DataError(f"cannot read {accept_name(str(path))}: {error.strerror}; {advice}")
+    if isinstance(error, UnidentifiedImageError) and format_by_content(path) == "HEIC":
+        return UnreadableImageError("HEIC by its content, which Pillow cannot read here")
+    return UnreadableImageError(_reason(error))
 
 
 def _reason(error: Exception) -> str:

@@ -117,8 +117,8 @@ class _Walk:
         count = "a link" if not others else f"{len(others) + 1} links"
         raise DataError(
             f"{count} in {accept_name(str(self.root))} {'lead' if others else 'leads'} out of it: {name} to "
-            f"{accept_name(str(target))}; write follow_links: true in the study file's dataset, if that is meant, or "
-            "put the files themselves there"
+            f"{accept_name(str(target))}; write follow_links: true in the study file's dataset (init: --follow-links), "
+            "if that is meant, or put the files themselves there"
         )
 
 

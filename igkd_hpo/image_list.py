@@ -261,7 +261,8 @@ def _find(path: Path, rows: Iterable[Row], follow_links: bool) -> list[Path]:
     if outside:
         raise DataError(
             f"{shown} names what lies outside of its folder ({counted(len(outside), 'file')}): {name_some(outside)}; "
-            "write follow_links: true in the study file's dataset, if that is meant, or put the files themselves there"
+            "write follow_links: true in the study file's dataset (init: --follow-links), if that is meant, or "
+            "put the files themselves there"
         )
     if missing:
         advice = "put them there, or remove their lines: paths start at the list's folder"

@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
+from igkd_hpo.api.init import init, names_images, study_file_of, write_new
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
 from igkd_hpo.config.builtin import DEFAULT
+from igkd_hpo.config.study import Study as StudyFile
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
@@ -42,7 +44,9 @@ def launch(
     `Study.stop(now=True)` ends the call.
 
     Args:
-        study: a path, a name of a built-in or existing study, a mapping as in a study file, or a `StudyFile`.
+        study: a path, a name of a built-in or existing study, a mapping as in a study file, or a `StudyFile`; or a
+            folder of images, or a list of them in CSV, whose study file is chosen as by `init` and written here, if it
+            is not there yet.
         workers: trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only creates the
             study, for workers elsewhere.
         trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
@@ -64,8 +68,10 @@ def launch(
     """
     _check(workers, trials, device)
     settings = settings_here(storage, allow_import)
-    config = study_to_run(study, settings)
     console = make_console(progress)
+    config = (
+        study_to_run(study, settings) if not names_images(study) else _first_study(study, device, settings, console)
+    )
     with open_engine(engine) as opened_engine:
         opened = open_storage_here(settings, create=True)
         if new_version:
@@ -115,6 +121,8 @@ def dry_run(
 ) -> str:
     """Say what `launch` would run with these arguments and where; with measured workers, about how long."""
     _check(workers, trials, device)
+    if names_images(study):
+        study = study_file_of(study, settings)[1] or init(study, device=device).study_file
     config = study_to_run(study, settings)
     if new_version:
         with suppress(UsageError):  # no database yet holds no earlier version
@@ -126,6 +134,23 @@ def dry_run(
             measured = engine.measure(config, Host(settings=settings, device=device, stop=stop))
         workers = measured.workers
     return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
+
+
+def _first_study(folder: str, device: str, settings: Settings, console: Console) -> StudyFile:
+    """Return the study in the file of a folder of images; it is chosen and written where there is none yet."""
+    file, study = study_file_of(folder, settings)
+    if study is not None:
+        tell(
+            console,
+            f"{file} is there already, and is taken as it is" if file.exists() else f"study {study.name} goes on",
+        )
+        return study
+    first = init(folder, device=device, progress=not console.quiet)
+    write_new(file, first.text)
+    for line in first.about:
+        tell(console, line)
+    tell(console, f"written to {file}; to change it, stop this, edit it and launch it with --new-version")
+    return first.study_file
 
 
 def _check(workers: WorkerCount, trials: int | None, device: str) -> None:

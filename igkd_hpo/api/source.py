@@ -52,6 +52,15 @@ def study_to_run(given: StudyLike, settings: Settings) -> Study:
     raise UsageError(f"no study named {name!r}{near}; give a study file, or the name of a study")
 
 
+def known_study(name: str, settings: Settings) -> Study | None:
+    """Return the study file that an existing study of this name was created from; None where there is none."""
+    with suppress(UsageError):  # no database yet holds no studies
+        storage = open_storage_here(settings, create=False)
+        if (found := find_study(storage, name)) is not None:
+            return found.config
+    return None
+
+
 def existing_study(given: StudyLike | None, settings: Settings) -> SearchStudy:
     """Open the study in the database of this name or file; left out, the latest. Raises UsageError."""
     storage = open_storage_here(settings, create=False)

@@ -39,7 +39,7 @@ def split_rows(source: Images, dataset: DatasetConfig) -> Split:
         "dataset.test_fraction": dataset.test_fraction if first_test == len(labels) else 0.0,
     }
     validation_fraction, test_fraction = fractions.values()
-    needed = _fewest_images(test_fraction, validation_fraction)
+    needed = fewest_images(test_fraction, validation_fraction)
     counts = np.bincount(labels[train], minlength=len(source.class_names))
     if counts.min() < needed:
         rarest = int(counts.argmin())
@@ -58,7 +58,7 @@ def split_rows(source: Images, dataset: DatasetConfig) -> Split:
     return Split(train=train, validation=validation, test=test)
 
 
-def _fewest_images(test_fraction: float, validation_fraction: float) -> int:
+def fewest_images(test_fraction: float, validation_fraction: float) -> int:
     """Return the fewest images of a class that leave one in every split, whichever way shares are rounded."""
     for count in range(1, 10**6):
         left = count - math.ceil(count * test_fraction)

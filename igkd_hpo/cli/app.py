@@ -22,7 +22,7 @@ from igkd_hpo.escaping import escape_diagnostics, lines, one_line
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PANELS = {
-    "Search": ("launch", "worker", "stop", "confirm"),
+    "Search": ("init", "launch", "worker", "stop", "confirm"),
     "Results": ("best", "export", "train", "verify", "predict"),
     "Look": ("status", "show", "report", "dashboard"),
     "Check": ("validate", "doctor", "prepare", "clean"),
@@ -33,6 +33,7 @@ _HELP = """Find the best tiny student network: knowledge distillation with Integ
 
 Start here:
   [cyan]igkd-hpo launch --workers 4[/]     search the built-in digits, or your own study
+  [cyan]igkd-hpo launch FOLDER[/]          the same with a folder of your own images
   [cyan]igkd-hpo confirm --workers 4[/]    fresh seeds for the best few: what is real?
   [cyan]igkd-hpo export -o best.yaml[/]    take the best configuration home
 """

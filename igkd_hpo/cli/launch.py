@@ -32,7 +32,11 @@ def launch(
 ) -> None:
     """Create or resume a study and run it; without STUDY, the built-in digits.
 
+    STUDY may be a folder of images, or a list of them in CSV: what init chooses for it is written to NAME.yaml, and
+    run. Launched again, that file is taken as it is.
+
     Examples:
+        igkd-hpo launch flowers
         igkd-hpo launch --workers 4
         igkd-hpo launch flowers.yaml --workers 2 --trials 50
         igkd-hpo launch cifar10 --workers 4 --dry-run

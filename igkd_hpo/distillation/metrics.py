@@ -12,6 +12,10 @@ METRICS: dict[Metric, str] = {
     "macro_f1": "macro F1",
 }
 """What a study can be judged by, and how people read it."""
+COMMON_CLASS = 0.9
+"""Share of a class that makes accuracy blind: always guessing it is right as often."""
+UNEVEN_CLASSES = 10
+"""Images of the largest class to those of the smallest, from which on accuracy hardly counts that."""
 
 
 def measured(value: float, metric: Metric) -> str:

@@ -16,7 +16,7 @@ from igkd_hpo.assets.teacher_check import enough_to_tell
 from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.images import Images
-from igkd_hpo.distillation.metrics import METRICS, Metric
+from igkd_hpo.distillation.metrics import COMMON_CLASS, METRICS, UNEVEN_CLASSES, Metric
 from igkd_hpo.distillation.tally import largest_step
 from igkd_hpo.doctor.check import Check, failed, fault, grade, not_checked, ok, warning
 from igkd_hpo.errors import IgkdError
@@ -27,8 +27,6 @@ from igkd_hpo.words import counted, percent
 _GROUP = "data"
 _COPIES = ("duplicates", "labels")  # which have checks of their own
 _FEW = 0.001  # of a split: so few wrong images move an accuracy by a tenth of a point at most
-_COMMON = 0.9  # a class of this share makes accuracy blind: always guessing it is right as often
-_LARGEST_RATIO = 10  # images of the largest class to those of the smallest, beyond which accuracy hardly counts that
 _FEWEST_OF_CLASS = 10
 _LARGEST_STEP = 0.01  # of the metric, by one validation image: a hundred images of accuracy
 _AT_ONCE = 256  # images that are looked at together
@@ -115,7 +113,7 @@ def _check_classes(dataset: Dataset, metric: Metric) -> Check:
     in_validation = torch.bincount(dataset.validation_labels, minlength=len(names))
     rarest, fewest, largest = names[int(in_train.argmin())], int(in_train.min()), int(in_train.max())
     share = int(in_validation.max()) / len(dataset.validation_labels)
-    if share >= _COMMON and by_accuracy:
+    if share >= COMMON_CLASS and by_accuracy:
         common = names[int(in_validation.argmax())]
         finding = f"always guessing {common!r} is right on {percent(share)} of validation, so accuracy tells little"
         return fault(_GROUP, "classes", finding, "set metric: balanced_accuracy, or add images of the other classes")
@@ -123,7 +121,7 @@ def _check_classes(dataset: Dataset, metric: Metric) -> Check:
     spread = f"{images} of {rarest!r} to {largest:,} of {names[int(in_train.argmax())]!r}"
     if fewest == largest:
         spread = f"{images} of every class"
-    uneven = by_accuracy and largest >= _LARGEST_RATIO * fewest
+    uneven = by_accuracy and largest >= UNEVEN_CLASSES * fewest
     advice = f"add images of {rarest!r}: so few teach little"
     if uneven:
         advice = f"set metric: balanced_accuracy, or add images of {rarest!r}: accuracy hardly counts that class"

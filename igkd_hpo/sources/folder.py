@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 26  # of pixels between two marks of progress that survive a kill: 64 MiB
 _READER = 2  # raise it when the same files would give other pixels, or others of them could be read
-_LONG = 1.2  # times as long as wide: beyond, a squeezed image looks wrong to people
-_DARK = 14  # bits: images that use no more of 16 are at most a quarter as bright as they could be
+LONG = 1.2
+"""Times as long as wide: beyond, a squeezed image looks wrong to people."""
+NEARLY_BLACK = 14
+"""Bits: images that use no more of 16 are at most a quarter as bright as they could be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +168,13 @@ class _Reader:
             if self.bits is not None:
                 found = f"dataset.bits is {self.bits}, and no image has 16 bits a channel"
                 yield Remark("depth", found, "remove dataset.bits")
-        elif self.bits is None and used <= _DARK:
+        elif self.bits is None and used <= NEARLY_BLACK:
             found = f"{images} and use at most {used} of them, so that they are nearly black"
-            yield Remark("depth", found, f"set dataset.bits to what the camera has, such as {_usual(used)}")
+            yield Remark("depth", found, f"set dataset.bits to what the camera has, such as {usual_depth(used)}")
         elif self.bits is not None and used > self.bits:
             beyond = int((bits > self.bits).sum())
             found = f"{images}; {beyond} use more than the {self.bits} that dataset.bits says (up to {used})"
-            yield Remark("depth", found, f"set dataset.bits to {_usual(used)}: what is brighter has become white")
+            yield Remark("depth", found, f"set dataset.bits to {usual_depth(used)}: what is brighter has become white")
         else:
             found = f"{images} and use at most {used} of them; {self.bits or 16} are taken for white"
             yield Remark("depth", found, level="note")
@@ -190,8 +192,8 @@ class _Reader:
             named = f"{self.listing.files[least]} ({widths[least]}x{heights[least]})"
             found = f"{small} {of_all} are smaller than dataset.image_size, {self.image_size}, and are enlarged"
             yield Remark("size", f"{found}: most of all {named}", level="note")
-        if self.fit == "squeeze" and (changed := np.count_nonzero(long > _LONG * short)):
-            found = f"{changed} {of_all} are more than {_LONG} times as long as wide and are squeezed to squares"
+        if self.fit == "squeeze" and (changed := np.count_nonzero(long > LONG * short)):
+            found = f"{changed} {of_all} are more than {LONG} times as long as wide and are squeezed to squares"
             yield Remark("shape", found, "set dataset.fit to crop or pad to keep their shape", level="note")
 
 
@@ -199,7 +201,7 @@ def _list(root: Path, *, follow_links: bool) -> Listing:
     return (read_list if os.path.isfile(root) else list_folder)(root, follow_links=follow_links)
 
 
-def _usual(bits: int) -> int:
+def usual_depth(bits: int) -> int:
     """Return the depth of the usual sensor that gives so many bits."""
     return next(depth for depth in (8, 10, 12, 14, 16) if depth >= bits)
 

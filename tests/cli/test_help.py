@@ -39,7 +39,9 @@ def test_the_first_help_says_where_to_start_and_groups_every_command(bare: Works
     shown = bare.here("--help").stdout
     assert shown == bare.here().stdout
     assert "Usage: igkd-hpo [OPTIONS] COMMAND" in shown
-    assert re.search(r"Start here:\s+igkd-hpo launch.*\n.*igkd-hpo confirm.*\n.*igkd-hpo export", shown)
+    assert re.search(
+        r"Start here:\s+igkd-hpo launch.*\n.*igkd-hpo launch FOLDER.*\n.*igkd-hpo confirm.*\n.*igkd-hpo export", shown
+    )
     groups = re.split(r"╭─ (\w+) ─", shown)
     found = dict(zip(groups[3::2], groups[4::2], strict=True))
     assert list(found) == ["Search", "Results", "Look", "Check"]

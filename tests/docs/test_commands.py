@@ -24,6 +24,7 @@ from igkd_hpo.cli.app import COMMANDS, main
 from igkd_hpo.engines.in_process import InProcessEngine
 from igkd_hpo.engines.local.fork_server import ForkServer
 from tests.fixtures.documents import Line, blocks, command_lines, commands_in_sentences, program
+from tests.fixtures.measuring import MeasuringHere
 
 CPU = torch.device("cpu")
 NOT_RUN = {
@@ -119,6 +120,7 @@ def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Assets are made, and trials are trained, in this process."""
     for user in ("api.supervise", "api.worker", "engines.local.engine"):
         monkeypatch.setattr(f"igkd_hpo.{user}.LocalEngine", lambda server=None: InProcessEngine())
+    monkeypatch.setattr("igkd_hpo.api.init.Measuring", MeasuringHere)
     monkeypatch.setattr(ForkServer, "keep_running", lambda server: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # a second thread has nothing to do on such images
 
