@@ -84,6 +84,11 @@ def print_line(text: object, *, err: bool = False) -> None:
     typer.echo(one_line(str(text)), err=err)
 
 
+def print_file(text: str) -> None:
+    """Print the content of a file of text as it would be written."""
+    typer.echo(lines(text), nl=False)
+
+
 def print_text(text: str) -> None:
     """Print lines for people; for a terminal break them between words, so that they are no wider than it is."""
     text = lines(text)

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
-from igkd_hpo.cli.arguments import Device, print_line
+from igkd_hpo.cli.arguments import Device, print_file, print_line
 
 
 def init(
@@ -51,7 +50,7 @@ def init(
         refuse_existing(path)
     first = api(folder, under=under or (), teacher=teacher, weights=weights, follow_links=follow_links, device=device)
     if output == "-":
-        typer.echo(first.text, nl=False)
+        print_file(first.text)
     else:
         path = path or Path(f"{first.study_file.name}.yaml")
         write_new(path, first.text)
