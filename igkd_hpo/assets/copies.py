@@ -14,7 +14,7 @@ from igkd_hpo.sources import Remark
 
 
 class Copies(NamedTuple):
-    """What was found.
+    """Copies of images that were found.
 
     Args:
         about: `duplicates` of two splits, or `labels` of two classes.
@@ -30,7 +30,7 @@ class Copies(NamedTuple):
 
     @property
     def remark(self) -> Remark:
-        """The same as what a source says of its images."""
+        """Return it as a source says things of its images."""
         return Remark(self.about, self.found, self.advice)
 
 

@@ -12,7 +12,7 @@ MOST_CLASSES = 40
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """What became of one class's images.
+    """Outcome of one class's images.
 
     Args:
         images: with this label; `right` of them were taken for it.

@@ -113,6 +113,11 @@ class ShiftedCrops:
     def _places(self) -> int:
         return (2 * self.padding + 1) ** 2
 
+    def _corners(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the crops' first row and column in the padded image, int64, and which are mirrored."""
+        place, side = numbers % self._places, 2 * self.padding + 1
+        return place // side, place % side, numbers >= self._places
+
     def with_flip(self, numbers: Tensor, flip: Tensor) -> Tensor:
         """Return the views of the same crops that are mirrored where `flip`, bool in the numbers' shape, says so."""
         return numbers % self._places + flip * self._places
@@ -123,11 +128,10 @@ class ShiftedCrops:
         The result lies in memory with the channels last, since that is the order in which it is gathered.
         """
         batch, _, height, width = x.shape
-        place, flip = numbers % self._places, numbers >= self._places
-        side = 2 * self.padding + 1
+        first_row, first_column, flip = self._corners(numbers)
         samples, from_top, from_left = (torch.arange(length, device=x.device) for length in (batch, height, width))
-        down = (place // side)[:, None] + from_top
-        right = (place % side)[:, None] + torch.where(flip[:, None], width - 1 - from_left, from_left)
+        down = first_row[:, None] + from_top
+        right = first_column[:, None] + torch.where(flip[:, None], width - 1 - from_left, from_left)
         padded = F.pad(x, (self.padding,) * 4)
         return padded[samples[:, None, None], :, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
 
@@ -135,9 +139,8 @@ class ShiftedCrops:
         """Return the views, see `Views`: exact where x has the images' size, else in proportion, float32."""
         if tuple(x.shape[2:]) == image_size:
             return self.cut(x, rows, numbers)
-        place, flip = numbers % self._places, numbers >= self._places
-        side = 2 * self.padding + 1
-        top, left = (place // side - self.padding) / image_size[0], (place % side - self.padding) / image_size[1]
+        first_row, first_column, flip = self._corners(numbers)
+        top, left = (first_row - self.padding) / image_size[0], (first_column - self.padding) / image_size[1]
         corners = torch.stack([top, left, torch.ones_like(top), torch.ones_like(top)], dim=1)
         return _cut_boxes(x, corners, flip, outside="zeros")
 
