@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from igkd_hpo.assets.copies import digest_images, find_leaks, find_torn
-from igkd_hpo.assets.image_store import open_images, write_images
+from igkd_hpo.assets.image_store import open_stored, write_images
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.splits import Split, split_rows
 from igkd_hpo.assets.store import Asset, AssetStore, Draft, Json, Table, content_hash
@@ -183,7 +183,7 @@ def open_dataset(dataset: DatasetConfig, store: AssetStore) -> Dataset:
 
 def _from_asset(asset: Asset) -> Dataset:
     labels = torch.from_numpy(asset.array("train_labels"))
-    digests, images = asset.array("train_digests"), open_images(asset.folder, "train_images")
+    digests, images = asset.array("train_digests"), open_stored(asset.folder, "train_images")
     # Its bytes were compared; those that another decoder makes of them were not.
     if not isinstance(images, Tensor) and row_digests(images[:1].numpy(), labels[:1].numpy())[0] != digests[0]:
         raise AssetError(
@@ -193,7 +193,7 @@ def _from_asset(asset: Asset) -> Dataset:
     return Dataset(
         train_images=images,
         train_labels=labels,
-        validation_images=open_images(asset.folder, "validation_images"),
+        validation_images=open_stored(asset.folder, "validation_images"),
         validation_labels=torch.from_numpy(asset.array("validation_labels")),
         class_names=tuple(json.loads(asset.read("classes.json"))),
         mean=tuple(asset.facts["mean"]),
@@ -253,7 +253,7 @@ def _make(
     for name, rows in (("train", split.train), ("validation", split.validation)):
         write_images(draft, f"{name}_images", source.images, rows, dataset.store)
         draft.write_array(f"{name}_labels", source.labels[rows])
-    digests, mean, std = _measure(open_images(draft.folder, "train_images"), source.labels[split.train])
+    digests, mean, std = _measure(open_stored(draft.folder, "train_images"), source.labels[split.train])
     draft.write_array("train_digests", digests)
     draft.write("classes.json", json.dumps(class_names).encode())
     draft.write("test_split.json", json.dumps({"sha256": test.sha256}).encode())  # part of the data set's identity

@@ -32,7 +32,7 @@ _FEW = 8  # images that a thread decodes at least: to start one takes as long as
 
 
 def write_images(draft: Draft, name: str, source: NDArray[np.uint8], rows: NDArray[np.int64], store: Store) -> None:
-    """Write the images source[rows], of uint8 (N, 3, H, W), for `open_images`. Raises AssetError when the disk is full.
+    """Write the images source[rows], of uint8 (N, 3, H, W), for `open_stored`. Raises AssetError when the disk is full.
 
     JPEGs lie one after the other in `NAME.jpegs`; `NAME_ends.npy`, int64 (N,), says where each ends, in bytes.
     """
@@ -48,7 +48,7 @@ def write_images(draft: Draft, name: str, source: NDArray[np.uint8], rows: NDArr
     draft.write_array(f"{name}_ends", np.cumsum(lengths, dtype=np.int64))
 
 
-def open_images(folder: Path, name: str) -> Images:
+def open_stored(folder: Path, name: str) -> Images:
     """Open images of an asset or a draft, memory-mapped copy-on-write: processes share pages, no write reaches a file.
 
     Raises AssetError where images cannot be decoded.

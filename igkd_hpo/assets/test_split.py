@@ -11,7 +11,7 @@ from torch import Tensor
 
 from igkd_hpo.assets.dataset import dataset_request
 from igkd_hpo.assets.files import writing
-from igkd_hpo.assets.image_store import open_images
+from igkd_hpo.assets.image_store import open_stored
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.distillation.images import Images
@@ -61,4 +61,4 @@ def open_test(dataset: DatasetConfig, settings: Settings, *, purpose: TestPurpos
             file.flush()
             os.fsync(file.fileno())
     _log.info("test split opened: %s", purpose.value, extra={"action": "open_test", **entry})
-    return open_images(asset.folder, "images"), torch.from_numpy(asset.array("labels"))
+    return open_stored(asset.folder, "images"), torch.from_numpy(asset.array("labels"))

@@ -12,7 +12,7 @@ from PIL import Image
 from igkd_hpo.assets import dataset as dataset_module
 from igkd_hpo.assets import image_store
 from igkd_hpo.assets.dataset import open_dataset, prepare_dataset, row_digests
-from igkd_hpo.assets.image_store import JpegImages, open_images, write_images
+from igkd_hpo.assets.image_store import JpegImages, open_stored, write_images
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teacher_training import _training_data
 from igkd_hpo.assets.test_split import TestPurpose, open_test
@@ -37,7 +37,7 @@ def photographs():
 def jpegs(store, progress, photographs) -> JpegImages:
     with store.build("dataset", {"any": 1}, progress) as draft:
         write_images(draft, "train_images", photographs, ROWS, "jpeg")
-        images = open_images(draft.commit({}).folder, "train_images")
+        images = open_stored(draft.commit({}).folder, "train_images")
     assert isinstance(images, JpegImages)
     return images
 
