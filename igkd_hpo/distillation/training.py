@@ -326,18 +326,18 @@ class Training:
     def _ask_teacher(self, batch: Batch) -> tuple[Features, Tensor | None]:
         features: Features = {}
         logits = None
+        if self.features is None and self.teaching is None:
+            return features, logits
+        pixels = shown_pixels(self.data, self.views, batch)
         if self.features is not None:
             wanted = self.recipe.uses(Role.LOGITS) and self.teaching is None
-            shown = self._shown(batch) if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
+            shown = pixels if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
             features, logits = self.features.ask_teacher(shown, logits=wanted)
         if self.teaching is not None:
-            logits = self.teaching.logits(batch.rows, batch.numbers, self._shown(batch))
+            logits = self.teaching.logits(batch.rows, batch.numbers, pixels)
             if logits.dim() == 3:
                 logits = average_members(logits, self.recipe.temperature)
         return features, logits
-
-    def _shown(self, batch: Batch) -> Tensor:
-        return shown_pixels(self.data, self.views, batch)
 
     def _count_step(self) -> None:
         self.steps_done += 1
