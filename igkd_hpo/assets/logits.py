@@ -14,8 +14,9 @@ from igkd_hpo.assets.teacher import teacher_identity
 from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.assets.threads import one_thread
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.batches import TrainingData, shown_view
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.distillation.models import to_pixels
+from igkd_hpo.distillation.streaming import OnDemand
 from igkd_hpo.distillation.views import count_views, make_views
 from igkd_hpo.errors import AssetMissing
 from igkd_hpo.settings import Settings
@@ -80,7 +81,8 @@ def prepare_logits(
             return dataset.check_rows(draft.finished)
         shape, views = _shape(study, dataset), count_views(study.augmentation)
         table = draft.table(logits=(np.float16, shape), digests=(np.uint64, shape[:1]))
-        size = max(1, _PIXEL_BYTES[devices[0].type] // (views * dataset.shown.train_images[0].numel() * 4))
+        shown = 2 if study.augmentation.mixed else 1  # images in each view
+        size = max(1, _PIXEL_BYTES[devices[0].type] // (shown * views * dataset.shown.train_images[0].numel() * 4))
         with one_thread(devices[0]):
             fill(
                 table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
@@ -92,13 +94,20 @@ def prepare_logits(
 def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: torch.device) -> Compute:
     views = make_views(study.augmentation, dataset.digests).to(device)
     online = teachers.teaching(device)
+    data = TrainingData(
+        images=OnDemand(dataset.train_images),
+        labels=dataset.train_labels.to(device),
+        maps=None,
+        validation_images=dataset.validation_images,
+        validation_labels=dataset.validation_labels,
+        shown_images=OnDemand(dataset.shown.train_images),
+    )
 
     def compute(rows: slice) -> Columns:
-        shown, size = dataset.shown.train_images[rows].to(device), dataset.image_size
         clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
         repeated = torch.arange(rows.start, rows.stop, device=device).repeat_interleave(views.count)
         every = torch.arange(views.count, device=device).repeat(len(clean))
-        pixels = to_pixels(views.cut_from(shown.repeat_interleave(views.count, dim=0), repeated, every, size))
+        pixels = shown_view(data, views, repeated, every)
         logits = online.logits(repeated, every, pixels).half().cpu()
         return {
             "logits": logits.reshape(len(clean), *_shape(study, dataset)[1:]).numpy(),

@@ -78,6 +78,8 @@ class Augmentation(Frozen):
         default=None, validate_default=True, strict=False, exclude_if=lambda scale: scale is None
     )
     """Smallest and largest share of an image's area in a random resized crop; with views, null is [0.35, 1.0]."""
+    mixed: float | None = Field(default=None, gt=0, le=1, exclude_if=lambda share: share is None)
+    """Share of those crops that another image is blended into or has a box in, the same ones in each trial."""
     crop_padding: int | None = Field(default=None, ge=0, le=32, validate_default=True)
     """Pixels of zero padding on each side before a random crop back to size; null is 4, and 0 with views."""
     horizontal_flip: bool = True
@@ -94,6 +96,13 @@ class Augmentation(Frozen):
         if not 0 < smallest <= largest <= 1:
             raise ValueError(f"{list(scale)} must be two shares of the area, above 0 and at most 1, the smaller first")
         return scale
+
+    @field_validator("mixed")
+    @classmethod
+    def _boxes_are_mixed(cls, mixed: float | None, info: ValidationInfo) -> float | None:
+        if mixed is not None and info.data.get("views") is None:
+            raise ValueError(f"{mixed} is for random resized crops; say how many with views, or remove mixed")
+        return mixed
 
     @field_validator("crop_padding")
     @classmethod
@@ -298,6 +307,18 @@ class Study(Frozen):
                 f"{' and '.join(MIXING)} let the teacher be asked about mixtures, which are in no table, "
                 "and teacher.logits is cached; write teacher.logits: auto"
             )
+        return settings
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _images_are_mixed_once(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
+        augmentation = info.data.get("augmentation")
+        if augmentation is not None and augmentation.mixed is not None:
+            for name in MIXING:
+                if any(value > 0 for value in settings.corners(name)):
+                    raise ValueError(
+                        f"{name} mixes images in each step, and augmentation.mixed mixes them for good; remove one"
+                    )
         return settings
 
     @field_validator("hyperparameters")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from igkd_hpo.distillation.augmentation import cut_out, jitter_colors, rand_augment
 from igkd_hpo.distillation.images import Images
-from igkd_hpo.distillation.mixing import MixturePlan, Mixtures, draw_mixtures
+from igkd_hpo.distillation.mixing import Company, MixturePlan, Mixtures, draw_mixtures
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe
@@ -48,6 +48,12 @@ class EpochPlan(NamedTuple):
     mixtures: MixturePlan | None = None  # None where nothing is mixed
     colors: Tensor | None = None  # float32 (steps, B, 3), see `jitter_colors`; None where color_jitter is 0
     rand_augment: int = 0  # magnitude, see `rand_augment`, which draws from torch's own generator
+    company: Company | None = None  # what the samples are mixed with, where that is not in the batch
+
+    @property
+    def read(self) -> Tensor:
+        """The rows that each step needs, int64 (steps, B), or (steps, 2B) with those that samples are mixed with."""
+        return self.rows if self.company is None else torch.cat([self.rows, self.company.rows], dim=1)
 
     def to(self, device: torch.device) -> "EpochPlan":
         """Return the plan with its tensors on `device`."""
@@ -64,7 +70,8 @@ class EpochPlan(NamedTuple):
 
     def _tensors(self) -> list[Tensor]:
         optional = [part for part in (self.holes, self.colors) if part is not None]
-        return [self.rows, self.numbers, self.strengths, self.exponents, *optional, *(self.mixtures or ())]
+        mixed = *(self.mixtures or ()), *(self.company or ())
+        return [self.rows, self.numbers, self.strengths, self.exponents, *optional, *mixed]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "EpochPlan":
         return self._replace(
@@ -75,15 +82,19 @@ class EpochPlan(NamedTuple):
             holes=None if self.holes is None else change(self.holes),
             mixtures=None if self.mixtures is None else MixturePlan(*map(change, self.mixtures)),
             colors=None if self.colors is None else change(self.colors),
+            company=None if self.company is None else Company(*map(change, self.company)),
         )
 
 
 class Samples(NamedTuple):
-    """One step's images and maps as they are kept: element j of every tensor belongs to the image `rows[j]`."""
+    """One step's images and maps as they are kept: element j of every tensor belongs to the image `rows[j]`.
 
-    images: Tensor  # uint8 (B, 3, H, W)
-    maps: Tensor | None = None  # float (B, H, W)
-    shown: Tensor | None = None  # uint8 (B, 3, H', W')
+    Where samples are mixed with images that are not in the batch, R is 2B, and these come after the batch's own.
+    """
+
+    images: Tensor  # uint8 (R, 3, H, W)
+    maps: Tensor | None = None  # float (R, H, W)
+    shown: Tensor | None = None  # uint8 (R, 3, H', W')
 
 
 class Batch(NamedTuple):
@@ -97,6 +108,18 @@ class Batch(NamedTuple):
     overlaid: Tensor  # float32 (B, 3, H, W): the student's view, other colours and squares too
     samples: Samples  # what all of these were made of
     mixtures: Mixtures | None = None
+    company: Company | None = None  # what the samples are mixed with, where that is not in the batch
+
+    @property
+    def cut(self) -> tuple[Tensor, Tensor]:
+        """The rows and view numbers of all that is in `samples`, int64 (R,)."""
+        return _all_of(self.rows, self.numbers, self.company)
+
+
+def _all_of(rows: Tensor, numbers: Tensor, company: Company | None) -> tuple[Tensor, Tensor]:
+    if company is None:
+        return rows, numbers
+    return torch.cat([rows, company.rows]), torch.cat([numbers, company.numbers])
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -129,6 +152,9 @@ def draw_plan(recipe: Recipe, views: Views, n_images: int, epoch: int) -> EpochP
         once = torch.Generator().manual_seed(fixed_seed(recipe.seed, _PARITIES))
         parities = torch.randint(2, (n_images,), generator=once)
         numbers = views.with_flip(numbers, (parities[rows] + epoch) % 2 == 1)
+    company = mixtures = None
+    if views.mixed is not None:
+        company, mixtures = views.mixed.of(rows, numbers)
     return EpochPlan(
         rows=rows,
         numbers=numbers,
@@ -137,9 +163,10 @@ def draw_plan(recipe: Recipe, views: Views, n_images: int, epoch: int) -> EpochP
         overlay_mode=recipe.overlay_mode,
         cutout=recipe.cutout,
         holes=torch.rand(steps, batch, 2, generator=generator) if recipe.cutout > 0 else None,
-        mixtures=draw_mixtures(recipe, steps, batch, generator) if recipe.mixes else None,
+        mixtures=draw_mixtures(recipe, steps, batch, generator) if recipe.mixes else mixtures,
         colors=_color_changes(recipe.color_jitter, steps, batch, generator) if recipe.color_jitter > 0 else None,
         rand_augment=recipe.rand_augment,
+        company=company,
     )
 
 
@@ -147,20 +174,40 @@ def shown_pixels(data: TrainingData, views: Views, batch: Batch) -> Tensor:
     """Return what the teacher sees of a batch, float32 (B, 3, H', W'): its pixels, or the same at its own size."""
     if batch.samples.shown is None:
         return batch.pixels
-    pixels = _shown_in_view(batch.samples.shown, data, views, batch.rows, batch.numbers)
-    height, width = pixels.shape[2:]
-    return pixels if batch.mixtures is None else batch.mixtures.at((height, width)).mix(pixels)
+    pixels = _in_size_of(data, batch.samples.shown, views, *batch.cut)
+    return pixels if batch.mixtures is None else batch.mixtures.at(_size(pixels)).mix(pixels)
 
 
 def shown_view(data: TrainingData, views: Views, rows: Tensor, numbers: Tensor) -> Tensor:
-    """Return views of images as the teacher sees them, none of them mixed, float32 pixels in [0, 1]."""
+    """Return views of images as the teacher sees them, float32 pixels in [0, 1] (B, 3, H', W').
+
+    They are mixed where that belongs to their numbers, and not where each epoch draws it.
+
+    Args:
+        data: of its images, what the teacher sees.
+        views: on the device of the result.
+        rows: int64 (B,), the images' numbers.
+        numbers: int64 (B,) in [0, count).
+    """
     shown = data.images if data.shown_images is None else data.shown_images
-    return _shown_in_view(shown[rows], data, views, rows, numbers)
+    if views.mixed is None:
+        return _in_size_of(data, shown[rows], views, rows, numbers)
+    company, plan = views.mixed.of(rows.cpu(), numbers.cpu())
+    company = Company(*(part.to(rows.device) for part in company))
+    every = _all_of(rows, numbers, company)
+    pixels = _in_size_of(data, shown[every[0]], views, *every)
+    plan = MixturePlan(*(part.to(pixels.device) for part in plan))
+    return Mixtures(plan, _size(pixels), data.labels[company.rows]).mix(pixels)
 
 
-def _shown_in_view(shown: Tensor, data: TrainingData, views: Views, rows: Tensor, numbers: Tensor) -> Tensor:
+def _in_size_of(data: TrainingData, shown: Tensor, views: Views, rows: Tensor, numbers: Tensor) -> Tensor:
     height, width = data.images.shape[2:]
     return to_pixels(views.cut_from(shown, rows, numbers, (height, width)), torch.channels_last)
+
+
+def _size(pixels: Tensor) -> tuple[int, int]:
+    height, width = pixels.shape[2:]
+    return height, width
 
 
 def _color_changes(most: float, steps: int, batch: int, generator: torch.Generator) -> Tensor:
@@ -171,7 +218,7 @@ def raw_maps(data: TrainingData, views: Views, batch: Batch) -> Tensor:
     """Return the maps of a batch in its views as they were made, float32 (B, H, W); the data must have maps."""
     maps = batch.samples.maps
     assert maps is not None, "the training checks that they are there where they are wanted"
-    return _in_view(maps.float(), data, views, batch.rows, batch.numbers, batch.mixtures)
+    return _in_view(maps.float(), data, views, *batch.cut, batch.mixtures)
 
 
 def _in_view(
@@ -204,21 +251,26 @@ def make_batch(
     `samples`: of the step, where they were read before, see `read_samples`.
     """
     rows, numbers = plan.rows[step], plan.numbers[step]
-    samples = samples or read_samples(data, rows)
-    pixels = to_pixels(views.cut(samples.images, rows, numbers), memory_format)
+    company = None if plan.company is None else Company(*(part[step] for part in plan.company))
+    every = _all_of(rows, numbers, company)
+    samples = samples or read_samples(data, every[0])
+    pixels = to_pixels(views.cut(samples.images, *every), memory_format)
     mixtures = None
     if plan.mixtures is not None:
-        height, width = pixels.shape[2:]
-        mixtures = Mixtures(MixturePlan(*(part[step] for part in plan.mixtures)), (height, width))
+        others = None if company is None else data.labels[company.rows]
+        mixtures = Mixtures(MixturePlan(*(part[step] for part in plan.mixtures)), _size(pixels), others)
         pixels = mixtures.mix(pixels)
     maps = None
     seen = pixels if plan.colors is None else jitter_colors(pixels, plan.colors[step])
     if samples.maps is not None:
-        maps = normalize_maps(samples.maps, plan.exponents[step])
-        maps = _in_view(maps, data, views, rows, numbers, mixtures)
+        exponents = plan.exponents[step].repeat(
+            len(samples.maps) // len(rows)
+        )  # the other image's map has its sample's
+        maps = normalize_maps(samples.maps, exponents)
+        maps = _in_view(maps, data, views, *every, mixtures)
         seen = overlay(seen, maps, plan.strengths[step], plan.overlay_mode)
     if plan.rand_augment > 0:
         seen = rand_augment(seen, plan.rand_augment).contiguous(memory_format=memory_format)
     if plan.holes is not None:
         seen = cut_out(seen, plan.holes[step], plan.cutout)
-    return Batch(rows, numbers, data.labels[rows], pixels, maps, seen, samples, mixtures)
+    return Batch(rows, numbers, data.labels[rows], pixels, maps, seen, samples, mixtures, company)

@@ -25,6 +25,7 @@ class Recipe:
     horizontal_flip: bool
     views: int | None  # boxes of each image; None: crops are shifted by the padding
     scale: tuple[float, float] | None  # of the boxes, in shares of the image's area
+    mixed: float | None  # share of the boxes that are mixed with another image's; None: none
     seed: int  # 0 or more; order, views and overlays follow from it, the initial weights are the caller's
     precision: str  # float32, bfloat16 or float16
     channels_last: bool

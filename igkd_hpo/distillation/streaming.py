@@ -39,8 +39,11 @@ def fits(n_bytes: int, device: torch.device) -> bool:
 
 
 @dataclass(frozen=True)
-class _OnDemand:
-    """Images that are not on the device, for who asks for rows that were not read ahead, such as a control."""
+class OnDemand:
+    """Images that are not on the device, for who asks for rows that were not read ahead, such as a control.
+
+    Rows are returned on their own device; one that is asked for several times at once is read once.
+    """
 
     images: Images
 
@@ -54,7 +57,8 @@ class _OnDemand:
     def __getitem__(self, rows: Tensor | slice | int, /) -> Tensor:
         if not isinstance(rows, Tensor):
             return self.images[rows]
-        return self.images[rows.cpu()].to(rows.device)
+        wanted, places = torch.unique(rows.cpu(), return_inverse=True)
+        return self.images[wanted].to(rows.device)[places.to(rows.device)]
 
 
 def place(data: TrainingData, device: torch.device) -> TrainingData:
@@ -68,7 +72,7 @@ def place(data: TrainingData, device: torch.device) -> TrainingData:
     streamed = is_streamed(data, device)
 
     def put(images: Images) -> Images:
-        return _OnDemand(images) if streamed else bring(images, device)
+        return OnDemand(images) if streamed else bring(images, device)
 
     return replace(
         moved,

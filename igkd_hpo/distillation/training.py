@@ -263,7 +263,7 @@ class Training:
         """Return the samples of each step of a plan on the CPU; None where the steps gather them themselves."""
         if not self._streamed:
             return nullcontext(repeat(None))
-        return read_ahead(partial(read_samples, self.data), drawn.rows, self.device)
+        return read_ahead(partial(read_samples, self.data), drawn.read, self.device)
 
     def _train_step(self, plan: EpochPlan, step: int, samples: Samples | None = None) -> Tensor:
         if self._graph is None:

@@ -1,14 +1,16 @@
 """Views: the crops of training images, each named by its number, so that maps and logits can follow the image."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
+
+from igkd_hpo.distillation.draws import uniform
+from igkd_hpo.distillation.mixing import NumberedMixtures
 
 _RATIO = 4 / 3  # of a box's sides at most, where the image's are taken for equal
 
@@ -19,6 +21,11 @@ class Views(Protocol):
     @property
     def count(self) -> int:
         """Number of views of each image."""
+        ...
+
+    @property
+    def mixed(self) -> NumberedMixtures | None:
+        """What each view is mixed with; None where nothing is, or where every epoch draws that anew."""
         ...
 
     def cut(self, x: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
@@ -65,6 +72,11 @@ class Cropping(Protocol):
         """Smallest and largest share of the image's area that a box has; there are none without `views`."""
         ...
 
+    @property
+    def mixed(self) -> float | None:
+        """Share of the boxes that are mixed with another image's; None: no box is."""
+        ...
+
 
 def make_views(cropping: Cropping, digests: Tensor | None) -> Views:
     """Return the views that the settings ask for.
@@ -78,7 +90,9 @@ def make_views(cropping: Cropping, digests: Tensor | None) -> Views:
         return _shifted(cropping)
     if digests is None:
         raise ValueError(f"views is {cropping.views}, whose boxes are drawn from the images' digests; give them")
-    return Boxes.draw(digests, cropping.views, cropping.scale, mirrored=cropping.horizontal_flip)
+    mixed = NumberedMixtures.draw(digests, cropping.views, cropping.mixed) if cropping.mixed else None
+    boxes = Boxes.draw(digests, cropping.views, cropping.scale, mirrored=cropping.horizontal_flip)
+    return replace(boxes, mixed=mixed)
 
 
 def count_views(cropping: Cropping) -> int:
@@ -108,6 +122,11 @@ class ShiftedCrops:
     def count(self) -> int:
         """Number of views of each image."""
         return self._places * (2 if self.mirrored else 1)
+
+    @property
+    def mixed(self) -> None:
+        """None: there are too many of them for what a teacher says of mixtures to be made beforehand."""
+        return None
 
     @property
     def _places(self) -> int:
@@ -158,10 +177,12 @@ class Boxes:
     Args:
         corners: float32 (N, count, 4): top, left, height and width, in shares of the image's sides.
         flips: bool (N, count).
+        mixed: what each is mixed with, which `cut` does not do, since it cuts images and maps one by one.
     """
 
     corners: Tensor
     flips: Tensor
+    mixed: NumberedMixtures | None = None
 
     @property
     def count(self) -> int:
@@ -177,7 +198,7 @@ class Boxes:
 
         Source: Szegedy et al. 2014, arXiv 1409.4842, section 6.
         """
-        area, ratio, down, right, flip = _uniform(digests.cpu().numpy().view(np.uint64), count, 5)
+        area, ratio, down, right, flip = uniform(digests, count, 5)
         area = scale[0] + (scale[1] - scale[0]) * area
         stretch = np.exp((2 * ratio - 1) * math.log(_RATIO) / 2)
         height, width = np.minimum(np.sqrt(area) / stretch, 1), np.minimum(np.sqrt(area) * stretch, 1)
@@ -196,8 +217,8 @@ class Boxes:
         return self.cut(x, rows, numbers)
 
     def to(self, device: torch.device) -> "Boxes":
-        """Return the same boxes on `device`."""
-        return Boxes(self.corners.to(device), self.flips.to(device))
+        """Return the same boxes on `device`; what they are mixed with stays on the CPU, where plans are drawn."""
+        return Boxes(self.corners.to(device), self.flips.to(device), self.mixed)
 
 
 def _cut_boxes(x: Tensor, corners: Tensor, flip: Tensor, *, outside: str) -> Tensor:
@@ -214,18 +235,3 @@ def _cut_boxes(x: Tensor, corners: Tensor, flip: Tensor, *, outside: str) -> Ten
 def _centres(length: int, device: torch.device) -> Tensor:
     """Return the middles of so many pixels, in [0, 1]."""
     return (torch.arange(length, device=device) + 0.5) / length
-
-
-def _uniform(digests: NDArray[np.uint64], count: int, each: int) -> NDArray[np.float64]:
-    """Draw `each` numbers in [0, 1) for each view of each image, (each, N, count); of a digest always the same ones.
-
-    Source: splitmix64, Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195; its state begins at the digest.
-    """
-    draws = np.arange(1, count * each + 1, dtype=np.uint64).reshape(count, each).transpose(1, 0)
-    with np.errstate(over="ignore"):
-        state = digests[None, :, None] + draws[:, None, :] * np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state ^= state >> np.uint64(31)
-    numbers: NDArray[np.float64] = (state >> np.uint64(11)).astype(np.float64) / 2.0**53
-    return numbers

@@ -40,6 +40,7 @@ def fine():
     return Stripes()
 """
 BOXES = {"crop_padding": 0, "views": 3, "scale": (0.5, 0.9)}
+MIXED = {"crop_padding": 0, "views": 4, "scale": (0.5, 0.9), "mixed": 0.7}
 SHIFTED = {"crop_padding": 1, "horizontal_flip": True}
 
 
@@ -81,7 +82,7 @@ def test_a_teacher_that_needs_the_files_own_pixels_gets_them(settings, progress)
     assert maps.any()
 
 
-@pytest.mark.parametrize("augmentation", [BOXES, SHIFTED])
+@pytest.mark.parametrize("augmentation", [BOXES, SHIFTED, MIXED])
 def test_the_table_and_the_teacher_in_each_step_agree_bit_for_bit(settings, progress, augmentation):
     study = fine_study(
         augmentation=augmentation,

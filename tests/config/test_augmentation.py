@@ -30,6 +30,9 @@ def test_boxes_have_a_scale_and_no_padding_and_can_be_read_again() -> None:
         ("scale", {"views": 4, "scale": [0.5, 1.1]}),
         ("scale", {"views": 4, "scale": [0.5, 0.7, 0.9]}),
         ("crop_padding", {"views": 4, "crop_padding": 4}),
+        ("mixed", {"mixed": 0.5}),
+        ("mixed", {"views": 4, "mixed": 0.0}),
+        ("mixed", {"views": 4, "mixed": 1.5}),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_key(key: str, given: dict[str, Any]) -> None:

@@ -54,6 +54,13 @@ COLUMNS = {
 }
 BASES = {pruner["name"]: {**BASE, "pruner": pruner} for pruner in PRUNERS}
 BASES["huggingface"] = {**BASE, "dataset": COLUMNS, "pruner": {"name": "none"}}
+ONCE = {name: value for name, value in BASE["hyperparameters"].items() if name not in ("mixup", "cutmix")}
+BASES["mixed"] = {
+    **BASE,
+    "pruner": PRUNERS[0],
+    "augmentation": {"views": 4, "mixed": 0.5},
+    "hyperparameters": ONCE,  # which are mixed for good, not in each step
+}
 BASES["boxes"] = {**BASE, "pruner": PRUNERS[0], "augmentation": {"views": 4}}
 WEIGHTED = {**BASE, "teacher": {**BASE["teacher"], "class_weights": "balanced"}}  # which no given teacher can be
 IGNORED = {
@@ -96,6 +103,7 @@ OTHER: dict[str, Any] = {
     "augmentation.horizontal_flip": False,
     "augmentation.views": ("augmentation", {"views": 8}),
     "augmentation.scale": ("augmentation", {"views": 8, "scale": [0.5, 1.0]}),
+    "augmentation.mixed": ("augmentation", {"views": 8, "mixed": 0.5}),
     "training.epochs": 99,
     "training.optimizer": "adam",
     "training.schedule": "cosine",

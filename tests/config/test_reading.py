@@ -315,6 +315,16 @@ def test_teachers_that_cannot_be_had(teacher: str, message: str) -> None:
     assert re.fullmatch(rf"study.yaml: teacher\.{message}", faults_of(DIGITS.replace(own, f"teacher: {teacher}")))
 
 
+@pytest.mark.parametrize("value", ["0.5", "{type: float, low: 0.0, high: 0.5}"])
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_images_are_mixed_by_number_or_in_each_step(name: str, value: str) -> None:
+    (own,) = [line for line in DIGITS.splitlines() if line.startswith("augmentation:")]
+    text = DIGITS.replace(own, "augmentation: {views: 4, mixed: 0.5}")
+    assert parse_study(text, source="-").augmentation.mixed == 0.5
+    refused = faults_of(text.replace("  width: 0.5\n", f"  width: 0.5\n  {name}: {value}\n"))
+    assert re.fullmatch(f"study.yaml: hyperparameters: {name} .* augmentation.mixed .*", refused)
+
+
 def test_mixtures_are_in_no_table() -> None:
     (own,) = [line for line in DIGITS.splitlines() if line.startswith("teacher:")]
     text = DIGITS.replace(own, "teacher: {width: 0.5, logits: cached}")

@@ -65,6 +65,7 @@ def recipe() -> Callable[..., Recipe]:
         "horizontal_flip": True,
         "views": None,
         "scale": None,
+        "mixed": None,
         "seed": 3,
         "precision": "float32",
         "channels_last": True,

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from igkd_hpo.distillation.batches import Batch, TrainingData, draw_plan, make_batch, raw_maps
+from igkd_hpo.distillation.batches import Batch, TrainingData, draw_plan, make_batch, raw_maps, shown_pixels, shown_view
 from igkd_hpo.distillation.losses import distillation_loss
-from igkd_hpo.distillation.mixing import MixturePlan, Mixtures, draw_mixtures
+from igkd_hpo.distillation.mixing import Company, MixturePlan, Mixtures, NumberedMixtures, draw_mixtures
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.teaching import CachedLogits
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.distillation.views import ShiftedCrops
+from igkd_hpo.distillation.views import Boxes, ShiftedCrops, make_views
 
 N, SIZE = 60, 10
 VIEWS = ShiftedCrops(padding=0, mirrored=False)
@@ -41,12 +42,15 @@ def mixed_batch(data: TrainingData, used: Recipe) -> Batch:
 def assert_aligned(batch: Batch, maps: Tensor, shares: Tensor) -> None:
     """Solve each pixel for the own image's share, from nothing but the two images' numbers."""
     pixels = batch.pixels[:, 0] * 255
-    own, other = batch.rows + 1.0, batch.rows.flip(0) + 1.0
-    share = (pixels - other[:, None, None]) / (own - other)[:, None, None]
+    others = batch.rows.flip(0) if batch.company is None else batch.company.rows
+    own, other = batch.rows + 1.0, others + 1.0
+    differ = own != other  # a view may be mixed with another of the same image, which shows in no pixel here
+    assert differ.sum() > len(own) / 2
+    share = ((pixels - other[:, None, None]) / (own - other)[:, None, None])[differ]
     assert (share > -1e-3).all()
     assert (share < 1 + 1e-3).all()
     torch.testing.assert_close(maps, pixels, atol=1e-3, rtol=0)
-    torch.testing.assert_close(shares, share.mean(dim=(1, 2)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(shares[differ], share.mean(dim=(1, 2)), atol=1e-3, rtol=0)
     assert (shares >= 0.45).all()  # a box is rounded to whole pixels
 
 
@@ -163,6 +167,102 @@ def test_a_mixing_training_resumes_bit_for_bit(
     def make() -> Training:
         used = recipe(epochs=2, alpha=0.0, learning_rate=0.02, **changes)
         return Training(tiny_network(), coded, used, device=torch.device("cpu"), teaching=None)
+
+    straight, first, second = make(), make(), make()
+    expected = [metrics.train_loss for metrics in straight.epochs()]
+    next(first.epochs())
+    second.load_state_dict(first.state_dict())
+    assert [metrics.train_loss for metrics in second.epochs()] == expected[1:]
+
+
+DIGESTS = torch.randint(2**62, (N,), generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def numbered(recipe: MakeRecipe) -> Recipe:
+    return recipe(
+        batch_size=N,
+        crop_padding=0,
+        horizontal_flip=True,
+        views=5,
+        scale=(0.4, 0.9),
+        mixed=0.8,
+        overlay_probability=0.0,
+    )
+
+
+def test_numbered_mixtures_are_so_many_and_follow_from_the_image_alone() -> None:
+    digests = torch.randint(2**62, (400,), generator=torch.Generator().manual_seed(1))
+    drawn = NumberedMixtures.draw(digests, 10, 0.6)
+    blended, boxed = drawn.plan.blends < 1, drawn.plan.sides > 0
+    assert not (blended & boxed).any()
+    for kind in (blended, boxed):
+        assert kind.float().mean() == pytest.approx(0.3, abs=0.03)
+    assert drawn.plan.blends.min() >= 0.5
+    assert drawn.plan.sides.max() < 0.5**0.5
+    assert drawn.company.rows.unique().numel() == 400
+    assert drawn.company.numbers.unique().tolist() == list(range(10))
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(2))
+    again = NumberedMixtures.draw(digests[order], 10, 0.6)
+    for parts, moved in ((drawn.company, again.company), (drawn.plan, again.plan)):
+        assert all(torch.equal(part[order], other) for part, other in zip(parts, moved, strict=True))
+
+
+def test_boxes_are_the_same_mixed_or_not(numbered: Recipe) -> None:
+    mixed, plain = (make_views(used, DIGESTS) for used in (numbered, replace(numbered, mixed=None)))
+    assert isinstance(mixed, Boxes)
+    assert isinstance(plain, Boxes)
+    assert torch.equal(mixed.corners, plain.corners)
+    assert mixed.mixed is not None
+    assert plain.mixed is None
+
+
+def test_a_numbered_mixture_is_aligned_and_the_check_sees_where_it_is_not(
+    coded: TrainingData, numbered: Recipe
+) -> None:
+    """Row, view, partner and share: what a table holds of them is what the student sees, and nothing else is."""
+    data = replace(coded, digests=DIGESTS, shown_images=coded.images[:, :, :8, :8])
+    views = make_views(numbered, DIGESTS)
+    assert views.mixed is not None
+    rows = torch.arange(N).repeat_interleave(views.count)
+    numbers = torch.arange(views.count).repeat(N)
+    table = shown_view(data, views, rows, numbers).mean(dim=(2, 3)).reshape(N, views.count, 3)
+    batch = make_batch(data, views, draw_plan(numbered, views, N, epoch=1), 0, torch.contiguous_format)
+    assert batch.mixtures is not None
+    assert batch.company is not None
+    maps, shares = raw_maps(data, views, batch), batch.mixtures.shares
+    assert_aligned(batch, maps, shares)
+    assert torch.equal(batch.labels, batch.rows % 3)
+    assert batch.mixtures.labels is not None
+    assert torch.equal(batch.mixtures.labels, batch.company.rows % 3)
+
+    def assert_known(batch: Batch, table: Tensor) -> None:
+        seen = batch.pixels.mean(dim=(2, 3))
+        known = CachedLogits(table, views.count).logits(batch.rows, batch.numbers, batch.pixels)
+        torch.testing.assert_close(known, seen, atol=0.035, rtol=0)  # a box is rounded to 8 pixels there, to 10 here
+        shown = shown_pixels(data, views, batch).mean(dim=(2, 3))
+        torch.testing.assert_close(known, shown, atol=1e-6, rtol=0)
+
+    assert_known(batch, table)
+    others = Company(batch.company.rows.roll(1), batch.company.numbers)
+    shifted = batch._replace(company=others, pixels=batch.pixels.roll(1, 0))
+    for wrong_batch, wrong_table in ((batch, table.roll(1, 0)), (batch, table.roll(1, 1)), (shifted, table)):
+        with pytest.raises(AssertionError):
+            assert_known(wrong_batch, wrong_table)
+    for wrong in (batch._replace(company=others), batch._replace(rows=batch.rows.roll(1))):
+        with pytest.raises(AssertionError):
+            assert_aligned(wrong, maps, shares)
+
+
+def test_numbered_mixtures_resume_bit_for_bit(
+    coded: TrainingData, numbered: Recipe, tiny_network: Callable[[], Network]
+) -> None:
+    table = torch.randn(N, 5, 3, generator=torch.Generator().manual_seed(3)).half()
+
+    def make() -> Training:
+        used = replace(numbered, batch_size=16, epochs=2, learning_rate=0.02, overlay_probability=0.5)
+        data = replace(coded, digests=DIGESTS)
+        return Training(tiny_network(), data, used, device=torch.device("cpu"), teaching=CachedLogits(table, 5))
 
     straight, first, second = make(), make(), make()
     expected = [metrics.train_loss for metrics in straight.epochs()]

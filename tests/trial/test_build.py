@@ -45,7 +45,7 @@ def test_every_setting_of_a_training_reaches_the_recipe_by_its_name() -> None:
     """Fields of a recipe, and hyperparameters, of which a new one is forgotten as easily as an old one."""
     hyperparameters = {name: other_value(name) for name in HYPERPARAMETERS}
     training = {"epochs": 7, "optimizer": "adamw", "schedule": "cosine"}
-    augmentation = {"crop_padding": 0, "horizontal_flip": False, "views": 3, "scale": (0.5, 0.9)}
+    augmentation = {"crop_padding": 0, "horizontal_flip": False, "views": 3, "scale": (0.5, 0.9), "mixed": None}
     machine = {"precision": "bfloat16", "compile": "auto", "memory_format": "contiguous"}
     study = Study.model_validate(
         {
