@@ -109,7 +109,7 @@ def choose_study(
     draft.add("training.epochs", budget.epochs, f"about {duration(budget.trial_seconds)} a trial on this machine")
     if balance.metric != "accuracy":
         draft.add("metric", balance.metric, balance.metric_because)
-    _add_hyperparameters(draft, machine, balance, survey, chosen, budget, pretrained=pretrained)
+    _add_hyperparameters(draft, machine, balance, survey, chosen, budget, teacher, pretrained=pretrained)
     if limits.any:
         draft.add("limits", {}, "what is beyond them is not trained")
         for key, limit in limits.model_dump().items():
@@ -212,6 +212,7 @@ def _add_hyperparameters(
     survey: Survey,
     students: Sequence[Network],
     budget: Budget,
+    teacher: TeacherPlan,
     *,
     pretrained: bool,
 ) -> None:
@@ -236,7 +237,8 @@ def _add_hyperparameters(
     if pretrained:
         add("init", "pretrained", f"published weights, {survey.weights[students[0].architecture].told}")
     add("temperature", real(1.0, 8.0), "how soft the teacher's answers are")
-    add("alpha", real(0.0, 1.0), "how much the teacher's answers count beside the labels")
+    least = 0.5 if teacher.weights is not None else 0.0  # below, there is little of a good teacher
+    add("alpha", real(least, 1.0), "how much the teacher's answers count beside the labels; 0 is a control")
     if budget.maps:
         add("overlay_probability", real(0.0, 0.5), "how many images are overlaid with the teacher's maps")
         add("overlay_strength", real(0.05, 0.95), "how much of such an image the map covers")

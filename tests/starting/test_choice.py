@@ -212,6 +212,14 @@ def test_a_slower_machine_does_less_and_says_when_it_is_too_slow() -> None:
     assert not plans[3].budget.fits
 
 
+def test_beside_a_teacher_with_published_weights_trials_are_long_before_they_are_many() -> None:
+    given, own = (choose(photographs(), places=places, seconds=1e-2).study for places in (LITE0, {}))
+    assert given.training.epochs == 60 > own.training.epochs
+    assert given.n_trials < own.n_trials
+    assert given.hyperparameters.corners("alpha") == (0.5, 1.0)
+    assert own.hyperparameters.corners("alpha") == (0.0, 1.0)
+
+
 def test_a_teacher_of_few_images_is_trained_for_more_epochs() -> None:
     epochs = [choose(photographs(train=(count,) * 4)).budget.teacher_epochs for count in (15, 150, 500)]
     assert epochs == [200, 22, 15]
