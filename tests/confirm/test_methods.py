@@ -52,7 +52,7 @@ METHODS = [
     "teacher_tail_weight: 1.0; width: 0.35; alpha: 0.0",
     "attribution_weight: 0.5",
     "init: teacher_prefix",
-    "init: teacher_prefix; frozen_blocks: 4; training: {epochs: 2}; labels_alone: 0.5",
+    "init: teacher_prefix; frozen_blocks: 4",
     "objective: logit_mse",
     "objective: foster; foster_beta: 0.9",
     "osakd_weight: 1.0; osakd_neighbors: 8; alpha: 0.0",
