@@ -325,7 +325,7 @@ class Study(Frozen):
             )
         training = info.data.get("training")
         if training is not None and training.epochs == 1 and settings.highest("labels_alone") > 0:
-            raise ValueError("labels_alone: training.epochs is 1, and the first is never one; write 0, or more epochs")
+            raise ValueError("labels_alone: training.epochs is 1, and the first is taught; write 0, or more epochs")
         if settings.highest("frozen_blocks") > 0 and "teacher_prefix" not in settings.words("init"):
             raise ValueError("frozen_blocks: no student begins with the teacher's; write init: teacher_prefix, or 0")
         return settings

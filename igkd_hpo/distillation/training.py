@@ -378,7 +378,6 @@ class Training:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.completed_epochs = state["completed_epochs"]
-        self._labels_alone = self.recipe.has_labels_alone(self.completed_epochs + 1)
         self._capture()
 
     def _parts(self) -> dict[str, Any]:

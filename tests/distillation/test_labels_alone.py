@@ -68,14 +68,16 @@ def make(layers_removed: int, seed: int) -> Network:
         return Network(body, [0.5] * 3, [0.3] * 3)
 
 
-@pytest.mark.parametrize("init", ["teacher_prefix", "random"])
+@pytest.mark.parametrize(
+    ("init", "optimizer"), [("teacher_prefix", "sgd"), ("teacher_prefix", "adam"), ("random", "sgd")]
+)
 def test_first_blocks_stay_the_teachers_until_labels_are_alone(
-    init: str, data: TrainingData, recipe: MakeRecipe
+    init: str, optimizer: str, data: TrainingData, recipe: MakeRecipe
 ) -> None:
     """Batch statistics too; another student has no blocks of the teacher's, and nothing of it stays."""
     teacher, student = make(13, seed=1), make(15, seed=2)
     copy_prefix(student, teacher)
-    used = recipe(init=init, frozen_blocks=2, labels_alone=0.5, epochs=2, learning_rate=0.01)
+    used = recipe(init=init, frozen_blocks=2, labels_alone=0.5, epochs=2, learning_rate=0.01, optimizer=optimizer)
     training = Training(student, data, used, device=CPU, teaching=Asked())
 
     def same(block: int) -> list[bool]:

@@ -65,7 +65,5 @@ def test_pairs_of_places_need_a_second_one(tmp_path: Path, monkeypatch: pytest.M
     )
     digits: Any = SimpleNamespace(num_classes=10, image_size=(8, 8), mean=(0.5,) * 3, std=(0.3,) * 3)
     check_features(parse_study(alone.replace("hint_weight", "skt_intra_weight"), source="-"), digits, settings)
-    with pytest.raises(
-        StudyFileError, match=r"^flat: student one_place_network:lone: .* 2 alone .*skt_inter_"
-    ):
+    with pytest.raises(StudyFileError, match=r"^flat: student one_place_network:lone: .* 2 alone .*skt_inter_"):
         check_features(parse_study(alone.replace("hint_weight", "skt_inter_weight"), source="-"), digits, settings)
