@@ -63,9 +63,7 @@ def test_blocks_of_each_shape(last: int, blocks: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("weight", ["rtk_weight", "skt_intra_weight", "skt_inter_weight"])
 @pytest.mark.parametrize("student", [lambda: make(width=0.5), lambda: strided(2, 4)], ids=["blocks", "strides"])
-def test_each_comes_down_when_it_is_all_that_is_trained(
-    weight: str, student: Callable[[], Network], teacher: Network, recipe: MakeRecipe
-) -> None:
+def test_each_comes_down_when_it_is_all_that_is_trained(weight, student, teacher, recipe):
     used = recipe(alpha=0.0, overlay_probability=0.0, rtk_keys=2, **{weight: 1.0})
     network = student()
     terms = FeatureTerms(network, teacher, used, image_size=(8, 8))

@@ -71,16 +71,14 @@ def make(layers_removed: int, seed: int) -> Network:
 @pytest.mark.parametrize(
     ("init", "optimizer"), [("teacher_prefix", "sgd"), ("teacher_prefix", "adam"), ("random", "sgd")]
 )
-def test_first_blocks_stay_the_teachers_until_labels_are_alone(
-    init: str, optimizer: str, data: TrainingData, recipe: MakeRecipe
-) -> None:
+def test_first_blocks_stay_the_teachers_until_labels_are_alone(init, optimizer, data, recipe):
     """Batch statistics too; another student has no blocks of the teacher's, and nothing of it stays."""
     teacher, student = make(13, seed=1), make(15, seed=2)
     copy_prefix(student, teacher)
     used = recipe(init=init, frozen_blocks=2, labels_alone=0.5, epochs=2, learning_rate=0.01, optimizer=optimizer)
     training = Training(student, data, used, device=CPU, teaching=Asked())
 
-    def same(block: int) -> list[bool]:
+    def same(block):
         mine, others = (network.body.features[block].state_dict() for network in (student, teacher))
         return [torch.equal(mine[name], others[name]) for name in mine]
 

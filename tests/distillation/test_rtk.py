@@ -57,7 +57,7 @@ def test_distances_of_maps_by_hand() -> None:
     assert not map_distances(student, [torch.zeros_like(teacher)]).any(), "a teacher that is silent asks for nothing"
 
 
-def test_attention_is_its_formula_place_by_place(learned: nn.ModuleDict) -> None:
+def test_attention_is_its_formula_place_by_place(learned):
     """softmax over s of (q_t . M_t k_s + p_t . p_s) / sqrt(128), with loops in the place of batched products."""
     found = attend(STUDENT, TEACHER, learned)
     assert found.shape == (4, 2, 2)
@@ -88,10 +88,10 @@ def test_without_anything_learned_it_is_the_mean_over_all_pairs(
     torch.testing.assert_close(compare(comparison), 3 * map_distances(STUDENT, TEACHER).mean())
 
 
-def test_gradients_in_float64(learned: nn.ModuleDict, recipe: Callable[..., Recipe]) -> None:
+def test_gradients_in_float64(learned, recipe):
     """Of the features, and of what is learned: positions, and every layer."""
 
-    def loss(one: Tensor, two: Tensor, keys: int = 1) -> Tensor:
+    def loss(one, two, keys=1):
         used = recipe(rtk_weight=1.0, rtk_keys=keys)
         return compare(Comparison(recipe=used, student=[one, two], teacher=TEACHER, learned=learned))
 

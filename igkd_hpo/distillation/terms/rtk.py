@@ -90,7 +90,8 @@ def attend(student: "Sequence[Tensor]", teacher: "Sequence[Tensor]", learned: "n
     mixed = learned["mixing"](keys.flatten(0, 1)).reshape(*keys.shape[:2], len(teacher), -1)  # (B, S, T, d)
     of_teacher, of_student = cast(nn.ParameterList, learned["positions"])
     logits = torch.einsum("bstd,btd->bts", mixed, queries) + of_teacher @ of_student.T
-    return (logits / queries.shape[2] ** 0.5).softmax(dim=2)
+    attention: Tensor = (logits / _DIMENSION**0.5).softmax(dim=2)
+    return attention
 
 
 def map_distances(student: "Sequence[Tensor]", teacher: "Sequence[Tensor]") -> "Tensor":
@@ -107,8 +108,9 @@ def map_distances(student: "Sequence[Tensor]", teacher: "Sequence[Tensor]") -> "
     maps = [feature.square().mean(dim=1, keepdim=True) for feature in student]
 
     def distances(feature: "Tensor") -> "Tensor":
+        height, width = feature.shape[2:]
         wanted = unit(feature.square().mean(dim=1).flatten(1), dim=1)[:, None]  # (B, 1, H * W)
-        given = torch.stack([F.adaptive_avg_pool2d(each, feature.shape[2:]).flatten(1) for each in maps], dim=1)
+        given = torch.stack([F.adaptive_avg_pool2d(each, (height, width)).flatten(1) for each in maps], dim=1)
         return 2 * (wanted * (wanted - unit(given, dim=2))).mean(dim=2)
 
     return torch.stack([distances(feature) for feature in teacher], dim=1)
