@@ -138,7 +138,7 @@ def make_step(work: Work, arrangement: str, count: int) -> Callable[[], None]:
     pixels = torch.rand(size, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(CLASSES, (work.batch * count,), device=device)
     taught = torch.randn(work.batch * count, CLASSES, device=device)
-    objective = make_objective("kd", {})
+    objective = make_objective("kd", {}, torch.bincount(labels))
     students = make_students(work, count)
     forward: Callable[[], Tensor]
     if arrangement == VMAP:

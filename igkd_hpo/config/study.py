@@ -335,6 +335,22 @@ class Study(Frozen):
             raise ValueError(f"{reason}, or leave it out")
         return settings
 
+    @field_validator("hyperparameters")
+    @classmethod
+    def _something_is_left(cls, settings: Hyperparameters, info: ValidationInfo) -> Hyperparameters:
+        neighbors, batch = settings.highest("osakd_neighbors"), min(settings.corners("batch_size"))
+        if settings.highest("osakd_weight") > 0 and neighbors >= batch:
+            raise ValueError(
+                f"osakd_neighbors: {neighbors} of a batch of {batch}, in which an image has {batch - 1} others; "
+                "write fewer, or a larger batch_size"
+            )
+        training = info.data.get("training")
+        if training is not None and training.epochs == 1 and settings.highest("labels_alone") > 0:
+            raise ValueError("labels_alone: training.epochs is 1, and the first is taught; write 0, or more epochs")
+        if settings.highest("frozen_blocks") > 0 and "teacher_prefix" not in settings.words("init"):
+            raise ValueError("frozen_blocks: no student begins with the teacher's; write init: teacher_prefix, or 0")
+        return settings
+
     @field_validator("controls")
     @classmethod
     def _controls_fit(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Blocks of the same number have the same resolution in a teacher and its student,
 
 from collections.abc import Collection
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from igkd_hpo.distillation.architectures import ARCHITECTURES, Taps
 from igkd_hpo.distillation.models import Network
@@ -76,6 +76,11 @@ def logits_from(network: Network, feature: Tensor, block: int) -> Tensor:
     """
     taps = _taps(network)
     return taps.head(taps.blocks[block + 1 :](feature))
+
+
+def first_blocks(network: Network, count: int) -> nn.Module:
+    """Return the first `count` blocks of a network, the same as in it; all, where it has fewer."""
+    return _taps(network).blocks[:count]
 
 
 def copy_prefix(student: Network, teacher: Network) -> None:

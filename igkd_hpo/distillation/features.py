@@ -1,7 +1,7 @@
 """The terms that compare a student's features with its teacher's, and the adapter that is learned beside it."""
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,14 @@ from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.taps import ByStride, common_strides, to_same_size
 from igkd_hpo.distillation.teaching import TEACHER_BATCH
+from igkd_hpo.distillation.terms import Comparison, Places, comparing_files
 from igkd_hpo.distillation.terms.attention import attention_blocks, attention_strides, attention_transfer
 from igkd_hpo.distillation.terms.hint import hint
+from igkd_hpo.distillation.terms.skt import check_pairs
 from igkd_hpo.distillation.terms.teacher_tail import teacher_tail
+
+# The first block of MobileNet-V2, and the last of each width: what is between them gives features of the same shape.
+_ENDS_OF_WIDTHS = (0, 1, 3, 6, 10, 13, 16, 17)
 
 
 class Featured(Protocol):
@@ -29,19 +34,34 @@ class Featured(Protocol):
         ...
 
 
-def check_comparable(student: Network, teacher: Network, image_size: tuple[int, int]) -> None:
-    """Raise UsageError where terms on features have nothing to compare for images (height, width)."""
-    if not share_blocks(student, teacher):
-        common_strides(ByStride(student, image_size), ByStride(teacher, image_size))
+def check_comparable(
+    student: Network, teacher: Network, image_size: tuple[int, int], *, in_pairs: bool = False
+) -> None:
+    """Raise UsageError where terms on features have nothing to compare for images (height, width).
+
+    `in_pairs`: whether one of them compares pairs of places.
+    """
+    if share_blocks(student, teacher):
+        places = common_blocks(last_common_block(student, teacher))
+    else:
+        places = common_strides(ByStride(student, image_size), ByStride(teacher, image_size))
+    if in_pairs:
+        check_pairs(places)
+
+
+def common_blocks(last: int) -> tuple[int, ...]:
+    """Return the blocks whose features can differ in shape, of those that both networks have: 0 to `last`."""
+    return (*(block for block in _ENDS_OF_WIDTHS if block < last), last)
 
 
 class FeatureTerms:
-    """Attention transfer, hint and teacher_tail, as far as a recipe weights them above 0.
+    """Attention transfer, hint, teacher_tail and the files that compare, as far as a recipe weights them above 0.
 
     Two networks of a kind whose blocks are known are compared block by block, others where their maps have the same
     stride. `places` are the numbers of the blocks, or the strides, whose features are needed; the student's cut is the
     deepest that both have. `adapter` brings the student's channels there to the teacher's where the widths differ: a
-    1x1 convolution that is trained with the student and is no part of it.
+    1x1 convolution that is trained with the student and is no part of it. So is `learned`, what the files that compare
+    learn, by their names; these are given the features of all strides in common, or of the last block of each width.
     """
 
     def __init__(self, student: Network, teacher: Network, recipe: Recipe, *, image_size: tuple[int, int]) -> None:
@@ -51,7 +71,7 @@ class FeatureTerms:
             image_size: height and width of the pixels.
 
         Raises:
-            UsageError: there is nothing to compare.
+            UsageError: there is nothing to compare, or too little.
             ValueError: teacher_tail is wanted of networks whose blocks are not known.
         """
         self._network = teacher
@@ -64,16 +84,19 @@ class FeatureTerms:
         if share_blocks(student, teacher) or self._tail > 0:
             self._cut = last_common_block(student, teacher)
             self._student, self._teacher = ByBlock(student), ByBlock(teacher)
-            attended = attention_blocks(depths, self._cut)
+            attended, common = attention_blocks(depths, self._cut), common_blocks(self._cut)
         else:
             self._student, self._teacher = by_stride = ByStride(student, image_size), ByStride(teacher, image_size)
-            strides = common_strides(*by_stride)
-            self._cut = strides[-1]
-            attended = attention_strides(depths, strides)
+            common = common_strides(*by_stride)
+            self._cut = common[-1]
+            attended = attention_strides(depths, common)
         self._attended = attended if self._attention > 0 else ()
         self._at_cut = self._hint > 0 or self._tail > 0
-        self.places = tuple(sorted({*self._attended, *((self._cut,) if self._at_cut else ())}))
+        self._comparing = comparing_files(recipe)
+        self._common = common if self._comparing else ()
+        self.places = tuple(sorted({*self._attended, *((self._cut,) if self._at_cut else ()), *self._common}))
         self.adapter = self._make_adapter().to(student.mean.device)
+        self.learned = self._make_learned().to(student.mean.device)
 
     def _make_adapter(self) -> nn.Module:
         if not self._at_cut:
@@ -84,6 +107,14 @@ class FeatureTerms:
         with torch.random.fork_rng([]):
             torch.manual_seed(self._recipe.seed)
             return nn.Conv2d(given, wanted, 1, bias=False).to(memory_format=torch.channels_last)
+
+    def _make_learned(self) -> nn.ModuleDict:
+        student, teacher = (tuple(map(each.channels, self._common)) for each in (self._student, self._teacher))
+        places = Places(numbers=self._common, student=student, teacher=teacher)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(self._recipe.seed)
+            made = {name: file.learn(places, self._recipe) for name, file in self._comparing.items()}
+        return nn.ModuleDict(made).to(memory_format=torch.channels_last)
 
     def ask_teacher(self, pixels: Tensor, *, logits: bool) -> tuple[Features, Tensor | None]:
         """Return the teacher's features for clean views (B, 3, H, W), float32, and, from the same run, its logits.
@@ -115,6 +146,14 @@ class FeatureTerms:
         total = torch.zeros((), device=targets.device)
         if self._attention > 0:
             total = total + self._attention * attention_transfer(student, teacher, self._attended)
+        for name, file in self._comparing.items():
+            comparison = Comparison(
+                recipe=self._recipe,
+                student=[student[place] for place in self._common],
+                teacher=[teacher[place] for place in self._common],
+                learned=cast(nn.ModuleDict, self.learned[name]),
+            )
+            total = total + file.compare(comparison)
         if not self._at_cut:
             return total
         given, wanted = to_same_size(student[self._cut], teacher[self._cut])

@@ -54,6 +54,17 @@ def make_optimizer(
     raise ValueError(f"optimizer is {name!r}; it must be sgd, adam or adamw")
 
 
+def begin_momenta(optimizer: Optimizer) -> None:
+    """Give parameters that did not learn so far the momentum that others began with, 0, where the optimizer is SGD.
+
+    Its fused kernel takes either momenta for all parameters or for none. Adam begins for each by itself.
+    """
+    if isinstance(optimizer, SGD):
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+
+
 def make_schedule(optimizer: Optimizer, name: str, total_steps: int) -> LRScheduler:
     """Return the schedule `name`, to be stepped after every batch, for `total_steps` batches.
 

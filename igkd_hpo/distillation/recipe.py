@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
-from igkd_hpo.distillation.architectures import ARCHITECTURES, BODY_RATE, INIT, NAME, kind_of
+from igkd_hpo.distillation.architectures import ARCHITECTURES, BODY_RATE, FROZEN_BLOCKS, INIT, NAME, kind_of
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role, Value, declared_in
 from igkd_hpo.distillation.objectives import OBJECTIVES
 from igkd_hpo.distillation.terms import TERMS
@@ -84,7 +84,19 @@ class Recipe:
     class_weights: Annotated[str, Hyperparameter(
         "balanced: an image counts in cross-entropy by how rare its class is, all images / (classes * its images).",
         Role.TRAINING, words=("none", "balanced"), default="none", later=True)]
+    labels_alone: Annotated[float, Hyperparameter(
+        "Share of the epochs, the last ones, with cross-entropy alone: without the teacher's word and added terms.",
+        Role.TRAINING, high=0.9, default=0.0, later=True,
+        needs=(Role.LOGITS, Role.FEATURES, "attribution_weight", "osakd_weight"))]
     # fmt: on
+
+    def has_labels_alone(self, epoch: int) -> bool:
+        """Return whether an epoch, from 1, is one of `labels_alone`: a whole number of them, never the first.
+
+        It is one at least where the share is above 0.
+        """
+        alone = max(round(self.labels_alone * self.epochs), int(self.labels_alone > 0))
+        return max(1, self.epochs - alone) < epoch <= self.epochs
 
     @property
     def mixes(self) -> bool:
@@ -105,6 +117,7 @@ class Recipe:
         return any(self.number(weight) > 0 for weight in weights(role))
 
 
+_WITH_INIT = {"body_rate": "pretrained", "frozen_blocks": "teacher_prefix"}
 MIXING = ("mixup", "cutmix")
 """The hyperparameters that mix images, above 0."""
 _FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "settings")
@@ -127,7 +140,7 @@ def plain_values() -> dict[str, Value]:
 def _declared() -> dict[str, Hyperparameter]:
     hints = get_type_hints(Recipe, include_extras=True).items()
     declared = {name: hint.__metadata__[0] for name, hint in hints if hasattr(hint, "__metadata__")}
-    declared |= {"architecture": NAME, "init": INIT, "body_rate": BODY_RATE}
+    declared |= {"architecture": NAME, "init": INIT, "body_rate": BODY_RATE, "frozen_blocks": FROZEN_BLOCKS}
     knobs = [(name, knob.declared) for kind in ARCHITECTURES.values() for name, knob in kind.knobs.items()]
     files = (*OBJECTIVES.values(), *TERMS.values())
     for name, one in [*(item for file in files for item in declared_in(file).items()), *knobs]:
@@ -213,6 +226,6 @@ def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
             return objective not in SETTING_OF[name]
         if name in KNOB_OF:
             return name not in own
-        return name == "body_rate" and values["init"] != "pretrained"
+        return values["init"] != _WITH_INIT.get(name, values["init"])
 
     return tuple(name for name in HYPERPARAMETERS if name in values and idle(name))

@@ -98,7 +98,10 @@ def common_strides(student: ByStride, teacher: ByStride) -> tuple[int, ...]:
     """Return the strides at which both have features, ascending. Raises UsageError where there are none."""
     if common := tuple(stride for stride in student.taps if stride in teacher.taps):
         return common
-    ways = "take another architecture, cut less off it, or leave out attention_weight, hint_weight and controls with at"
+    ways = (
+        "take another architecture, cut less off it, or leave out attention_weight, hint_weight, rtk_weight, "
+        "skt_intra_weight, skt_inter_weight and controls with at"
+    )
     for whose, network in (("student", student), ("teacher", teacher)):
         if not network.taps:
             raise UsageError(

@@ -32,7 +32,7 @@ from igkd_hpo.distillation.batches import (
     read_samples,
     shown_pixels,
 )
-from igkd_hpo.distillation.blocks import Features
+from igkd_hpo.distillation.blocks import Features, first_blocks
 from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.evaluation import forward_chunks, forward_in_batches, score, tally
 from igkd_hpo.distillation.features import FeatureTerms
@@ -40,9 +40,17 @@ from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.losses import balanced_weights, distillation_loss
 from igkd_hpo.distillation.metrics import EpochMetrics, Metric
 from igkd_hpo.distillation.models import Network
+from igkd_hpo.distillation.needs import check_needs
 from igkd_hpo.distillation.objectives import make_objective
-from igkd_hpo.distillation.optimization import decay_groups, forget_within, make_optimizer, make_schedule, slow_down
-from igkd_hpo.distillation.recipe import Recipe, weights
+from igkd_hpo.distillation.optimization import (
+    begin_momenta,
+    decay_groups,
+    forget_within,
+    make_optimizer,
+    make_schedule,
+    slow_down,
+)
+from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.streaming import is_streamed, place, read_ahead
 from igkd_hpo.distillation.tally import Tally
@@ -99,7 +107,7 @@ class Training:
             pretrained: names of the body's parameters that learn at `body_rate` of the learning rate.
             metric: of the validation; no step depends on it.
         """
-        self._check(data, recipe, teaching, teacher)
+        check_needs(data, recipe, teaching, teacher)
         self._trained = network.to(device)
         self.recipe = recipe
         self.views = make_views(recipe, data.digests).to(device)
@@ -120,14 +128,14 @@ class Training:
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self._trained.to(memory_format=self._memory_format)
         self._trained.memory_format = self._memory_format
-        self._objective = make_objective(recipe.objective, recipe.settings)
+        self._objective = make_objective(recipe.objective, recipe.settings, torch.bincount(self.data.labels))
         self._terms = added_terms(recipe)
         self._learned = nn.ModuleList([self._trained])
         self.features: FeatureTerms | None = None
         if recipe.uses(Role.FEATURES) and teacher is not None:
             height, width = data.images.shape[2:]
             self.features = FeatureTerms(self._trained, teacher.to(device), recipe, image_size=(height, width))
-            self._learned.append(self.features.adapter)
+            self._learned.extend([self.features.adapter, self.features.learned])
         groups = decay_groups(self._learned, recipe.decay)
         if (share := recipe.number("body_rate")) != 1 and pretrained:
             slower = [part for name, part in self._trained.body.named_parameters() if name in pretrained]
@@ -139,6 +147,10 @@ class Training:
         self.network = self._trained if self._averaged is None else cast(Network, self._averaged.network)
         self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.epochs * steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+        self._labels_alone = False
+        self._frozen: nn.Module = nn.Identity()
+        if recipe.value("init") == "teacher_prefix":
+            self._frozen = first_blocks(self._trained, int(recipe.number("frozen_blocks")))
         self._graph: StepGraph | None = None
         self._capture()
 
@@ -170,12 +182,24 @@ class Training:
         plan = draw_plan(self.recipe, self.views, len(self.data.images), 1).to(self.device)
         try:
             with torch.random.fork_rng([self.device]):
-                self._trained.train()
+                self._let_learn()
                 self._graph = StepGraph(self._update, plan, self._learned, self.optimizer, only_if_faster=not wanted)
         except NotCaptured as reason:
             if wanted:
                 raise
             _log.info("steps run one kernel at a time: %s", reason)
+
+    def _release_graph(self) -> None:
+        if self._graph is not None:
+            self._graph.release()
+            self._graph = None
+
+    def _let_learn(self) -> None:
+        """Put the network into training mode, but for the blocks that are the teacher's until labels are alone."""
+        self._trained.train()
+        self._frozen.train(self._labels_alone).requires_grad_(self._labels_alone)
+        if self._labels_alone:
+            begin_momenta(self.optimizer)
 
     def _alignment_options(self, purpose: int) -> dict[str, Any]:
         """Return the keywords with which alignment draws, once for a training, from its seed and among its views."""
@@ -191,32 +215,6 @@ class Training:
         maps, follow = align_maps(data.maps, self.recipe.alignment, **options)
         return replace(data, maps=maps, maps_follow_views=follow)
 
-    @staticmethod
-    def _check(data: TrainingData, recipe: Recipe, teaching: Teaching | None, teacher: Network | None) -> None:
-        n_images = len(data.images)
-        if recipe.batch_size < 2 or n_images < 2:
-            raise ValueError(
-                f"batch_size is {recipe.batch_size} and there are {n_images} training images; "
-                "batch normalisation needs 2 or more of both"
-            )
-        if len(data.validation_images) == 0:
-            raise ValueError("there are no validation images; set some aside, validation is part of every epoch")
-        if recipe.epochs < 1:
-            raise ValueError(f"epochs is {recipe.epochs}; it must be 1 or more")
-        if recipe.uses(Role.FEATURES) and teacher is None:
-            raise ValueError("a term on features has a weight above 0, which needs the teacher; give it, or weight 0")
-        has_logits = teaching is not None or (recipe.uses(Role.FEATURES) and recipe.alignment == "aligned")
-        if recipe.uses(Role.LOGITS) and not has_logits:
-            raise ValueError(f"alpha is {recipe.alpha}, which needs a teacher's logits; give them, or alpha 0")
-        if recipe.uses(Role.MAPS) and data.maps is None:
-            values = ", ".join(f"{name} is {recipe.number(name)}" for name in weights(Role.MAPS))
-            raise ValueError(f"{values}, which needs attribution maps; give them, or 0 for each")
-        if recipe.cutout > (side := min(data.images.shape[2:])):
-            raise ValueError(f"cutout is {recipe.cutout} pixels, more than the images have ({side}); lower it")
-        for name, rows in (("labels", data.labels), ("maps", data.maps)):
-            if rows is not None and len(rows) != n_images:
-                raise ValueError(f"there are {len(rows)} {name} for {n_images} training images; row i must be image i")
-
     def epochs(self) -> Iterator[EpochMetrics]:
         """Train from `completed_epochs` to the recipe's last epoch, yielding after each one.
 
@@ -229,12 +227,16 @@ class Training:
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         start = time.perf_counter()
+        if self._labels_alone != self.recipe.has_labels_alone(epoch):
+            self._release_graph()  # it asks the teacher in each step
+            self._labels_alone = not self._labels_alone
+            self._capture()
         drawn = draw_plan(self.recipe, self.views, len(self.data.images), epoch)
         plan = drawn.to(self.device)
         steps, batch = plan.rows.shape
         total_loss = torch.zeros((), device=self.device)
         learning_rate = math.nan
-        self._trained.train()
+        self._let_learn()
         # Dropout in anyone's network draws from torch's global generators, which therefore belong to the epoch too.
         forked = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
         on_stream = self._graph.stream() if self._graph is not None else nullcontext()
@@ -282,30 +284,31 @@ class Training:
         batch = make_batch(self.data, self.views, plan, step, self._memory_format, samples)
         recipe = self.recipe
         teacher_features, teacher_logits = self._ask_teacher(batch)
-        seen = batch.overlaid.detach().requires_grad_(bool(self._terms))
+        features, terms = (None, []) if self._labels_alone else (self.features, self._terms)
+        seen = batch.overlaid.detach().requires_grad_(bool(terms))
         student_features: Features = {}
         dtype = getattr(torch, recipe.precision)
         # Only the plain kernel of attention has the second derivative that an added term may need.
-        attention = sdpa_kernel(SDPBackend.MATH) if self._terms else nullcontext()
+        attention = sdpa_kernel(SDPBackend.MATH) if terms else nullcontext()
         with attention, torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            if self.features is None:
+            if features is None:
                 student_logits = self._trained(seen)
             else:
-                student_features, student_logits = self.features.ask_student(seen)
+                student_features, student_logits = features.ask_student(seen)
         loss = distillation_loss(
             student_logits,
             teacher_logits,
             batch.labels,
             temperature=recipe.temperature,
-            alpha=recipe.alpha,
+            alpha=0.0 if self._labels_alone else recipe.alpha,
             objective=self._objective,
             label_smoothing=recipe.label_smoothing,
             mixtures=batch.mixtures,
             class_weights=self._class_weights,
         )
-        if self.features is not None:
-            loss = loss + self.features.loss(student_features, teacher_features, teacher_logits, batch.labels)
-        if self._terms:
+        if features is not None:
+            loss = loss + features.loss(student_features, teacher_features, teacher_logits, batch.labels)
+        if terms:
             seen_step = Step(
                 recipe=recipe,
                 network=self._trained,
@@ -315,7 +318,7 @@ class Training:
                 targets=batch.labels,
                 maps=partial(raw_maps, self.data, self.views, batch),
             )
-            for weight, term in self._terms:
+            for weight, term in terms:
                 loss = loss + weight * term(seen_step)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -326,7 +329,7 @@ class Training:
     def _ask_teacher(self, batch: Batch) -> tuple[Features, Tensor | None]:
         features: Features = {}
         logits = None
-        if self.features is None and self.teaching is None:
+        if self._labels_alone or (self.features is None and self.teaching is None):
             return features, logits
         pixels = shown_pixels(self.data, self.views, batch)
         if self.features is not None:
@@ -371,9 +374,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of a training with the same network, data and recipe."""
-        if self._graph is not None:
-            self._graph.release()  # the optimizer's state will lie in other memory
-            self._graph = None
+        self._release_graph()  # the optimizer's state will lie in other memory
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.completed_epochs = state["completed_epochs"]
@@ -388,4 +389,6 @@ class Training:
             "schedule": self.schedule,
             "scaler": self.scaler,
         }
+        if self.features is not None and self.features.learned:
+            parts["learned"] = self.features.learned
         return parts if self._averaged is None else {**parts, "averaged": self._averaged}

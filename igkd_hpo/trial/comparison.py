@@ -18,6 +18,7 @@ def check_features(study: Study, dataset: Dataset, settings: Settings) -> None:
     The smallest student of each architecture is tried, for what is cut off can be compared no more.
     """
     config, statistics = study.teacher, (dataset.mean, dataset.std)
+    in_pairs = study.hyperparameters.highest("skt_inter_weight") > 0
     request = teacher_request(config, dataset.num_classes, dataset.image_size, settings)
     with torch.random.fork_rng(devices=[]):  # the weights do not matter
         body, _ = build_body(config, request) if config.is_trained_here else load_given_body(config, request, settings)
@@ -25,7 +26,7 @@ def check_features(study: Study, dataset: Dataset, settings: Settings) -> None:
         for values in students_at_end(study, largest=False):
             student = make_body(values, dataset.num_classes, dataset.image_size, settings.allow_import)
             try:
-                check_comparable(Network(student, *statistics), teacher, dataset.image_size)
+                check_comparable(Network(student, *statistics), teacher, dataset.image_size, in_pairs=in_pairs)
             except UsageError as error:
                 knobs = ", ".join(f"{name} {value}" for name, value in values.items() if name != "architecture")
                 named = f"{values['architecture']}{f' ({knobs})' if knobs else ''}"

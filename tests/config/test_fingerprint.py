@@ -62,6 +62,28 @@ BASES["mixed"] = {
     "hyperparameters": ONCE,  # which are mixed for good, not in each step
 }
 BASES["boxes"] = {**BASE, "pruner": PRUNERS[0], "augmentation": {"views": 4}}
+# Keys of features and weights of the teacher, of which there must be one, with the blocks of its students.
+FEATURED = {
+    **BASE,
+    "hyperparameters": {
+        **BASE["hyperparameters"],
+        "objective": {"type": "categorical", "choices": ["kd", "foster"]}, "foster_beta": 0.9, "labels_alone": 0.2,
+        "init": "teacher_prefix", "frozen_blocks": 2,
+        "rtk_weight": 0.5, "rtk_keys": 2, "skt_intra_weight": 0.5, "skt_inter_weight": 0.5,
+        "osakd_weight": 0.5, "osakd_neighbors": 8,
+    },
+}  # fmt: skip
+FEATURED_OTHER: dict[str, Any] = {
+    "hyperparameters.foster_beta": 0.8,
+    "hyperparameters.frozen_blocks": 3,
+    "hyperparameters.labels_alone": 0.3,
+    "hyperparameters.osakd_neighbors": 9,
+    "hyperparameters.osakd_weight": 1.0,
+    "hyperparameters.rtk_keys": 1,
+    "hyperparameters.rtk_weight": 1.0,
+    "hyperparameters.skt_inter_weight": 1.0,
+    "hyperparameters.skt_intra_weight": 1.0,
+}
 WEIGHTED = {**BASE, "teacher": {**BASE["teacher"], "class_weights": "balanced"}}  # which no given teacher can be
 IGNORED = {
     "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
@@ -189,8 +211,8 @@ def paths(study: Study) -> set[str]:
 
 
 def test_every_key_of_the_format_is_in_the_table() -> None:
-    of_all = set().union(*(paths(build(base)) for base in [*BASES.values(), WEIGHTED]))
-    assert of_all == OTHER.keys() | ONE_VALUE | {"teacher.class_weights"}
+    of_all = set().union(*(paths(build(base)) for base in [*BASES.values(), WEIGHTED, FEATURED]))
+    assert of_all == OTHER.keys() | FEATURED_OTHER.keys() | ONE_VALUE | {"teacher.class_weights"}
 
 
 def test_the_bases_hold_every_section_of_the_format() -> None:
@@ -216,6 +238,13 @@ def test_each_key_changes_the_fingerprint_unless_it_is_ignored(base: dict[str, A
         assert other != study, path
         assert (fingerprint(other) == fingerprint(study)) == (path in IGNORED), path
         assert (difference(study, other) == []) == (path in IGNORED), path
+
+
+@pytest.mark.parametrize("path", FEATURED_OTHER)
+def test_keys_of_features_count(path: str) -> None:
+    other = build(with_value(FEATURED, path, FEATURED_OTHER[path]))
+    assert fingerprint(other) != fingerprint(build(FEATURED))
+    assert [line.partition(":")[0] for line in difference(build(FEATURED), other)] == [path]
 
 
 def test_pruners_differ() -> None:
@@ -252,6 +281,7 @@ def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
     assert "metric" not in written
     assert "class_weights" not in written["teacher"]
     assert "class_weights" not in written["hyperparameters"]
+    assert not {path.partition(".")[2] for path in FEATURED_OTHER} & written["hyperparameters"].keys()
     assert study.hyperparameters.fixed()["class_weights"] == "none"
     assert "peak_ram_kb" not in build({**BASE, "limits": {"peak_ram_kb": None}}).model_dump(mode="json")["limits"]
 

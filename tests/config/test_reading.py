@@ -173,7 +173,7 @@ not for digits; remove fit"),
 path,label[,split]"),
         ("  width: 0.5\n", "  width: 0.5\n  objective: kdd\n",
          """hyperparameters.objective: 'kdd' is not one of dist, dkd, \
-kd, logit_standardization, r2kd (did you mean kd?)"""),
+foster, kd, logit_mse, logit_standardization, r2kd (did you mean kd?)"""),
         ("  width: 0.5\n", "  width: 0.25\n  init: teacher_prefix\n", "hyperparameters: init: teacher_prefix needs \
 students as wide as the teacher; write width: 0.5, or init: random"),
         ("  width: 0.5\n", "  width: {type: float, low: 0.5, high: 1.0}\n  init: {type: categorical, \
@@ -332,6 +332,33 @@ def test_mixtures_are_in_no_table() -> None:
     assert not parse_study(sometimes, source="-").hyperparameters.always_mixes
     refused = faults_of(text.replace("  width: 0.5\n", "  width: 0.5\n  cutmix: 0.5\n"))
     assert re.fullmatch("study.yaml: hyperparameters: mixup and cutmix .* teacher.logits: auto", refused)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("osakd_weight: 1.0\n  osakd_neighbors: 128", "osakd_neighbors: 128 of a batch of 128, .* 127 others; .*"),
+        ("osakd_weight: {type: float, low: 0.0, high: 1.0}\n  osakd_neighbors: {type: int, low: 5, high: 200}",
+         "osakd_neighbors: 200 of a batch of 128, .*"),
+        ("frozen_blocks: 3", "frozen_blocks: .*init: teacher_prefix, or 0"),
+        ("labels_alone: 1.0", r"labels_alone: 1.* from 0 to 0\.9"),
+        ("foster_beta: 1.0", r"foster_beta: 1.* from 0 to 0\.99999"),
+        ("rtk_keys: 0", "rtk_keys: 0 .* from 1 to 9"),
+        ("osakd_neighbors: 2.5", r"osakd_neighbors: 2\.5 .*whole.*"),
+        ("objective: fosters", "objective: 'fosters' .*did you mean foster.*"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_go_together(settings: str, message: str) -> None:
+    text = DIGITS.replace("  width: 0.5\n", f"  width: 0.5\n  {settings}\n")
+    assert re.fullmatch(rf"study.yaml: hyperparameters(: |\.){message}", faults_of(text))
+
+
+def test_labels_alone_need_an_epoch_before_them() -> None:
+    text = DIGITS.replace("  width: 0.5\n", "  width: 0.5\n  labels_alone: 0.5\n")
+    (epochs,) = [line for line in DIGITS.splitlines() if line.startswith("training:")]
+    assert parse_study(text, source="-").hyperparameters.highest("labels_alone") == 0.5
+    refused = faults_of(text.replace(epochs, "training: {epochs: 1}"))
+    assert re.fullmatch("study.yaml: hyperparameters: labels_alone: training.epochs is 1, .*more epochs", refused)
 
 
 def test_weights_of_a_misspelt_student_are_not_left_out() -> None:

@@ -52,6 +52,12 @@ METHODS = [
     "teacher_tail_weight: 1.0; width: 0.35; alpha: 0.0",
     "attribution_weight: 0.5",
     "init: teacher_prefix",
+    "init: teacher_prefix; frozen_blocks: 4",
+    "objective: logit_mse",
+    "objective: foster; foster_beta: 0.9",
+    "osakd_weight: 1.0; osakd_neighbors: 8; alpha: 0.0",
+    "rtk_weight: 1.0; width: 0.35",
+    "skt_intra_weight: 0.5; skt_inter_weight: 0.5; width: 0.35",
     "attention_weight: 1.0; hint_weight: 1.0; teacher_tail_weight: 1.0; attribution_weight: 1.0; objective: dist",
 ]
 

@@ -51,7 +51,7 @@ def test_members_that_agree_teach_what_one_of_them_teaches(name):
     generator = torch.Generator().manual_seed(0)
     student, teacher = (3 * torch.randn(5, 4, generator=generator, dtype=torch.float64) for _ in range(2))
     targets = torch.tensor([0, 1, 2, 3, 0])
-    objective = make_objective(name, {"dkd_beta": 2.0})
+    objective = make_objective(name, {"dkd_beta": 2.0, "foster_beta": 0.97}, torch.tensor([50, 5, 20, 1]))
     together = average_members(teacher[:, None].expand(5, 3, 4), 2.5)
     torch.testing.assert_close(
         objective(student, together, targets, temperature=2.5), objective(student, teacher, targets, temperature=2.5)

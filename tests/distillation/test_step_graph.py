@@ -57,6 +57,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
         {"optimizer": "adam", "ema_decay": 0.8, "cutout": 3},
         {"precision": "bfloat16"},
         {"class_weights": "balanced", "label_smoothing": 0.1},
+        {"objective": "foster", "osakd_weight": 0.5, "labels_alone": 0.5},
     ],
 )
 def test_a_graph_trains_as_single_kernels_do_and_goes_on_after_a_resume(

@@ -45,7 +45,11 @@ def found(alpha: float, *keys: str) -> tuple[CheckVerdict, str]:
          "overlay_strength .* overlay_probability is .* 0"),
         (0.0, ["alignment: mean_map"],
          ("alignment .*: alpha, overlay_probability, attention_weight, hint_weight, "
-          "teacher_tail_weight, attribution_weight are 0")),
+          "teacher_tail_weight, attribution_weight, rtk_weight, skt_inter_weight, skt_intra_weight are 0")),
+        (0.0, ["labels_alone: {type: float, low: 0.0, high: 0.5}"], "labels_alone .* alpha .* always 0"),
+        (0.5, ["rtk_keys: {type: int, low: 1, high: 5}"], "rtk_keys .* rtk_weight is .* 0"),
+        (0.5, ["osakd_neighbors: {type: int, low: 5, high: 50}"], "osakd_neighbors .* osakd_weight is .* 0"),
+        (0.5, ["foster_beta: {type: float, low: 0.5, high: 0.99}"], "foster_beta .* objective is never foster"),
     ],
 )  # fmt: skip
 def test_a_range_without_effect_is_named(alpha: float, keys: list[str], message: str) -> None:

@@ -183,3 +183,6 @@ INIT = Hyperparameter(
 BODY_RATE = Hyperparameter(
     "With init pretrained: learning rate of what was pretrained, as a share of the new classifier's.",
     Role.TRAINING, default=1.0)  # fmt: skip
+FROZEN_BLOCKS = Hyperparameter(
+    "With init teacher_prefix: how many first blocks stay the teacher's, in all epochs but those of labels_alone.",
+    Role.TRAINING, whole=True, high=19, default=0, later=True)  # fmt: skip

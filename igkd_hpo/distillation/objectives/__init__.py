@@ -1,11 +1,12 @@
 """The distillation terms that a study file's `objective` names: a file each, importable without torch.
 
 A file has a function of its own name and of the form of `Objective`, and may declare hyperparameters of its own in
-`HYPERPARAMETERS`; the function takes those by their names.
+`HYPERPARAMETERS`; the function takes those by their names, and `class_counts` where it has an argument of that name.
 """
 
 from collections.abc import Mapping
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Protocol
 
 from igkd_hpo.distillation.hyperparameter import Value, declared_in
@@ -28,10 +29,18 @@ class Objective(Protocol):
         ...
 
 
-def make_objective(name: str, settings: Mapping[str, Value]) -> Objective:
-    """Return the term of this name, or raise ValueError; `settings` hold, among others, its own hyperparameters."""
+def make_objective(name: str, settings: Mapping[str, Value], class_counts: "Tensor") -> Objective:
+    """Return the term of this name, or raise ValueError.
+
+    Args:
+        settings: hold, among others, its own hyperparameters.
+        class_counts: int64 (C,), the training images of each class up to the largest label, on the logits' device.
+    """
     if name not in OBJECTIVES:
         raise ValueError(f"objective is {name!r}; it must be one of {', '.join(OBJECTIVES)}")
-    file = OBJECTIVES[name]
-    objective: Objective = partial(getattr(file, name), **{own: settings[own] for own in declared_in(file)})
+    function = getattr(OBJECTIVES[name], name)
+    own: dict[str, object] = {key: settings[key] for key in declared_in(OBJECTIVES[name])}
+    if "class_counts" in signature(function).parameters:
+        own["class_counts"] = class_counts
+    objective: Objective = partial(function, **own)
     return objective

@@ -7,6 +7,9 @@ from torch import Tensor
 from igkd_hpo.distillation.objectives import OBJECTIVES, Objective, make_objective
 
 MakeLogits = Callable[..., Tensor]
+SETTINGS = {"dkd_beta": 2.0, "foster_beta": 0.97}
+BALANCED = torch.full((4,), 50)
+"""The images of each class of four: with as many of each, all that holds for `kd` holds for what weighs classes."""
 
 
 @pytest.fixture(params=OBJECTIVES)
@@ -16,7 +19,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def objective(name: str) -> Objective:
-    return make_objective(name, {"dkd_beta": 2.0})
+    return make_objective(name, SETTINGS, BALANCED)
 
 
 @pytest.fixture(scope="session")
