@@ -1,8 +1,9 @@
 """Weights that are drawn towards 0 while they are learned, and those that are then set to 0.
 
-Source: Powerpropagation, Schwarz et al. 2021, arXiv 2110.00296, equations 2 and 3, its initialisation in section 3. The
-published code prunes after the training. Here it is done halfway, and the rest of the training is without what was
-pruned, so that its validation is of the student that is shipped.
+Source: Powerpropagation, Schwarz et al. 2021, arXiv 2110.00296: w = theta |theta|^(alpha - 1), initialised so that w is
+as without it. The published code prunes layer by layer, after the training, and the last layer half as much. Here all
+layers are pruned together, halfway, and the rest of the training mends what that did: each epoch from then on, the last
+one above all, validates the student that is shipped.
 """
 
 import torch

@@ -51,7 +51,7 @@ def test_zeros_that_merging_fills_in_are_refused() -> None:
     with pytest.raises(UsageError, match=r"sparsity is 0\.5, and timm/mobileone_s0"):
         cost_of(study_of(name), **values)
     merging_norms = make_body({**values, "architecture": "timm/tiny_vit_5m_224"}, 10, (32, 32), frozenset())
-    assert count_pruned(merging_norms, "timm/tiny_vit_5m_224", 0.5) > 2_000_000  # scaled zeros are zeros
+    assert count_pruned(merging_norms, "timm/tiny_vit_5m_224", 0.5) > 40_000  # scaled zeros are zeros
 
 
 def test_a_students_own_network_is_tried_with_what_it_will_learn(settings: Settings) -> None:
