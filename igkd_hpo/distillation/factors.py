@@ -1,8 +1,8 @@
 """A matrix as a matrix product operator: three tensors that are learned in its place and contracted to it.
 
 Source: OPDF, Zhan et al. 2024, arXiv 2411.06448: W is the product of tensors T_k[d_(k-1), i_k, j_k, d_k], with d_k the
-smaller of the products of all i j up to k and after it. Its published code is of language models alone, with shapes that
-are set by hand, shares the singular values out among the tensors, and adds a mean squared error between the outer
+smaller of the products of all i j up to k and after it. Its published code is of language models alone, with shapes
+that are set by hand, shares the singular values out among the tensors, and adds a mean squared error between the outer
 tensors of teacher and student, which it takes from a state dict, so that no gradient follows from it. Here there are
 three tensors, the last of which has the singular values, as the decompositions leave them, and no such term.
 """
