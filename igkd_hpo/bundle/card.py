@@ -71,10 +71,11 @@ def model_card(
     holding = f", at most {held:,.1f} KiB of activations at once in int8" if held else ""
     named = "" if best.metric == "accuracy" else f", {METRICS[best.metric]}"
     compared = f", {times_smaller(factor)} {its_teacher}" if factor else ""
+    pruned = _pruned(best.cost.get("nonzero_parameters"))
     return f"""# {best.study}, trial {best.number}
 
 A small image classifier: {_called(best)}, trained by igkd-hpo {_method(best)}.
-{parameters(best.cost["parameters"] or 0)}{computed}{holding}{compared}.
+{parameters(best.cost["parameters"] or 0)}{computed}{holding}{compared}.{pruned}
 
 - architecture: {_architecture(best)}, in the form that is shipped: without what only training needs
 - weights before its training: {_beginning(best, began_with)}
@@ -173,6 +174,15 @@ def _in_torch(best: BestTrial, class_names: Sequence[str], image_size: tuple[int
 
 def _fit(fit: Fit) -> str:
     return {"crop": "; squares from their middle", "pad": "; padded to squares", "squeeze": ""}[fit]
+
+
+def _pruned(left: int | None) -> str:
+    if left is None:
+        return ""
+    return (
+        f"\n{left:,} of these parameters are not 0. The zeros are scattered, so that dense code, as in these files, is "
+        "neither faster nor smaller for them; what stores or computes sparse weights can be."
+    )
 
 
 def _several(teacher: TeacherConfig) -> str:

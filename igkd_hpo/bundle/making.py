@@ -194,6 +194,7 @@ def trained_network(
 
     import torch
 
+    from igkd_hpo.distillation.reparameterization import AS_THEY_ARE
     from igkd_hpo.trial.build import make_student
     from igkd_hpo.trial.train import train_student
 
@@ -202,7 +203,7 @@ def trained_network(
         again = train_student(
             exported, settings, seed=None, device="auto", evaluate=None, output=Path(folder), progress=progress
         )
-        network = make_student(study.config, values, assets, seed=best.seed).network
+        network = make_student(study.config, {**values, **AS_THEY_ARE}, assets, seed=best.seed).network
         network.body.load_state_dict(torch.load(Path(folder, "student.pt"), map_location="cpu", weights_only=True))
     origin = f"the training of trial {best.number}, done again with the same seed"
     return network.eval(), again.validation_accuracy, origin

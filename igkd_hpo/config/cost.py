@@ -28,6 +28,7 @@ class StudentCost:
         macs: multiply-adds for one image, in convolutions and linear layers.
         size_kb: of the parameters in float32, in 1,024 bytes.
         peak_ram_kb: of one image and its activations, the most at once, one byte each, in 1,024 bytes.
+        nonzero_parameters: the parameters that are not set to 0; None where none are.
         compression_factor: one teacher's parameters over its own; None where no teacher was looked at.
         latency_ms: the median for one image; None where the counts are beyond a limit already.
         latency_ms_p95: the 95th percentile.
@@ -38,6 +39,7 @@ class StudentCost:
     macs: int
     size_kb: float
     peak_ram_kb: float | None = None
+    nonzero_parameters: int | None = None
     compression_factor: float | None = None
     latency_ms: float | None = None
     latency_ms_p95: float | None = None
@@ -50,12 +52,17 @@ class StudentCost:
 
 def architecture(hyperparameters: Mapping[str, Value]) -> tuple[Value, ...]:
     """Return the values of the hyperparameters that a student's cost depends on."""
-    return tuple(hyperparameters[name] for name in ("architecture", *KNOB_OF))
+    knobs = tuple(hyperparameters[name] for name in ("architecture", *KNOB_OF))
+    return (*knobs, hyperparameters.get("sparsity", 0.0))
 
 
 def recorded_cost(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the cost among a trial's user attributes; None for each that was not recorded."""
-    return {field.name: attributes.get(field.name) for field in fields(StudentCost)}
+    """Select the cost among a trial's user attributes; None for each that was not recorded.
+
+    What is not 0 is told of pruned students alone.
+    """
+    cost = {field.name: attributes.get(field.name) for field in fields(StudentCost)}
+    return {name: value for name, value in cost.items() if name != "nonzero_parameters" or value is not None}
 
 
 def excess(limits: Limits, cost: StudentCost) -> dict[str, float]:

@@ -8,22 +8,28 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 
+from igkd_hpo.distillation.sparsity import undecayed
+
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
 def decay_groups(network: nn.Module, decay: str) -> Parameters:
     """Return the parameters for `make_optimizer`: "all" decays every one, "weights" none of one dimension or less.
 
-    Those are the scales and shifts of batch normalisation, and the biases. Another word raises ValueError.
+    Those are the scales and shifts of batch normalisation, and the biases. What `undecayed` names is never decayed.
+    Another word raises ValueError.
     """
-    match decay:
-        case "all":
-            return network.parameters()
-        case "weights":
-            decayed: dict[str, Any] = {"params": [part for part in network.parameters() if part.ndim > 1]}
-            others = [part for part in network.parameters() if part.ndim <= 1]
-            return [decayed, {"params": others, "weight_decay": 0.0}]
-    raise ValueError(f"decay is {decay!r}; it must be all or weights")
+    if decay not in ("all", "weights"):
+        raise ValueError(f"decay is {decay!r}; it must be all or weights")
+    spared = {id(part) for part in undecayed(network)}
+    if decay == "all" and not spared:
+        return network.parameters()
+    decayed: dict[str, Any] = {"params": []}
+    others: dict[str, Any] = {"params": [], "weight_decay": 0.0}
+    for part in network.parameters():
+        group = decayed if id(part) not in spared and (decay == "all" or part.ndim > 1) else others
+        group["params"].append(part)
+    return [decayed, others]
 
 
 def slow_down(groups: Parameters, parts: Iterable[nn.Parameter], *, rate: float) -> Parameters:

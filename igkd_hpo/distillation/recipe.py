@@ -88,6 +88,18 @@ class Recipe:
         "Share of the epochs, the last ones, with cross-entropy alone: without the teacher's word and added terms.",
         Role.TRAINING, high=0.9, default=0.0, later=True,
         needs=(Role.LOGITS, Role.FEATURES, "attribution_weight", "osakd_weight"))]
+    overparameterize: Annotated[str, Hyperparameter(
+        "What is learned in place of weights, and merged when shipped: mpo, three tensors for each matrix; "
+        "branches, three kernels for each one above 1x1.",
+        Role.TRAINING, words=("none", "mpo", "branches"), default="none", later=True)]
+    powerprop_alpha: Annotated[float, Hyperparameter(
+        "Weights are theta |theta|^(alpha - 1), which draws them towards 0, and are not decayed; 1: they are learned "
+        "as they are.",
+        Role.TRAINING, low=1, high=5, default=1.0, later=True)]
+    sparsity: Annotated[float, Hyperparameter(
+        "Share of the weights of convolutions and linear layers, the smallest of all, that are 0 from half of the "
+        "training on.",
+        Role.TRAINING, high=0.99, default=0.0, later=True)]
     # fmt: on
 
     def has_labels_alone(self, epoch: int) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from igkd_hpo.distillation.blocks import Features
 from igkd_hpo.distillation.evaluation import evaluating
 from igkd_hpo.distillation.models import Network, Resized
+from igkd_hpo.distillation.reparameterization import merged
 from igkd_hpo.errors import UsageError, first_line
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -257,10 +258,11 @@ def _of_tokens(infos: object, real: _Run) -> dict[int, Tap]:
 
 def _run_copy(body: nn.Module, size: Size, *, rim: float) -> _Run:
     """Run a copy once, without numbers where it needs none. Raises UsageError where it fails."""
+    plain = merged(body)  # parametrizations are modules too, of which some give what looks like a map
     with suppress(Exception):  # of code that needs numbers
-        return _Run(calls=_run(copy.deepcopy(body).to("meta"), size), size=size, rim=rim)
+        return _Run(calls=_run(copy.deepcopy(plain).to("meta"), size), size=size, rim=rim)
     try:
-        return _Run(calls=_run(copy.deepcopy(body).cpu(), size), size=size, rim=rim)
+        return _Run(calls=_run(copy.deepcopy(plain).cpu(), size), size=size, rim=rim)
     except Exception as error:  # of anybody's code
         raise UsageError(
             f"{type(body).__name__} fails on an image of {size[1]}x{size[0]} ({first_line(error)}); take another "

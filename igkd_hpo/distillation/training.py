@@ -51,6 +51,7 @@ from igkd_hpo.distillation.optimization import (
     slow_down,
 )
 from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.sparsity import Pruning
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.streaming import is_streamed, place, read_ahead
 from igkd_hpo.distillation.tally import Tally
@@ -146,6 +147,7 @@ class Training:
         self._averaged = RunningAverage(self._trained, recipe.ema_decay) if recipe.ema_decay > 0 else None
         self.network = self._trained if self._averaged is None else cast(Network, self._averaged.network)
         self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.epochs * steps)
+        self._pruning = Pruning(self._trained, recipe.sparsity, recipe.epochs * steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self._labels_alone = False
         self._frozen: nn.Module = nn.Identity()
@@ -244,6 +246,7 @@ class Training:
             torch.manual_seed(epoch_seed(self.recipe.seed, epoch))
             for step, read in zip(range(steps), samples, strict=False):  # there is no end to those that are not read
                 learning_rate = float(self.schedule.get_last_lr()[0])
+                self._pruning.before((epoch - 1) * steps + step)
                 total_loss += self._train_step(plan, step, read)
                 self._count_step()
         validation_loss, validation_accuracy = self._validate()

@@ -183,6 +183,8 @@ def student_in_words(best: BestTrial) -> str:
     if cost["parameters"] is None:
         return f"seed {best.seed}"
     parts = [parameters(cost["parameters"])]
+    if (left := cost.get("nonzero_parameters")) is not None:
+        parts.append(f"{left:,} of them not 0 (which makes dense code no faster)")
     if cost["compression_factor"]:
         parts.append(f"{times_smaller(cost['compression_factor'])} the teacher")
     if cost["macs"]:

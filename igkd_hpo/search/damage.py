@@ -66,6 +66,7 @@ class _Trial(_Facts):
     macs: _Count | None = None
     size_kb: float | None = None
     peak_ram_kb: float | None = None
+    nonzero_parameters: _Count | None = None
     compression_factor: float | None = None
     latency_ms: float | None = None
     latency_ms_p95: float | None = None

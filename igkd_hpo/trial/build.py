@@ -21,6 +21,7 @@ from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe, knobs_of, make_recipe
+from igkd_hpo.distillation.reparameterization import learned_in_place_of, reparameterize
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.trial.step import memory_format
 from igkd_hpo.trial.student import make_body
@@ -81,7 +82,8 @@ def make_student(study: Study, hyperparameters: Mapping[str, Value], assets: Ass
     student.memory_format = torch_format(layout)
     if hyperparameters["init"] == "teacher_prefix":
         copy_prefix(student, assets.teachers.members[0].network)
-    return Student(student, taken)
+    reparameterize(body, hyperparameters)
+    return Student(student, learned_in_place_of(body, taken))
 
 
 def recipe_of(study: Study, hyperparameters: Mapping[str, Value], execution: Execution, *, seed: int) -> Recipe:

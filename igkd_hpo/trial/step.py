@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -34,10 +35,11 @@ from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.memory import exhausted_memory
 from igkd_hpo.distillation.models import Network, Resized, to_pixels
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS, make_recipe, weights
+from igkd_hpo.distillation.reparameterization import AS_THEY_ARE, reparameterize
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.errors import AssetMissing, IgkdError, UsageError, first_line
 from igkd_hpo.settings import Settings
-from igkd_hpo.trial.student import deployed, make_body, students_at_end
+from igkd_hpo.trial.student import count_pruned, deployed, make_body, students_at_end
 
 _SCHEMA = 1
 _KIND = "step"
@@ -146,7 +148,17 @@ def _inputs(
         "torch": torch.__version__,
         "device": device.type,
         "processor": processor(device),
+        **({"weights": learned} if (learned := _learned(study)) else {}),
     }
+
+
+def _learned(study: Study) -> dict[str, Any]:
+    """Return what a study can have learned in place of weights, at its worst; nothing where that is weights alone."""
+    space = study.hyperparameters
+    worst: dict[str, Any] = {"overparameterize": sorted(space.words("overparameterize"))}
+    worst |= {name: space.highest(name) for name in ("powerprop_alpha", "sparsity")}
+    plain = {**AS_THEY_ARE, "overparameterize": ["none"]}
+    return {name: value for name, value in worst.items() if value != plain[name]}
 
 
 def _ends(study: Study, architecture: str) -> list[dict[str, Value]]:
@@ -164,6 +176,7 @@ def _worst_values(study: Study) -> dict[str, Value]:
         if declared.is_weight or name == "ema_decay":
             values[name] = max([study.hyperparameters.highest(name), *(float(each[name]) for each in controls)])
     plain: dict[str, Value] = {"alpha": 0.0, "alignment": "aligned", "init": "random", "cutout": 0}
+    values |= {name: study.hyperparameters.highest(name) for name in ("powerprop_alpha", "sparsity")}
     return {**values, **plain, "learning_rate": 1e-6, "batch_size": _BATCH}  # a rate at which nothing diverges
 
 
@@ -178,9 +191,11 @@ def take_steps(task: StepTask) -> Step:
     study, device = task.study, choose_device(task.device)
     dataset = open_images(study, AssetStore(task.settings.paths.assets))
     seconds, side = 0.0, None
-    for values in _ends(study, task.architecture):
+    ways = study.hyperparameters.words("overparameterize")
+    for values, how in product(_ends(study, task.architecture), ways):
+        worst = {**_worst_values(study), **values, "overparameterize": how}
         try:
-            taken, side = _try_student(task, {**_worst_values(study), **values}, dataset, device)
+            taken, side = _try_student(task, worst, dataset, device)
         except IgkdError:
             raise
         except NonFiniteLoss:
@@ -239,6 +254,9 @@ def _try_student(
             f"{task.architecture} returns the same network each time, which would go on from one trial to the next; "
             "make a new one in that function"
         )
+    if (sparsity := float(values["sparsity"])) > 0:
+        count_pruned(again, task.architecture, sparsity)
+    reparameterize(body, values)
     network = Network(body, dataset.mean, dataset.std).to(device).to(memory_format=layout)
     network.memory_format = layout
     images = dataset.train_images[:_IMAGES].to(device)

@@ -17,6 +17,9 @@ from igkd_hpo.distillation.cost import count_macs, time_forward
 from igkd_hpo.distillation.models import count_parameters
 from igkd_hpo.distillation.peak_memory import count_peak_activations
 from igkd_hpo.distillation.recipe import knobs_of
+from igkd_hpo.distillation.reparameterization import AS_THEY_ARE, merged, reparameterize
+from igkd_hpo.distillation.sparsity import prune
+from igkd_hpo.errors import UsageError
 
 
 def make_body(
@@ -37,9 +40,33 @@ def make_body(
 
 
 def deployed(body: nn.Module, architecture: str) -> nn.Module:
-    """Return the form of a student's body that is shipped, for evaluation: itself, or a copy with merged branches."""
-    deploy = find_architecture(architecture).deploy
-    return (body if deploy is None else deploy(body.eval())).eval()
+    """Return the form of a student's body that is shipped, for evaluation: itself, or a copy with merged branches.
+
+    What was learned in place of plain weights is merged first, so that the form is that of a student without it.
+    """
+    deploy, plain = find_architecture(architecture).deploy, merged(body)
+    return (plain if deploy is None else deploy(plain.eval())).eval()
+
+
+def count_pruned(body: nn.Module, architecture: str, sparsity: float) -> int:
+    """Return how many weights `sparsity` sets to 0 in the form that is shipped; prunes a body of plain weights for it.
+
+    Raises UsageError where layers are merged with others when the network is shipped, and so are no longer 0.
+    """
+    reparameterize(body, {**AS_THEY_ARE, "sparsity": sparsity, "architecture": architecture})
+    prune(body, sparsity)
+    pruned, left = _count_zeros(merged(body)), _count_zeros(deployed(body, architecture))
+    if left < pruned:
+        raise UsageError(
+            f"sparsity is {sparsity:g}, and {architecture} is shipped with layers that are merged of several, in which "
+            f"{left:,} of {pruned:,} pruned weights are still 0; write sparsity: 0"
+        )
+    return pruned
+
+
+def _count_zeros(body: nn.Module) -> int:
+    layers = (layer for layer in body.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+    return sum(int((layer.weight == 0).sum()) for layer in layers)
 
 
 def measure_student(
@@ -57,11 +84,17 @@ def measure_student(
     Nothing is timed where the counts alone are beyond a limit of the study.
 
     Args:
+        hyperparameters: the architecture's name, its knobs, and `sparsity` where that is above 0.
         memory_format: in which it can be run, see `known_step`.
+
+    Raises:
+        UsageError: what `make_body` and `count_pruned` raise.
     """
     with torch.random.fork_rng(devices=[]):  # the weights do not matter, the training's randomness does
         body = make_body(hyperparameters, num_classes, image_size, allow_import)
-    body = deployed(body, str(hyperparameters["architecture"]))
+    name, sparsity = str(hyperparameters["architecture"]), float(hyperparameters.get("sparsity", 0.0))
+    pruned = count_pruned(body, name, sparsity) if sparsity > 0 else None
+    body = deployed(body, name)
     parameters = count_parameters(body)
     counted = StudentCost(
         parameters=parameters,
@@ -69,6 +102,7 @@ def measure_student(
         macs=count_macs(body, image_size),
         size_kb=round(parameters * 4 / 1024, 1),
         peak_ram_kb=round(count_peak_activations(body, image_size) / 1024, 1),
+        nonzero_parameters=None if pruned is None else parameters - pruned,
     )
     if why_infeasible(study.limits, counted) is not None:
         return counted

@@ -83,6 +83,7 @@ def train_student(
 
     from igkd_hpo.assets.study_assets import open_assets, prepare_assets
     from igkd_hpo.distillation.device import choose_device
+    from igkd_hpo.distillation.reparameterization import merged
     from igkd_hpo.distillation.training import NonFiniteLoss
     from igkd_hpo.trial.attempt import run_attempt
     from igkd_hpo.trial.build import make_execution
@@ -137,7 +138,7 @@ def train_student(
         metric=study.metric,
     )
     weights = io.BytesIO()
-    torch.save(trial.training.network.body.state_dict(), weights)
+    torch.save(merged(trial.training.network.body).state_dict(), weights)
     with _writing(folder):
         write_text(folder / "study.yaml", to_yaml(resolve_autos(study, trial.execution)))
         facts = asdict(trained) | {"epochs": [asdict(epoch) for epoch in epochs.metrics]}

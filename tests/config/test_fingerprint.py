@@ -33,6 +33,7 @@ BASE: dict[str, Any] = {
         "batch_size": {"type": "int", "low": 16, "high": 64, "step": 16},
         "objective": {"type": "categorical", "choices": ["kd", "dist"]},
         "class_weights": "balanced", "mixup": 0.1, "cutmix": 0.1, "color_jitter": 0.1, "rand_augment": 2,
+        "overparameterize": "branches", "powerprop_alpha": 2.0, "sparsity": 0.5,
     },
     "limits": {"peak_ram_kb": 512.0},
     "n_trials": 24,
@@ -177,6 +178,9 @@ OTHER: dict[str, Any] = {
     "hyperparameters.color_jitter": 0.4,
     "hyperparameters.rand_augment": 5,
     "hyperparameters.class_weights": "none",
+    "hyperparameters.overparameterize": "mpo",
+    "hyperparameters.powerprop_alpha": 1.5,
+    "hyperparameters.sparsity": 0.6,
     "limits.parameters": 500_000,
     "limits.macs": 60.0e6,
     "limits.size_kb": 512.0,
@@ -275,13 +279,14 @@ def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
     later = {"fit": "squeeze", "bits": None, "follow_links": False, "image_column": None, "label_column": None}
     written = build({**BASE, "dataset": plain | later | {"store": "arrays"}}).model_dump(mode="json")
     assert written["dataset"] == plain
-    plain = {key: value for key, value in BASE["hyperparameters"].items() if key != "class_weights"}
+    later_ones = {"class_weights", "overparameterize", "powerprop_alpha", "sparsity"}
+    plain = {key: value for key, value in BASE["hyperparameters"].items() if key not in later_ones}
     study = build({**BASE, "metric": "accuracy", "teacher": {"class_weights": "none"}, "hyperparameters": plain})
     written = study.model_dump(mode="json")
     assert "metric" not in written
     assert "class_weights" not in written["teacher"]
-    assert "class_weights" not in written["hyperparameters"]
     assert not {path.partition(".")[2] for path in FEATURED_OTHER} & written["hyperparameters"].keys()
+    assert not later_ones & written["hyperparameters"].keys()
     assert study.hyperparameters.fixed()["class_weights"] == "none"
     assert "peak_ram_kb" not in build({**BASE, "limits": {"peak_ram_kb": None}}).model_dump(mode="json")["limits"]
 

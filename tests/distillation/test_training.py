@@ -1,6 +1,6 @@
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.metrics import METRICS, Metric
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
+from igkd_hpo.distillation.reparameterization import AS_THEY_ARE, reparameterize
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, CachedLogits, OnlineLogits
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.distillation.views import ShiftedCrops
@@ -24,6 +25,7 @@ CPU = torch.device("cpu")
 VIEWS = ShiftedCrops(padding=1, mirrored=True)
 MakeRecipe = Callable[..., Recipe]
 MakeNetwork = Callable[[], Network]
+PRUNED = {"overparameterize": "branches", "powerprop_alpha": 1.5, "sparsity": 0.5}
 
 
 @pytest.fixture
@@ -331,19 +333,22 @@ def test_where_a_step_can_be_a_graph() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(
-    ("precision", "compiled", "ema_decay"),
+    ("precision", "compiled", "ema_decay", "learned"),
     [
-        ("float32", "none", 0.0),
-        ("float32", "cuda_graph", 0.5),
-        ("bfloat16", "none", 0.5),
-        ("bfloat16", "auto", 0.0),
-        ("float16", "none", 0.0),
+        ("float32", "none", 0.0, AS_THEY_ARE),
+        ("float32", "cuda_graph", 0.5, AS_THEY_ARE),
+        ("bfloat16", "none", 0.5, AS_THEY_ARE),
+        ("bfloat16", "auto", 0.0, AS_THEY_ARE),
+        ("float16", "none", 0.0, AS_THEY_ARE),
+        ("float32", "none", 0.5, PRUNED),
+        ("float32", "cuda_graph", 0.0, PRUNED),
     ],
 )
 def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
     precision: str,
     compiled: str,
     ema_decay: float,
+    learned: Mapping[str, Any],
     data: TrainingData,
     recipe: MakeRecipe,
     tiny_network: MakeNetwork,
@@ -358,11 +363,13 @@ def test_steps_on_cuda_never_wait_for_the_device_and_learn_as_on_a_cpu(
                 torch.cuda.set_sync_debug_mode("default")
 
     cuda = torch.device("cuda")
-    used = recipe(precision=precision, learning_rate=0.02, compile=compiled, ema_decay=ema_decay)
+    used = recipe(precision=precision, learning_rate=0.02, compile=compiled, ema_decay=ema_decay, **learned)
     network = tiny_network()
     network.body[5] = nn.Identity()  # dropout draws other numbers on another kind of device
     reference = tiny_network()
     reference.body[5] = nn.Identity()
+    for each in (network, reference):
+        reparameterize(each.body, {**learned, "architecture": "tiny"})
     there = CachedLogits(teaching.table.to(cuda), VIEWS.count)
     losses = [m.train_loss for m in Watched(network, data, used, device=cuda, teaching=there).epochs()]
     plain = Training(reference, data, replace(used, precision="float32", compile="none"), device=CPU, teaching=teaching)
