@@ -17,10 +17,17 @@ from igkd_hpo.engines.local.child import Child
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import IgkdError
 from tests.engines.forked import answer, leave, loaded, wait_for_end
+from tests.fixtures.forking import own_fork_servers
 
 PATIENCE = 60.0
 
 Fork = Callable[[ForkServer, Callable[[Any, Connection], None], Any], Child]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_its_own() -> Iterator[None]:
+    with own_fork_servers():
+        yield
 
 
 @pytest.fixture(scope="module")
