@@ -104,6 +104,7 @@ def work_through(study: SearchStudy, settings: Settings, said: list[str]) -> Non
             on_event=hear,
         )
 
+
 def test_a_trial_that_ran_out_of_memory_runs_alone_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = load_digits(return_X_y=True)
     np.save(tmp_path / "means.npy", [images[labels == digit].mean(axis=0) / 16 for digit in range(10)])
