@@ -21,9 +21,11 @@ from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.cli.app import main
+from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import open_study
+from tests.fixtures.forking import COMMAND
 
 STUDY = """\
 version: 1
@@ -109,10 +111,19 @@ class Workspace:
         assert ended.value.code == code, f"exit code {ended.value.code}\n{out.getvalue()}\n{err.getvalue()}"
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command in a process group of its own, as a shell does."""
+    def start(self, *arguments: str, asking: ForkServer | None = None) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, as a shell does.
+
+        Its trials are forked from the server `asking`; else from its own, which it starts, and ends.
+        """
+        program, given = ["-m", "igkd_hpo"], []
+        if asking is not None:
+            asking.keep_running()
+            given = [asking.descriptor]
+            program = ["-c", COMMAND, str(asking.descriptor)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "igkd_hpo", *arguments],
+            [sys.executable, *program, *arguments],
+            pass_fds=given,
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
