@@ -115,10 +115,10 @@ def test_an_inherited_server_is_asked_and_left_alone(server: ForkServer, fork: F
 
 def test_a_file_beside_the_user_is_not_imported(server: ForkServer, fork: Fork) -> None:
     assert "" not in os.environ["PYTHONPATH"].split(os.pathsep)
-    assert server._process is not None
-    beside = Path(f"/proc/{server._process.pid}/cwd")
-    assert {path.stem for path in beside.glob("*.py")} == set(BESIDE)
     assert end(fork(server, leave, 0)) == 0
+    assert server._process is not None
+    beside = Path(f"/proc/{server._process.pid}/cwd")  # not of another one, which was started when this had ended
+    assert {path.stem for path in beside.glob("*.py")} == set(BESIDE)
 
 
 def test_a_killed_server_takes_nobody_along_and_every_request_is_served_by_the_next(
