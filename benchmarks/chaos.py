@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 
+import igkd_hpo
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import StorageError
@@ -339,9 +340,8 @@ def submit(folder: Path, url: str, *, trials: int, epochs: int, pruner: str = PR
     """Make the study and its assets, for workers to come."""
     file = folder / "chaos.yaml"
     file.write_text(STUDY.format(trials=trials, epochs=epochs, pruner=pruner))
-    command = [sys.executable, "-m", "igkd_hpo", "launch", "chaos.yaml", "--workers", "0"]
-    environment = os.environ | {"IGKD_HPO_STORAGE": url}
-    subprocess.run(command, cwd=folder, env=environment, check=True, stderr=subprocess.DEVNULL)
+    with chdir(folder):
+        igkd_hpo.launch(file, workers=0, storage=url, progress=False)
     return SearchStudy(open_storage(url, create=False), read_study(file).name)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import open_study
+from tests.fixtures.forking import COMMAND
 
 STUDY = """\
 version: 1
@@ -65,7 +66,6 @@ class Workspace:
     """A person's working directory."""
 
     folder: Path
-    fork_server: ForkServer | None = None
     database: str | None = None
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -103,7 +103,6 @@ class Workspace:
             chdir(self.folder),
             patch.dict(os.environ, self.environment()),
             patch.object(sys, "argv", ["igkd-hpo", *arguments]),
-            forking_from(self.fork_server),
             redirect_stdout(out),
             redirect_stderr(err),
             pytest.raises(SystemExit) as ended,
@@ -112,10 +111,19 @@ class Workspace:
         assert ended.value.code == code, f"exit code {ended.value.code}\n{out.getvalue()}\n{err.getvalue()}"
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command in a process group of its own, as a shell does."""
+    def start(self, *arguments: str, asking: ForkServer | None = None) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, as a shell does.
+
+        Its trials are forked from the server `asking`; else from its own, which it starts, and ends.
+        """
+        program, given = ["-m", "igkd_hpo"], []
+        if asking is not None:
+            asking.keep_running()
+            given = [asking.descriptor]
+            program = ["-c", COMMAND, str(asking.descriptor)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "igkd_hpo", *arguments],
+            [sys.executable, *program, *arguments],
+            pass_fds=given,
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -195,29 +203,6 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@contextmanager
-def forking_from(server: ForkServer | None) -> Iterator[None]:
-    """Let whoever would start a fork server ask this one, as a supervisor's workers do; None leaves them alone."""
-    if server is None:
-        yield
-        return
-    make = ForkServer.__init__
-
-    def inherit(made: ForkServer) -> None:
-        server.keep_running()
-        make(made, os.dup(server.descriptor))
-
-    with patch.object(ForkServer, "__init__", inherit):
-        yield
-
-
-@pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
-    """A server that forks trials, started when it is first asked."""
-    with closing(ForkServer()) as server:
-        yield server
-
-
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose `storage/assets` hold what the tiny study needs; made once for all test processes."""
@@ -234,12 +219,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, prepared: Path, fork_server: ForkServer) -> Iterator[Workspace]:
+def workspace(tmp_path: Path, prepared: Path) -> Iterator[Workspace]:
     """A working directory with the tiny study's file and assets; whatever was started there is ended."""
     (tmp_path / "storage").mkdir()
     (tmp_path / "storage" / "assets").symlink_to(prepared / "storage" / "assets")
     (tmp_path / "study.yaml").write_text(STUDY)
-    made = Workspace(tmp_path, fork_server)
+    made = Workspace(tmp_path)
     yield made
     for process in made.started:
         if process.poll() is None:

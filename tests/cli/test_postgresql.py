@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from igkd_hpo.engines.local.fork_server import ForkServer
 from tests.cli.conftest import Workspace, wait_until
 from tests.cli.test_search import LONG, first_epochs, longer
 
@@ -16,10 +17,12 @@ def on_postgresql(workspace: Workspace, postgresql_url: str) -> Workspace:
     return workspace
 
 
-def test_two_launches_and_a_killed_worker_end_at_exactly_n(on_postgresql: Workspace) -> None:
+def test_two_launches_and_a_killed_worker_end_at_exactly_n(
+    on_postgresql: Workspace, one_fork_server: ForkServer
+) -> None:
     on_postgresql.write(longer())
     launch = ("launch", "study.yaml", "--workers", "1", "--trials", "3")
-    other = on_postgresql.start(*launch)
+    other = on_postgresql.start(*launch, asking=one_fork_server)
     wait_until(lambda: first_epochs(on_postgresql), "a trial with an epoch")
     (lease,) = on_postgresql.leases()
     os.kill(lease["worker_pid"], signal.SIGKILL)

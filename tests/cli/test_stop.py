@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from igkd_hpo.config.reading import parse_study
+from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.storage import open_storage
@@ -19,9 +20,9 @@ LONG = STUDY.replace("training: {epochs: 4}", "training: {epochs: 1000}").replac
 )
 
 
-def test_stop_now_ends_what_runs_and_launch_goes_on(workspace: Workspace) -> None:
+def test_stop_now_ends_what_runs_and_launch_goes_on(workspace: Workspace, one_fork_server: ForkServer) -> None:
     workspace.write(LONG)
-    launched = workspace.start("launch", "study.yaml", "--trials", "2")
+    launched = workspace.start("launch", "study.yaml", "--trials", "2", asking=one_fork_server)
     wait_until(
         lambda: [t for t in workspace.trials() if t.state == TrialState.RUNNING and t.intermediate_values], "an epoch"
     )

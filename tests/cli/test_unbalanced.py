@@ -13,7 +13,7 @@ CRACK, FINE = (90, 60, 60), (60, 90, 60)
 STUDY = """\
 version: 1
 name: cracks
-dataset: {name: folder, root: images, image_size: 16, validation_fraction: 0.25}
+dataset: {name: folder, root: images, image_size: 8, validation_fraction: 0.25}
 teacher: {width: 0.25, epochs: 8}
 augmentation: {crop_padding: 1}
 training: {epochs: 3}
@@ -40,7 +40,7 @@ def images(workspace: Workspace) -> Path:
     for name, count, colour in (("crack", 30, CRACK), ("fine", 570, FINE)):
         for number in range(count):
             shown = FINE if number < 9 and name == "crack" else colour  # the rare class is never all right
-            pixels = draw.integers(0, 120, (16, 16, 3)) + np.array(shown)
+            pixels = draw.integers(0, 120, (8, 8, 3)) + np.array(shown)
             write_png(workspace.folder / "images" / "train" / name / f"{number:03d}.png", pixels.astype(np.uint8))
     (workspace.folder / "storage" / "assets").unlink()
     (workspace.folder / "cracks.yaml").write_text(STUDY)

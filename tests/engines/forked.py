@@ -1,8 +1,19 @@
 """What the tests let a fork server's children do."""
 
 import os
+import pickle
 import sys
 from multiprocessing.connection import Connection
+
+
+def call_there(asked: tuple[str, dict[str, str], bytes], pipe: Connection) -> None:
+    """Do what a request asks for in this folder, with this environment."""
+    folder, environment, request = asked
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    function, argument = pickle.loads(request)
+    function(argument, pipe)
 
 
 def leave(code: int, pipe: Connection) -> None:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,31 @@ from igkd_hpo.engines.local.child import Child
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import IgkdError
 from tests.engines.forked import answer, leave, loaded, wait_for_end
+from tests.fixtures.forking import own_fork_servers
 
 PATIENCE = 60.0
+BESIDE = ("optuna", "select", "torchvision")
 
 Fork = Callable[[ForkServer, Callable[[Any, Connection], None], Any], Child]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def each_its_own() -> Iterator[None]:
+    with own_fork_servers():
+        yield
+
+
 @pytest.fixture(scope="module")
-def server(repository: Path) -> Iterator[ForkServer]:
-    """One for the module: each start imports torch."""
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """One for the module, for each start imports torch, in a folder with files that no server may import."""
+    folder = tmp_path_factory.mktemp("beside")
+    for name in BESIDE:
+        (folder / f"{name}.py").write_text("raise SystemExit(99)")
     with pytest.MonkeyPatch.context() as patched:  # the working directory is not on a server's path
         patched.setenv("PYTHONPATH", str(repository), prepend=os.pathsep)
         started = ForkServer()
-        started.keep_running()
+        with chdir(folder):
+            started.keep_running()
         yield started
         started.close()
 
@@ -102,13 +115,10 @@ def test_an_inherited_server_is_asked_and_left_alone(server: ForkServer, fork: F
 
 def test_a_file_beside_the_user_is_not_imported(server: ForkServer, fork: Fork) -> None:
     assert "" not in os.environ["PYTHONPATH"].split(os.pathsep)
-    for name in ("optuna", "select", "torchvision"):
-        Path(f"{name}.py").write_text("raise SystemExit(99)")
-    own = ForkServer()
-    try:
-        assert end(fork(own, leave, 0)) == 0
-    finally:
-        own.close()
+    assert end(fork(server, leave, 0)) == 0
+    assert server._process is not None
+    beside = Path(f"/proc/{server._process.pid}/cwd")  # not of another one, which was started when this had ended
+    assert {path.stem for path in beside.glob("*.py")} == set(BESIDE)
 
 
 def test_a_killed_server_takes_nobody_along_and_every_request_is_served_by_the_next(

@@ -1,8 +1,9 @@
 """A trial that runs out of memory runs again with the device to itself; there it completes, or is too large."""
 
-import subprocess
-import sys
+import itertools
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,10 +13,20 @@ from sklearn.datasets import load_digits
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import prepare_assets
 from igkd_hpo.config.reading import parse_study
+from igkd_hpo.engines.events import Event
+from igkd_hpo.engines.local import child
+from igkd_hpo.engines.local.fork_server import ForkServer
+from igkd_hpo.engines.local.trial_process import start_trial
+from igkd_hpo.engines.running_trial import Slot
+from igkd_hpo.engines.signals import StopSignal
+from igkd_hpo.engines.worker import OneStudy, work
 from igkd_hpo.search.counts import is_infeasible
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Worker
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import create_or_open
-from igkd_hpo.settings import Settings
+from igkd_hpo.search.study import SearchStudy, create_or_open
+from igkd_hpo.settings import Settings, host_name
+from igkd_hpo.trial.device_share import hold_device
 
 # The nearest class mean, about 9 of 10 right. Asked by a trial, its process takes the next letter of a file: "x" runs
 # out of memory as CUDA does, "h" as the host's allocator does, "k" is killed, "." answers.
@@ -69,41 +80,29 @@ max_retries: 0
 controls: []
 """
 
-# Beside us, who are on the device until somebody waits for it. The kernel's counter goes up with every look.
-WORKER = """
-import itertools
-from functools import partial
-from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.lease import Worker
-from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import open_study
-from igkd_hpo.engines.local import child
-from igkd_hpo.engines.local.fork_server import ForkServer
-from igkd_hpo.engines.local.trial_process import start_trial
-from igkd_hpo.trial.device_share import hold_device
-from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.engines.running_trial import Slot
-from igkd_hpo.engines.worker import OneStudy, work
-from igkd_hpo.settings import Settings, host_name
 
-settings = Settings.resolve(allow_import=("heavy_teacher",))
-held = hold_device(settings.paths.device_locks, host_name() + "-cpu", alone=False, on_wait=lambda: None)
+def work_through(study: SearchStudy, settings: Settings, said: list[str]) -> None:
+    """Be the study's worker, beside somebody who is on the device until a trial waits for it.
 
-def emit(_, event):
-    if event.kind in {"waiting", "released"}:
-        print(event.kind, flush=True)
-    if event.kind == "waiting":
-        held.close()
+    The kernel's counter of what it killed goes up with every look.
+    """
+    held = hold_device(settings.paths.device_locks, host_name() + "-cpu", alone=False, on_wait=lambda: None)
 
-child.oom_kills = itertools.count().__next__
-with StopSignal() as stop:
-    study = open_study(open_storage(settings.storage_url, create=False), "heavy")
-    source = OneStudy(study=study, settings=settings, worker=Worker(name="here", process=this_process()))
-    work(
-        source, settings, Slot(number=0, device="cpu", threads=1),
-        start=partial(start_trial, ForkServer()), stop=stop, on_event=emit,
-    )
-"""
+    def hear(_: str, event: Event) -> None:
+        if event.kind in {"waiting", "released"}:
+            said.append(event.kind)
+        if event.kind == "waiting":
+            held.close()
+
+    with StopSignal() as stop, patch.object(child, "oom_kills", itertools.count().__next__):
+        work(
+            OneStudy(study=study, settings=settings, worker=Worker(name="here", process=this_process())),
+            settings,
+            Slot(number=0, device="cpu", threads=1),
+            start=partial(start_trial, ForkServer()),
+            stop=stop,
+            on_event=hear,
+        )
 
 
 def test_a_trial_that_ran_out_of_memory_runs_alone_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +116,8 @@ def test_a_trial_that_ran_out_of_memory_runs_alone_next(tmp_path: Path, monkeypa
     storage = open_storage(settings.storage_url, create=True)
     found = create_or_open(storage, study, n_trials=None, pins=None)
     (tmp_path / "fates").write_text("x." + "hx" + "kk" + ".")
-    done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.split()
+    said: list[str] = []
+    work_through(found, settings, said)
     assert said[0] == "released"
     assert said[1] == "waiting", "the second attempt began beside us"
     assert said.count("released") == 3

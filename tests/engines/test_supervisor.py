@@ -23,6 +23,7 @@ from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 from igkd_hpo.settings import Settings
+from tests.fixtures.forking import own_fork_servers
 
 
 @pytest.fixture
@@ -58,8 +59,7 @@ def test_a_worker_that_cannot_live_is_given_up_after_its_restarts(
     # The workers look for a database that is not there: each ends with exit code 2 as soon as it is up.
     settings = Settings.resolve(storage_url=f"sqlite:///{tmp_path}/nowhere.db")
     said: list[str] = []
-    assert not supervise(engine := LocalEngine(), study, settings, said.append)
-    assert engine._fork_server.pid is None, "nothing is left running"
+    assert not supervise(LocalEngine(), study, settings, said.append)
     assert len(said) == 3
     assert re.match(r"worker 0 ended \(exit code 2\); .*again in 0 s; ", said[0])
     assert said[-1].startswith("worker 0 ended 3 times (exit code 2) ")
@@ -133,8 +133,10 @@ def test_a_pause_reaches_workers_and_what_was_forked_for_them(
             monkeypatch.setattr(os, "kill", kill)
             leases.complete(claim, 0.5, {})
 
-    engine = LocalEngine()
+    with own_fork_servers():
+        engine = LocalEngine()
     before = signal.getsignal(signal.SIGTSTP)
     assert supervise(engine, study, settings, lambda text: None, hear)
+    assert engine._fork_server.pid is None, "nothing is left running"
     assert paused == [{"stopped"}]
     assert signal.getsignal(signal.SIGTSTP) is before
