@@ -30,7 +30,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import describe_trial
 from igkd_hpo.confirm.confirmation import confirmation_of
-from igkd_hpo.confirm.explanation_sentences import explanations_in_words, verdict_on_reasons
+from igkd_hpo.confirm.explanation_sentences import reasons_of_chosen
 from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.errors import UsageError
 from igkd_hpo.files import sha256_of, write_bytes, write_text
@@ -155,23 +155,13 @@ def make_bundle(
             began_with=began_with,
             teacher_facts=teacher_asset(study.config, dataset, AssetStore(settings.paths.assets)).facts,
             validation_accuracy=accuracy,
-            reasons=_reasons(study, best),
+            reasons=reasons_of_chosen(None if best.confirmed is None else confirmation_of(study)),
         )
         write_text(draft / contents.CARD, card)
         record = record.model_copy(update={"files": {path.name: sha256_of(path) for path in sorted(draft.iterdir())}})
         write_text(draft / contents.RECORD, record.model_dump_json(indent=2))
     about = describe_trial(study, best)
     return Bundle(folder=folder, record=record, validation_accuracy=accuracy, weights=weights, about=about)
-
-
-def _reasons(study: SearchStudy, best: BestTrial) -> tuple[str, ...]:
-    """Say what of the teacher's reasons a confirmed trial's arm kept, where that was measured."""
-    confirmation = None if best.confirmed is None else confirmation_of(study)
-    if confirmation is None or confirmation.explanations is None:
-        return ()
-    found = confirmation.explanations
-    about = () if found.arm(confirmation.chosen) is None else explanations_in_words(found, confirmation.chosen)
-    return (verdict_on_reasons(confirmation), *about)
 
 
 def _tally(network: "Network", assets: "Assets") -> "Tally | None":

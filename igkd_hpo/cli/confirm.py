@@ -70,4 +70,4 @@ def confirm(
     if confirmation.explanations is not None:
         print_text("")
         Console().print(explanations_table(confirmation.explanations))
-        print_text("\n" + "\n".join(explanations_in_words(confirmation.explanations)))
+        print_text("\n" + "\n".join(explanations_in_words(confirmation)))

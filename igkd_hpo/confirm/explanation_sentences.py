@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from igkd_hpo.confirm.confirmation import Confirmation
-from igkd_hpo.confirm.explanations import CEILINGS, Agreement, Explanations
+from igkd_hpo.confirm.explanations import CEILINGS, Agreement, ExplainedArm, Explanations
 from igkd_hpo.confirm.statistics import Estimate
 from igkd_hpo.words import counted
 
@@ -57,19 +57,42 @@ def verdict_on_reasons(confirmation: Confirmation) -> str:
     return f"{ig} loses {reasons} in {subject}: {basis}."
 
 
-def explanations_in_words(found: Explanations, number: int | None = None) -> Iterator[str]:
-    """Say between which floor and ceiling an arm's maps lie, the first one's where none is named, and what n is."""
-    first = found.arm(number) or found.arms[0]
-    seeds, images = counted(len(first.trials), "seed"), counted(found.n_images, "validation image")
+def explanations_in_words(confirmation: Confirmation) -> Iterator[str]:
+    """Say between which floor and ceiling the maps of the search's best and of export's choice lie, and what n is."""
+    found = confirmation.explanations
+    if found is None:
+        return
+    for arm in dict.fromkeys((found.arms[0], found.arm(confirmation.chosen))):
+        if arm is not None:
+            yield _place(found, arm)
+    yield _basis(found)
+
+
+def reasons_of_chosen(confirmation: Confirmation | None) -> tuple[str, ...]:
+    """Return the verdict, and the sentences on the arm that export takes; none where nobody asked."""
+    if confirmation is None or confirmation.explanations is None:
+        return ()
+    found = confirmation.explanations
+    arm = found.arm(confirmation.chosen)
+    about = () if arm is None else (_place(found, arm), _basis(found))
+    return (verdict_on_reasons(confirmation), *about)
+
+
+def _place(found: Explanations, arm: ExplainedArm) -> str:
     floors = [f"{of.correlation.value:.2f} ({name.removeprefix('floor: ')})" for name, of in found.floors]
     above = "there is no ceiling: one teacher, which was trained on one view of each image"
     if found.ceiling is not None and found.ceiling_of is not None:
         above = f"the ceiling is {_interval(found.ceiling.correlation)}, {CEILINGS[found.ceiling_of]}"
-    yield (
-        f"The maps of {first.name} agree with the teacher's to {_interval(first.agreement.correlation)} (rank "
+    return (
+        f"The maps of {arm.name} agree with the teacher's to {_interval(arm.agreement.correlation)} (rank "
         f"correlation); the floor is {' and '.join(floors)}, and {above}."
     )
-    yield (
+
+
+def _basis(found: Explanations) -> str:
+    seeds = counted(len(found.arms[0].trials), "seed")
+    images = counted(found.n_images, "validation image")
+    return (
         f"Means over {images}, all of which the teacher gets right, and {seeds}; intervals are 95 % and about both. "
         f"The class explained is the true one, with {found.n_steps} steps of Integrated Gradients. Deletion: small is "
         "good. Insertion: large is good. In brackets: pixels in random order. Sensitivity: how far noise of 2 % moves "

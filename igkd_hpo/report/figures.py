@@ -86,7 +86,7 @@ def reasons_figure(found: Explanations) -> "Figure":
     axis = figure.subplots()
     for y, (_, estimate, filled) in enumerate(rows):
         _draw_interval(axis, y, estimate, filled=filled)
-    _label_rows(axis, names, "rank correlation with the teacher's maps")
+    _label_rows(axis, names, "rank correlation")
     return figure
 
 

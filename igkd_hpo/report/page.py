@@ -119,7 +119,7 @@ def _confirmation_pictures(confirmation: Confirmation) -> list[Picture]:
 def _reasons_lines(confirmation: Confirmation | None) -> list[str]:
     if confirmation is None or confirmation.explanations is None:
         return []
-    return [verdict_on_reasons(confirmation), *explanations_in_words(confirmation.explanations)]
+    return [verdict_on_reasons(confirmation), *explanations_in_words(confirmation)]
 
 
 def _reasons_picture(found: Explanations) -> Picture:

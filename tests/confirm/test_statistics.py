@@ -43,7 +43,7 @@ def test_an_interval_over_seeds_and_images_by_hand() -> None:
     total, freedom = 4 / 3 + 1, (4 / 3 + 1) ** 2 / ((4 / 3) ** 2 / 2 + 1**2 / 1)
     half = stats.t.ppf(0.975, freedom) * total**0.5
     assert (found.value, found.low, found.high) == pytest.approx((4, 4 - half, 4 + half))
-    # Of two groups the images' differences, 1, 1 and 4: variance 3 over 3; the second has one seed, which is all there is.
+    # Of two groups the images' differences, 1, 1 and 4: variance 3 over 3; the second has but one seed.
     found = two_way_interval(np.array([[1.0, 3.0, 5.0], [3.0, 5.0, 7.0]]), np.array([[1.0, 3.0, 2.0]]))
     total, freedom = 3 / 3 + 1, (3 / 3 + 1) ** 2 / (1 / 2 + 1 / 1)
     half = stats.t.ppf(0.975, freedom) * total**0.5

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def sigmoid(x: float) -> float:
 def area(logits: list[float]) -> float:
     """Under the class's probability over 0, 1/4, 2/4, 3/4 and 1 of four pixels."""
     heights = [sigmoid(logit) for logit in logits]
-    return sum((a + b) / 2 for a, b in zip(heights, heights[1:], strict=False)) / 4
+    return sum((a + b) / 2 for a, b in pairwise(heights)) / 4
 
 
 def test_the_areas_by_hand() -> None:
