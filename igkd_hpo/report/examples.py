@@ -6,7 +6,7 @@ from igkd_hpo.confirm.confirmation import Confirmation
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.report.data_uri import image_uri, map_uri
 from igkd_hpo.report.gallery import assets_here
-from igkd_hpo.search.confirmation_study import open_confirmation
+from igkd_hpo.search.confirmation_study import arm_trials, open_confirmation
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.kept_network import kept_network
@@ -51,7 +51,10 @@ def make_examples(study: SearchStudy, confirmation: Confirmation, settings: Sett
     cpu, dataset = torch.device("cpu"), assets.dataset
     plan = MapPlan(n_steps=found.n_steps, agreement=None, points=points_at_once(study.config, dataset, cpu))
     rows = torch.tensor([example.row for example in found.examples])
-    labels, images, trials = dataset.validation_labels[rows], dataset.validation_images[rows], linked.trials()
+    if len(rows) == 0 or int(rows.max()) >= len(dataset.validation_labels):
+        return Examples(missing="The images that were explained are not those of this machine.")
+    labels, images = dataset.validation_labels[rows], dataset.validation_images[rows]
+    trials = {trial.number: trial for trial in arm_trials(linked.trials())}
     try:
         teachers = assets.teachers.networks(cpu)
     except IgkdError as error:
@@ -59,15 +62,15 @@ def make_examples(study: SearchStudy, confirmation: Confirmation, settings: Sett
     looks = [("teacher", teachers, dataset.shown.validation_images[rows], dataset.shown.mean)]
     missing = []
     for arm in found.arms:
-        facts = trials[arm.trials[0]].user_attrs
-        kept = kept_network(
+        trial = trials.get(arm.trials[0])
+        kept = trial and kept_network(
             linked.config,
             assets,
             settings,
             folder=linked.folder,
-            number=arm.trials[0],
-            hyperparameters=facts["hyperparameters"],
-            seed=facts["seed"],
+            number=trial.number,
+            hyperparameters=trial.user_attrs["hyperparameters"],
+            seed=trial.user_attrs["seed"],
         )
         if kept is None:
             missing.append(arm.name)

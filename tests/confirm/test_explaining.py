@@ -33,6 +33,7 @@ from igkd_hpo.confirm.sentences import confirmation_json, sentences
 from igkd_hpo.confirm.statistics import Estimate
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.errors import TeacherError
+from igkd_hpo.search.damage import study_damage
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Paths, Settings
 from tests.confirm.test_confirmation import EVEN, confirm, test, train
@@ -300,6 +301,26 @@ def test_what_is_kept_is_read_and_said(confirmed: SearchStudy) -> None:
     ]  # fmt: skip
     assert len(list(explanations_in_words(replace(found, chosen=0)))) == 2
     assert list(explanations_in_words(before)) == []
+
+
+def test_what_others_wrote_in_its_place_is_damage(confirmed: SearchStudy) -> None:
+    attributes, sound = dict(confirmed.read().attributes), json.dumps(explained().as_json())
+    assert study_damage(attributes | {ATTRIBUTE: json.loads(sound)}) is None
+    changes: tuple[tuple[tuple[str | int, ...], object], ...] = (
+        (("arms", 0, "name"), "[a](javascript:0)"),
+        (("arms", 0, "trials"), []),
+        (("arms", 0, "deletion", "low"), float("nan")),
+        (("arms",), []),
+        (("verdict",), "<b>"),
+        (("ceiling_of",), "elsewhere"),
+        (("examples", 0, "row"), -1),
+    )
+    for path, value in changes:
+        changed = inner = json.loads(sound)
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = value
+        assert str(study_damage(attributes | {ATTRIBUTE: changed})).startswith(f"{ATTRIBUTE}.{path[0]}")
 
 
 def test_the_table_has_a_row_for_each_arm_between_ceiling_and_floors() -> None:

@@ -34,7 +34,8 @@ def test_a_constant_map_has_the_overlap_of_chance_and_agrees_with_itself() -> No
 
 
 def test_a_map_of_few_pixels_has_one_that_is_brightest() -> None:
-    assert top_overlap(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 3.0]]])).item() == 1
+    maps, others = torch.tensor([[[1.0, 2.0]], [[2.0, 1.0]]]), torch.tensor([[[1.0, 3.0]], [[1.0, 3.0]]])
+    assert top_overlap(maps, others).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("count", [2, 3, 50])
