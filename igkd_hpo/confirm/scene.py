@@ -134,7 +134,7 @@ def in_parts(
 ) -> Tensor:
     """Return the maps of all images, on the CPU, a part after the other."""
     maps = []
-    for some, classes in zip(images.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True):
+    for some, classes in zip(torch.split(images, _AT_ONCE), torch.split(targets, _AT_ONCE), strict=True):
         maps.append(make_maps(networks, some, classes, baseline=colour, plan=plan, device=device)[0].cpu())
         advance(len(some))
     return torch.cat(maps)
@@ -160,7 +160,7 @@ def examine(network: Network, scene: Scene, advance: Advance) -> Figures:
     maps, figures = compare(network, scene, advance)
     lot = torch.rand(maps.shape, generator=torch.Generator().manual_seed(1))
     areas: dict[str, list[Tensor]] = {"deletion": [], "insertion": [], "deletion_by_lot": [], "insertion_by_lot": []}
-    parts = (tensor.split(_AT_ONCE) for tensor in (scene.images, scene.targets, maps, lot))
+    parts = (torch.split(tensor, _AT_ONCE) for tensor in (scene.images, scene.targets, maps, lot))
     for images, targets, own, random in zip(*parts, strict=True):
         pixels, classes = to_pixels(images.to(scene.device)), targets.to(scene.device)
         for some, end in ((own, ""), (random, "_by_lot")):

@@ -63,14 +63,18 @@ def make_examples(study: SearchStudy, confirmation: Confirmation, settings: Sett
     missing = []
     for arm in found.arms:
         trial = trials.get(arm.trials[0])
-        kept = trial and kept_network(
-            linked.config,
-            assets,
-            settings,
-            folder=linked.folder,
-            number=trial.number,
-            hyperparameters=trial.user_attrs["hyperparameters"],
-            seed=trial.user_attrs["seed"],
+        kept = (
+            None
+            if trial is None
+            else kept_network(
+                linked.config,
+                assets,
+                settings,
+                folder=linked.folder,
+                number=trial.number,
+                hyperparameters=trial.user_attrs["hyperparameters"],
+                seed=trial.user_attrs["seed"],
+            )
         )
         if kept is None:
             missing.append(arm.name)
