@@ -10,8 +10,11 @@ from igkd_hpo.settings import VARIABLES
 
 # What costs seconds to import, and what only drawing needs.
 HEAVY = ("torch", "torchvision", "captum", "sklearn", "matplotlib")
-# These run in a trial process, in a child that makes assets, or in the doctor's checks of them, where torch is wanted.
+# These run in a trial process, in a child that makes assets, in the doctor's checks of them, or where maps are
+# compared: there torch is wanted.
 WITH_TORCH = {
+    "igkd_hpo.confirm.explaining",
+    "igkd_hpo.confirm.scene",
     *(f"igkd_hpo.doctor.{name}" for name in ("assets", "data", "devices", "doctor", "sizes", "teacher")),
     "igkd_hpo.trial.attempt",
     "igkd_hpo.trial.checkpoint",

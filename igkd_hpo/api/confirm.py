@@ -34,6 +34,7 @@ def confirm(
     allow_import: str | Iterable[str] = (),
     engine: EngineLike = "local",
     progress: bool = True,
+    explanations: bool = False,
 ) -> Confirmation:
     """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real.
 
@@ -45,11 +46,13 @@ def confirm(
         seeds: fresh seeds for each of them, 2 or more.
         workers: trials side by side on this host; auto: as many as pay, measured for some seconds.
         storage, device, allow_import, engine, progress: as for `launch`.
+        explanations: compare the students' attribution maps with the teacher's too, on validation images.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came; a KeyboardInterrupt. The same call goes on.
         NoCompletedTrial: there is nothing to confirm.
         AssetMissing: the weights of a trial are not on this host; the test split stays closed.
+        TeacherError: explanations are asked for, and the teacher gets no validation image right.
         IgkdError: trials are missing, or every one diverged.
     """
     for flag, value, least in (("--top", top, 1), ("--seeds", seeds, 2), ("--workers", workers, 1)):
@@ -66,13 +69,24 @@ def confirm(
             with make_progress(progress) as shown:
                 pins = opened.prepare(config, host, shown, None)
         linked = _create_trials(database, config, arms, seeds, pins, console)
-        _run(linked, opened, host, console, workers=workers, progress=progress)
+        _run(linked, opened, host, console, workers=workers, progress=progress, explanations=explanations)
         if stop.received is not None:
             again = f"`igkd-hpo confirm {config.name}` with the same flags goes on"
             raise Interrupted(f"stopped; {again}", stop.received)
     _check_complete(linked)
     with make_progress(progress) as shown:
         evaluate(linked, settings, device=device, progress=shown)
+    confirmation = _read(linked)
+    if explanations:
+        from igkd_hpo.confirm.explaining import explain  # torch and captum
+
+        with make_progress(progress) as shown:
+            explain(linked, confirmation, settings, device=device, progress=shown)
+        confirmation = _read(linked)
+    return confirmation
+
+
+def _read(linked: SearchStudy) -> Confirmation:
     confirmation = read_confirmation(linked)
     if confirmation is None:
         raise IgkdError(f"every arm of {linked.name} diverged; lower the learning rate, and search again")
@@ -124,10 +138,17 @@ def _create_trials(
 
 
 def _run(
-    linked: SearchStudy, engine: Engine, host: Host, console: Console, *, workers: WorkerCount, progress: bool
+    linked: SearchStudy,
+    engine: Engine,
+    host: Host,
+    console: Console,
+    *,
+    workers: WorkerCount,
+    progress: bool,
+    explanations: bool,
 ) -> None:
     ended = linked.counts().finished >= linked.read().n_trials
-    if not ended or untested(linked):
+    if not ended or explanations or untested(linked):
         with make_progress(progress) as shown:
             prepare_existing(engine, linked, host, shown)
     if ended:

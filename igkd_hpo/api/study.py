@@ -151,6 +151,7 @@ class Study:
         device: str = "auto",
         allow_import: str | Iterable[str] = (),
         progress: bool = True,
+        explanations: bool = False,
     ) -> Confirmation:
         """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real.
 
@@ -165,6 +166,7 @@ class Study:
             device=device,
             allow_import=allow_import,
             progress=progress,
+            explanations=explanations,
         )
 
     def export(self, output: str | PathLike[str] = "best.yaml") -> Export:

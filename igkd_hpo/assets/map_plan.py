@@ -78,10 +78,10 @@ def make_plan(study: Study, dataset: Dataset, network: Network, *, device: torch
     return MapPlan(n_steps=steps, agreement=agreement, points=points, precision=precision)
 
 
-def probe_rows(labels: Tensor) -> Tensor:
-    """Choose 32 training images, or all of fewer, spread over the classes in proportion to their sizes."""
+def probe_rows(labels: Tensor, count: int = _PROBED) -> Tensor:
+    """Choose so many images, or all of fewer, spread over the classes in proportion to their sizes."""
     order = labels.argsort(stable=True)
-    return order[torch.linspace(0, len(labels) - 1, min(_PROBED, len(labels))).long()]
+    return order[torch.linspace(0, len(labels) - 1, min(count, len(labels))).long()]
 
 
 def points_at_once(study: Study, dataset: Dataset, device: torch.device) -> int:
@@ -93,23 +93,40 @@ def explain(
     study: Study, dataset: Dataset, networks: Sequence[Network], rows: Tensor, *, plan: MapPlan, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Make the maps of some training images, and their completeness errors, on the CPU; see `integrated_gradients`."""
-    from igkd_hpo.distillation.attribution import integrated_gradients  # captum: only the making of maps needs it
-
     images, labels = dataset.shown.train_images[rows], dataset.train_labels[rows]
     if study.attribution.target == "prediction":
         labels = average_answers(networks, images, device=device).argmax(dim=1)
-    maps, errors = integrated_gradients(
+    colour = torch.tensor(dataset.shown.mean)
+    maps, errors = make_maps(networks, images, labels, baseline=colour, plan=plan, device=device)
+    return fit_maps(maps, dataset.image_size).cpu(), errors.float().cpu()
+
+
+def make_maps(
+    networks: Sequence[Network],
+    images: Tensor,
+    targets: Tensor,
+    *,
+    baseline: Tensor,
+    plan: MapPlan,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Make the maps of uint8 images and their completeness errors, on the device, as they are planned."""
+    from igkd_hpo.distillation.attribution import integrated_gradients  # captum: only the making of maps needs it
+
+    return integrated_gradients(
         networks,
         to_pixels(images.to(device)),
-        labels.to(device),
-        baseline=torch.tensor(dataset.shown.mean),
+        targets.to(device),
+        baseline=baseline,
         n_steps=plan.n_steps,
         points=plan.points,
         precision=getattr(torch, plan.precision),
     )
-    if maps.shape[1:] != dataset.image_size:  # a student's map: of each of its pixels the mean of what lies there
-        maps = F.interpolate(maps[:, None], dataset.image_size, mode="area")[:, 0]
-    return maps.cpu(), errors.float().cpu()
+
+
+def fit_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps (B, H, W) in the size of a student's images: of each of its pixels the mean of what lies there."""
+    return maps if maps.shape[1:] == size else F.interpolate(maps[:, None], size, mode="area")[:, 0]
 
 
 def choose_steps(maps: Callable[[int], Tensor]) -> tuple[int, float]:

@@ -35,6 +35,7 @@ def model_card(
     began_with: "Weights | None",
     teacher_facts: "Json",
     validation_accuracy: float,
+    reasons: Sequence[str] = (),
 ) -> str:
     """Write the card as Markdown.
 
@@ -44,6 +45,7 @@ def model_card(
         began_with: those that the student had before it was trained; None where they were random.
         teacher_facts: of the teacher's asset.
         validation_accuracy: of the network in PyTorch, a fraction.
+        reasons: sentences on what of the teacher's reasons it kept; none where that was not measured.
     """
     height, width = made.image_size
     dataset, teacher = exported.dataset, exported.teacher
@@ -113,7 +115,7 @@ Latency: median and 95th percentile for one image, onnxruntime, one thread of th
 the device has its own. int8 is static quantisation, calibrated on training images.
 
 {said}
-
+{_reasons(reasons)}
 ## Data and teacher
 
 - images: {dataset.name}{root}; {made.n_train} for training, {made.n_validation} for validation \
@@ -140,6 +142,20 @@ the device has its own. int8 is static quantisation, calibrated on training imag
 {versions}
 
 The SHA-256 of every file is in `{contents.RECORD}`. They show a damaged copy; they do not show who made it.
+"""
+
+
+def _reasons(sentences: Sequence[str]) -> str:
+    """Return a section of its own, or nothing."""
+    if not sentences:
+        return ""
+    told = "\n".join(f"- {markdown(sentence)}" for sentence in sentences)
+    return f"""
+## What it looks at
+
+Integrated-Gradients maps of the confirmed seeds beside the teacher's; this file holds one of those seeds.
+
+{told}
 """
 
 

@@ -29,6 +29,8 @@ from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import describe_trial
+from igkd_hpo.confirm.confirmation import confirmation_of
+from igkd_hpo.confirm.explanation_sentences import reasons_of_chosen
 from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.errors import UsageError
 from igkd_hpo.files import sha256_of, write_bytes, write_text
@@ -153,6 +155,7 @@ def make_bundle(
             began_with=began_with,
             teacher_facts=teacher_asset(study.config, dataset, AssetStore(settings.paths.assets)).facts,
             validation_accuracy=accuracy,
+            reasons=reasons_of_chosen(None if best.confirmed is None else confirmation_of(study)),
         )
         write_text(draft / contents.CARD, card)
         record = record.model_copy(update={"files": {path.name: sha256_of(path) for path in sorted(draft.iterdir())}})

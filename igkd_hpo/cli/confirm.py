@@ -29,6 +29,9 @@ def confirm(
     workers: Annotated[
         str, Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay.")
     ] = "1",
+    explanations: Annotated[
+        bool, Option("--explanations", help="Compare the students' attribution maps with the teacher's too.")
+    ] = False,
     storage: Storage = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
@@ -39,13 +42,24 @@ def confirm(
     Examples:
         igkd-hpo confirm digits --top 5 --seeds 5 --workers 4
         igkd-hpo confirm best.yaml --seeds 3
+        igkd-hpo confirm digits --explanations
     """
     from igkd_hpo.api.confirm import confirm as run
+    from igkd_hpo.confirm.explanation_sentences import explanations_in_words, explanations_table
     from igkd_hpo.confirm.sentences import classes_in_words, confirmation_json, confirmation_table, sentences
     from igkd_hpo.terminal.console import Console
 
     count, allowed = count_of_workers(workers), allow_import or ()
-    confirmation = run(study, top=top, seeds=seeds, workers=count, storage=storage, device=device, allow_import=allowed)
+    confirmation = run(
+        study,
+        top=top,
+        seeds=seeds,
+        workers=count,
+        storage=storage,
+        device=device,
+        allow_import=allowed,
+        explanations=explanations,
+    )
     if as_json:
         print_json(confirmation_json(confirmation))
         return
@@ -53,3 +67,7 @@ def confirm(
     print_text("\n" + "\n".join(sentences(confirmation)))
     if lines := classes_in_words(confirmation):
         print_text("\n" + "\n".join(lines))
+    if confirmation.explanations is not None:
+        print_text("")
+        Console().print(explanations_table(confirmation.explanations))
+        print_text("\n" + "\n".join(explanations_in_words(confirmation)))

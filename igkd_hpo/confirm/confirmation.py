@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.space import Value
 from igkd_hpo.confirm.evaluation import SplitRecord, read_record
+from igkd_hpo.confirm.explanations import Explanations, read_explanations
 from igkd_hpo.confirm.plan import without
 from igkd_hpo.confirm.statistics import Against, Contrast, Estimate, compare, contrasts, t_interval
 from igkd_hpo.distillation.class_table import ClassTable, class_table
@@ -141,6 +142,7 @@ class Confirmation:
         sampling_error: of the best arm's value, by another sample of test images: its standard error, a fraction.
         classes: what became of each class of the test images with the chosen arm, all its seeds together; None where
             the split was read before that was recorded.
+        explanations: how much of the teacher's reasons students kept; None where nobody asked.
     """
 
     study: str
@@ -165,6 +167,7 @@ class Confirmation:
     metric: Metric
     sampling_error: float
     classes: ClassTable | None
+    explanations: Explanations | None = None
 
     def arm(self, number: int) -> ConfirmedArm:
         """Return the arm of this number."""
@@ -187,7 +190,8 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
     planned = arms_of(linked)
     if not planned:
         return None
-    subject = int(linked.read().attributes["subject"])
+    attributes = linked.read().attributes
+    subject = int(attributes["subject"])
     measured = [_measure(number, arm, trials, record.accuracies) for number, arm in enumerate(planned)]
     arms = [arm for arm in measured if arm is not None]
     compared = [arm for arm in arms if arm.diverged == 0]
@@ -231,6 +235,7 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
         metric=metric,
         sampling_error=_sampling_error(compared[comparison.best], record, metric),
         classes=_classes(chosen, record),
+        explanations=read_explanations(attributes),
     )
 
 

@@ -1,6 +1,6 @@
 """Evaluation on the test split, opened once for all networks of a confirmation; the database keeps the results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from igkd_hpo.settings import Settings
 from igkd_hpo.trial.kept_network import kept_network
 
 if TYPE_CHECKING:
+    from igkd_hpo.assets.study_assets import Assets
     from igkd_hpo.distillation.models import Network
 
 _NAMED = 5  # trials that a message names before it counts
@@ -79,31 +80,7 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
 
     study = linked.config
     assets = open_assets(study, settings)
-    networks: dict[int, Network] = {}
-    missing: list[FrozenTrial] = []
-    for trial in trials:
-        hyperparameters, seed = trial.user_attrs["hyperparameters"], trial.user_attrs["seed"]
-        kept = kept_network(
-            study,
-            assets,
-            settings,
-            folder=linked.folder,
-            number=trial.number,
-            hyperparameters=hyperparameters,
-            seed=seed,
-        )
-        if kept is None or kept[1] != trial.value:
-            missing.append(trial)
-        else:
-            networks[trial.number] = kept[0]
-    if missing:
-        hosts = sorted({str(trial.user_attrs.get("host", "unknown")) for trial in missing})
-        numbers = ", ".join(str(trial.number) for trial in missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
-        folder = settings.paths.checkpoints / linked.folder
-        raise AssetMissing(
-            f"the weights of {len(missing)} trials of {linked.name} ({numbers}; trained on {', '.join(hosts)}) are not "
-            f"in {folder}; copy that folder from there, or run confirm there; the test split was not opened"
-        )
+    networks = kept_networks(linked, trials, assets, settings, consequence="the test split was not opened")
     chosen = choose_device(device)
     images, labels = open_test(study.dataset, settings, purpose=TestPurpose.CONFIRM)
     accuracies: dict[int, float] = {}
@@ -132,3 +109,38 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
             },
         }
         linked.storage.set_study_user_attr(linked.study_id, "test_split", kept_record)
+
+
+def kept_networks(
+    linked: SearchStudy, trials: Sequence[FrozenTrial], assets: "Assets", settings: Settings, *, consequence: str
+) -> "dict[int, Network]":
+    """Return the networks of COMPLETE trials by number, in evaluation mode on the CPU.
+
+    Raises AssetMissing, which tells the consequence, where the weights of some are not on this host.
+    """
+    networks: dict[int, Network] = {}
+    missing: list[FrozenTrial] = []
+    for trial in trials:
+        hyperparameters, seed = trial.user_attrs["hyperparameters"], trial.user_attrs["seed"]
+        kept = kept_network(
+            linked.config,
+            assets,
+            settings,
+            folder=linked.folder,
+            number=trial.number,
+            hyperparameters=hyperparameters,
+            seed=seed,
+        )
+        if kept is None or kept[1] != trial.value:
+            missing.append(trial)
+        else:
+            networks[trial.number] = kept[0]
+    if missing:
+        hosts = sorted({str(trial.user_attrs.get("host", "unknown")) for trial in missing})
+        numbers = ", ".join(str(trial.number) for trial in missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
+        folder = settings.paths.checkpoints / linked.folder
+        raise AssetMissing(
+            f"the weights of {len(missing)} trials of {linked.name} ({numbers}; trained on {', '.join(hosts)}) are not "
+            f"in {folder}; copy that folder from there, or run confirm there; {consequence}"
+        )
+    return networks

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.confirm.confirmation import Answer, Confirmation, ConfirmedArm, ControlAnswer
+from igkd_hpo.confirm.explanation_sentences import verdict_on_reasons
 from igkd_hpo.confirm.statistics import Estimate
 from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.search.class_lines import class_lines
@@ -47,6 +48,8 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
             f"{percent(subject.validation.mean.value)}"
             + (f": {points(luck, signed=False)} points of it were luck." if luck >= _ROUNDING else ", no less.")
         )
+    if confirmation.explanations is not None:
+        yield verdict_on_reasons(confirmation)
     for arm in confirmation.arms:
         if arm.diverged:
             yield f"The loss of {arm.name} was not finite with {arm.diverged} seeds, so it is compared with none."

@@ -95,6 +95,35 @@ def t_interval(sample: Sequence[float]) -> Estimate:
     return Estimate(value=mean, low=mean - half, high=mean + half)
 
 
+def two_way_interval(*groups: Floats) -> Estimate:
+    """Return the mean over seeds and images with its 95 % interval; of two groups, the first minus the second.
+
+    Seeds and images are samples. The images are the same for all, the seeds of two groups are independent. Both
+    variances are added, which counts what a seed does to one image twice: the interval is a little too wide. One seed
+    is taken for the only one that there is; of one image nothing is known of others, and the interval is infinite.
+
+    Args:
+        groups: one or two, float64 (S, N): a row for each seed, a column for each image.
+
+    Source: degrees of freedom after Satterthwaite (1946), An approximate distribution of estimates of variance
+    components.
+    """
+    first, *others = groups
+    by_image = first.mean(axis=0) - (others[0].mean(axis=0) if others else 0.0)
+    mean, n_images = float(by_image.mean()), len(by_image)
+    if n_images < 2:
+        return Estimate(value=mean, low=-math.inf, high=math.inf)
+    samples = [by_image, *(group.mean(axis=1) for group in groups if len(group) > 1)]
+    variances = np.array([float(np.var(sample, ddof=1)) / len(sample) for sample in samples])
+    freedom = np.array([len(sample) - 1 for sample in samples], dtype=float)
+    total = float(variances.sum())
+    if total == 0:
+        return Estimate(value=mean, low=mean, high=mean)
+    shared = total**2 / float((variances**2 / freedom).sum())
+    half = float(scipy.stats.t.ppf(1 - LEVEL / 2, shared)) * total**0.5
+    return Estimate(value=mean, low=mean - half, high=mean + half)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return adjusted p-values that hold for all at once (Holm, 1979), in the order given."""
     order = np.argsort(p_values)

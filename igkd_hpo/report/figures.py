@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
 from igkd_hpo.confirm.confirmation import Confirmation
+from igkd_hpo.confirm.explanations import CEILINGS, Explanations
 from igkd_hpo.confirm.statistics import Estimate
 from igkd_hpo.distillation.metrics import METRICS, Metric
 from igkd_hpo.report.palette import BLUE, GREY, INK, PAPER, control_look
@@ -70,6 +71,22 @@ def contrasts_figure(confirmation: Confirmation) -> "Figure | None":
     for y, (_, contrast) in enumerate(contrasts):
         _draw_interval(axis, y, contrast.difference, filled=contrast.significant, scale=100)
     _label_rows(axis, [name for name, _ in contrasts], "points that it costs (left) or adds (right)")
+    return figure
+
+
+def reasons_figure(found: Explanations) -> "Figure":
+    """Draw how well each arm's maps agree with the teacher's, filled, between the floors and the ceiling, hollow."""
+    rows = [(name, one.correlation, False) for name, one in found.floors]
+    rows += [(arm.name, arm.agreement.correlation, True) for arm in reversed(found.arms)]
+    if found.ceiling is not None and found.ceiling_of is not None:
+        rows.append((f"ceiling: {CEILINGS[found.ceiling_of]}", found.ceiling.correlation, False))
+    names = [wrap_name(name, 24) for name, *_ in rows]
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure = new_figure(width=WIDTH, height=0.9 + 0.3 * len(rows) + 0.13 * lines)
+    axis = figure.subplots()
+    for y, (_, estimate, filled) in enumerate(rows):
+        _draw_interval(axis, y, estimate, filled=filled)
+    _label_rows(axis, names, "rank correlation")
     return figure
 
 

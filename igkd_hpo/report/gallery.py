@@ -1,19 +1,16 @@
 """Gallery of a report: training images with the teacher's map, the student's own, and the overlay, inside the page."""
 
-import base64
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from igkd_hpo.errors import AssetError, DataError, UsageError
+from igkd_hpo.report.data_uri import image_uri, map_uri
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.kept_network import kept_network
-from igkd_hpo.trial.pictures import to_image
 
 if TYPE_CHECKING:
     from igkd_hpo.assets.study_assets import Assets
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from igkd_hpo.trial.build import OverlayExamples
 
 N_IMAGES = 8
-_SIDE = 96  # pixels that are kept of an image: 8 rows of photographs are 0.5 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +55,11 @@ def make_gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | No
         study: whose images and teacher.
         trained: the trial whose student is explained, and the study that trained it; None where none completed.
     """
-    from igkd_hpo.assets.study_assets import open_assets
     from igkd_hpo.trial.build import overlay_examples
 
-    try:
-        assets = open_assets(study.config, settings)
-    except (AssetError, DataError, UsageError) as error:
-        return Gallery(missing=f"The images and maps of this study are not on this machine: {error}.")
-    pins, hashes = study.read().pins, (assets.dataset.sha256, assets.teacher_sha256)
-    if pins is not None and (pins.dataset_sha256, pins.teacher_sha256) != hashes:
-        return Gallery(missing="The images or the teacher on this machine are not those of the study.")
+    assets, reason = assets_here(study, settings)
+    if assets is None:
+        return Gallery(missing=reason)
     values = trained[1].hyperparameters if trained else {}
     strength, mode = float(values.get("overlay_strength", 0.5)), str(values.get("overlay_mode", "blend"))
     examples = overlay_examples(assets, strength=strength, mode=mode, count=N_IMAGES)
@@ -99,15 +90,29 @@ def make_gallery(study: SearchStudy, trained: tuple[SearchStudy, BestTrial] | No
     rows = tuple(
         GalleryRow(
             name=name,
-            image=_picture(examples.images[i]),
-            teacher_map=_map(examples.maps[i]),
-            student_map=None if student_maps is None else _map(student_maps[i]),
-            overlay=_picture(examples.overlays[i]),
+            image=image_uri(examples.images[i]),
+            teacher_map=map_uri(examples.maps[i]),
+            student_map=None if student_maps is None else map_uri(student_maps[i]),
+            overlay=image_uri(examples.overlays[i]),
         )
         for i, name in enumerate(examples.names)
     )
     used = float(values.get("overlay_probability", 1)) > 0
     return Gallery(rows=rows, student_missing=student_missing, strength=strength, mode=mode, used=used)
+
+
+def assets_here(study: SearchStudy, settings: Settings) -> "tuple[Assets | None, str]":
+    """Open the assets of a study; None, and a sentence that says why, where this machine does not have them."""
+    from igkd_hpo.assets.study_assets import open_assets
+
+    try:
+        assets = open_assets(study.config, settings)
+    except (AssetError, DataError, UsageError) as error:
+        return None, f"The images and maps of this study are not on this machine: {error}."
+    pins, hashes = study.read().pins, (assets.dataset.sha256, assets.teacher_sha256)
+    if pins is not None and (pins.dataset_sha256, pins.teacher_sha256) != hashes:
+        return None, "The images or the teacher on this machine are not those of the study."
+    return assets, ""
 
 
 def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Assets") -> npt.NDArray[Any]:
@@ -135,18 +140,3 @@ def _student_maps(network: "Network", examples: "OverlayExamples", assets: "Asse
         for i in range(len(images))
     ]
     return normalize_maps(torch.cat(maps), torch.ones(len(images))).numpy()
-
-
-def _map(values: npt.NDArray[Any]) -> str:
-    from matplotlib import colormaps
-
-    return _picture(colormaps["magma"](values.astype(np.float64))[..., :3].transpose(2, 0, 1))
-
-
-def _picture(pixels: npt.NDArray[Any]) -> str:
-    """Encode an image (3, H, W), uint8 or floats in [0, 1], as a data URI."""
-    image = to_image(pixels)
-    image.thumbnail((_SIDE, _SIDE))
-    buffer = BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

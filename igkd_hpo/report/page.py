@@ -10,11 +10,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
+from igkd_hpo.confirm.explanation_sentences import explanations_in_words, reasons_rows, verdict_on_reasons
+from igkd_hpo.confirm.explanations import Explanations
 from igkd_hpo.distillation.metrics import METRICS, heading
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import lines
 from igkd_hpo.report import figures
 from igkd_hpo.report.answer import report_answer
+from igkd_hpo.report.examples import make_examples
 from igkd_hpo.report.gallery import make_gallery
 from igkd_hpo.report.pictures import curves_figure, importance_figure
 from igkd_hpo.report.provenance import provenance_facts
@@ -68,6 +71,8 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
     )
     with drawing():
         confirmed = [] if confirmation is None else _confirmation_pictures(confirmation)
+        explained = None if confirmation is None else confirmation.explanations
+        reasons = [] if explained is None else [_reasons_picture(explained)]
         searched, timelines = _search_pictures(study, trials), _timelines(study, trials)
     html = environment.get_template("page.html").render(
         study=study.name,
@@ -76,6 +81,10 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         status=status,
         answer=answer,
         confirmed=confirmed,
+        reasons=reasons,
+        reasons_rows=[] if explained is None else list(reasons_rows(explained)),
+        reasons_lines=_reasons_lines(confirmation),
+        examples=make_examples(study, confirmation, settings) if confirmation and explained else None,
         searched=searched,
         timelines=timelines,
         failures=[(trial.number, _reason(trial)) for trial in failed[-_MOST_REASONS:]],
@@ -105,6 +114,23 @@ def _confirmation_pictures(confirmation: Confirmation) -> list[Picture]:
         ),
     )
     return [picture for picture in pictures if picture.svg is not None]
+
+
+def _reasons_lines(confirmation: Confirmation | None) -> list[str]:
+    if confirmation is None or confirmation.explanations is None:
+        return []
+    return [verdict_on_reasons(confirmation), *explanations_in_words(confirmation)]
+
+
+def _reasons_picture(found: Explanations) -> Picture:
+    return _picture(
+        "agreement",
+        "Maps beside the teacher's",
+        figures.reasons_figure(found),
+        "1: the pixels are in the same order. The dot is the mean over images and seeds, the line its 95 % interval. "
+        "Filled: students. Hollow: what maps reach without the teacher's reasons (floor), and another look of the "
+        "teacher itself (ceiling).",
+    )
 
 
 def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:

@@ -6,7 +6,7 @@ reads as FAIL, with the reason: every reader knows such trials, and no sampler l
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -102,6 +102,51 @@ class _TestSplit(_Facts):
     classes: _TestClasses | None = None
 
 
+class _Estimate(_Facts):
+    value: float
+    low: float
+    high: float
+
+
+class _Agreement(_Facts):
+    correlation: _Estimate
+    overlap: _Estimate
+
+
+class _ExplainedArm(_Facts):
+    number: _Count
+    name: _Name
+    trials: Annotated[list[_Count], Field(min_length=1)]
+    agreement: _Agreement
+    deletion: _Estimate
+    deletion_by_lot: _Estimate
+    insertion: _Estimate
+    insertion_by_lot: _Estimate
+    sensitivity: _Estimate | None
+
+
+class _Example(_Facts):
+    row: _Count
+    correlation: float
+
+
+class _Explanations(_Facts):
+    arms: Annotated[list[_ExplainedArm], Field(min_length=1)]
+    subject: _Count
+    without: _Count | None
+    difference: _Estimate | None
+    verdict: Literal["keeps", "loses", "unknown", "absent", "untested"]
+    shuffled: _Agreement | None
+    untrained: _Agreement
+    ceiling: _Agreement | None
+    ceiling_of: Literal["teachers", "mirrored", "shifted"] | None
+    n_images: _Count
+    n_sensitivity: _Count
+    n_steps: Annotated[int, Field(ge=1, le=1000)]
+    examples: Annotated[list[_Example], Field(max_length=100)]
+    measured: str
+
+
 class _Study(_Facts):
     study_file: str
     fingerprint: str
@@ -120,6 +165,7 @@ class _Study(_Facts):
     subject: _Count | None = None
     arms: list[_Arm] = []
     test_split: _TestSplit | None = None
+    explanations: _Explanations | None = None
 
 
 def study_damage(attributes: Mapping[str, Any]) -> str | None:

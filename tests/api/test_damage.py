@@ -18,6 +18,7 @@ from igkd_hpo.api.source import settings_here
 from igkd_hpo.api.study import Study
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.reading import parse_study
+from igkd_hpo.confirm.explanations import ATTRIBUTE
 from igkd_hpo.confirm.plan import best_candidates, check_same_search
 from igkd_hpo.dashboard.graphs import study_graphs
 from igkd_hpo.dashboard.summary import live_summary
@@ -33,6 +34,7 @@ from igkd_hpo.search.study import SearchStudy, create_or_open, latest_study
 from igkd_hpo.settings import Settings, sqlite_url
 from igkd_hpo.terminal.status_board import status_board
 from tests.confirm.test_confirmation import confirm, test, train
+from tests.confirm.test_explaining import explained
 from tests.fixtures.studies import COST, EXECUTION, STUDY
 
 PINS = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
@@ -81,6 +83,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     linked = confirm(study, top=1, seeds=2)
     train(linked, {name: 0.9 for arm in linked.read().attributes["arms"] for name in arm["names"]})
     test(linked)
+    storage.set_study_user_attr(linked.study_id, ATTRIBUTE, explained().as_json())
     storage.engine.dispose()
     return path
 

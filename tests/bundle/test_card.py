@@ -37,6 +37,17 @@ def test_the_weights_that_a_teacher_has_or_began_with_are_named(teacher: str, wa
         assert "licence cc" in line
 
 
+def test_what_it_looks_at_has_a_section_where_that_was_measured() -> None:
+    study = parse_study(STUDY.replace("TEACHER", "{}"), source="-")
+    assert "What it looks at" not in a_card(study, "c")
+    card = a_card(study, "c", reasons=["IG keeps <b> more.", "The floor is 0.1."])
+    section = card.partition("\n## What it looks at\n")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("- ")] == [
+        "- IG keeps &lt;b&gt; more.", "- The floor is 0.1.",
+    ]  # fmt: skip
+    assert "\n\n## Data and teacher" in card
+
+
 def test_code_of_ones_own_has_no_published_weights() -> None:
     assert origin_facts(_request("mine:net")) == origin_facts(_request("mobilenet_v2")) == {}
 

@@ -1,5 +1,7 @@
 """`confirm` with real workers: trained, tested once, and exported. In this process, which has torch already."""
 
+import dataclasses
+import io
 import json
 import shutil
 from functools import partial
@@ -13,10 +15,15 @@ from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.cli.confirm import confirm
 from igkd_hpo.config.reading import parse_study
+from igkd_hpo.confirm import scene
 from igkd_hpo.confirm.choice import best_or_confirmed
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.evaluation import evaluate
+from igkd_hpo.confirm.explaining import explain
+from igkd_hpo.confirm.explanation_sentences import verdict_on_reasons
 from igkd_hpo.errors import AssetMissing, NoCompletedTrial, UsageError
+from igkd_hpo.report.gallery import N_IMAGES
+from igkd_hpo.report.page import write_report
 from igkd_hpo.search.confirmation_study import create_confirmation
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.identity import this_process
@@ -63,9 +70,14 @@ def openings(settings: Settings) -> list[str]:
 
 
 def test_from_confirm_to_export(
-    workspace: Workspace, searched: SearchStudy, settings: Settings, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace,
+    searched: SearchStudy,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    confirm(top=1, seeds=2, workers=2)
+    monkeypatch.setattr(scene, "_MOST_IMAGES", 8)
+    confirm(top=1, seeds=2, workers=2, explanations=True)
     told = capsys.readouterr()
     assert "IG" in told.out
     assert "8 of 8 trials are new" in told.err
@@ -90,6 +102,22 @@ def test_from_confirm_to_export(
     assert openings(settings) == ["confirm"]
     assert latest_study(searched.storage) == "tiny"
 
+    # The maps of the best, of it without IG and of plain training were compared with the teacher's, once.
+    explained = found.explanations
+    assert explained is not None
+    assert [arm.name for arm in explained.arms][:3] == [names[0], names[1], names[3]]
+    assert {len(arm.trials) for arm in explained.arms} == {2}
+    assert explained.n_images == 8
+    assert verdict_on_reasons(found) in told.out.splitlines()
+    assert "random weights" in told.out
+    shown = io.StringIO()
+    explain(linked, found, settings, device="cpu", progress=LineProgress(Console(file=shown)))
+    assert shown.getvalue() == "", "they are not compared again"
+    page = write_report(searched, settings).html
+    maps = 2 + len(explained.arms)  # the image and the teacher's map too
+    assert page.count("data:image/png") == 4 * N_IMAGES + maps * len(explained.examples)
+    assert openings(settings) == ["confirm"]
+
     # The network that was tested is the one that the exported file trains.
     exported = exported_study(*best_or_confirmed(searched))
     arm = found.arm(found.chosen)
@@ -113,6 +141,14 @@ def test_from_confirm_to_export(
     with pytest.raises(AssetMissing, match=r" 1 .* tiny-confirm \(3; .*/checkpoints/tiny-confirm;"):
         evaluate(linked, settings, device="cpu", progress=LineProgress(Console(quiet=True)))
     assert openings(settings) == ["confirm", "train --test"]
+    with pytest.raises(AssetMissing, match=r" 1 .* tiny-confirm \(3; .* nothing was explained"):
+        explain(
+            linked,
+            dataclasses.replace(found, explanations=None),
+            settings,
+            device="cpu",
+            progress=LineProgress(Console(quiet=True)),
+        )
 
 
 def test_what_cannot_be_confirmed(workspace: Workspace) -> None:

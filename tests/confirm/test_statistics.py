@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from igkd_hpo.confirm.statistics import LEVEL, compare, contrasts, holm, moderated_variances, t_interval
+from igkd_hpo.confirm.statistics import (
+    LEVEL,
+    compare,
+    contrasts,
+    holm,
+    moderated_variances,
+    t_interval,
+    two_way_interval,
+)
 
 RESOLUTION = 1e-4
 accuracies = st.lists(st.floats(min_value=0, max_value=1), min_size=2, max_size=6)
@@ -27,6 +35,41 @@ def test_no_interval_holds_what_no_accuracy_can_be() -> None:
     differences = [contrasts(pair, [(0, 1)], resolution=RESOLUTION)[0].difference]
     differences += [against.difference for against in compare(pair, resolution=RESOLUTION).against]
     assert {(d.low, d.high) for d in differences} == {(-1, 1), (0, 0)}
+
+
+def test_an_interval_over_seeds_and_images_by_hand() -> None:
+    # Images' means 2, 4, 6: variance 4 over 3 images. Seeds' means 3, 5: variance 2 over 2 seeds.
+    found = two_way_interval(np.array([[1.0, 3.0, 5.0], [3.0, 5.0, 7.0]]))
+    total, freedom = 4 / 3 + 1, (4 / 3 + 1) ** 2 / ((4 / 3) ** 2 / 2 + 1**2 / 1)
+    half = stats.t.ppf(0.975, freedom) * total**0.5
+    assert (found.value, found.low, found.high) == pytest.approx((4, 4 - half, 4 + half))
+    # Of two groups the images' differences, 1, 1 and 4: variance 3 over 3; the second has but one seed.
+    found = two_way_interval(np.array([[1.0, 3.0, 5.0], [3.0, 5.0, 7.0]]), np.array([[1.0, 3.0, 2.0]]))
+    total, freedom = 3 / 3 + 1, (3 / 3 + 1) ** 2 / (1 / 2 + 1 / 1)
+    half = stats.t.ppf(0.975, freedom) * total**0.5
+    assert (found.value, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half))
+
+
+def test_one_image_says_nothing_of_others_and_equal_values_have_no_spread() -> None:
+    one = two_way_interval(np.array([[0.5], [0.7]])).within(-1, 1)
+    assert (one.value, one.low, one.high) == pytest.approx((0.6, -1, 1))
+    same = two_way_interval(np.full((3, 4), 0.25), np.full((2, 4), 0.25))
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_the_interval_of_two_groups_holds_the_truth_as_often_as_it_says() -> None:
+    """Five seeds, 30 images that both groups share: hard images are hard for both, and some are so for one only."""
+    random, missed, repetitions = np.random.default_rng(0), 0, 400
+    for _ in range(repetitions):
+        shared = random.normal(0, 0.3, 30)
+        groups = [
+            shared + random.normal(0, 0.1, 30) + random.normal(0, 0.05, (5, 1)) + random.normal(0, 0.1, (5, 30))
+            for _ in range(2)
+        ]
+        found = two_way_interval(*groups)
+        missed += not found.low <= 0 <= found.high
+    assert stats.binomtest(missed, repetitions, LEVEL).pvalue > 0.001, missed
+    assert found.high - found.low < 0.25, "what both share is no noise"
 
 
 def test_holm_by_hand() -> None:

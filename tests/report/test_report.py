@@ -11,6 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.study import Study
+from igkd_hpo.confirm.explanations import ATTRIBUTE
 from igkd_hpo.report import figures, timeline
 from igkd_hpo.report.page import Report, write_report
 from igkd_hpo.report.palette import CONTROL_LOOKS
@@ -21,6 +22,7 @@ from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 from igkd_hpo.settings import Paths, Settings
 from tests.confirm.test_confirmation import EVEN, confirm, test, train
+from tests.confirm.test_explaining import explained
 
 HOSTILE = "<script>$x_1$&\"'"
 HIDDEN = "\x1b[31m\u202e\x9b"
@@ -103,6 +105,26 @@ def test_a_confirmed_study_says_what_to_take_and_what_helps(study: SearchStudy, 
     assert f"{'d' * 64}" in page.text
     assert re.search(r"images and maps [^.]* not on this machine: ", page.text)
     assert len(report.html) < 400_000
+
+
+def test_explanations_have_a_section_and_say_why_they_have_no_pictures(
+    study: SearchStudy, run, settings: Settings
+) -> None:
+    for accuracy in (0.70, 0.75, 0.80, 0.78, 0.81):
+        run(0.5, 0.6, accuracy)
+    linked = confirm(study)
+    train(linked, EVEN)
+    test(linked)
+    assert "reasons" not in checked(write_report(study, settings)).of("id")
+    linked.storage.set_study_user_attr(linked.study_id, ATTRIBUTE, explained().as_json())
+    report = write_report(study, settings)
+    page = checked(report)
+    assert {"reasons", "agreement"} <= set(page.of("id"))
+    assert page.text.count("IG (overlays) keeps more of the teacher's reasons in trial 4") == 2
+    rows = re.findall(r'<th scope="row">([^<]+)</th><td data-label="rank correlation">([\d.]+) ', report.html)
+    assert [name for name, _ in rows][1:3] == ["arm 0", "arm 1"]
+    assert rows[1][1] == "0.60"
+    assert len(re.findall(r"images and maps [^.]* not on this machine: ", page.text)) == 2
 
 
 def test_an_unconfirmed_one_says_so_and_how_to(study: SearchStudy, run, settings: Settings) -> None:
