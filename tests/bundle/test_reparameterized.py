@@ -17,9 +17,9 @@ from igkd_hpo.distillation.evaluation import predict
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.kept_network import kept_network
 from igkd_hpo.trial.student import deployed
-from tests.cli.conftest import STUDY, fork_server, prepared
+from tests.cli.conftest import STUDY, prepared
 
-__all__ = ["fork_server", "prepared"]
+__all__ = ["prepared"]
 ONE_EPOCH = (
     STUDY.replace("controls: [student, kd_ig]", "controls: []")
     .replace("epochs: 4", "epochs: 1")

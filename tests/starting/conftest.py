@@ -16,6 +16,7 @@ from igkd_hpo.starting.weights import Place
 CPU = Machine(device="cpu", cores=2, free_bytes=8 << 30)
 GPU = Machine(device="Some GPU", cores=8, free_bytes=40 << 30)
 LITE0 = {"timm/tf_efficientnet_lite0": Place("/w/lite0.pth", "of a package")}
+PRETRAINED = LITE0 | {"torchvision/shufflenet_v2_x0_5": Place(None, "in a cache")}  # a student too
 PARAMETERS = {
     "timm/lcnet_050": 600_000,
     "timm/mobilenetv4_conv_small_050": 960_000,

@@ -18,7 +18,7 @@ from igkd_hpo.starting.students import fitting_students
 from igkd_hpo.starting.teacher import Wanted
 from igkd_hpo.starting.text import write_choice
 from igkd_hpo.starting.weights import Place
-from tests.starting.conftest import CPU, GPU, LITE0, choose, cost_of, photographs
+from tests.starting.conftest import CPU, GPU, LITE0, PRETRAINED, choose, cost_of, photographs
 
 SMALL = {"short": 28, "long": 28, "smallest": 28, "largest": 28, "same_square": 28, "elongated": 0.0}
 TWO = {"validation": (0, 0), "test": (0, 0)}
@@ -185,8 +185,7 @@ def test_without_a_limit_students_may_be_as_large_as_many_classes_make_them() ->
 
 
 def test_students_begin_with_weights_where_they_can_be_had() -> None:
-    places = LITE0 | {"torchvision/shufflenet_v2_x0_5": Place(None, "in a cache")}
-    study = choose(photographs(), places=places).study
+    study = choose(photographs(), places=PRETRAINED).study
     assert study.hyperparameters.words("architecture") == ("torchvision/shufflenet_v2_x0_5",)
     assert study.hyperparameters.words("init") == ("pretrained",)
     assert study.student.normalize == "weights"
@@ -216,8 +215,15 @@ def test_beside_a_teacher_with_published_weights_trials_are_long_before_they_are
     given, own = (choose(photographs(), places=places, seconds=1e-2).study for places in (LITE0, {}))
     assert given.training.epochs == 60 > own.training.epochs
     assert given.n_trials < own.n_trials
-    assert given.hyperparameters.corners("alpha") == (0.5, 1.0)
-    assert own.hyperparameters.corners("alpha") == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("places", "seconds", "mixed"), [(LITE0, 1e-3, 0.6), (LITE0, 3e-2, None), (PRETRAINED, 1e-3, None)]
+)
+def test_photographs_are_mixed_where_there_are_epochs_for_it(
+    places: dict[str, Place], seconds: float, mixed: float | None
+) -> None:
+    assert choose(photographs(), places=places, seconds=seconds).study.augmentation.mixed == mixed
 
 
 def test_a_teacher_of_few_images_is_trained_for_more_epochs() -> None:
