@@ -19,8 +19,8 @@ _LADDER = (  # epochs and trials, the richest first
     (200, 60), (100, 60), (100, 40), (60, 40), (60, 30), (40, 40), (40, 30), (40, 24), (30, 24), (30, 20), (30, 16),
     (20, 20), (20, 16), (20, 12), (15, 12), (10, 12),
 )  # fmt: skip
-# On photographs, for which teachers have published weights, long trials before many: students of 60 epochs were 7 points
-# better than those of 30, see docs/experiments.md.
+# On photographs, for which teachers have published weights, long trials before many: students of 60 epochs were some
+# 7 points better than those of 30, see docs/experiments.md.
 _GIVEN_LADDER = (
     (200, 60), (100, 60), (100, 40), (60, 40), (60, 30), (60, 24), (60, 16), (60, 12), (40, 12), (30, 12), (20, 12),
     (15, 12), (10, 12),
