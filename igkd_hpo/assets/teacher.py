@@ -194,10 +194,7 @@ def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
         if getattr(teacher, key) is None:
             del request["teacher"][key]
     if teacher.is_trained_here:
-        request |= {
-            "augmentation": study.augmentation.model_dump(mode="json", exclude={"mixed"}),
-            "seed": SEED + member,
-        }
+        request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": SEED + member}
     else:
         del request["teacher"]["epochs"]
         request["teacher"]["checkpoint"] = teacher.checkpoints[member] if teacher.checkpoints else None
