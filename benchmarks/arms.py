@@ -6,8 +6,8 @@
 The study must be prepared (`igkd-hpo prepare shop.yaml`); all arms share its images, teacher, table and maps. What is
 searched in the file takes the middle of its range unless an arm fixes it. Without `--test` the accuracies are those of
 the validation split, by which an arm may be chosen; with it the sealed test split is looked at once for each student,
-after its last epoch. Finished trainings are lines of the output file, and the same command goes on where it stopped;
-two of them, with other seeds, can run side by side.
+after its last epoch, and once for the teacher, which is what students could come to. Finished trainings are lines of
+the output file, and the same command goes on where it stopped; two of them, with other seeds, can run side by side.
 """
 
 import argparse
@@ -68,6 +68,16 @@ def train(study: Study, settings: Settings, seed: int, device: torch.device, *, 
     return result
 
 
+def print_teacher(study: Study, settings: Settings, device: torch.device) -> None:
+    """Print how many of the test images, in its own size, the study's teacher gets right; of several, the first."""
+    own = study.teacher.input_size or study.dataset.image_size
+    shown = study.dataset.model_copy(update={"image_size": own})
+    images, labels = open_test(shown, settings, purpose=TestPurpose.BENCHMARK)
+    network = open_assets(study, settings).teachers.members[0].network
+    answers = predict(network.to(device), images, device=device)
+    print(f"{'the teacher':24s} {100 * accuracy(answers, labels):5.1f} % on test")
+
+
 def finished(output: Path) -> list[dict[str, Any]]:
     """The lines of the output file."""
     return [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
@@ -126,6 +136,8 @@ def main() -> None:
     names = {name for name, *_ in options.arm}
     lines = [line for line in finished(options.output) if not names or line["arm"] in names]
     table(lines, "test_accuracy" if options.test else "validation_accuracy")
+    if options.test:
+        print_teacher(base, settings, device)
 
 
 if __name__ == "__main__":
