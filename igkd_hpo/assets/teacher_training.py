@@ -156,6 +156,7 @@ def teacher_recipe(
         {
             **plain_values(),
             **dict(study.augmentation),
+            "mixed": None,  # a table holds what it says of mixtures, which need not be what it learned from
             "epochs": study.teacher.epochs,
             "batch_size": batch_size,
             "optimizer": "sgd",
