@@ -194,7 +194,8 @@ def _request(study: Study, dataset: Dataset, member: int) -> dict[str, Any]:
         if getattr(teacher, key) is None:
             del request["teacher"][key]
     if teacher.is_trained_here:
-        request |= {"augmentation": study.augmentation.model_dump(mode="json"), "seed": SEED + member}
+        learned_from = study.augmentation.model_dump(mode="json", exclude={"mixed"})
+        request |= {"augmentation": learned_from, "seed": SEED + member}
     else:
         del request["teacher"]["epochs"]
         request["teacher"]["checkpoint"] = teacher.checkpoints[member] if teacher.checkpoints else None

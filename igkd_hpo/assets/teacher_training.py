@@ -156,7 +156,7 @@ def teacher_recipe(
         {
             **plain_values(),
             **dict(study.augmentation),
-            "mixed": None,  # a table holds what it says of mixtures, which need not be what it learned from
+            "mixed": None,  # of photographs from shops it was right on 80 % with crops alone, on 75 % with mixtures
             "epochs": study.teacher.epochs,
             "batch_size": batch_size,
             "optimizer": "sgd",

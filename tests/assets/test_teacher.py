@@ -13,6 +13,7 @@ from torch import nn
 from igkd_hpo.assets.checkpoint import weights_hash
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.teacher import open_teacher, prepare_teacher
+from igkd_hpo.assets.teacher_training import teacher_recipe
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.models import Resized, count_parameters
 from igkd_hpo.errors import AssetError, AssetMissing, DataError, TeacherError, UsageError
@@ -320,3 +321,12 @@ def test_half_of_the_images_being_one_class_raises_the_bar(tmp_path, settings, s
     dataset = prepare_dataset(study.dataset, settings, store, progress)
     with pytest.raises(TeacherError, match=r"'many'.* 74\.67 %"):
         prepare_teacher(study, dataset, settings, store, device=CPU, progress=progress)
+
+
+def test_a_teacher_learns_from_crops_alone_beside_mixtures() -> None:
+    boxes = {"views": 4, "crop_padding": 0}
+    plain, mixed = (make_study(augmentation=one) for one in (boxes, {**boxes, "mixed": 0.5}))
+    recipes = [
+        teacher_recipe(one, 50, torch.device("cpu"), seed=0, memory_format="contiguous") for one in (plain, mixed)
+    ]
+    assert recipes[0] == recipes[1]
