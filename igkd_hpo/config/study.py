@@ -237,7 +237,7 @@ class Study(Frozen):
     training: TrainingConfig = TrainingConfig()
     """How a student is trained."""
     metric: Metric = Field(default="accuracy", exclude_if=lambda metric: metric == "accuracy")
-    """What is made as high as can be, on validation: accuracy, balanced_accuracy (mean recall), or macro_f1."""
+    """Maximised on validation: accuracy, balanced_accuracy (mean recall), or macro_f1."""
     hyperparameters: Hyperparameters
     """What is searched, and what is fixed."""
     limits: Limits = Limits()

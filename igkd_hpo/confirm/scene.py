@@ -27,7 +27,7 @@ _SENSITIVITY_STEPS = 16
 _AT_ONCE = 64  # images between two steps of progress
 
 Figures = Mapping[str, Tensor]
-"""What is measured of each image with one network, float64 (N,), by the names of `ExplainedArm` and `Agreement`."""
+"""Figures of each image with one network, float64 (N,), by the names of `ExplainedArm` and `Agreement`."""
 
 Advance = Callable[[int], None]
 

@@ -11,7 +11,7 @@ METRICS: dict[Metric, str] = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
 }
-"""What a study can be judged by, and how people read it."""
+"""Metrics that a study can be judged by, and their names for people."""
 COMMON_CLASS = 0.9
 """Share of a class that makes accuracy blind: always guessing it is right as often."""
 UNEVEN_CLASSES = 10

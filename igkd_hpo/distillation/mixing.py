@@ -56,7 +56,7 @@ class Company(NamedTuple):
 
 @dataclass(frozen=True)
 class NumberedMixtures:
-    """What each view of each image is mixed with, for good: all tensors are (N, V), on the CPU, where plans are drawn.
+    """Mixtures that belong to the views of images for good: all tensors are (N, V), on the CPU, where plans are drawn.
 
     The other image is shown in one of its own views, unmixed.
     """

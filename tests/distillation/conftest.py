@@ -1,16 +1,43 @@
+import io
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from igkd_hpo.distillation.batches import TrainingData
+from igkd_hpo.distillation.features import FeatureTerms
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 
 torch.set_num_threads(1)
 
 N_CLASSES = 3
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a training's state as a checkpoint gives it back."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
+
+
+def descend(student: Network, terms: FeatureTerms, pixels: Tensor, *, rate: float, logits: bool) -> list[float]:
+    """Return the losses of twelve steps of Adam on terms alone, with or without the teacher's logits."""
+    taught, answers = terms.ask_teacher(pixels, logits=logits)
+    learned = [*student.parameters(), *terms.adapter.parameters(), *terms.learned.parameters()]
+    optimizer = torch.optim.Adam(learned, lr=rate)
+    losses = []
+    for _ in range(12):
+        loss = terms.loss(terms.ask_student(pixels)[0], taught, answers, torch.zeros(len(pixels), dtype=torch.int64))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The terms whose files compare: they learn beside the student, resume, and are no part of it."""
 
-import io
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.errors import UsageError
+from tests.distillation.conftest import descend, through_a_file
 
 CPU = torch.device("cpu")
 MakeRecipe = Callable[..., Recipe]
@@ -68,15 +67,7 @@ def test_each_comes_down_when_it_is_all_that_is_trained(weight, student, teacher
     network = student()
     terms = FeatureTerms(network, teacher, used, image_size=(8, 8))
     pixels = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-    taught, _ = terms.ask_teacher(pixels, logits=False)
-    optimizer = torch.optim.Adam([*network.parameters(), *terms.learned.parameters()], lr=1e-2)
-    losses = []
-    for _ in range(12):
-        loss = terms.loss(terms.ask_student(pixels)[0], taught, None, torch.zeros(16, dtype=torch.int64))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = descend(network, terms, pixels, rate=1e-2, logits=False)
     assert losses[-1] < 0.8 * losses[0], losses
 
 
@@ -87,14 +78,6 @@ def test_skt_of_a_student_that_is_its_teacher_is_nothing(teacher: Network, recip
     taught, _ = terms.ask_teacher(pixels, logits=False)
     loss = terms.loss(terms.ask_student(pixels)[0], taught, None, torch.zeros(8, dtype=torch.int64))
     assert loss.abs().item() < 1e-5
-
-
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 def test_what_is_learned_is_trained_kept_and_no_part_of_the_student(

@@ -1,8 +1,6 @@
 """The terms on features: blocks apart are the network, adapters are trained and kept, the teacher runs once."""
 
-import io
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +15,7 @@ from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, OnlineLogits
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.errors import UsageError
+from tests.distillation.conftest import descend, through_a_file
 
 CPU = torch.device("cpu")
 MakeRecipe = Callable[..., Recipe]
@@ -101,25 +100,9 @@ def test_each_term_comes_down_when_it_is_all_that_is_trained(
     student = make(width=0.5, layers_removed=11)
     terms = FeatureTerms(student, teacher, used, image_size=(8, 8))
     pixels = torch.rand(32, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-    taught, logits = terms.ask_teacher(pixels, logits=True)
-    optimizer = torch.optim.Adam([*student.parameters(), *terms.adapter.parameters()], lr=3e-3)
-    losses = []
-    for _ in range(12):
-        loss = terms.loss(terms.ask_student(pixels)[0], taught, logits, torch.zeros(32, dtype=torch.int64))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = descend(student, terms, pixels, rate=3e-3, logits=True)
     assert losses[-1] < 0.7 * losses[0], losses
     assert all(parameter.grad is None for parameter in teacher.parameters())
-
-
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 def test_a_training_with_every_term_resumes_bit_for_bit_adapter_included(

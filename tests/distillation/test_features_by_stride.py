@@ -1,7 +1,6 @@
 """The terms on features between networks of different families: values by hand, gradients, going on, no hook left."""
 
 import copy
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.teaching import TEACHER_BATCH, OnlineLogits
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.errors import UsageError
+from tests.distillation.conftest import through_a_file
 
 CPU = torch.device("cpu")
 SIZE = (64, 64)
@@ -163,14 +163,6 @@ def test_one_run_of_the_teacher_gives_the_logits_that_it_gives_alone(
     assert logits is not None
     assert torch.equal(logits, OnlineLogits(teacher).logits(torch.arange(0), None, pixels))  # type: ignore[arg-type]
     assert terms.ask_teacher(pixels, logits=False)[1] is None
-
-
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from igkd_hpo.distillation.teaching import TEACHER_BATCH, CachedLogits, OnlineLo
 from igkd_hpo.distillation.training import NonFiniteLoss, Training
 from igkd_hpo.distillation.views import ShiftedCrops
 from igkd_hpo.errors import UsageError
+from tests.distillation.conftest import through_a_file
 
 CPU = torch.device("cpu")
 VIEWS = ShiftedCrops(padding=1, mirrored=True)
@@ -36,14 +36,6 @@ def teaching() -> CachedLogits:
 
 def weights(training: Training) -> Tensor:
     return torch.cat([value.flatten().double() for value in training.network.body.state_dict().values()])
-
-
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 @pytest.mark.parametrize(
