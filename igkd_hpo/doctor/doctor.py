@@ -1,5 +1,6 @@
 """Every check that can be made before hours are spent: file, data, teacher, students, assets, storage and devices."""
 
+from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from igkd_hpo.doctor.networks import (
 from igkd_hpo.doctor.storage import check_storage
 from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.doctor.teacher import check_teacher_network
+from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.step import contiguous_alone
@@ -52,8 +54,10 @@ def examine(
             *check_devices(None, None, settings, workers=workers, device=device)[1],
         ]
     dataset, data = check_data(study, settings, progress)
-    step = check_teachers_step(study, dataset, settings, device, progress)  # with whose features students are tried
-    students = check_students(study, dataset, settings, device, progress)
+    with closing(ForkServer()) as server:  # which is started when it is first asked
+        # The teacher first: with its features students are tried.
+        step = check_teachers_step(study, dataset, settings, device, progress, server)
+        students = check_students(study, dataset, settings, device, progress, server)
     if any(check.verdict is CheckVerdict.FAULT for check in students):
         because = "a student cannot be trained"
         return [

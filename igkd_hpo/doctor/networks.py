@@ -8,6 +8,7 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request, find_architecture
 from igkd_hpo.doctor.check import Check, failed, grade, not_checked, ok, warning
+from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.local.students import foreign, remarks, try_students
 from igkd_hpo.engines.local.teacher import is_foreign, try_teacher
 from igkd_hpo.errors import IgkdError, UsageError
@@ -44,7 +45,12 @@ def check_names(study: Study) -> list[Check]:
 
 
 def check_students(
-    study: Study, dataset: "Dataset | None", settings: Settings, device: str, progress: Progress
+    study: Study,
+    dataset: "Dataset | None",
+    settings: Settings,
+    device: str,
+    progress: Progress,
+    server: ForkServer,
 ) -> list[Check]:
     """Check whether each architecture takes training steps, in a process of its own; nothing of the built-in ones."""
     if not foreign(study):
@@ -56,7 +62,7 @@ def check_students(
 
     checks = []
     try:
-        every = try_students(study, dataset, settings, choose_device(device), progress)
+        every = try_students(study, dataset, settings, choose_device(device), progress, server)
     except IgkdError as error:
         return [failed(_GROUP, "all", error)]
     for tried in every:
@@ -76,7 +82,12 @@ def check_students(
 
 
 def check_teachers_step(
-    study: Study, dataset: "Dataset | None", settings: Settings, device: str, progress: Progress
+    study: Study,
+    dataset: "Dataset | None",
+    settings: Settings,
+    device: str,
+    progress: Progress,
+    server: ForkServer,
 ) -> list[Check]:
     """Check whether a teacher that others wrote takes training steps here; nothing where it is not to be trained."""
     if dataset is None or not is_foreign(study):
@@ -85,7 +96,7 @@ def check_teachers_step(
     from igkd_hpo.distillation.device import choose_device
 
     try:
-        layout = try_teacher(study, dataset.shown, settings, choose_device(device), progress)
+        layout = try_teacher(study, dataset.shown, settings, choose_device(device), progress, server)
     except IgkdError as error:
         return [failed("teacher", "training step", error)]
     if layout is None:

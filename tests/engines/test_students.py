@@ -1,5 +1,7 @@
 """A network that ends its process ends none of ours, and what was found of it reaches every trial."""
 
+from contextlib import closing
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ import igkd_hpo
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.distillation.evaluation import predict
+from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.local.students import refuse_untrainable, try_students
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
@@ -39,7 +42,8 @@ def test_what_ends_its_process_is_trained_contiguously_and_what_raises_is_refuse
     dataset = dataset_of(study, settings)
     assert memory_format(study, "nets:crashing", dataset, settings, CPU) == "contiguous"
     progress.tasks.clear()
-    alone = try_students(study, dataset, settings, CPU, progress)
+    with closing(ForkServer()) as server:
+        alone = try_students(study, dataset, settings, CPU, progress, server)
     crashing = alone[0]
     assert (crashing.known, crashing.architecture) == (True, "nets:crashing")
     assert "SIGSEGV" in str(getattr(crashing.found, "why", ""))

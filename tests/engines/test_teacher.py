@@ -1,5 +1,6 @@
 """A teacher that ends its process, or runs in one layout of memory alone, is found out before it is trained."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request, find_architecture
+from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.engines.local.teacher import try_teacher
 from igkd_hpo.errors import TeacherError
@@ -59,7 +61,8 @@ def test_one_that_ends_its_process_ends_none_of_ours(settings: Settings) -> None
     refuse_untrainable(study, settings, device="cpu", progress=progress)
     (note,) = progress.notes
     assert "SIGSEGV" in note
-    found = try_teacher(study, dataset_of(study, settings), settings, CPU, progress)
+    with closing(ForkServer()) as server:
+        found = try_teacher(study, dataset_of(study, settings), settings, CPU, progress, server)
     assert found is not None
     assert found.memory_format == "contiguous"
     tried = [task for task in progress.tasks if "teacher" in task]

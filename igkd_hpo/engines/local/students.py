@@ -52,13 +52,14 @@ def refuse_untrainable(study: Study, settings: Settings, *, device: str, progres
 
     chosen = choose_device(device)
     dataset = prepare_images(study, settings, AssetStore(settings.paths.assets), progress)
-    layout = try_teacher(
-        study, dataset.shown, settings, chosen, progress
-    )  # with whose features students are then tried
+    with closing(ForkServer()) as server:  # which is started when it is first asked
+        # The teacher first: with its features students are then tried.
+        layout = try_teacher(study, dataset.shown, settings, chosen, progress, server)
+        every = try_students(study, dataset, settings, chosen, progress, server)
     if layout is not None and layout.why is not None:
         progress.note(f"the teacher {layout.why} in channels_last; it is trained contiguously")
     wrong = []
-    for tried in try_students(study, dataset, settings, chosen, progress):
+    for tried in every:
         if isinstance(tried.found, IgkdError):
             if not isinstance(tried.found, UsageError):
                 raise tried.found
@@ -90,7 +91,12 @@ def foreign(study: Study) -> list[str]:
 
 
 def try_students(
-    study: Study, dataset: "Dataset", settings: Settings, device: "torch.device", progress: Progress
+    study: Study,
+    dataset: "Dataset",
+    settings: Settings,
+    device: "torch.device",
+    progress: Progress,
+    server: ForkServer,
 ) -> list[Tried]:
     """Return what is known of each architecture that others wrote; it is found out where it is not.
 
@@ -105,7 +111,7 @@ def try_students(
     unknown = [name for name in known if name not in found]
     if unknown:
         several = f"{len(unknown)} students" if len(unknown) > 1 else unknown[0]
-        with closing(ForkServer()) as server, progress.task(f"trying a training step of {several}", len(unknown)) as go:
+        with progress.task(f"trying a training step of {several}", len(unknown)) as go:
             for name in unknown:
                 task = StepTask(study=study, settings=settings, device=str(device), architecture=name)
                 step = try_layouts(server, task)

@@ -1,6 +1,6 @@
 """Try training steps of a teacher that others wrote, in a forked process, which such a network may end."""
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from igkd_hpo.assets.progress import Progress
@@ -24,7 +24,12 @@ def is_foreign(study: Study) -> bool:
 
 
 def try_teacher(
-    study: Study, dataset: "Dataset", settings: Settings, device: "torch.device", progress: Progress
+    study: Study,
+    dataset: "Dataset",
+    settings: Settings,
+    device: "torch.device",
+    progress: Progress,
+    server: ForkServer,
 ) -> "Layout | None":
     """Return the layout of memory in which the teacher can be trained; None where it need not be tried.
 
@@ -47,7 +52,7 @@ def try_teacher(
         open_teacher_facts(study, dataset, AssetStore(settings.paths.assets))
         return None
     task = TeacherTask(study=study, settings=settings, device=str(device))
-    with closing(ForkServer()) as server, progress.task(f"trying a training step of {task.called}", 1) as go:
+    with progress.task(f"trying a training step of {task.called}", 1) as go:
         found = try_layouts(server, task)
         go(1)
     if isinstance(found, IgkdError):
