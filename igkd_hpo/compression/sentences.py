@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from igkd_hpo.compression.ladder import Ladder, Rise, Step
 from igkd_hpo.compression.plan import DISTILLED, PLAIN_KIND
 from igkd_hpo.compression.rung import student_in_words
+from igkd_hpo.config.space import shown
 from igkd_hpo.confirm.statistics import Estimate
 from igkd_hpo.words import counted, points, times
 
@@ -47,11 +48,6 @@ def sentences(ladder: Ladder) -> Iterator[str]:
         f"teacher gives. Intervals are about the luck of seeds; another sample of {ladder.n_test_images:,} test images "
         f"could move all figures together by {points(2 * ladder.sampling_error, signed=False)} points."
     )
-
-
-def short_ladder(ladder: Ladder) -> list[str]:
-    """Say in a few lines where distillation helps, and where a smaller student is better."""
-    return list(sentences(ladder))[: len({step.verdict for step in ladder.steps}) + len(ladder.rises)]
 
 
 def _at(steps: list[Step]) -> str:
@@ -119,14 +115,26 @@ def step_rows(ladder: Ladder) -> list[StepRow]:
 
 
 def ladder_table(ladder: Ladder) -> "RenderableType":
-    """Lay out the rungs as a table for a terminal of 80 columns; figures are of the study's metric, on test."""
-    from rich.table import Table
+    """Lay out the rungs as a table for a terminal of 80 columns; figures are of the study's metric, on test.
 
-    table = Table(box=None, pad_edge=False, caption_justify="left")
-    for heading in ("asked", "times", "params", "Mmacs", "ms", "plain %", "distilled %", "gain"):
+    Of the students' architecture and knobs those are shown that differ.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    told = list(dict.fromkeys(name for step in ladder.steps for name in step.student))
+    knobs = [name for name in told if len({step.student.get(name) for step in ladder.steps}) > 1]
+    table = Table(box=None, pad_edge=False)
+    for heading in ("asked", "times"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in step_rows(ladder):
-        table.add_row(row.asked, row.reached, row.parameters, row.macs, row.latency, row.plain, row.distilled, row.gain)
+    for name in knobs:
+        table.add_column(name.replace("_", " "), justify="right", max_width=16, overflow="fold")
+    for heading in ("params", "Mmacs", "ms", "plain %", "distilled %", "gain"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for step, row in zip(ladder.steps, step_rows(ladder), strict=True):
+        student = [Text(shown(step.student[name]) if name in step.student else "") for name in knobs]
+        figures = (row.parameters, row.macs, row.latency, row.plain, row.distilled, row.gain)
+        table.add_row(row.asked, row.reached, *student, *figures)
     return table
 
 
