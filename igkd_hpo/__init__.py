@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time the names come from __getattr__
     from igkd_hpo.api.confirm import confirm
+    from igkd_hpo.api.ladder import ladder
     from igkd_hpo.api.launch import launch
     from igkd_hpo.api.prepare import prepare
     from igkd_hpo.api.study import Study, open_study, status
@@ -51,6 +52,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "confirm",
+    "ladder",
     "launch",
     "open_study",
     "prepare",
@@ -63,6 +65,7 @@ _HOMES = {
     "Study": "api.study",
     "StudyFile": "config.study",
     "confirm": "api.confirm",
+    "ladder": "api.ladder",
     "launch": "api.launch",
     "open_study": "api.study",
     "prepare": "api.prepare",

@@ -63,3 +63,8 @@ def byte_size(n_bytes: float) -> str:
         if count < 999.5:
             return f"{count:.{1 if count < 9.95 else 0}f} {unit}"
     return f"{n_bytes / (1 << 30):,.1f} GiB"
+
+
+def times(factor: float) -> str:
+    """Write a compression factor with three digits or all before the point: 4.12, 12, 139 or 1,122."""
+    return f"{factor:,.0f}" if factor >= 99.5 else f"{factor:.3g}"

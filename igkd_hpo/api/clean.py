@@ -224,13 +224,19 @@ def _of_studies(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
 
 
 def _weights(folder: Path, study: SearchStudy, *, ended: bool) -> Iterator[tuple[Path, str]]:
-    """Find the weights that nothing reads any more: report, export and confirm read those of the best trial."""
+    """Find the weights that nothing reads any more: report, export and confirm read those of the best trial.
+
+    Of a ladder that was tested nothing is read any more.
+    """
     trials = study.trials()
     kept = {trial.number for trial in trials}
     if ended and not (study.confirms is not None and untested(study)):
         with suppress(IgkdError):
-            best = best_trial(study) if study.confirms is None else best_or_confirmed(study)[1]
-            kept = {best.number}
+            if study.purpose == "ladder":
+                kept = set()
+            else:
+                best = best_or_confirmed(study)[1] if study.purpose == "confirm" else best_trial(study)
+                kept = {best.number}
     for trial in trials:
         path = folder / f"trial-{trial.number:05d}"
         lost = trial.state in (TrialState.PRUNED, TrialState.FAIL) and "attempts" in trial.user_attrs

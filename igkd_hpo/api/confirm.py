@@ -12,10 +12,17 @@ from igkd_hpo.confirm.plan import best_candidates, candidate_of_file, check_same
 from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, StopOrdered, StudyStopped, UsageError
-from igkd_hpo.search.confirmation_study import Arm, create_confirmation, extend, fresh_seeds, open_confirmation
+from igkd_hpo.search.confirmation_study import (
+    Arm,
+    create_linked,
+    extend,
+    fresh_seeds,
+    open_confirmation,
+    open_linked,
+)
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import SharedStorage, open_storage_here
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.study import Purpose, SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
@@ -68,12 +75,9 @@ def confirm(
         if pins is None:
             with make_progress(progress) as shown:
                 pins = opened.prepare(config, host, shown, None)
-        linked = _create_trials(database, config, arms, seeds, pins, console)
-        _run(linked, opened, host, console, workers=workers, progress=progress, explanations=explanations)
-        if stop.received is not None:
-            again = f"`igkd-hpo confirm {config.name}` with the same flags goes on"
-            raise Interrupted(f"stopped; {again}", stop.received)
-    _check_complete(linked)
+        linked = create_trials(database, config, arms, seeds, pins, console, purpose="confirm")
+        train(linked, opened, host, console, workers=workers, progress=progress, assets_needed=explanations)
+    check_complete(linked)
     with make_progress(progress) as shown:
         evaluate(linked, settings, device=device, progress=shown)
     confirmation = _read(linked)
@@ -102,8 +106,7 @@ def _choose(
         if not config.is_search:
             return config, None, planned_arms(config, [candidate_of_file(config)], config.controls)
     study = existing_study(given, settings)
-    if study.confirms is not None:
-        raise UsageError(f"{study.name} is a confirmation itself; give {study.confirms}, the study that it confirms")
+    refuse_linked(study)
     candidates = best_candidates(study, top)
     finished, n_trials = study.counts().finished, study.read().n_trials
     if finished < n_trials:
@@ -115,12 +118,26 @@ def _choose(
     return study.config, study, planned_arms(study.config, candidates, feasible_controls(study))
 
 
-def _create_trials(
-    storage: SharedStorage, config: Study, arms: Sequence[Arm], seeds: int, pins: AssetPins, console: Console
+def refuse_linked(study: SearchStudy) -> None:
+    """Raise UsageError for a confirmation and a ladder, which have no trials of a search."""
+    if study.purpose != "search":
+        called = "ladder" if study.purpose == "ladder" else "confirmation"
+        raise UsageError(f"{study.name} is a {called} itself; give {study.confirms}, the study that it belongs to")
+
+
+def create_trials(
+    storage: SharedStorage,
+    config: Study,
+    arms: Sequence[Arm],
+    seeds: int,
+    pins: AssetPins,
+    console: Console,
+    *,
+    purpose: Purpose,
 ) -> SearchStudy:
-    """Create or open the study of the confirmation, and give it a trial for every arm and seed."""
-    is_new = open_confirmation(storage, config.name) is None
-    linked = create_confirmation(storage, config, pins=pins)
+    """Create or open the study that is linked to `config` for a purpose, and give it a trial for every arm and seed."""
+    is_new = open_linked(storage, config.name, purpose) is None
+    linked = create_linked(storage, config, purpose, pins=pins)
     if is_new:
         save_study_note(linked)
     added, n_trials = extend(linked, arms, fresh_seeds(config, seeds)), linked.read().n_trials
@@ -137,7 +154,7 @@ def _create_trials(
     return linked
 
 
-def _run(
+def train(
     linked: SearchStudy,
     engine: Engine,
     host: Host,
@@ -145,29 +162,41 @@ def _run(
     *,
     workers: WorkerCount,
     progress: bool,
-    explanations: bool,
+    assets_needed: bool = False,
 ) -> None:
+    """Run the trials of a linked study that have not ended, after its assets were made, if anything needs them.
+
+    Raises:
+        Interrupted: a signal came.
+        StopOrdered, StudyStopped: the study was stopped.
+        IgkdError: the assets cannot be made, or a worker could not be kept alive.
+    """
     ended = linked.counts().finished >= linked.read().n_trials
-    if not ended or explanations or untested(linked):
+    if not ended or assets_needed or untested(linked):
         with make_progress(progress) as shown:
             prepare_existing(engine, linked, host, shown)
-    if ended:
-        return
+    if not ended:
+        _run(linked, engine, host, console, workers=workers)
+    if host.stop.received is not None:
+        again = f"`igkd-hpo {linked.purpose} {linked.confirms}` with the same flags goes on"
+        raise Interrupted(f"stopped; {again}", host.stop.received)
+
+
+def _run(linked: SearchStudy, engine: Engine, host: Host, console: Console, *, workers: WorkerCount) -> None:
+    again = f"{linked.purpose} again goes on"
     kept_alive = supervise(engine, linked, host, workers=workers, console=console)
     record = linked.read()
     if record.stop_ordered:
         so_far = f"{linked.counts().finished} of {record.n_trials} trials"
-        raise StopOrdered(
-            f"study {linked.name} was stopped with {so_far} finished; confirm again goes on", completed=True
-        )
+        raise StopOrdered(f"study {linked.name} was stopped with {so_far} finished; {again}", completed=True)
     if record.stopped is not None:
         raise StudyStopped(f"study {linked.name} stopped: {record.stopped}")
     if not kept_alive and host.stop.received is None:
         lost = f"not every worker could be kept alive, see {host.settings.paths.logs / linked.folder}"
-        raise IgkdError(f"study {linked.name}: {lost}; confirm again goes on")
+        raise IgkdError(f"study {linked.name}: {lost}; {again}")
 
 
-def _check_complete(linked: SearchStudy) -> None:
+def check_complete(linked: SearchStudy) -> None:
     """Raise IgkdError while trials are missing: the test split stays closed until all have ended."""
     n_trials = linked.read().n_trials
     missing = n_trials - linked.counts().finished
@@ -175,4 +204,4 @@ def _check_complete(linked: SearchStudy) -> None:
         reasons = [t.user_attrs["reason"] for t in linked.trials() if t.user_attrs.get("reason")]
         why = f"; the last reason: {reasons[-1]}" if reasons else ""
         missed = f"{missing} of {n_trials} trials of {linked.name} did not end{why}"
-        raise IgkdError(f"{missed}; confirm again tries them again")
+        raise IgkdError(f"{missed}; {linked.purpose} again tries them again")

@@ -10,6 +10,7 @@ from igkd_hpo.api.confirm import confirm
 from igkd_hpo.api.source import StudyLike, existing_study, settings_here
 from igkd_hpo.api.supervise import WorkerCount
 from igkd_hpo.bundle.making import Bundle, make_bundle
+from igkd_hpo.compression.ladder import Ladder, ladder_of
 from igkd_hpo.config import study as config
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
@@ -124,6 +125,11 @@ class Study:
     def confirmation(self) -> Confirmation | None:
         """The results of fresh seeds and the test split; None before `confirm`."""
         return confirmation_of(parent_of(self._study))
+
+    @property
+    def ladder(self) -> Ladder | None:
+        """The results of students of many sizes, see `igkd_hpo.ladder`; None before the test split was read."""
+        return ladder_of(parent_of(self._study))
 
     def summary(self) -> str:
         """Sum up the best trial beside the controls, or the confirmation if there is one. Raises NoCompletedTrial."""

@@ -27,6 +27,7 @@ class TestPurpose(StrEnum):
     __test__ = False  # pytest would take the name for a class of tests
 
     CONFIRM = "confirm"
+    LADDER = "ladder"
     TRAIN_TEST = "train --test"
     VERIFY = "verify"
     EXPORT_PARITY = "export parity"

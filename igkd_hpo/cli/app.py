@@ -22,7 +22,7 @@ from igkd_hpo.escaping import escape_diagnostics, lines, one_line
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PANELS = {
-    "Search": ("init", "launch", "worker", "stop", "confirm"),
+    "Search": ("init", "launch", "worker", "stop", "confirm", "ladder"),
     "Results": ("best", "export", "train", "verify", "predict"),
     "Look": ("status", "show", "report", "dashboard"),
     "Check": ("validate", "doctor", "prepare", "clean"),

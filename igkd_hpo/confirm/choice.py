@@ -7,13 +7,15 @@ from typing import Any
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.search.best import BestTrial, best_trial, trained_trial
-from igkd_hpo.search.confirmation_study import open_confirmation
+from igkd_hpo.search.confirmation_study import open_confirmation, parent_of
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import percent
 
 
 def best_or_confirmed(study: SearchStudy) -> tuple[SearchStudy, BestTrial]:
     """Return the trial that export takes, and the study that trained it. Raises NoCompletedTrial."""
+    if study.purpose == "ladder":  # whose best trial is the luckiest seed of its largest student
+        study = parent_of(study)
     confirmation = confirmation_of(study)
     return (study, best_trial(study)) if confirmation is None else confirmed_trial(study, confirmation)
 
@@ -23,7 +25,7 @@ def confirmed_trial(study: SearchStudy, confirmation: Confirmation) -> tuple[Sea
 
     Its `confirmed` holds the results of all seeds, as the provenance of an exported file does; fractions.
     """
-    linked = study if study.confirms is not None else open_confirmation(study.storage, study.name)
+    linked = study if study.purpose == "confirm" else open_confirmation(study.storage, study.name)
     assert linked is not None, "there is a confirmation, so there is its study"
     arm = confirmation.arm(confirmation.chosen)
     facts = {

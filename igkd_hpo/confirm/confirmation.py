@@ -18,7 +18,7 @@ from igkd_hpo.distillation.class_table import ClassTable, class_table
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.tally import Tally, resolution
 from igkd_hpo.search.best import accuracy
-from igkd_hpo.search.confirmation_study import Arm, arm_trials, arms_of, open_confirmation
+from igkd_hpo.search.confirmation_study import Arm, arm_trials, arms_of, open_confirmation, parent_of
 from igkd_hpo.search.study import SearchStudy
 
 _QUESTIONS = ("ig", "kd", "both")
@@ -179,8 +179,8 @@ class Confirmation:
 
 
 def confirmation_of(study: SearchStudy) -> Confirmation | None:
-    """Read the confirmation of a study, given it or its confirmation; None before the test split was read."""
-    linked = study if study.confirms is not None else open_confirmation(study.storage, study.name)
+    """Read the confirmation of a study, given it or one that is linked to it; None before the test split was read."""
+    linked = study if study.purpose == "confirm" else open_confirmation(study.storage, parent_of(study).name)
     return None if linked is None else read_confirmation(linked)
 
 
@@ -192,7 +192,7 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
         return None
     attributes = linked.read().attributes
     subject = int(attributes["subject"])
-    measured = [_measure(number, arm, trials, record.accuracies) for number, arm in enumerate(planned)]
+    measured = [measure_arm(number, arm, trials, record.accuracies) for number, arm in enumerate(planned)]
     arms = [arm for arm in measured if arm is not None]
     compared = [arm for arm in arms if arm.diverged == 0]
     if not compared:
@@ -233,13 +233,13 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
         n_test_images=record.images,
         opened=record.opened,
         metric=metric,
-        sampling_error=_sampling_error(compared[comparison.best], record, metric),
+        sampling_error=sampling_error(compared[comparison.best], record, metric),
         classes=_classes(chosen, record),
         explanations=read_explanations(attributes),
     )
 
 
-def _sampling_error(arm: ConfirmedArm, record: SplitRecord, metric: Metric) -> float:
+def sampling_error(arm: ConfirmedArm, record: SplitRecord, metric: Metric) -> float:
     """Return the standard error of an arm's value over samples of test images, in the mean over its seeds."""
     tallies = [record.tallies[number] for number in arm.trials if number in record.tallies]
     if metric == "accuracy" or not tallies:
@@ -255,7 +255,16 @@ def _classes(arm: ConfirmedArm, record: SplitRecord) -> ClassTable | None:
     return class_table(Tally.added(tallies), record.class_names, runs=len(tallies))
 
 
-def _measure(number: int, arm: Arm, trials: Sequence[FrozenTrial], tested: Mapping[int, float]) -> ConfirmedArm | None:
+def measure_arm(
+    number: int, arm: Arm, trials: Sequence[FrozenTrial], tested: Mapping[int, float]
+) -> ConfirmedArm | None:
+    """Return an arm's results on both splits, compared with none; None before two of its seeds were tested.
+
+    Args:
+        number: of the arm in its study, as its trials name it.
+        trials: of the study, those of other arms too.
+        tested: values of the metric on the test split by trial number, fractions.
+    """
     own = [trial for trial in trials if trial.user_attrs["arm"] == number]
     complete = [trial for trial in own if trial.state is TrialState.COMPLETE]
     done = sorted((t for t in complete if t.number in tested), key=lambda trial: int(trial.user_attrs["seed"]))

@@ -1,4 +1,4 @@
-"""Evaluation on the test split, opened once for all networks of a confirmation; the database keeps the results."""
+"""Evaluation on the test split, opened once for all networks of a linked study; the database keeps the results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +82,7 @@ def evaluate(linked: SearchStudy, settings: Settings, *, device: str, progress: 
     assets = open_assets(study, settings)
     networks = kept_networks(linked, trials, assets, settings, consequence="the test split was not opened")
     chosen = choose_device(device)
-    images, labels = open_test(study.dataset, settings, purpose=TestPurpose.CONFIRM)
+    images, labels = open_test(study.dataset, settings, purpose=TestPurpose(linked.purpose))
     accuracies: dict[int, float] = {}
     tallies: dict[int, Tally] = {}
     names = assets.dataset.class_names
@@ -141,6 +141,6 @@ def kept_networks(
         folder = settings.paths.checkpoints / linked.folder
         raise AssetMissing(
             f"the weights of {len(missing)} trials of {linked.name} ({numbers}; trained on {', '.join(hosts)}) are not "
-            f"in {folder}; copy that folder from there, or run confirm there; {consequence}"
+            f"in {folder}; copy that folder from there, or run {linked.purpose} there; {consequence}"
         )
     return networks

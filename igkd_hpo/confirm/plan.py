@@ -39,7 +39,7 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
     ]
     if not completed:
         raise NoCompletedTrial(
-            f"study {study.name} has no completed trial of its search to confirm ({study.counts().in_words()}, "
+            f"study {study.name} has no completed trial of its search ({study.counts().in_words()}, "
             f"controls included); `igkd-hpo launch {study.name}` goes on"
         )
     distinct: dict[str, Arm] = {}

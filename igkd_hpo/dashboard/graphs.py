@@ -12,6 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.space import FloatRange, IntRange
+from igkd_hpo.dashboard.ladder import ladder_data
 from igkd_hpo.distillation.metrics import METRICS, heading
 from igkd_hpo.escaping import one_line
 from igkd_hpo.report.palette import control_look
@@ -52,6 +53,7 @@ def study_graphs(study: SearchStudy, trials: Sequence[FrozenTrial], *, now: date
     graphs = {
         "accuracy-over-overlay": _overlay(study, trials),
         "accuracy-over-size": _size(study, trials),
+        "accuracy-over-compression": _compression(study),
         "workers": _workers(trials, now),
         "learning-curves": _curves(study, trials) if curves else None,
     }
@@ -93,6 +95,18 @@ def _size(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
     if graph is not None and max(sizes) > 5 * min(sizes):
         graph["layout"]["xaxis"] |= {"type": "log", "dtick": "D2"}
     return graph
+
+
+def _compression(study: SearchStudy) -> Graph | None:
+    """Draw the ladder: accuracy of plain and of distilled students on the test split over how small they are."""
+    if not (data := ladder_data(study)):
+        return None
+    metric = study.config.metric
+    layout = _layout(
+        f"{heading(metric)} over compression", "times smaller than the teacher", f"test {METRICS[metric]}, %"
+    )
+    layout["xaxis"] |= {"type": "log", "dtick": "D2"}
+    return {"data": data, "layout": layout}
 
 
 def _named(study: SearchStudy) -> str:

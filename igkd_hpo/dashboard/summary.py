@@ -7,13 +7,15 @@ from statistics import median
 
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.compression.sentences import sentences as ladder_in_words
 from igkd_hpo.confirm.confirmation import read_confirmation
 from igkd_hpo.confirm.sentences import sentences
+from igkd_hpo.dashboard.ladder import cached_ladder
 from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.escaping import markdown
 from igkd_hpo.search.best import best_trial, caution, student_in_words
-from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation
+from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation, open_linked
 from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
@@ -26,7 +28,7 @@ def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
     counts, record = count(list(trials)), study.read()
     if study.confirms is not None:
         progress = f"**{counts.finished} of {record.n_trials} trainings finished:** {counts.in_words()}."
-        parts = [progress, *_confirmed(study)]
+        parts = [progress, *(_laddered(study) if study.purpose == "ladder" else _confirmed(study))]
     else:
         next_steps = _next_steps(study.name, counts, record.n_trials)
         parts = [_best(study, trials), _progress(study, trials, counts, record), next_steps]
@@ -59,6 +61,11 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
         parts.append("**Confirmed with fresh seeds, on the test split:** " + " ".join(confirmed))
     else:
         parts.append(f"{caution(best)} {begun_in_words(linked)}")
+    if (ladder := open_linked(study.storage, study.name, "ladder")) is not None:
+        said = _laddered(ladder)
+        parts.append(
+            f"**How small it may be, on the test split:** {' '.join(said)}" if said else begun_in_words(ladder)
+        )
     return "\n\n".join(parts)
 
 
@@ -108,6 +115,12 @@ def _next_steps(name: str, counts: Counts, n_trials: int) -> str:
         steps.append((f"igkd-hpo report {name}", "makes one page of all this"))
     width = max((len(command) for command, _ in steps), default=0)
     return "\n".join(f"    {command:<{width}}   # {does}" for command, does in steps)
+
+
+def _laddered(linked: SearchStudy) -> tuple[str, ...]:
+    """Return the sentences of a ladder; none before the test split was read."""
+    ladder = cached_ladder(linked)
+    return () if ladder is None else tuple(map(markdown, ladder_in_words(ladder)))
 
 
 def _confirmed(linked: SearchStudy) -> tuple[str, ...]:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.compression.ladder import Ladder, ladder_of
+from igkd_hpo.compression.sentences import sentences as ladder_in_words
+from igkd_hpo.compression.sentences import step_rows
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirm.explanation_sentences import explanations_in_words, reasons_rows, verdict_on_reasons
@@ -19,13 +22,14 @@ from igkd_hpo.report import figures
 from igkd_hpo.report.answer import report_answer
 from igkd_hpo.report.examples import make_examples
 from igkd_hpo.report.gallery import make_gallery
+from igkd_hpo.report.ladder import ladder_figure
 from igkd_hpo.report.pictures import curves_figure, importance_figure
 from igkd_hpo.report.provenance import provenance_facts
 from igkd_hpo.report.svg import drawing, inline_svg
 from igkd_hpo.report.timeline import MOST_BARS, MOST_WORKERS, timeline_figure, worker_of
-from igkd_hpo.search.confirmation_study import open_confirmation
+from igkd_hpo.search.confirmation_study import open_linked
 from igkd_hpo.search.status import state_in_words, study_status
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.study import Purpose, SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import counted
 
@@ -58,7 +62,8 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
     """Write the page of a study as it is now. Raises StorageError when the database is away."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    confirmation, status, trials = confirmation_of(study), study_status(study), study.trials()
+    confirmation, ladder = confirmation_of(study), ladder_of(study)
+    status, trials = study_status(study), study.trials()
     answer = report_answer(study, confirmation)
     failed = [trial for trial in trials if trial.state is TrialState.FAIL]
     environment = Environment(
@@ -73,6 +78,7 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         confirmed = [] if confirmation is None else _confirmation_pictures(confirmation)
         explained = None if confirmation is None else confirmation.explanations
         reasons = [] if explained is None else [_reasons_picture(explained)]
+        climbed = [] if ladder is None else [_ladder_picture(ladder)]
         searched, timelines = _search_pictures(study, trials), _timelines(study, trials)
     html = environment.get_template("page.html").render(
         study=study.name,
@@ -85,6 +91,9 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         reasons_rows=[] if explained is None else list(reasons_rows(explained)),
         reasons_lines=_reasons_lines(confirmation),
         examples=make_examples(study, confirmation, settings) if confirmation and explained else None,
+        ladder=climbed,
+        ladder_lines=[] if ladder is None else list(ladder_in_words(ladder)),
+        ladder_rows=[] if ladder is None else step_rows(ladder),
         searched=searched,
         timelines=timelines,
         failures=[(trial.number, _reason(trial)) for trial in failed[-_MOST_REASONS:]],
@@ -130,6 +139,16 @@ def _reasons_picture(found: Explanations) -> Picture:
         "1: the pixels are in the same order. The dot is the mean over images and seeds, the line its 95 % interval. "
         "Filled: students. Hollow: what maps reach without the teacher's reasons (floor), and another look of the "
         "teacher itself (ceiling).",
+    )
+
+
+def _ladder_picture(ladder: Ladder) -> Picture:
+    return _picture(
+        "ladder",
+        f"{heading(ladder.metric)} over compression",
+        ladder_figure(ladder),
+        "To the right students become smaller: the parameters of the teacher over theirs. The mark is the mean over "
+        "the seeds, the line its 95 % interval. Distilled and plain students of one size are drawn a little apart.",
     )
 
 
@@ -180,10 +199,11 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
 
 def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
     now = datetime.now()  # noqa: DTZ005 - as Optuna's times are
-    linked = open_confirmation(study.storage, study.name)
     shown = [("timeline", "Who ran what, when", trials)]
-    if linked is not None:
-        shown.append(("timeline-confirm", "The confirmation", linked.trials()))
+    linked: tuple[tuple[Purpose, str], ...] = (("confirm", "The confirmation"), ("ladder", "The ladder"))
+    for purpose, called in linked:
+        if (other := open_linked(study.storage, study.name, purpose)) is not None:
+            shown.append((f"timeline-{purpose}", called, other.trials()))
     pictures = []
     for name, title, some in shown:
         begun = [trial for trial in some if trial.datetime_start is not None]

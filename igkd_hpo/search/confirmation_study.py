@@ -1,4 +1,4 @@
-"""Create and extend a confirmation study: another study's data and training, given arms and seeds, nothing searched."""
+"""Create and extend a linked study, a confirmation or a ladder: another's data and training, given arms and seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,9 @@ from igkd_hpo.config.study import Limits, NoPruner, Study
 from igkd_hpo.distillation.recipe import SETTING_OF, needs
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import SearchStudy, create_or_open, find_study
+from igkd_hpo.search.study import Purpose, SearchStudy, create_or_open, find_study
 from igkd_hpo.search.study_folder import name_by_folder
 
-SUFFIX = "-confirm"
 SEED_DISTANCE = 1_000_000
 """Fresh seeds begin so far from the search's, whose trial n has training.seed + n."""
 
@@ -27,7 +26,8 @@ class Arm:
 
     Args:
         names: for people; more than one where several arms turned out to be the same.
-        kinds: its purposes, in the same order: candidate, without_ig, without_kd, without_both or control.
+        kinds: its purposes, in the same order: candidate, without_ig, without_kd, without_both or control; on a ladder
+            distilled or plain.
         trial: number of the trial in the confirmed study whose configuration it is; None where there is none.
         search_accuracy: validation accuracy of that trial, a fraction.
         hyperparameters: all of them, as it trains.
@@ -69,47 +69,58 @@ def merge_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     return tuple(by_key.values())
 
 
-def confirmation_name(name: str) -> str:
-    """Return the name of the study that confirms the study of this name, which it had when it was created."""
-    return f"{name[: 100 - len(SUFFIX)]}{SUFFIX}"  # a study's name has at most 100 characters
+def linked_name(name: str, purpose: Purpose) -> str:
+    """Return the name of the study that is linked to the study of this name, which it had when it was created."""
+    suffix = f"-{purpose}"
+    return f"{name[: 100 - len(suffix)]}{suffix}"  # a study's name has at most 100 characters
 
 
 def open_confirmation(storage: SharedStorage, name: str) -> SearchStudy | None:
     """Open the study that confirms the study of this name, None where there is none yet."""
+    return open_linked(storage, name, "confirm")
+
+
+def open_linked(storage: SharedStorage, name: str, purpose: Purpose) -> SearchStudy | None:
+    """Open the study that is linked to the study of this name for a purpose, None where there is none yet."""
     for key in dict.fromkeys((_key(storage, name), name)):
-        study = find_study(storage, confirmation_name(key))
-        if study is not None and study.confirms == name:
+        study = find_study(storage, linked_name(key, purpose))
+        if study is not None and study.confirms == name and study.purpose == purpose:
             return study
     return None
 
 
 def _key(storage: SharedStorage, name: str) -> str:
-    """Return what a confirmation knows the study of this name by: its folder, which stays when it is renamed."""
+    """Return what a linked study knows the study of this name by: its folder, which stays when it is renamed."""
     study = find_study(storage, name)
     return study.folder if study is not None and name_by_folder(storage, study.folder) == name else name
 
 
 def begun_in_words(linked: SearchStudy) -> str:
-    """Say in words how far a confirmation is."""
+    """Say in words how far a confirmation or a ladder is."""
     done = f"{linked.counts().finished} of {linked.read().n_trials} trainings of {linked.name} are done"
-    return f"A confirmation has begun: {done}."
+    return f"A {'ladder' if linked.purpose == 'ladder' else 'confirmation'} has begun: {done}."
 
 
 def parent_of(study: SearchStudy) -> SearchStudy:
-    """Open the study that a confirmation confirms; return the study itself where it confirms none, or a lost one."""
+    """Open the study that a linked one belongs to; return the study itself where it belongs to none, or a lost one."""
     parent = None if study.confirms is None else find_study(study.storage, study.confirms)
     return study if parent is None else parent
 
 
 def create_confirmation(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
-    """Create the study that confirms `parent`, or open it to go on.
+    """Create the study that confirms `parent`, or open it to go on. Raises as `create_linked`."""
+    return create_linked(storage, parent, "confirm", pins=pins)
+
+
+def create_linked(storage: SharedStorage, parent: Study, purpose: Purpose, *, pins: AssetPins) -> SearchStudy:
+    """Create the study that is linked to `parent` for a purpose, or open it to go on.
 
     Raises UsageError where another study has its name, and all that `create_or_open` raises where `parent` changed.
     """
-    existing, key = open_confirmation(storage, parent.name), _key(storage, parent.name)
+    existing, key = open_linked(storage, parent.name, purpose), _key(storage, parent.name)
     config = parent.model_copy(
         update={
-            "name": confirmation_name(key) if existing is None else existing.name,
+            "name": linked_name(key, purpose) if existing is None else existing.name,
             "pruner": NoPruner(name="none"),
             "controls": (),
             "n_trials": 1,  # the true number follows the arms
@@ -117,23 +128,24 @@ def create_confirmation(storage: SharedStorage, parent: Study, *, pins: AssetPin
             "provenance": None,
         }
     )
-    study = create_or_open(storage, config, n_trials=None, pins=pins, confirms=key)
-    if study.confirms != parent.name:
+    study = create_or_open(storage, config, n_trials=None, pins=pins, confirms=key, purpose=purpose)
+    if study.confirms != parent.name or study.purpose != purpose:
+        called = "ladder" if purpose == "ladder" else "confirmation"
         raise UsageError(
-            f"study {study.name!r} is not the confirmation of {parent.name!r}; rename one of them in a dashboard"
+            f"study {study.name!r} is not the {called} of {parent.name!r}; rename one of them in a dashboard"
         )
     return study
 
 
 def fresh_seeds(parent: Study, count: int) -> tuple[int, ...]:
-    """Return the first `count` seeds of a confirmation; no trial of the search has them."""
+    """Return the first `count` seeds of a linked study; no trial of the search has them."""
     seed = parent.training.seed
     first = seed + (SEED_DISTANCE if seed <= LARGEST_SEED // 2 else -SEED_DISTANCE)
     return tuple(range(first, first + count))
 
 
 def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
-    """Return the arms of a confirmation study, in the order in which they were added."""
+    """Return the arms of a linked study, in the order in which they were added."""
     later = study.config.hyperparameters.fixed()  # what the format got since then was at its default
     return tuple(
         Arm(

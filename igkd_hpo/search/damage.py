@@ -82,6 +82,14 @@ class _Arm(_Facts):
     hyperparameters: Hyperparameters
 
 
+class _Rung(_Facts):
+    asked: Annotated[float, Field(gt=1)]
+    reached: Annotated[float, Field(gt=0)] | None
+    parameters: Annotated[int, Field(ge=1)] | None
+    student: dict[str, str | int | float]
+    left_out: str | None
+
+
 class _Tally(_Facts):
     right: list[_Count]
     answered: list[_Count]
@@ -162,6 +170,8 @@ class _Study(_Facts):
     own_validation: bool = False
     teacher_accuracy: _Accuracy | None = None
     confirms: str | None = None
+    purpose: Literal["ladder"] | None = None
+    rungs: list[_Rung] = []
     subject: _Count | None = None
     arms: list[_Arm] = []
     test_split: _TestSplit | None = None

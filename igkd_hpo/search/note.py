@@ -27,6 +27,17 @@ def save_study_note(study: SearchStudy) -> None:
 def study_note(study: SearchStudy) -> str:
     """Return the note as Markdown."""
     config = study.config
+    if study.purpose == "ladder":
+        return f"""# {study.name}
+
+How small may a student of the study **{study.confirms}** become? Each arm, named by the user attribute `arm_name`, is \
+a student so many times smaller than the teacher, trained with one configuration's settings: once with all that the \
+teacher gives (distilled), once without (plain), each with the same fresh seeds; nothing is searched and nothing \
+pruned. The value of a trial is its {METRICS[config.metric]} on the validation split. The test split is read once, \
+when all trials have ended:
+
+    igkd-hpo ladder {study.confirms}
+"""
     if study.confirms is not None:
         return f"""# {study.name}
 

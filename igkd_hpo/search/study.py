@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.study import StudyDirection
@@ -29,6 +29,9 @@ from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.storage import SharedStorage, no_studies, storage_errors
 from igkd_hpo.search.study_folder import free_folder, name_by_folder, own_folder
+
+Purpose = Literal["search", "confirm", "ladder"]
+"""What a study's trials are for; those of the latter two train another study's configurations with fresh seeds."""
 
 EXCESS = "surplus"
 """Reason of a trial that waited when enough others had finished."""
@@ -60,7 +63,8 @@ class SearchStudy:
 
     Attributes:
         config: the study file.
-        confirms: the study that this one confirms, if it is a confirmation, by the name that it has now.
+        confirms: the study whose configurations this one trains again, by the name that it has now; None of a search.
+        purpose: what its trials are for.
         folder: name of the folders of its weights and logs, see `own_folder`.
 
     Raises:
@@ -84,6 +88,7 @@ class SearchStudy:
             self.pins_when_opened = _pins(attributes)
             confirms = attributes.get("confirms")
             self.confirms = None if confirms is None else name_by_folder(storage, confirms)
+            self.purpose: Purpose = "search" if confirms is None else attributes.get("purpose", "confirm")
             self.folder = own_folder(storage, attributes, name)
             self.pruner = make_pruner(self.config.pruner, self.config.training.epochs)
             self.optuna_study = optuna.Study(name, storage, pruner=self.pruner)
@@ -170,13 +175,14 @@ def create_or_open(
     n_trials: int | None,
     pins: AssetPins | None,
     confirms: str | None = None,
+    purpose: Purpose = "confirm",
 ) -> SearchStudy:
     """Create the study with its control trials, or open it to go on; all of it happens or nothing does.
 
     Args:
         n_trials: the new total. None: the file's, if that changed since the last launch, else what the study has.
         pins: content of data and teacher on this host; None while unknown.
-        confirms: folder of the study that a new one confirms.
+        confirms: folder of the study whose configurations a new one trains again, for this `purpose`.
 
     Raises:
         StudyFileError: the name is taken by a study that means something else.
@@ -187,7 +193,10 @@ def create_or_open(
     with storage.transaction(CREATION) as connection:
         existing = check_unchanged(storage, study)
         if existing is None:
-            _create(connection, storage, study, n_trials or study.n_trials, confirms)
+            link = {} if confirms is None else {"confirms": confirms}
+            if confirms is not None and purpose != "confirm":
+                link["purpose"] = purpose
+            _create(connection, storage, study, n_trials or study.n_trials, link)
             existing = SearchStudy(storage, study.name)
         else:
             _resume(existing, study, n_trials)
@@ -220,7 +229,7 @@ def open_study(storage: SharedStorage, name: str) -> SearchStudy:
 
 
 def latest_study(storage: SharedStorage) -> str:
-    """Name the study that was launched last, a confirmation only where there is nothing else. Raises UsageError."""
+    """Name the search that was launched last, another study only where there is nothing else. Raises UsageError."""
     names = _some_names(storage)
     usable: dict[str, str | None] = {}
     for name in names:
@@ -288,7 +297,7 @@ def why_stopping(trials: list[FrozenTrial], ended_before_launch: int, max_failur
 
 
 def _create(
-    connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int, confirms: str | None
+    connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int, link: Mapping[str, str]
 ) -> None:
     if n_trials < (n_controls := len(study.controls)):
         raise UsageError(f"{n_trials} trials leave no room for {n_controls} controls; give more, or drop controls")
@@ -303,8 +312,9 @@ def _create(
         "created_by": f"igkd-hpo {__version__}",
         "late_results": 0,
         "ended_before_launch": 0,
+        **link,
     }
-    for key, value in (attributes if confirms is None else attributes | {"confirms": confirms}).items():
+    for key, value in attributes.items():
         storage.set_study_user_attr(study_id, key, value)
     _enqueue_controls(optuna.Study(study.name, storage), study, study.controls)
 

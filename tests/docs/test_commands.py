@@ -42,10 +42,12 @@ SMALLER = {
     r"--workers (\d+|auto)": "--workers 1",
     r"--trials \d+": "--trials 5",
     r"(igkd-hpo confirm).*": r"\1 digits --top 1 --seeds 2 --workers 1",
+    r"(igkd-hpo ladder).*": r"\1 digits --rungs 512 --seeds 2 --workers 1",
 }
 SMALLER_IN_PYTHON = {
     "workers=2": "workers=1",
     "trials=8": "trials=3",
+    "rungs=[4.1, 12]": "rungs=[512]",
     '"n_trials": 6': '"n_trials": 4',
     '"dataset": {"name": "digits"}': '"dataset": {"name": "digits", "validation_fraction": 0.2}',
     '"width": 0.5, "epochs": 15}': '"width": 0.25, "epochs": 6}, "attribution": {"n_steps": 2}',

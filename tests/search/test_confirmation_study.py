@@ -12,10 +12,10 @@ from igkd_hpo.search.confirmation_study import (
     SEED_DISTANCE,
     Arm,
     arms_of,
-    confirmation_name,
     create_confirmation,
     extend,
     fresh_seeds,
+    linked_name,
     merge_arms,
     open_confirmation,
     parent_of,
@@ -131,7 +131,7 @@ def test_a_study_that_only_has_the_name_is_left_alone(
     storage: SharedStorage, make_study: Callable[..., SearchStudy]
 ) -> None:
     parent = make_study()
-    taken = parent.config.model_copy(update={"name": confirmation_name(parent.name)})
+    taken = parent.config.model_copy(update={"name": linked_name(parent.name, "confirm")})
     create_or_open(storage, taken, n_trials=None, pins=PINS)
     assert open_confirmation(storage, parent.name) is None
     with pytest.raises(UsageError, match="'digits'"):

@@ -1,0 +1,68 @@
+"""`igkd-hpo ladder`: students of many sizes with one configuration's settings, plain and distilled."""
+
+from typing import Annotated
+
+from typer import Option
+
+from igkd_hpo.cli.arguments import (
+    AllowImport,
+    AsJson,
+    Device,
+    Storage,
+    count_of_workers,
+    print_json,
+    print_text,
+    study_parameter,
+)
+from igkd_hpo.cli.completion import complete_study_to_confirm
+
+
+def ladder(
+    study: Annotated[
+        str | None,
+        study_parameter(
+            "Name of a study, or a file without ranges (best.yaml); without it, the latest.", complete_study_to_confirm
+        ),
+    ] = None,
+    rungs: Annotated[
+        str | None,
+        Option("--rungs", metavar="F,F", help="How many times smaller than the teacher; else 2.2 to 1,122 in 8 steps."),
+    ] = None,
+    trial: Annotated[
+        int | None, Option("--trial", help="Of the study, whose settings all students get; else the best.")
+    ] = None,
+    seeds: Annotated[int, Option("--seeds", help="Fresh seeds for each student, 2 or more.")] = 5,
+    workers: Annotated[
+        str, Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay.")
+    ] = "1",
+    storage: Storage = None,
+    device: Device = "auto",
+    allow_import: AllowImport = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train students of many sizes with one trial's settings, plain and distilled; test each network once.
+
+    Examples:
+        igkd-hpo ladder digits --seeds 3 --workers 4
+        igkd-hpo ladder digits --rungs 4.1,12
+    """
+    from igkd_hpo.api.ladder import ladder as run
+    from igkd_hpo.compression.rung import PAPER_RUNGS, read_factors
+    from igkd_hpo.compression.sentences import ladder_json, ladder_table, sentences
+    from igkd_hpo.terminal.console import Console
+
+    found = run(
+        study,
+        rungs=PAPER_RUNGS if rungs is None else read_factors(rungs),
+        trial=trial,
+        seeds=seeds,
+        workers=count_of_workers(workers),
+        storage=storage,
+        device=device,
+        allow_import=allow_import or (),
+    )
+    if as_json:
+        print_json(ladder_json(found))
+        return
+    Console().print(ladder_table(found))
+    print_text("\n" + "\n".join(sentences(found)))

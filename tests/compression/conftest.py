@@ -1,0 +1,3 @@
+"""The fixtures of studies that ran with accuracies made up."""
+
+from tests.fixtures.studies import *  # noqa: F403
