@@ -1,6 +1,6 @@
 """Which objective: each is tuned with the same budget, its winner is trained with fresh seeds, and all are ranked.
 
-    python benchmarks/objectives.py benchmarks/objectives-cifar.yaml --trials 4 --seeds 3 --output cifar.jsonl
+    python benchmarks/objectives.py benchmarks/objectives-cifar.yaml --trials 3 --seeds 3 --output cifar.jsonl
     python benchmarks/objectives.py shop.yaml --trials 8 --seeds 5 --output shop.jsonl
 
 Every file of `distillation/objectives` and `distillation/terms` is compared, `plain` (alpha 0, no term), and of what a
@@ -16,13 +16,13 @@ out (`igkd-hpo confirm NAME-OBJECTIVE` adds those).
 What is finished is a line of the output file, and the same command goes on where it stopped, within a study too;
 with more `--trials` or `--seeds` it adds to what is there. `--sampler-seed` repeats the searches with other draws.
 
-The images of `objectives-cifar.yaml` are a part of CIFAR-10, a file each: by their names the first 150 of each class
-in `cifar-part/train/CLASS/`, the next 100 in `cifar-part/val/CLASS/`, and of the test images 500 in
+The images of `objectives-cifar.yaml` are a part of CIFAR-10, a file each: by their names the first 120 of each class
+in `cifar-part/train/CLASS/`, the next 60 in `cifar-part/val/CLASS/`, and of the test images 500 in
 `cifar-part/test/CLASS/`. In bash, from a folder `cifar` that holds `train/CLASS/` and `test/CLASS/`:
 
     part() { for c in cifar/$1/*; do d=cifar-part/$2/${c##*/}; mkdir -p $d
              ls $c | sed -n $3p | while read f; do cp $c/$f $d; done; done; }
-    part train train 1,150; part train val 151,250; part test test 1,500
+    part train train 1,120; part train val 121,180; part test test 1,500
 
 Its teacher, `student-L5-KD-92.29.pt`, is of the paper's authors: github.com/nordlinglab/
 ModelCompression-IntegratedGradients. It was trained on all training images, those that validate here among them.
