@@ -44,7 +44,7 @@ from optuna.trial import TrialState
 
 import igkd_hpo
 from igkd_hpo.api.source import existing_study, settings_here
-from igkd_hpo.api.supervise import open_engine, supervise
+from igkd_hpo.api.supervise import EngineLike, open_engine, supervise
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.controls import PLAIN, replaced
 from igkd_hpo.config.fingerprint import fingerprint
@@ -87,7 +87,7 @@ OTHERS = {"overparameterize": ("overparameterize",), "powerprop": ("powerprop_al
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class Result:
     """What one objective came to; a line of the output file.
 
     Args:
@@ -165,12 +165,12 @@ def _range(key: str, one: Hyperparameter, values: Mapping[str, Any], weight: dic
     return weight if one.is_weight else values[key]
 
 
-def run_arm(name: str, study: Study, options: argparse.Namespace, settings: Settings, key: str) -> Tested:
+def run_arm(name: str, study: Study, options: argparse.Namespace, settings: Settings, key: str) -> Result:
     """Search, train the winner with fresh seeds, and test these; go on with what is in the database.
 
     Raises what `launch` and `confirm` raise.
     """
-    engine = "in_process" if options.workers == 1 else "local"
+    engine: EngineLike = "in_process" if options.workers == 1 else "local"
     where = {"workers": options.workers, "device": options.device, "allow_import": options.allow_import}
     igkd_hpo.launch(study, trials=options.trials, storage=options.storage, engine=engine, progress=False, **where)
     search = existing_study(study.name, settings)
@@ -194,7 +194,7 @@ def run_arm(name: str, study: Study, options: argparse.Namespace, settings: Sett
     by_seed = {trial.user_attrs["seed"]: trial for trial in trials if trial.user_attrs["arm"] == number}
     searched = study.hyperparameters.searched()
     assert winner.search_accuracy is not None, "it was searched"
-    return Tested(
+    return Result(
         arm=name,
         key=key,
         study=study.name,
@@ -241,7 +241,7 @@ def paired_contrasts(
     ]
 
 
-def ranking(tested: Sequence[Tested], seeds: int) -> str:
+def ranking(tested: Sequence[Result], seeds: int) -> str:
     """Return the table of all arms, the best first, and in words which differences can be told."""
     ranked = sorted(tested, key=lambda one: (-fmean(one.accuracies or [0.0]), one.arm))
     compared = [one for one in ranked if len(one.test) == seeds]
@@ -260,7 +260,7 @@ def ranking(tested: Sequence[Tested], seeds: int) -> str:
     return "\n".join([*lines, *_tied_with_the_best(compared)])
 
 
-def _against(reference: str, compared: Sequence[Tested]) -> dict[str, Contrast]:
+def _against(reference: str, compared: Sequence[Result]) -> dict[str, Contrast]:
     """Return the contrasts of all others with an arm, by name; none where that arm is not there."""
     names = [one.arm for one in compared]
     if reference not in names or len(names) < 2:
@@ -270,7 +270,7 @@ def _against(reference: str, compared: Sequence[Tested]) -> dict[str, Contrast]:
     return dict(zip(others, _contrasts(compared, pairs), strict=True))
 
 
-def _contrasts(compared: Sequence[Tested], pairs: Sequence[tuple[int, int]]) -> list[Contrast]:
+def _contrasts(compared: Sequence[Result], pairs: Sequence[tuple[int, int]]) -> list[Contrast]:
     samples = [one.accuracies for one in compared]
     return paired_contrasts(samples, pairs, resolution=1 / compared[0].test_images)
 
@@ -286,7 +286,7 @@ def _sentence(reference: str, found: Mapping[str, Contrast], seeds: int) -> str:
     return f"Against {reference} ({how}): {'; '.join(parts)}."
 
 
-def _tied_with_the_best(compared: Sequence[Tested]) -> list[str]:
+def _tied_with_the_best(compared: Sequence[Result]) -> list[str]:
     """Say what cannot be told from the first; because that was chosen after the fact, all pairs count."""
     if len(compared) < 2:
         return []
@@ -318,13 +318,13 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def finished(output: Path) -> list[Tested]:
+def finished(output: Path) -> list[Result]:
     """Return the lines of the output file. Raises UsageError where it is something else, or has no place."""
     if not output.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {output.parent}; make it, or give another --output")
     try:
         written = output.read_text(encoding="utf-8").splitlines() if output.exists() else []
-        return [Tested(**json.loads(line)) for line in written]
+        return [Result(**json.loads(line)) for line in written]
     except (OSError, ValueError, TypeError):
         raise UsageError(f"{output} was not written by this benchmark; give another --output") from None
 
