@@ -72,7 +72,7 @@ COMMON: dict[str, dict[str, Any]] = {
     "alpha": {"type": "float", "low": 0.1, "high": 1.0},
     "temperature": {"type": "float", "low": 1.0, "high": 8.0, "log": True},
 }
-# Terms are sized so that 1 matters in a student of the teacher's family, and a hundredth of that in another.
+# Terms are sized so that 1 matters, and of those on features a hundredth where the networks are of two families.
 WEIGHT = {"type": "float", "low": 0.1, "high": 10.0, "log": True}
 WEIGHT_BETWEEN_FAMILIES = {"type": "float", "low": 0.01, "high": 1.0, "log": True}
 OWN: dict[str, dict[str, Any]] = {
@@ -95,7 +95,6 @@ class Result:
         validation: accuracy of the best trial, a fraction.
         settings: of that trial, those that are searched.
         test: accuracy on the test split by seed, without the seeds that diverged.
-        step: the smallest step between two accuracies there.
     """
 
     arm: str
@@ -140,7 +139,8 @@ def arm_study(base: Study, name: str, *, sampler_seed: int) -> Study:
         values["temperature"] = given.middle()["temperature"]
     between = {base.teacher.architecture} != set(given.words("architecture"))
     for key, one in own.items():
-        values[key] = _range(key, one, values, WEIGHT_BETWEEN_FAMILIES if between else WEIGHT)
+        weight = WEIGHT_BETWEEN_FAMILIES if between and one.role is Role.FEATURES else WEIGHT
+        values[key] = _range(key, one, values, weight)
     document = json.loads(base.model_dump_json()) | {
         "name": f"{base.name}-{name}" + (f"-{sampler_seed}" if sampler_seed != base.sampler.seed else ""),
         "hyperparameters": values,
@@ -149,7 +149,7 @@ def arm_study(base: Study, name: str, *, sampler_seed: int) -> Study:
         "provenance": None,
     }
     document["sampler"]["seed"] = sampler_seed
-    return study_from_json(json.dumps(document), source=name)
+    return study_from_json(json.dumps(document), source=base.name)
 
 
 def _range(key: str, one: Hyperparameter, values: Mapping[str, Any], weight: dict[str, Any]) -> Any:
@@ -282,7 +282,7 @@ def _sentence(reference: str, found: Mapping[str, Contrast], seeds: int) -> str:
     tied = [name for name in found if name not in told]
     parts = [f"{word} {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names]
     parts += [f"a tie, since it cannot be told: {', '.join(tied)}"] if tied else []
-    how = f"{counted(len(found), 'comparison')}, paired by {seeds} seeds, {LEVEL:.0%} for all after Holm"
+    how = f"{counted(len(found), 'comparison')}, paired by {seeds} seeds, {100 * LEVEL:.0f} % for all after Holm"
     return f"Against {reference} ({how}): {'; '.join(parts)}."
 
 
@@ -294,7 +294,7 @@ def _tied_with_the_best(compared: Sequence[Result]) -> list[str]:
     found = zip(pairs, _contrasts(compared, pairs), strict=True)
     tied = [compared[pair[1]].arm for pair, contrast in found if pair[0] == 0 and not contrast.significant]
     best = compared[0].arm
-    corrected = f"corrected for all {len(pairs)} pairs"
+    corrected = f"corrected for all pairs of {len(compared)}"
     if not tied:
         return [f"{best} is better than every other ({corrected})."]
     return [f"The first, {best}, cannot be told from {', '.join(tied)} ({corrected})."]
