@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from igkd_hpo.cli.completion import complete_device, complete_existing_study, complete_study_to_run
+from igkd_hpo.cli.completion import complete_cost, complete_device, complete_existing_study, complete_study_to_run
 from igkd_hpo.config.builtin import DEFAULT
+from igkd_hpo.config.cost_limit import COSTS
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import lines, one_line
@@ -56,6 +57,15 @@ Device = Annotated[
 AllowImport = Annotated[
     list[str] | None,
     Option("--allow-import", metavar="MODULE", help="Let the study file name code of this module."),
+]
+UnderLimits = Annotated[
+    list[str] | None,
+    Option(
+        "--under",
+        metavar="KEY=VALUE",
+        help=f"At most this cost, such as parameters=200k or latency_ms=5; repeatable. KEY: {', '.join(COSTS)}.",
+        autocompletion=complete_cost,
+    ),
 ]
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 
