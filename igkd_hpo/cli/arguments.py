@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -109,6 +109,12 @@ def print_text(text: str) -> None:
     for line in text.splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 2)
         typer.echo(textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
+
+
+def print_stream(parts: Iterable[str]) -> None:
+    """Print the parts of a table as they come, each with its own ends of lines, for programs."""
+    for part in parts:
+        typer.echo(part, nl=False)
 
 
 def print_json(value: Any) -> None:
