@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.search.best import accuracy, completed_trials
-from igkd_hpo.search.seed_spread import seed_spread
+from igkd_hpo.search.seed_spread import Source, seed_spread
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.search.trial_cost import cost_of
 
@@ -42,7 +42,8 @@ class Frontier:
         cost: its name.
         steps: the cheapest first, each better than those before; of equal ones the cheaper, then the first.
         unmeasured: numbers of COMPLETE trials whose cost is not known.
-        intervals: what the intervals are from, in words.
+        source: what the intervals are from: repeats, images (of validation), or None where there are none.
+        intervals: the same in a sentence.
     """
 
     study: str
@@ -50,6 +51,7 @@ class Frontier:
     metric: Metric
     steps: tuple[Step, ...]
     unmeasured: tuple[int, ...]
+    source: Source | None
     intervals: str
 
     @property
@@ -96,5 +98,6 @@ def frontier(study: SearchStudy, cost: str, trials: Sequence[FrozenTrial] | None
         metric=study.config.metric,
         steps=tuple(steps),
         unmeasured=tuple(number for number in map(attrgetter("number"), completed) if number not in known),
+        source=spread.source(kept),
         intervals=spread.in_words(kept),
     )

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from statistics import fmean
+from typing import Literal
 
 from optuna.trial import FrozenTrial
 
@@ -15,6 +16,9 @@ from igkd_hpo.search.study import SearchStudy
 
 _LEVEL = 0.05  # share of further seeds that end beyond the reach
 _FEWEST = 4  # degrees of freedom of a spread that is taken from repeats: below, Student's t is above 3
+
+Source = Literal["repeats", "images"]
+"""Several seeds of the same configurations, or the binomial of the validation images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,12 @@ class SeedSpread:
     trainings: int
     configurations: int
 
+    def source(self, trials: Sequence[FrozenTrial]) -> Source | None:
+        """Return what the reach of these trials is from; None where it is not known."""
+        if self.deviation is not None:
+            return "repeats"
+        return "images" if any(self.reach(trial) is not None for trial in trials) else None
+
     def reach(self, trial: FrozenTrial) -> float | None:
         """Return how far from a COMPLETE trial's value another seed ends at most, in 95 of 100 cases; a fraction.
 
@@ -50,12 +60,12 @@ class SeedSpread:
 
     def in_words(self, trials: Sequence[FrozenTrial]) -> str:
         """Say what an interval is from, given the trials that it is drawn for."""
-        begun = "the line at each step is where another seed ends in 95 of 100 cases, "
+        begun = "the interval is where another seed ends in 95 of 100 cases, "
         if self.deviation is not None:
             return f"{begun}by {self.trainings} trainings of {self.configurations} configurations with several seeds"
-        counts = [count for trial in trials if (count := _images(trial)) is not None]
-        if not counts:
+        if self.source(trials) is None:
             return "how far another seed may end is not known: train some configurations with several, as confirm does"
+        counts = [count for trial in trials if (count := _images(trial)) is not None]
         return (
             f"{begun}as if each of {counts[0]:,} validation images were right or wrong by chance: too few "
             "configurations were trained with several seeds to know better"
@@ -73,16 +83,14 @@ def seed_spread(study: SearchStudy, trials: Sequence[FrozenTrial] | None = None)
         return Arm(names=("",), kinds=("",), hyperparameters=values).training_key
 
     # A search's best was chosen for its luck, which its fresh seeds lack: the two are not of one group.
-    squares, freedom, trainings, configurations = 0.0, 0, 0, 0
-    for kind in (completed, [] if linked is None else completed_trials(linked)):
-        for _, group in groupby(sorted(kind, key=key), key):
-            by_seed = {trial.user_attrs["seed"]: accuracy(trial) for trial in group}
-            if len(by_seed) > 1:
-                mean = sum(by_seed.values()) / len(by_seed)
-                squares += sum((value - mean) ** 2 for value in by_seed.values())
-                freedom += len(by_seed) - 1
-                trainings += len(by_seed)
-                configurations += 1
+    by_seed: dict[tuple[int, str], dict[int, float]] = {}
+    for kind, some in enumerate((completed, [] if linked is None else completed_trials(linked))):
+        for trial in some:
+            by_seed.setdefault((kind, key(trial)), {})[trial.user_attrs["seed"]] = accuracy(trial)
+    groups = [list(group.values()) for group in by_seed.values() if len(group) > 1]
+    trainings = sum(map(len, groups))
+    freedom = trainings - len(groups)
+    squares = sum((value - fmean(group)) ** 2 for group in groups for value in group)
     deviation = None
     if freedom >= _FEWEST:
         steps = [step for trial in completed if (step := _step(trial, study.config.metric)) is not None]
@@ -92,7 +100,7 @@ def seed_spread(study: SearchStudy, trials: Sequence[FrozenTrial] | None = None)
         deviation=deviation or None,
         freedom=freedom,
         trainings=trainings,
-        configurations=configurations,
+        configurations=len(groups),
     )
 
 
