@@ -24,6 +24,14 @@ def parameters(count: float) -> str:
     return f"{count:,.0f} parameters"
 
 
+def short_count(count: float) -> str:
+    """Write a count as a limit to it can be given: 800, 20k or 1.5M."""
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.4g}{unit}"
+    return f"{count:.4g}"
+
+
 def multiply_adds(count: float) -> str:
     """Write what a network computes for one image: 9,000,000 multiply-adds."""
     return f"{count:,.0f} multiply-adds"

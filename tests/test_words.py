@@ -2,7 +2,8 @@
 
 import pytest
 
-from igkd_hpo.words import byte_size, duration, percent, points_between, times_smaller
+from igkd_hpo.config.cost_limit import parse_under
+from igkd_hpo.words import byte_size, duration, percent, points_between, short_count, times_smaller
 
 
 def test_the_difference_is_that_of_the_figures_shown() -> None:
@@ -30,3 +31,9 @@ def test_a_time(seconds: float, text: str) -> None:
 )
 def test_a_size(n_bytes: int, text: str) -> None:
     assert byte_size(n_bytes) == text
+
+
+def test_short_counts_are_those_that_limits_are_given_in() -> None:
+    counts = {800: "800", 20_000: "20k", 1_500_000: "1.5M", 2e9: "2G", 151_882: "151.9k", 0.25: "0.25"}
+    assert {count: short_count(count) for count in counts} == counts
+    assert parse_under([f"macs={short_count(1_500_000)}"]) == {"macs": 1.5e6}

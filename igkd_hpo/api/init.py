@@ -14,6 +14,7 @@ from typing import TypeGuard
 from igkd_hpo.api.source import known_study, looks_like_path, settings_here
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.cost import parse_limits
 from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.distillation.architectures import find_architecture
@@ -25,7 +26,6 @@ from igkd_hpo.settings import Settings
 from igkd_hpo.starting.balance import choose_balance
 from igkd_hpo.starting.choice import Choice, batch_size, choose_study
 from igkd_hpo.starting.images import ImageFacts, look_at_images
-from igkd_hpo.starting.limits import parse_limits
 from igkd_hpo.starting.measuring import Measuring, SurveyTask, TimingTask, with_times
 from igkd_hpo.starting.networks import BUILT_IN, FROM_LIBRARIES, Machine, Network, Survey, given_teachers, students_of
 from igkd_hpo.starting.size import Sizing, sizes_to_try

@@ -1,7 +1,7 @@
 """A study in the database, as notebooks and scripts hold it."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -12,8 +12,9 @@ from igkd_hpo.api.supervise import WorkerCount
 from igkd_hpo.bundle.making import Bundle, make_bundle
 from igkd_hpo.compression.ladder import Ladder, ladder_of
 from igkd_hpo.config import study as config
+from igkd_hpo.config.cost_limit import check_cost, check_under
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
+from igkd_hpo.confirm.choice import best_or_confirmed, confirmed_under, describe_trial, summary_under
 from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirm.sentences import classes_in_words, short_answer
 from igkd_hpo.distillation.metrics import measured
@@ -24,6 +25,7 @@ from igkd_hpo.search.best import BestTrial, best_trial, summary
 from igkd_hpo.search.confirmation_study import parent_of
 from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.export import exported_study
+from igkd_hpo.search.frontier import Frontier, frontier
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.records import TrialRecord, study_trials
 from igkd_hpo.search.status import StudyStatus, study_status
@@ -46,12 +48,14 @@ class Export:
         study_file: its content.
         about: which trial it is, in words, and whether it was confirmed.
         replaced: a file was there before.
+        remarks: what limits do not say, in lines for people.
     """
 
     path: Path
     study_file: config.Study
     about: str
     replaced: bool
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +135,45 @@ class Study:
         """The results of students of many sizes, see `igkd_hpo.ladder`; None before the test split was read."""
         return ladder_of(parent_of(self._study))
 
-    def summary(self) -> str:
-        """Sum up the best trial beside the controls, or the confirmation if there is one. Raises NoCompletedTrial."""
+    def best_under(self, under: Mapping[str, float | str]) -> BestTrial:
+        """Return the COMPLETE trial that is best within limits to its costs.
+
+        Args:
+            under: numbers or texts by the names of costs, such as {"parameters": "200k", "latency_ms": 5}.
+
+        Raises:
+            UsageError: there is no such cost or unit; those that there are stand in the message.
+            NoCompletedTrial: nothing is within the limits; the nearest is told.
+        """
+        return best_trial(parent_of(self._study), under=check_under(under))
+
+    def confirmation_under(self, under: Mapping[str, float | str]) -> Confirmation | None:
+        """Read the results of the configurations within limits, as a comparison of these alone.
+
+        Arguments and errors are those of `best_under`; None where its result was not confirmed.
+        """
+        study, limits = parent_of(self._study), check_under(under)
+        return confirmed_under(study, best_trial(study, under=limits)) if limits else confirmation_of(study)
+
+    def frontier(self, cost: str = "parameters") -> Frontier:
+        """Return the COMPLETE trials that no other beats at the same or lower cost, the cheapest first.
+
+        Args:
+            cost: parameters, nonzero_parameters, macs, size_kb, peak_ram_kb, latency_ms or latency_ms_p95.
+
+        Raises:
+            UsageError: there is no such cost.
+        """
+        return frontier(parent_of(self._study), check_cost(cost))
+
+    def summary(self, *, under: Mapping[str, float | str] = {}) -> str:
+        """Sum up the best trial beside the controls, or the confirmation if there is one.
+
+        Arguments and errors are those of `best_under`.
+        """
         study = parent_of(self._study)
+        if limits := check_under(under):
+            return summary_under(study, limits)
         confirmation = confirmation_of(study)
         if confirmation is None:
             return summary(study)
@@ -175,23 +215,28 @@ class Study:
             explanations=explanations,
         )
 
-    def export(self, output: str | PathLike[str] = "best.yaml") -> Export:
+    def export(self, output: str | PathLike[str] = "best.yaml", *, under: Mapping[str, float | str] = {}) -> Export:
         """Write the best configuration, the confirmed one if there is one, to a file that `train` takes as it is.
 
+        Args:
+            under: limits as for `best_under`. A confirmed configuration is taken where the best within them is one.
+
         Raises:
-            NoCompletedTrial: there is nothing to export.
-            UsageError: the file cannot be written.
+            NoCompletedTrial: there is nothing to export, or nothing within the limits.
+            UsageError: the file cannot be written, or there is no such cost or unit.
         """
         path = user_path(output)
-        study, best = best_or_confirmed(self._study)
+        study, best = best_or_confirmed(self._study, under=check_under(under))
         exported = exported_study(study, best)
         replaced = _write(path, to_yaml(exported))
-        return Export(path=path, study_file=exported, about=describe_trial(study, best), replaced=replaced)
+        about = describe_trial(study, best)
+        return Export(path=path, study_file=exported, about=about, replaced=replaced, remarks=best.remarks)
 
     def export_bundle(
         self,
         folder: str | PathLike[str],
         *,
+        under: Mapping[str, float | str] = {},
         opset: int | None = None,
         allow_import: str | Iterable[str] = (),
         progress: bool = True,
@@ -199,14 +244,15 @@ class Study:
         """Write the best configuration to a new folder, with weights, ONNX in float32 and int8, and a model card.
 
         Args:
+            under: limits as for `export`.
             opset: version of ONNX's operators, 18 to 23; None takes 20.
 
         Raises:
-            NoCompletedTrial: there is nothing to export.
-            UsageError: the folder cannot be made, packages are missing, or there is no such opset.
+            NoCompletedTrial: there is nothing to export, or nothing within the limits.
+            UsageError: the folder cannot be made, packages are missing, or there is no such opset, cost or unit.
             IgkdError: the networks cannot be made.
         """
-        study, best = best_or_confirmed(self._study)
+        study, best = best_or_confirmed(self._study, under=check_under(under))
         settings = replace(self._settings, allow_import=settings_here(allow_import=allow_import).allow_import)
         with make_progress(progress) as shown:
             return make_bundle(study, best, user_path(folder), settings, shown, opset=opset)

@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 PANELS = {
     "Search": ("init", "launch", "worker", "stop", "confirm", "ladder"),
     "Results": ("best", "export", "train", "verify", "predict"),
-    "Look": ("status", "show", "report", "dashboard"),
+    "Look": ("status", "trials", "show", "report", "dashboard"),
     "Check": ("validate", "doctor", "prepare", "clean"),
 }
 COMMANDS = tuple(command for commands in PANELS.values() for command in commands)

@@ -4,14 +4,15 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
 
-from igkd_hpo.cli.completion import complete_device, complete_existing_study, complete_study_to_run
+from igkd_hpo.cli.completion import complete_cost, complete_device, complete_existing_study, complete_study_to_run
 from igkd_hpo.config.builtin import DEFAULT
+from igkd_hpo.config.cost_limit import COSTS
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import lines, one_line
@@ -57,6 +58,15 @@ AllowImport = Annotated[
     list[str] | None,
     Option("--allow-import", metavar="MODULE", help="Let the study file name code of this module."),
 ]
+UnderLimits = Annotated[
+    list[str] | None,
+    Option(
+        "--under",
+        metavar="KEY=VALUE",
+        help=f"At most this cost, such as parameters=200k or latency_ms=5; repeatable. KEY: {', '.join(COSTS)}.",
+        autocompletion=complete_cost,
+    ),
+]
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 
 
@@ -99,6 +109,12 @@ def print_text(text: str) -> None:
     for line in text.splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 2)
         typer.echo(textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
+
+
+def print_stream(parts: Iterable[str]) -> None:
+    """Print the parts of a table as they come, each with its own ends of lines, for programs."""
+    for part in parts:
+        typer.echo(part, nl=False)
 
 
 def print_json(value: Any) -> None:

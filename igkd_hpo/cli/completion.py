@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 import typer
 
 from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.cost_limit import COSTS
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.files import user_path
 from igkd_hpo.settings import Settings
@@ -48,6 +49,11 @@ def complete_device(incomplete: str) -> list[str]:
     """Offer devices by name."""
     gpus = gpu_count()
     return _matching(["auto", "cpu", *(["cuda"] if gpus else []), *(f"cuda:{n}" for n in range(gpus))], incomplete)
+
+
+def complete_cost(incomplete: str) -> list[str]:
+    """Offer the costs that a limit can be set to."""
+    return _matching([f"{name}=" for name in COSTS], incomplete)
 
 
 def gpu_count() -> int:

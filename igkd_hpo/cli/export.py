@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage, print_line, print_text
+from igkd_hpo.cli.arguments import AllowImport, ExistingStudy, Storage, UnderLimits, print_line, print_text
+from igkd_hpo.config.cost_limit import parse_under
 from igkd_hpo.errors import UsageError
 from igkd_hpo.words import byte_size, milliseconds, percent
 
@@ -26,6 +27,7 @@ def export(
     opset: Annotated[
         int | None, Option("--opset", help="Version of ONNX's operators in the bundle.", show_default="20")
     ] = None,
+    under: UnderLimits = None,
     storage: Storage = None,
     allow_import: AllowImport = None,
 ) -> None:
@@ -33,6 +35,7 @@ def export(
 
     Examples:
         igkd-hpo export digits -o best.yaml
+        igkd-hpo export digits -o small.yaml --under parameters=200k
         igkd-hpo export digits --bundle digits-bundle
     """
     from igkd_hpo.api.study import open_study
@@ -41,16 +44,19 @@ def export(
     if opset is not None and bundle is None:
         raise UsageError(f"--opset {opset} is of the ONNX files of a bundle; add --bundle DIR")
 
+    limits = parse_under(under or ())
     opened = open_study(study, storage=storage)
     if bundle is not None:
         keep_freed_memory()
-        made = opened.export_bundle(bundle, opset=opset, allow_import=allow_import or ())
+        made = opened.export_bundle(bundle, under=limits, opset=opset, allow_import=allow_import or ())
         print_line(f"{bundle}: {made.about}", err=True)
         print_text(_measurements(made))
         if output is None:
             return
-    written = opened.export(output or "best.yaml")
+    written = opened.export(output or "best.yaml", under=limits)
     print_line(f"{written.path}{' (replaced)' if written.replaced else ''}: {written.about}", err=True)
+    for remark in written.remarks:
+        print_line(remark, err=True)
 
 
 def _measurements(made: "Bundle") -> str:

@@ -4,11 +4,15 @@ import signal
 import time
 from dataclasses import asdict
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from typer import Option
 
 from igkd_hpo.cli.arguments import AsJson, ExistingStudies, Storage, print_json
+
+if TYPE_CHECKING:
+    from igkd_hpo.search.status import StudyStatus
+    from igkd_hpo.search.storage import SharedStorage
 
 _WATCH_SECONDS = 2.0
 
@@ -34,7 +38,7 @@ def status(
     opened = open_storage_here(settings, create=False)
     names = [existing_study(given, settings).name for given in studies or ()]
     if as_json:
-        print_json([asdict(study) for study in read_status(opened, names)])
+        print_json([_with_frontier(study, opened) for study in read_status(opened, names)])
         return
     from igkd_hpo.terminal.console import Console
     from igkd_hpo.terminal.screen import Screen
@@ -57,6 +61,17 @@ def status(
                 for line in watched.lines():
                     screen.say(line)
             time.sleep(_WATCH_SECONDS)
+
+
+def _with_frontier(status: "StudyStatus", storage: "SharedStorage") -> dict[str, Any]:
+    """Return a study as plain JSON values, with its frontier over the parameters; None of a confirmation."""
+    from igkd_hpo.search.frontier import frontier
+    from igkd_hpo.search.study import open_study
+
+    found = None
+    if status.unusable is None and status.confirms is None:
+        found = frontier(open_study(storage, status.name), "parameters").as_json()
+    return asdict(status) | {"frontier": found}
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,22 +1,14 @@
-"""Cost of a student, and its violation of a study's limits."""
+"""Cost of a student, the limits of a study file, and its violation of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from igkd_hpo.config.cost_limit import COSTS, parse_under
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Limits
 from igkd_hpo.distillation.recipe import KNOB_OF
-from igkd_hpo.words import milliseconds, multiply_adds, parameters
-
-# Values of the limits in words, by their names in the study file.
-_IN_WORDS: dict[str, Callable[[float], str]] = {
-    "parameters": parameters,
-    "macs": multiply_adds,
-    "size_kb": lambda kilobytes: f"{kilobytes:,.1f} KiB of weights",
-    "peak_ram_kb": lambda kilobytes: f"{kilobytes:,.1f} KiB of activations at once",
-    "latency_ms": lambda latency: f"{milliseconds(latency)} for an image",
-}
+from igkd_hpo.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +57,16 @@ def recorded_cost(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in cost.items() if name != "nonzero_parameters" or value is not None}
 
 
+def parse_limits(given: Iterable[str]) -> Limits:
+    """Return the limits of a study file from texts `KEY=VALUE`. Raises UsageError."""
+    limits = parse_under(given, known=Limits.model_fields)
+    if limits.get("parameters", 1) < 1:
+        raise UsageError(f"--under parameters={limits['parameters']:g}: a network has at least 1 parameter; raise it")
+    if "parameters" in limits:
+        limits["parameters"] = int(limits["parameters"])
+    return Limits.model_validate(limits)
+
+
 def excess(limits: Limits, cost: StudentCost) -> dict[str, float]:
     """Return the relative violation of each limit that was measured, `(value - limit) / limit`; 0 or less is within it.
 
@@ -80,7 +82,7 @@ def excess(limits: Limits, cost: StudentCost) -> dict[str, float]:
 def why_infeasible(limits: Limits, cost: StudentCost) -> str | None:
     """Say which limits are exceeded, with value and limit; None when the cost is within all of them."""
     beyond = [
-        f"{_IN_WORDS[name](getattr(cost, name))} where limits.{name} allows {getattr(limits, name):,g}"
+        f"{COSTS[name].in_words(getattr(cost, name))} where limits.{name} allows {getattr(limits, name):,g}"
         for name, over in excess(limits, cost).items()
         if over > 0
     ]

@@ -71,6 +71,11 @@ class ConfirmedArm:
         return self.names[0]
 
     @property
+    def training_key(self) -> str:
+        """Return what `Arm.training_key` returns of its configuration."""
+        return Arm(names=self.names, kinds=self.kinds, hyperparameters=self.hyperparameters).training_key
+
+    @property
     def parameters(self) -> int | None:
         """Return the student's number of parameters."""
         parameters: int | None = self.cost["parameters"]
@@ -184,8 +189,14 @@ def confirmation_of(study: SearchStudy) -> Confirmation | None:
     return None if linked is None else read_confirmation(linked)
 
 
-def read_confirmation(linked: SearchStudy) -> Confirmation | None:
-    """Read the confirmation that a linked study holds; None before two seeds of an arm were tested."""
+def read_confirmation(
+    linked: SearchStudy, wanted: Callable[["ConfirmedArm"], bool] = lambda _: True
+) -> Confirmation | None:
+    """Read the confirmation that a linked study holds; None before two seeds of an arm were tested.
+
+    Args:
+        wanted: whether an arm is compared with the others, or left out.
+    """
     record, trials = read_record(linked), arm_trials(linked.trials())
     planned = arms_of(linked)
     if not planned:
@@ -193,7 +204,7 @@ def read_confirmation(linked: SearchStudy) -> Confirmation | None:
     attributes = linked.read().attributes
     subject = int(attributes["subject"])
     measured = [measure_arm(number, arm, trials, record.accuracies) for number, arm in enumerate(planned)]
-    arms = [arm for arm in measured if arm is not None]
+    arms = [arm for arm in measured if arm is not None and wanted(arm)]
     compared = [arm for arm in arms if arm.diverged == 0]
     if not compared:
         return None

@@ -6,6 +6,7 @@ middle ones on a transparent ground, because the page does not say whether it is
 
 import html
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,8 +20,9 @@ from igkd_hpo.report.palette import control_look
 from igkd_hpo.report.selection import learning_curve, lowest_shown, split_by_kind, thin
 from igkd_hpo.report.timeline import worker_of
 from igkd_hpo.search.best import accuracy
+from igkd_hpo.search.frontier import Frontier, Step, frontier
 from igkd_hpo.search.study import SearchStudy
-from igkd_hpo.words import percent
+from igkd_hpo.words import parameters, percent
 
 Graph = dict[str, Any]
 Place = Callable[[FrozenTrial], tuple[float, float]]
@@ -32,6 +34,7 @@ MOST_WORKERS = 40
 BEST_CURVES, OTHER_CURVES = 10, 100
 
 _TEXT, _FAINT, _LINE = "#808080", "rgba(128,128,128,0.55)", "rgba(128,128,128,0.25)"
+_LINE_OF_FRONTIER = "#c8782f"
 _BLUE, _ORANGE = "#4a90d9", "#e8862e"
 # Worst to best; the middle tones of viridis, so that neither end is lost on a light or a dark page.
 _SCALE = [[0.0, "#6a5a9e"], [0.33, "#3f86a8"], [0.66, "#2fae7c"], [1.0, "#e0b000"]]
@@ -94,6 +97,9 @@ def _size(study: SearchStudy, trials: Sequence[FrozenTrial]) -> Graph | None:
     graph = _scatter(study, f"{heading(study.config.metric)} over size", recorded, place, "parameters", None)
     if graph is not None and max(sizes) > 5 * min(sizes):
         graph["layout"]["xaxis"] |= {"type": "log", "dtick": "D2"}
+    found = frontier(study, "parameters", trials)
+    if graph is not None and found.steps:
+        _draw_frontier(graph, found, largest=max(sizes))
     return graph
 
 
@@ -107,6 +113,47 @@ def _compression(study: SearchStudy) -> Graph | None:
     )
     layout["xaxis"] |= {"type": "log", "dtick": "D2"}
     return {"data": data, "layout": layout}
+
+
+def _draw_frontier(graph: Graph, found: Frontier, *, largest: float) -> None:
+    """Draw a step line over the points, hollow where a step is a tie, and the interval of one seed as a band below."""
+    last = found.steps[-1]
+    steps = [*found.steps, *([replace(last, cost=largest)] if largest > last.cost else [])]
+    x = [step.cost for step in steps]
+    line = {"shape": "hv", "width": 2, "color": _LINE_OF_FRONTIER}
+    if found.source is not None:
+        words = "by several seeds" if found.source == "repeats" else "by chance of the images"
+        edge: dict[str, Any] = {"type": "scatter", "mode": "lines", "x": x, "hoverinfo": "skip"}
+        edge |= {"line": line | {"width": 0}, "legendgroup": "band"}
+        low = [_shorten(100 * (step.low or 0.0)) for step in steps]
+        high = [_shorten(100 * (step.high or 0.0)) for step in steps]
+        filled = {"fill": "tonexty", "fillcolor": "rgba(232,134,46,0.15)"}
+        graph["data"][:0] = [
+            edge | {"name": "", "y": low, "showlegend": False},
+            edge | {"name": f"where another seed ends, {words}", "y": high} | filled,
+        ]
+    symbols = ["circle" if step.told_apart else "circle-open" for step in found.steps]
+    symbols += ["line-ew"] * (len(steps) - len(symbols))
+    graph["data"].append(
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "frontier (hollow: a tie)",
+            "x": x,
+            "y": [_shorten(100 * step.validation_accuracy) for step in steps],
+            "text": [_describe_step(step) for step in steps],
+            "hovertemplate": "%{text}<extra></extra>",
+            "line": line,
+            "marker": {"symbol": symbols, "size": 12, "color": _LINE_OF_FRONTIER},
+        }
+    )
+
+
+def _describe_step(step: Step) -> str:
+    text = f"trial {step.trial}: {percent(step.validation_accuracy)} with {parameters(step.cost)}"
+    if step.low is None or step.high is None:
+        return text
+    return f"{text}<br>another seed: {percent(step.low)} to {percent(step.high)}"
 
 
 def _named(study: SearchStudy) -> str:

@@ -45,16 +45,18 @@ class ClassTable:
         count: of all classes that occur.
         worst: the lowest recall first, of equals the lowest precision, then their order.
         runs: networks whose answers are added up; each saw every image once.
+        images: of all classes, over all runs; None in older records.
     """
 
     count: int
     worst: tuple[ClassResult, ...]
     runs: int = 1
+    images: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values, recall and precision included; fractions."""
         worst = [asdict(one) | {"recall": one.recall, "precision": one.precision} for one in self.worst]
-        return {"count": self.count, "runs": self.runs, "worst": worst}
+        return {"count": self.count, "images": self.images, "runs": self.runs, "worst": worst}
 
     def as_record(self) -> dict[str, Any]:
         """Return what a database keeps of it; `table_of_record` reads it."""
@@ -84,4 +86,4 @@ def class_table(tally: Tally, names: Sequence[str], *, runs: int = 1, most: int 
         if tally.images[k]
     ]
     worst = sorted(results, key=lambda one: (one.recall, one.precision or 0.0))
-    return ClassTable(count=len(results), worst=tuple(worst[:most]), runs=runs)
+    return ClassTable(count=len(results), worst=tuple(worst[:most]), runs=runs, images=sum(tally.images))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.config.cost_limit import COSTS
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
 from igkd_hpo.confirm.confirmation import Confirmation
 from igkd_hpo.confirm.explanations import CEILINGS, Explanations
@@ -16,7 +17,10 @@ from igkd_hpo.report.palette import BLUE, GREY, INK, PAPER, control_look
 from igkd_hpo.report.pictures import in_percent, new_figure, plain_axes
 from igkd_hpo.report.selection import lowest_shown, split_by_kind, thin
 from igkd_hpo.search.best import accuracy
+from igkd_hpo.search.frontier import Frontier
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.trial_cost import cost_of
+from igkd_hpo.words import short_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,16 +112,12 @@ def history_figure(trials: Sequence[FrozenTrial], metric: Metric) -> "Figure | N
     ended = [trial for trial in trials if trial.value is not None]  # one beyond a limit has none
     if not ended:
         return None
-    others, pruned, controls = split_by_kind(ended)
+    others, _, controls = split_by_kind(ended)
     figure = new_figure(width=WIDTH, height=3.6)
     axis = figure.subplots()
     completed = sorted(others + controls, key=lambda trial: trial.number)
     floor = lowest_shown([accuracy(trial) for trial in completed or ended])
-    looks = [(others, ".", 7, BLUE, "completed"), (pruned, "x", 4.5, GREY, "pruned, last value")]
-    for trial in controls:
-        name = trial.user_attrs["control"]
-        looks.append(([trial], control_look(name).mark, 6, control_look(name).colour, f"control {name}"))
-    for kind, mark, size, colour, label in looks:
+    for kind, mark, size, colour, label in _looks(ended):
         if some := thin(kind, MOST_POINTS // 2):
             heights = [max(floor, accuracy(trial)) for trial in some]
             axis.plot([t.number for t in some], heights, mark, color=colour, markersize=size, label=label)
@@ -132,6 +132,58 @@ def history_figure(trials: Sequence[FrozenTrial], metric: Metric) -> "Figure | N
     plain_axes(axis, grid="y")
     if below := sum(accuracy(trial) < floor for trial in ended):
         axis.set_title(f"{below} lower ones are drawn at the bottom", loc="right", fontsize=8, color=INK)
+    figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=2)
+    return figure
+
+
+def _looks(trials: Sequence[FrozenTrial]) -> list[tuple[list[FrozenTrial], str, float, str, str]]:
+    """Return how each kind of ended trials is drawn: trials, mark, its size, colour and label."""
+    others, pruned, controls = split_by_kind(trials)
+    looks = [(others, ".", 7.0, BLUE, "completed"), (pruned, "x", 4.5, GREY, "pruned, last value")]
+    for trial in controls:
+        name = trial.user_attrs["control"]
+        looks.append(([trial], control_look(name).mark, 6.0, control_look(name).colour, f"control {name}"))
+    return looks
+
+
+def frontier_figure(found: Frontier, trials: Sequence[FrozenTrial]) -> "Figure | None":
+    """Draw accuracy over a cost: completed trials, and the frontier as a step line with the interval of one seed.
+
+    None where all trials cost the same, or nothing is known of their costs.
+    """
+    places = [(cost, trial) for trial in trials if (cost := cost_of(trial, found.cost)) is not None]
+    costs = [cost for cost, _ in places]
+    if len(set(costs)) < 2 or not found.steps:
+        return None
+    figure = new_figure(width=WIDTH, height=3.8)
+    axis = figure.subplots()
+    floor = lowest_shown([accuracy(trial) for _, trial in places])
+    of_cost = {trial.number: cost for cost, trial in places}
+    for kind, mark, size, colour, label in _looks([trial for _, trial in places]):
+        if not (some := thin(kind, MOST_POINTS // 2)):
+            continue
+        heights = [max(floor, accuracy(trial)) for trial in some]
+        axis.plot([of_cost[t.number] for t in some], heights, mark, color=colour, markersize=size, label=label)
+    steps = found.steps
+    x = [*(step.cost for step in steps), max(costs)]
+    values = [step.validation_accuracy for step in steps]
+    axis.plot(x, [*values, values[-1]], drawstyle="steps-post", color=INK, linewidth=1.4, label="frontier")
+    if found.source is not None:
+        low, high = [step.low or 0.0 for step in steps], [step.high or 0.0 for step in steps]
+        axis.fill_between(
+            x, [*low, low[-1]], [*high, high[-1]], step="post", color=INK, alpha=0.1, linewidth=0, label="another seed"
+        )
+    for told_apart, label in ((True, "a step up"), (False, "a tie with the one before")):
+        if some_steps := [step for step in steps if step.told_apart == told_apart]:
+            filling = INK if told_apart else PAPER
+            heights = [max(floor, step.validation_accuracy) for step in some_steps]
+            axis.plot([s.cost for s in some_steps], heights, "o", color=INK, mfc=filling, markersize=6, label=label)
+    _scale_costs(axis, min(costs), max(costs))
+    top = max(values)
+    room = 0.06 * (top - floor) or 0.01
+    axis.set(xlabel=COSTS[found.cost].title, ylabel=f"validation {METRICS[found.metric]}", ylim=(floor - room, None))
+    in_percent(axis.yaxis)
+    plain_axes(axis, grid="both")
     figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=2)
     return figure
 
@@ -177,6 +229,19 @@ def _place(setting: Range, value: float | str) -> float:
         choices: tuple[float | str, ...] = setting.choices
         return float(choices.index(value)) if value in choices else -0.5  # a control has its own
     return float(value)
+
+
+def _scale_costs(axis: "Axes", least: float, most: float) -> None:
+    """Label an axis of costs as limits are written, 20k or 1.5M; logarithmic where they differ much."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    if most > 5 * least > 0:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if most > 100 * least else (1.0, 2.0, 5.0), numticks=6))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(lambda cost, _: short_count(cost))
 
 
 def _scale(axis: "Axes", setting: Range) -> None:

@@ -27,7 +27,9 @@ from igkd_hpo.report.pictures import curves_figure, importance_figure
 from igkd_hpo.report.provenance import provenance_facts
 from igkd_hpo.report.svg import drawing, inline_svg
 from igkd_hpo.report.timeline import MOST_BARS, MOST_WORKERS, timeline_figure, worker_of
+from igkd_hpo.search.best import completed_trials
 from igkd_hpo.search.confirmation_study import open_linked
+from igkd_hpo.search.frontier import frontier
 from igkd_hpo.search.status import state_in_words, study_status
 from igkd_hpo.search.study import Purpose, SearchStudy
 from igkd_hpo.settings import Settings
@@ -171,6 +173,7 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
             + figures.say_left_out(ended, figures.MOST_POINTS),
             "No trial has ended yet.",
         ),
+        *_frontier_picture(study, trials),
         _picture(
             "curves",
             "Learning curves",
@@ -195,6 +198,20 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
             "There is nothing to draw: no setting is searched, or no trial completed.",
         ),
     ]
+
+
+def _frontier_picture(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
+    """Draw accuracy over size; nothing where all trials have one size."""
+    completed, best = completed_trials(study, trials), frontier(study, "parameters", trials)
+    picture = _picture(
+        "frontier",
+        f"{heading(study.config.metric)} over size",
+        figures.frontier_figure(best, completed),
+        f"Points are completed trials. The line is the best for each size or less; {best.intervals}. A hollow step "
+        "is smaller than that: a tie. Each is of one seed, and a little lucky."
+        + figures.say_left_out(len(completed), figures.MOST_POINTS),
+    )
+    return [] if picture.svg is None else [picture]
 
 
 def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:

@@ -1,12 +1,13 @@
 """Set the best trial of a study against its controls, in the words that a result deserves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
+from igkd_hpo.config.cost_limit import COSTS, under_as_flags, under_in_words
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value, shown
@@ -15,7 +16,10 @@ from igkd_hpo.distillation.metrics import METRICS, Metric, measured
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.class_lines import class_lines
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.trial_cost import remarks, select_under, why_nothing_meets
 from igkd_hpo.words import milliseconds, multiply_adds, parameters, percent, points_between, times_smaller
+
+_NOT_IN_WORDS = ("size_kb", "peak_ram_kb", "latency_ms_p95")  # costs that `student_in_words` leaves out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +45,12 @@ class BestTrial:
         cost: of the student to store and to run, by the names of `StudentCost`; None what was not recorded.
         attempts: runs it took; more than one when a worker was lost or stopped on the way.
         compared: the COMPLETE controls, itself left out, in the order of the study.
-        completed: COMPLETE trials that it is the best of.
+        completed: COMPLETE trials that it is the best of, as are those in `compared`.
         teacher_accuracy: the teacher's on the same images, a fraction; None where it was not recorded.
         classes: what became of each class of the validation images; None where it was not recorded.
         confirmed: results on fresh seeds and the test split, as an exported file holds them; None without.
+        under: limits that it and the others are within, by the names of costs.
+        remarks: what these limits do not say, in lines for people.
     """
 
     study: str
@@ -63,6 +69,8 @@ class BestTrial:
     confirmed: Mapping[str, Any] | None = None
     metric: Metric = "accuracy"
     classes: ClassTable | None = None
+    under: Mapping[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -78,6 +86,7 @@ class BestTrial:
         """Return plain JSON values; accuracies are fractions."""
         return {
             **{name: value for name, value in vars(self).items() if name != "cost"},
+            "under": dict(self.under),
             **self.cost,
             "hyperparameters": dict(self.hyperparameters),
             "execution": self.execution.model_dump() if self.execution else None,
@@ -86,19 +95,41 @@ class BestTrial:
         }
 
 
-def best_trial(study: SearchStudy, trials: Sequence[FrozenTrial] | None = None) -> BestTrial:
-    """Return the best COMPLETE trial so far, of `trials` if they have been read. Raises NoCompletedTrial."""
-    # A trial that another tool added has no record of what it trained with; nothing could be exported from it.
-    trials = study.trials() if trials is None else trials
-    recorded = [trial for trial in trials if {"hyperparameters", "seed"} <= trial.user_attrs.keys()]
-    completed = [trial for trial in recorded if trial.state is TrialState.COMPLETE]
+def best_trial(
+    study: SearchStudy, trials: Sequence[FrozenTrial] | None = None, *, under: Mapping[str, float] = {}
+) -> BestTrial:
+    """Return the best COMPLETE trial so far, of `trials` if they have been read.
+
+    Args:
+        under: limits to its costs, by their names.
+
+    Raises:
+        NoCompletedTrial: there is none, or none is within the limits; the nearest is told.
+    """
+    completed = completed_trials(study, trials)
     if not completed:
         raise NoCompletedTrial(
             f"study {study.name} has no completed trial ({study.counts().in_words()}); "
             f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
         )
-    best = max(completed, key=lambda trial: (accuracy(trial), -trial.number))
-    return _describe(study, best, completed)
+    within = select_under(completed, under).within
+    if not within:
+        raise NoCompletedTrial(why_nothing_meets(study.name, completed, under))
+    best = _describe(study, max(within, key=lambda trial: (accuracy(trial), -trial.number)), within)
+    return replace(best, under=dict(under), remarks=remarks(completed, under)) if under else best
+
+
+def completed_trials(study: SearchStudy, trials: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
+    """Return the COMPLETE trials of this project, by number, of `trials` if they have been read.
+
+    A trial that another tool added has no record of what it trained with; nothing could be exported from it.
+    """
+    recorded = [
+        trial
+        for trial in (study.trials() if trials is None else trials)
+        if {"hyperparameters", "seed"} <= trial.user_attrs.keys()
+    ]
+    return [trial for trial in recorded if trial.state is TrialState.COMPLETE]
 
 
 def trained_trial(study: SearchStudy, number: int) -> BestTrial:
@@ -145,10 +176,12 @@ def accuracy(trial: FrozenTrial) -> float:
     return trial.value
 
 
-def summary(study: SearchStudy) -> str:
+def summary(study: SearchStudy, *, under: Mapping[str, float] = {}) -> str:
     """Sum up a search: its result, and how far to trust the difference. Raises NoCompletedTrial."""
-    best = best_trial(study)
+    best = best_trial(study, under=under)
     todo = f"To see: `igkd-hpo confirm {study.name}` trains the best few with fresh seeds, and tests them once."
+    if under:
+        todo = f"`igkd-hpo export {study.name}{under_as_flags(under)}` writes it to a file that trains."
     return f"{result(study, best)}\n{caution(best)}\n{todo}"
 
 
@@ -158,9 +191,11 @@ def result(study: SearchStudy, best: BestTrial) -> str:
     reached = f"{percent(best.validation_accuracy)} validation {METRICS[best.metric]}"
     lines = [
         f"{study.name}: {counts.finished} of {study.read().n_trials} trials finished ({counts.in_words()})",
-        f"best: {best.title}, {reached} after {best.epochs} epochs",
+        f"best{_limited(best)}: {best.title}, {reached} after {best.epochs} epochs",
         f"  {student_in_words(best)}",
+        *(f"  {COSTS[name].in_words(best.cost[name])}" for name in best.under if name in _NOT_IN_WORDS),
         "  " + ", ".join(f"{name} {shown(value)}" for name, value in values.items()),
+        *(f"  {remark}" for remark in best.remarks),
     ]
     if best.teacher_accuracy is not None:
         lines.append(f"its teacher: {measured(best.teacher_accuracy, best.metric)} on the same images")
@@ -175,6 +210,10 @@ def result(study: SearchStudy, best: BestTrial) -> str:
     if best.classes is not None:
         lines += class_lines(best.classes, "validation")
     return "\n".join(lines)
+
+
+def _limited(best: BestTrial) -> str:
+    return f" with {under_in_words(best.under)}" if best.under else ""
 
 
 def student_in_words(best: BestTrial) -> str:
@@ -197,8 +236,10 @@ def student_in_words(best: BestTrial) -> str:
 def caution(best: BestTrial) -> str:
     """Say how far a result of one seed can be trusted."""
     if best.completed == 1:
-        return "This is one trial with one seed, so nothing can be said yet about how much of it is luck."
+        only = "This is the only completed trial within the limits, with" if best.under else "This is one trial with"
+        return f"{only} one seed, so nothing can be said yet about how much of it is luck."
+    limited = " within the limits" if best.under else ""
     return (
-        f"The highest of {best.completed} completed trials with one seed each is partly luck: "
+        f"The highest of {best.completed} completed trials{limited} with one seed each is partly luck: "
         "one seed each cannot tell a real gain from it."
     )

@@ -40,6 +40,7 @@ class _Classes(_Facts):
     count: _Count
     worst: list[_Class]
     runs: Annotated[int, Field(ge=1)]
+    images: _Count | None = None
 
 
 class _Trial(_Facts):

@@ -33,6 +33,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "control": best.control,
         **best.cost,
         "confirmed": best.confirmed or False,
+        **({"under": dict(best.under)} if best.under else {}),
         "completed_trials": best.completed,
         "controls": {comparison.control: comparison.validation_accuracy for comparison in best.compared},
         "fingerprint": fingerprint(config),

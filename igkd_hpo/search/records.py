@@ -25,6 +25,7 @@ class TrialRecord:
         control: its name, if it is a control.
         seed: of initial weights, order, views and overlays; None before a worker has taken it.
         attempts: runs so far; more than one when a worker was lost or stopped on the way.
+        host: where it ran last; None before a worker has taken it.
         device: for example cuda:0; None before it was started.
         reason: why it was pruned, or failed.
         cost: of its student to store and to run, by the names of `StudentCost`; None what was not recorded.
@@ -39,11 +40,17 @@ class TrialRecord:
     control: str | None
     seed: int | None
     attempts: int
+    host: str | None
     device: str | None
     reason: str | None
     cost: Mapping[str, Any]
     started: datetime | None
     ended: datetime | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Return how long its last attempt took; None where it has not ended."""
+        return (self.ended - self.started).total_seconds() if self.started and self.ended else None
 
 
 def study_trials(study: SearchStudy) -> list[TrialRecord]:
@@ -63,6 +70,7 @@ def _trial(trial: FrozenTrial) -> TrialRecord:
         control=facts.get("control"),
         seed=facts.get("seed"),
         attempts=facts.get("attempts", 0),
+        host=facts.get("host"),
         device=facts.get("device"),
         reason=facts.get("reason"),
         cost=recorded_cost(facts),

@@ -9,6 +9,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.dashboard import graphs
@@ -112,6 +113,39 @@ def test_accuracy_over_size_is_there_when_sizes_differ(draw: Draw) -> None:
     assert "type" not in graph["layout"]["xaxis"]
     wide = draw(ended(0, 0.9, parameters=1000), ended(1, 0.8, parameters=9000))["accuracy-over-size"]
     assert wide["layout"]["xaxis"]["type"] == "log"
+
+
+def test_the_frontier_is_a_step_line_with_the_interval_of_one_seed(draw: Draw, study: SearchStudy) -> None:
+    def of_size(
+        number: int, value: float, size: int, right: int, state: TrialState = TrialState.COMPLETE
+    ) -> FrozenTrial:
+        worst = [{"name": "a", "images": 400, "right": right, "answered": 400, "mistaken_for": None}]
+        classes = {"count": 1, "worst": worst, "runs": 1}
+        values = make_control("kd", study.config.hyperparameters).hyperparameters
+        trial = ended(number, value, state, parameters=size, classes=classes, seed=number)
+        trial.set_user_attr("hyperparameters", values | {"alpha": number / 10})
+        return trial
+
+    trials = [of_size(0, 0.8, 1000), of_size(1, 0.9, 3000), of_size(2, 0.91, 4000)]
+    others = [of_size(3, 0.7, 9000), of_size(4, 0.99, 500, TrialState.PRUNED)]
+    graph = draw(*trials, *others)["accuracy-over-size"]
+    line = trace(graph, "frontier (hollow: a tie)")
+    assert (line["x"], line["y"]) == ([1000, 3000, 4000, 9000], [80.0, 90.0, 91.0, 91.0])
+    assert line["marker"]["symbol"][:3] == ["circle", "circle", "circle-open"]
+    assert line["line"]["shape"] == "hv"
+    low, high = graph["data"][:2]
+    assert (low["x"], high["fill"]) == (line["x"], "tonexty")
+    assert all(below < value < above for below, value, above in zip(low["y"], line["y"], high["y"], strict=True))
+    assert "by chance of the images" in high["name"]
+    assert line["text"][0].startswith("trial 0: 80.00 % with 1,000 parameters")
+    unknown = draw(*(without_classes(trial) for trial in trials))["accuracy-over-size"]
+    assert unknown["data"][0]["name"] == "complete"
+    assert trace(unknown, "frontier (hollow: a tie)")["marker"]["symbol"] == ["circle"] * 3
+
+
+def without_classes(trial: FrozenTrial) -> FrozenTrial:
+    trial._user_attrs.pop("classes")
+    return trial
 
 
 def test_a_name_from_the_database_is_no_link(draw: Draw) -> None:

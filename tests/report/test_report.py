@@ -16,6 +16,7 @@ from igkd_hpo.report import figures, timeline
 from igkd_hpo.report.page import Report, write_report
 from igkd_hpo.report.palette import CONTROL_LOOKS
 from igkd_hpo.search.best import summary
+from igkd_hpo.search.frontier import frontier
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
@@ -232,6 +233,19 @@ def test_many_trials_are_thinned_out_and_that_is_said(
     assert f"The last {timeline.MOST_BARS} of 5,000 trials are drawn" in page.text
     assert f"The last {timeline.MOST_WORKERS} of 60 workers are drawn" in page.text
     assert "1 trial took more than one attempt" in page.text
+
+
+def test_students_of_several_sizes_have_a_frontier(study: SearchStudy, run, settings: Settings) -> None:
+    for accuracy in (0.70, 0.75, 0.80):
+        run(accuracy)
+    assert figures.frontier_figure(frontier(study, "parameters"), study.trials()) is None
+    claim = run(0.72)
+    study.storage.set_trial_user_attrs(claim.trial_id, {"parameters": 20_000})
+    page = checked(write_report(study, settings))
+    assert "frontier" in page.of("id")
+    assert "mathdefault" not in page.text
+    assert "20k" in page.text
+    assert "how far another seed may end is not known" in page.text
 
 
 def test_each_attempt_beyond_the_first_is_marked(study: SearchStudy, run, settings: Settings) -> None:

@@ -1,10 +1,13 @@
-"""Limits as people say them."""
+"""Limits to costs as people say them."""
+
+from dataclasses import fields
 
 import pytest
 
+from igkd_hpo.config.cost import StudentCost, parse_limits
+from igkd_hpo.config.cost_limit import COSTS, check_under, parse_under, under_as_flags
 from igkd_hpo.config.study import Limits
 from igkd_hpo.errors import UsageError
-from igkd_hpo.starting.limits import parse_limits
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,27 @@ def test_what_is_no_limit_is_refused_with_what_was_meant(texts: list[str], named
     with pytest.raises(UsageError) as refused:
         parse_limits(texts)
     assert named in str(refused.value)
+
+
+def test_python_gives_numbers_and_texts_alike() -> None:
+    assert check_under({"parameters": "200k", "latency_ms": 5, "macs": 1e-7}) == {
+        "parameters": 200_000,
+        "latency_ms": 5,
+        "macs": 1e-7,
+    }
+    for wrong in ({"power": 5}, {"macs": float("nan")}, {"macs": float("inf")}, {"macs": True}, {"macs": 0}):
+        with pytest.raises(UsageError):
+            check_under(wrong)
+
+
+def test_limits_that_are_told_are_limits_that_can_be_given() -> None:
+    limits = {"parameters": 151_882.0, "latency_ms": 2.512}
+    assert parse_under(under_as_flags(limits).replace(" --under ", " ").split()) == limits
+
+
+def test_every_cost_is_one_that_trials_have() -> None:
+    assert COSTS.keys() <= {field.name for field in fields(StudentCost)}
+    assert Limits.model_fields.keys() <= COSTS.keys()
 
 
 def test_each_limit_of_a_study_file_can_be_said() -> None:
