@@ -13,6 +13,7 @@ HEAVY = ("torch", "torchvision", "captum", "sklearn", "matplotlib")
 # These run in a trial process, in a child that makes assets, in the doctor's checks of them, or where maps are
 # compared: there torch is wanted.
 WITH_TORCH = {
+    "igkd_hpo.compression.students",
     "igkd_hpo.confirm.explaining",
     "igkd_hpo.confirm.scene",
     *(f"igkd_hpo.doctor.{name}" for name in ("assets", "data", "devices", "doctor", "sizes", "teacher")),

@@ -178,8 +178,7 @@ def train(
     if not ended:
         _run(linked, engine, host, console, workers=workers)
     if host.stop.received is not None:
-        again = f"`igkd-hpo {linked.purpose} {linked.confirms}` with the same flags goes on"
-        raise Interrupted(f"stopped; {again}", host.stop.received)
+        raise Interrupted(f"stopped; the same `igkd-hpo {linked.purpose}` goes on", host.stop.received)
 
 
 def _run(linked: SearchStudy, engine: Engine, host: Host, console: Console, *, workers: WorkerCount) -> None:

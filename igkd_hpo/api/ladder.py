@@ -72,8 +72,8 @@ def ladder(
         pins = None if searched is None else searched.read().pins
         if pins is None or {*factors} - {rung.asked for rung in known}:
             pins = _prepare(opened, config, searched, host, progress)
-            known = _find(config, arm, factors, known, settings, progress)
-        _tell_rungs(known, factors, console)
+            known = _find(config, arm, factors, known, settings, console, progress)
+        _check_rungs(known, factors, config, console)
         linked = create_trials(database, config, planned_arms(arm, known), seeds, pins, console, purpose="ladder")
         keep_rungs(linked, known)
         train(linked, opened, host, console, workers=workers, progress=progress)
@@ -116,25 +116,33 @@ def _prepare(engine: Engine, config: Study, searched: SearchStudy | None, host: 
 
 
 def _find(
-    config: Study, arm: Arm, factors: Sequence[float], known: Sequence[Rung], settings: Settings, progress: bool
+    config: Study,
+    arm: Arm,
+    factors: Sequence[float],
+    known: Sequence[Rung],
+    settings: Settings,
+    console: Console,
+    progress: bool,
 ) -> tuple[Rung, ...]:
-    """Return the rungs that are known, and those that are not, each with its student. Raises UsageError: none has."""
+    """Return the rungs that are known, and those that are not, each with its student or why it is left out."""
     from igkd_hpo.assets.study_assets import open_assets  # torch
     from igkd_hpo.compression.students import find_students
 
     new = [factor for factor in factors if factor not in {rung.asked for rung in known}]
     with make_progress(progress) as shown:
-        found = (*known, *find_students(open_assets(config, settings), arm.hyperparameters, new, known, shown))
-    if all(rung.left_out is not None for rung in found):
-        reasons = "; ".join(f"{rung.title}: {rung.left_out}" for rung in found)
-        raise UsageError(f"no rung of {config.name} can be had: {reasons}; give others with --rungs")
-    return found
-
-
-def _tell_rungs(rungs: Sequence[Rung], factors: Sequence[float], console: Console) -> None:
-    for rung in rungs:
-        if rung.asked in factors and rung.left_out is not None:
+        found = find_students(open_assets(config, settings), arm.hyperparameters, new, known, shown)
+    for rung in found:
+        if rung.left_out is not None:
             tell(console, f"{rung.title} is left out: {rung.left_out}")
-    others = [rung.title for rung in rungs if rung.asked not in factors and rung.left_out is None]
+    return (*known, *found)
+
+
+def _check_rungs(rungs: Sequence[Rung], factors: Sequence[float], config: Study, console: Console) -> None:
+    """Tell which rungs there are beside those that are asked for. Raises UsageError where none of these can be had."""
+    asked = [rung for rung in rungs if rung.asked in factors]
+    if all(rung.left_out is not None for rung in asked):
+        reasons = "; ".join(f"{rung.title}: {rung.left_out}" for rung in asked)
+        raise UsageError(f"no rung of {config.name} can be had: {reasons}; give others with --rungs")
+    others = [f"{rung.asked:,g}" for rung in rungs if rung.asked not in factors and rung.left_out is None]
     if others:
-        tell(console, f"the ladder has {', '.join(others)} from before; what is missing of them is trained too")
+        tell(console, f"the ladder has {', '.join(others)} times from before, which get the same seeds")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _VERDICTS = {
     "helps": "Distillation helps at {}.",
     "hurts": "Distillation hurts at {}.",
-    "unknown": "Whether it helps cannot be told at {}.",
-    "untested": "Nothing can be said of distillation at {}, where a loss was not finite.",
+    "unknown": "Whether distillation helps cannot be told at {} times.",
+    "untested": "Nothing can be said of distillation at {} times, where a loss was not finite.",
 }
 _MILLION = 1e6
 
@@ -52,14 +52,14 @@ def sentences(ladder: Ladder) -> Iterator[str]:
 
 def _at(steps: list[Step]) -> str:
     texts = [_with_gain(step) for step in steps]
-    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1]))) + " times"
+    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 
 def _with_gain(step: Step) -> str:
     if step.gain is None or step.verdict == "unknown":
         return times(step.reached)
     found = step.gain.difference
-    return f"{times(step.reached)} ({points(found.value)} points, {points(found.low)} to {points(found.high)})"
+    return f"{times(step.reached)} times ({points(found.value)} points, {points(found.low)} to {points(found.high)})"
 
 
 def _say_rise(rise: Rise) -> str:
@@ -124,7 +124,7 @@ def ladder_table(ladder: Ladder) -> "RenderableType":
 
     told = list(dict.fromkeys(name for step in ladder.steps for name in step.student))
     knobs = [name for name in told if len({step.student.get(name) for step in ladder.steps}) > 1]
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("asked", "times"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in knobs:

@@ -18,7 +18,7 @@ from igkd_hpo.distillation.recipe import weights
 from igkd_hpo.errors import IgkdError, UsageError, first_line
 from igkd_hpo.trial.build import make_student
 from igkd_hpo.trial.student import deployed, make_body
-from igkd_hpo.words import percent, times
+from igkd_hpo.words import counted, percent, times
 
 _HALVINGS = 12  # of a knob's range
 _TURNED = 2  # the nearest cuts of which a width is tried
@@ -44,7 +44,9 @@ def find_students(
     Raises UsageError where code of an architecture is not allowed, or does not build.
     """
     sizes, rungs = _Sizes(assets, values), list(taken)
-    with progress.task(f"finding students for {len(factors)} rungs of {assets.study.name}", len(factors)) as advance:
+    with progress.task(
+        f"finding students for {counted(len(factors), 'rung')} of {assets.study.name}", len(factors)
+    ) as advance:
         for asked in factors:
             rungs.append(_rung(sizes, asked, rungs))
             advance(1)
