@@ -79,6 +79,7 @@ OWN: dict[str, dict[str, Any]] = {
     "dkd_beta": {"type": "float", "low": 1.0, "high": 8.0, "log": True},
     "foster_beta": {"type": "float", "low": 0.9, "high": 0.999},
     "rtk_keys": {"type": "int", "low": 1, "high": 5},
+    "osakd_weight": {"type": "float", "low": 0.1, "high": 2.0, "log": True},
     "osakd_neighbors": {"type": "int", "low": 5, "high": 30},
     "overparameterize": {"type": "categorical", "choices": ["mpo", "branches"]},
     "powerprop_alpha": {"type": "float", "low": 1.1, "high": 2.5},
