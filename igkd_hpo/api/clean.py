@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.search.best import best_trial
 from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import read_leases
+from igkd_hpo.search.removal import StoredStudy
 from igkd_hpo.search.storage import SharedStorage, open_storage, open_storage_here
 from igkd_hpo.search.storage_url import check_url
 from igkd_hpo.search.study import SearchStudy, study_names
 from igkd_hpo.search.study_folder import study_folder
-from igkd_hpo.settings import Paths, sqlite_url
+from igkd_hpo.settings import Paths, Settings, sqlite_url
 
 STALE_SECONDS = 3600  # what changed since then may be in the making: a launch makes assets before it makes its study
 _TEMPORARY = re.compile(r"\..+\.\d+|\.upload-.+")  # as `files.replacing` and `written_pictures` name them
@@ -90,12 +91,8 @@ def clean(*, storage: str | None = None, remove: bool = False) -> Leftovers:
         OSError: something cannot be removed.
     """
     settings = settings_here(storage)
-    paths, storages = settings.paths, [open_storage_here(settings, create=False)]
-    own = sqlite_url(paths.database)
-    if check_url(own) != storages[0].url:
-        with suppress(UsageError):  # none there
-            storages.append(open_storage(own, create=False))
-    try:
+    paths = settings.paths
+    with _databases(settings) as storages:
         needs = _needs(storages)
         found = sorted(_leftovers(paths, needs), key=lambda leftover: (-leftover.size, leftover.path))
         ages = {leftover.path: _age(leftover.path) for leftover in found}
@@ -104,22 +101,56 @@ def clean(*, storage: str | None = None, remove: bool = False) -> Leftovers:
         if remove:
             _check_idle(storages, paths)
             old = [leftover for leftover in old if _remove(leftover.path)]
+    seconds = STALE_SECONDS - min((ages[leftover.path] for leftover in young), default=STALE_SECONDS)
+    return Leftovers(old=old, young=young, seconds=seconds)
+
+
+def remove_files_of(study: StoredStudy, settings: Settings) -> int:
+    """Remove weights, logs and pictures of a study that was deleted, and return how many bytes they took.
+
+    What a study of these databases needs stays, as where two databases share a folder. Assets are left to `clean`.
+    """
+    paths = settings.paths
+    own = {root / study.folder for root in (paths.checkpoints, paths.logs)}
+    own |= {paths.artifacts / name for name in study.artifacts}
+    with _databases(settings) as storages:
+        needs = _needs(storages)
+        found = [*_pictures(paths, needs), *_of_studies(paths, needs)]
+    gone = [path for path, _ in found if path in own]
+    size = sum(_size(path) for path in gone)
+    for path in gone:
+        _delete(path)
+    return size
+
+
+@contextmanager
+def _databases(settings: Settings) -> Iterator[list[SharedStorage]]:
+    """Open the database of the settings, and a SQLite file below `storage/` beside it."""
+    storages = [open_storage_here(settings, create=False)]
+    own = sqlite_url(settings.paths.database)
+    try:
+        if check_url(own) != storages[0].url:
+            with suppress(UsageError):  # none there
+                storages.append(open_storage(own, create=False))
+        yield storages
     finally:
         for one in storages:
             one.engine.dispose()
-    seconds = STALE_SECONDS - min((ages[leftover.path] for leftover in young), default=STALE_SECONDS)
-    return Leftovers(old=old, young=young, seconds=seconds)
 
 
 def _remove(path: Path) -> bool:
     """Remove a file or folder, but for one that a launch has taken up since it was found; return whether it did."""
     if _age(path) <= STALE_SECONDS:
         return False
+    _delete(path)
+    return True
+
+
+def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    return True
 
 
 def _check_idle(storages: Sequence[SharedStorage], paths: Paths) -> None:
@@ -178,7 +209,11 @@ def _attributes(storage: SharedStorage, name: str) -> Mapping[str, Any]:
 def _leftovers(paths: Paths, needs: _Needs) -> Iterator[Leftover]:
     found = [*_temporary(paths), *_pictures(paths, needs), *_of_studies(paths, needs), *_assets(paths, needs)]
     for path, why in found:
-        yield Leftover(path=path, why=why, size=sum(stat.st_blocks * 512 for stat in _stats(path)))
+        yield Leftover(path=path, why=why, size=_size(path))
+
+
+def _size(path: Path) -> int:
+    return sum(stat.st_blocks * 512 for stat in _stats(path))
 
 
 def _age(path: Path) -> float:

@@ -8,7 +8,14 @@ from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.study import Study
 from igkd_hpo.confirm.confirmation import Confirmation, read_confirmation
 from igkd_hpo.confirm.evaluation import evaluate, untested
-from igkd_hpo.confirm.plan import best_candidates, candidate_of_file, check_same_search, feasible_controls, planned_arms
+from igkd_hpo.confirm.plan import (
+    best_candidates,
+    candidate_of_file,
+    check_same_search,
+    feasible_controls,
+    frontier_candidates,
+    planned_arms,
+)
 from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, StopOrdered, StudyStopped, UsageError
@@ -42,6 +49,7 @@ def confirm(
     engine: EngineLike = "local",
     progress: bool = True,
     explanations: bool = False,
+    frontier: bool = False,
 ) -> Confirmation:
     """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real.
 
@@ -54,6 +62,8 @@ def confirm(
         workers: trials side by side on this host; auto: as many as pay, measured for some seconds.
         storage, device, allow_import, engine, progress: as for `launch`.
         explanations: compare the students' attribution maps with the teacher's too, on validation images.
+        frontier: take the search's best, and at most `top` students of the frontier over the parameters, whose steps up
+            in size are larger than the interval of one seed; say what each of these steps buys.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came; a KeyboardInterrupt. The same call goes on.
@@ -67,7 +77,7 @@ def confirm(
             raise UsageError(f"{flag} {value} is too few; give {least} or more")
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
-    config, searched, arms = _choose(study, settings, top, console)
+    config, searched, arms, steps = _choose(study, settings, top, console, frontier=frontier)
     database = searched.storage if searched else open_storage_here(settings, create=True)
     with open_engine(engine) as opened, StopSignal() as stop:
         host = Host(settings=settings, device=device, stop=stop)
@@ -75,7 +85,7 @@ def confirm(
         if pins is None:
             with make_progress(progress) as shown:
                 pins = opened.prepare(config, host, shown, None)
-        linked = create_trials(database, config, arms, seeds, pins, console, purpose="confirm")
+        linked = create_trials(database, config, arms, seeds, pins, console, frontier=steps, purpose="confirm")
         train(linked, opened, host, console, workers=workers, progress=progress, assets_needed=explanations)
     check_complete(linked)
     with make_progress(progress) as shown:
@@ -98,24 +108,27 @@ def _read(linked: SearchStudy) -> Confirmation:
 
 
 def _choose(
-    given: StudyLike | None, settings: Settings, top: int, console: Console
-) -> tuple[Study, SearchStudy | None, tuple[Arm, ...]]:
-    """Return the study file, the study that searched (None for a file without ranges), and the arms to train."""
+    given: StudyLike | None, settings: Settings, top: int, console: Console, *, frontier: bool
+) -> tuple[Study, SearchStudy | None, tuple[Arm, ...], Sequence[Arm]]:
+    """Return the study file, the study that searched (None for a file without ranges), the arms, and the frontier's."""
     if given is not None and not (isinstance(given, str) and not looks_like_path(given)):
         config = study_to_run(given, settings)
         if not config.is_search:
-            return config, None, planned_arms(config, [candidate_of_file(config)], config.controls)
+            if frontier:
+                raise UsageError(f"--frontier: {config.name} is one student, without a search; give the study's name")
+            return config, None, planned_arms(config, [candidate_of_file(config)], config.controls), ()
     study = existing_study(given, settings)
     refuse_linked(study)
-    candidates = best_candidates(study, top)
+    steps = frontier_candidates(study, top) if frontier else []
+    candidates = [*best_candidates(study, 1), *steps] if frontier else best_candidates(study, top)
     finished, n_trials = study.counts().finished, study.read().n_trials
     if finished < n_trials:
         tell(console, f"study {study.name} has {finished} of {n_trials} trials: the best so far are confirmed")
-    if len(candidates) < top:
+    if not frontier and len(candidates) < top:
         tell(console, f"{study.name} has {len(candidates)} different completed configurations, not {top}")
     if (existing := open_confirmation(study.storage, study.name)) is not None:
         check_same_search(study, existing)
-    return study.config, study, planned_arms(study.config, candidates, feasible_controls(study))
+    return study.config, study, planned_arms(study.config, candidates, feasible_controls(study)), steps
 
 
 def refuse_linked(study: SearchStudy) -> None:
@@ -134,13 +147,14 @@ def create_trials(
     console: Console,
     *,
     purpose: Purpose,
+    frontier: Sequence[Arm] = (),
 ) -> SearchStudy:
     """Create or open the study that is linked to `config` for a purpose, and give it a trial for every arm and seed."""
     is_new = open_linked(storage, config.name, purpose) is None
     linked = create_linked(storage, config, purpose, pins=pins)
     if is_new:
         save_study_note(linked)
-    added, n_trials = extend(linked, arms, fresh_seeds(config, seeds)), linked.read().n_trials
+    added, n_trials = extend(linked, arms, fresh_seeds(config, seeds), frontier), linked.read().n_trials
     counted = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
     tell(console, f"study {linked.name}, {counted}, in {storage.place}")
     if added:

@@ -198,6 +198,7 @@ class Study:
         allow_import: str | Iterable[str] = (),
         progress: bool = True,
         explanations: bool = False,
+        frontier: bool = False,
     ) -> Confirmation:
         """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real.
 
@@ -213,6 +214,7 @@ class Study:
             allow_import=allow_import,
             progress=progress,
             explanations=explanations,
+            frontier=frontier,
         )
 
     def export(self, output: str | PathLike[str] = "best.yaml", *, under: Mapping[str, float | str] = {}) -> Export:

@@ -25,7 +25,8 @@ PANELS = {
     "Search": ("init", "launch", "worker", "stop", "confirm", "ladder"),
     "Results": ("best", "export", "train", "verify", "predict"),
     "Look": ("status", "trials", "show", "report", "dashboard"),
-    "Check": ("validate", "doctor", "prepare", "clean"),
+    "Check": ("validate", "doctor", "prepare"),
+    "Keep": ("rename", "delete", "clean"),
 }
 COMMANDS = tuple(command for commands in PANELS.values() for command in commands)
 

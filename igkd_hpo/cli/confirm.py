@@ -24,11 +24,14 @@ def confirm(
             "Name of a study, or a file without ranges (best.yaml); without it, the latest.", complete_study_to_confirm
         ),
     ] = None,
-    top: Annotated[int, Option("--top", help="How many of the best configurations.")] = 5,
+    top: Annotated[int, Option("--top", help="How many of the best configurations; with --frontier, at most.")] = 5,
     seeds: Annotated[int, Option("--seeds", help="Fresh seeds for each of them, 2 or more.")] = 5,
     workers: Annotated[
         str, Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay.")
     ] = "1",
+    frontier: Annotated[
+        bool, Option("--frontier", help="Instead of the best few, students of several sizes: what does each step buy?")
+    ] = False,
     explanations: Annotated[
         bool, Option("--explanations", help="Compare the students' attribution maps with the teacher's too.")
     ] = False,
@@ -42,6 +45,7 @@ def confirm(
     Examples:
         igkd-hpo confirm digits --top 5 --seeds 5 --workers 4
         igkd-hpo confirm best.yaml --seeds 3
+        igkd-hpo confirm digits --frontier
         igkd-hpo confirm digits --explanations
     """
     from igkd_hpo.api.confirm import confirm as run
@@ -59,6 +63,7 @@ def confirm(
         device=device,
         allow_import=allowed,
         explanations=explanations,
+        frontier=frontier,
     )
     if as_json:
         print_json(confirmation_json(confirmation))

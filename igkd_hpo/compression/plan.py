@@ -104,8 +104,8 @@ def check_same_settings(linked: SearchStudy, arm: Arm) -> None:
             whose = "an earlier study file" if one.trial is None else f"trial {one.trial}"
             goes_on = "" if one.trial in (None, arm.trial) else f"--trial {one.trial} goes on with them, or "
             raise UsageError(
-                f"study {linked.name} has the settings of {whose}, and not those of {arm.name}; {goes_on}delete "
-                f"{linked.name} in a dashboard (`igkd-hpo dashboard --write`) to begin a new one"
+                f"study {linked.name} has the settings of {whose}, and not those of {arm.name}; {goes_on}"
+                f"`igkd-hpo delete {linked.name}` and begin a new one"
             )
 
 

@@ -14,6 +14,7 @@ from igkd_hpo.confirm.evaluation import SplitRecord, read_record
 from igkd_hpo.confirm.explanations import Explanations, read_explanations
 from igkd_hpo.confirm.plan import without
 from igkd_hpo.confirm.statistics import Against, Contrast, Estimate, compare, contrasts, t_interval
+from igkd_hpo.confirm.steps import StepUp, steps_up
 from igkd_hpo.distillation.class_table import ClassTable, class_table
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.tally import Tally, resolution
@@ -148,6 +149,7 @@ class Confirmation:
         classes: what became of each class of the test images with the chosen arm, all its seeds together; None where
             the split was read before that was recorded.
         explanations: how much of the teacher's reasons students kept; None where nobody asked.
+        steps: from each student of the frontier to the next larger one, a family of their own; none where nobody asked.
     """
 
     study: str
@@ -173,6 +175,7 @@ class Confirmation:
     sampling_error: float
     classes: ClassTable | None
     explanations: Explanations | None = None
+    steps: tuple[StepUp, ...] = ()
 
     def arm(self, number: int) -> ConfirmedArm:
         """Return the arm of this number."""
@@ -216,7 +219,8 @@ def read_confirmation(
         arm.number: replace(arm, against=against, shrunken=shrunken)
         for arm, against, shrunken in zip(compared, comparison.against, comparison.shrunken, strict=True)
     }
-    contrast_with = partial(_contrast_with, subject, {arm.number: i for i, arm in enumerate(compared)}, samples, step)
+    index = {arm.number: place for place, arm in enumerate(compared)}
+    contrast_with = partial(_contrast_with, subject, index, samples, step)
     answers = _answer(planned, subject, contrast_with)
     tied = sorted((arm for arm in by_number.values() if arm.tied), key=lambda arm: (-arm.test.mean.value, arm.number))
     best, baseline, gain = compared[comparison.best].number, answers[-1].without, None
@@ -247,6 +251,7 @@ def read_confirmation(
         sampling_error=sampling_error(compared[comparison.best], record, metric),
         classes=_classes(chosen, record),
         explanations=read_explanations(attributes),
+        steps=steps_up(attributes.get("frontier", ()), index, samples, step),
     )
 
 

@@ -1,8 +1,9 @@
 """Plan of a confirmation's arms: the best of a search, the first of them with parts taken out, and the controls."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.controls import PLAIN, ControlName, make_control, replaced
 from igkd_hpo.config.space import Value
@@ -13,6 +14,7 @@ from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.confirmation_study import Arm, arms_of, merge_arms
 from igkd_hpo.search.counts import is_infeasible
+from igkd_hpo.search.frontier import frontier
 from igkd_hpo.search.study import SearchStudy
 
 _WITHOUT_IG = {key: value for key, value in PLAIN.items() if HYPERPARAMETERS[key].role is Role.MAPS}
@@ -44,15 +46,41 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
         )
     distinct: dict[str, Arm] = {}
     for trial in sorted(completed, key=lambda trial: (-accuracy(trial), trial.number)):
-        arm = Arm(
-            names=(f"trial {trial.number}",),
-            kinds=("candidate",),
-            trial=trial.number,
-            search_accuracy=accuracy(trial),
-            hyperparameters=study.config.hyperparameters.fixed() | trial.user_attrs["hyperparameters"],
-        )
+        arm = _candidate(study, trial)
         distinct.setdefault(arm.training_key, arm)
     return list(distinct.values())[:top]
+
+
+def frontier_candidates(study: SearchStudy, top: int) -> list[Arm]:
+    """Return the configurations of the frontier over the parameters that are told apart, the smallest student first.
+
+    Of more than `top`, the smallest student and the largest steps up are taken.
+
+    Raises:
+        UsageError: no step up in size is larger than the interval of one seed, or `top` is below 2.
+    """
+    if top < 2:
+        raise UsageError(f"--top {top} leaves no step to confirm with --frontier; give 2 or more")
+    steps = frontier(study, "parameters").told_apart
+    if len(steps) < 2:
+        raise UsageError(
+            f"--frontier: no larger student of {study.name} is better by more than another seed may be, so there is no "
+            f"step to confirm; `igkd-hpo confirm {study.name}` confirms the best few"
+        )
+    gains = {after.trial: after.validation_accuracy - before.validation_accuracy for before, after in pairwise(steps)}
+    largest = sorted(gains, key=lambda trial: -gains[trial])[: top - 1]
+    trials = study.trials()
+    return [_candidate(study, trials[step.trial]) for step in steps if step is steps[0] or step.trial in largest]
+
+
+def _candidate(study: SearchStudy, trial: FrozenTrial) -> Arm:
+    return Arm(
+        names=(f"trial {trial.number}",),
+        kinds=("candidate",),
+        trial=trial.number,
+        search_accuracy=accuracy(trial),
+        hyperparameters=study.config.hyperparameters.fixed() | trial.user_attrs["hyperparameters"],
+    )
 
 
 def candidate_of_file(study: Study) -> Arm:
@@ -94,5 +122,5 @@ def check_same_search(study: SearchStudy, linked: SearchStudy) -> None:
         if arm.trial is not None and not trials.get(arm.trial, {}).items() <= arm.hyperparameters.items():
             raise StudyFileError(
                 f"study {linked.name} confirms an earlier study {study.name}: its {arm.name} trained with other "
-                f"settings; delete {linked.name} in a dashboard (`igkd-hpo dashboard --write`) and confirm again"
+                f"settings; `igkd-hpo delete {linked.name}`, then confirm again"
             )

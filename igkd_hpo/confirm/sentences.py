@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from igkd_hpo.confirm.confirmation import Answer, Confirmation, ConfirmedArm, ControlAnswer
 from igkd_hpo.confirm.explanation_sentences import verdict_on_reasons
 from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.confirm.steps import StepUp
 from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.search.class_lines import class_lines
 from igkd_hpo.words import parameters, percent, points
@@ -33,6 +34,8 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
         yield _say_whether_it_helps(confirmation, answer)
     if confirmation.controls:
         yield _say_what_it_beats(confirmation)
+    for step in confirmation.steps:
+        yield _say_what_it_buys(confirmation, step)
     if confirmation.gain is not None and confirmation.shrunken_gain is not None:
         yield (
             f"Against plain training with the settings of {confirmation.subject_name}, {best.name} gains "
@@ -227,6 +230,18 @@ def _say_what_it_beats(confirmation: Confirmation) -> str:
         f"nothing can be said about {untested}, because an arm diverged or was not trained" if untested else "",
     ]
     return f"{confirmation.subject_name} was the search's best: {'; '.join(filter(None, parts))}."
+
+
+def _say_what_it_buys(confirmation: Confirmation, step: StepUp) -> str:
+    """Say what a step up in size buys, with the interval that holds for all steps."""
+    smaller, larger = confirmation.arm(step.smaller), confirmation.arm(step.larger)
+    sizes = f"from {smaller.name} ({parameters(smaller.parameters or 0)}) to {larger.name}"
+    if smaller.parameters and larger.parameters:
+        sizes += f" ({larger.parameters / smaller.parameters:.1f} times as many)"
+    numbers = f"{_in_points(step.contrast.difference)}, p = {p_value(step.contrast.p_value)}"
+    if step.contrast.significant:
+        return f"The step {sizes} {'buys' if step.contrast.difference.value > 0 else 'costs'} {numbers}."
+    return f"What the step {sizes} buys cannot be told: {numbers}."
 
 
 def _with_difference(answer: ControlAnswer) -> str:

@@ -131,9 +131,7 @@ def create_linked(storage: SharedStorage, parent: Study, purpose: Purpose, *, pi
     study = create_or_open(storage, config, n_trials=None, pins=pins, confirms=key, purpose=purpose)
     if study.confirms != parent.name or study.purpose != purpose:
         called = "ladder" if purpose == "ladder" else "confirmation"
-        raise UsageError(
-            f"study {study.name!r} is not the {called} of {parent.name!r}; rename one of them in a dashboard"
-        )
+        raise UsageError(f"study {study.name!r} is not the {called} of {parent.name!r}; `igkd-hpo rename` one of them")
     return study
 
 
@@ -159,17 +157,25 @@ def arms_of(study: SearchStudy) -> tuple[Arm, ...]:
     )
 
 
-def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int]) -> int:
+def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int], frontier: Sequence[Arm] = ()) -> int:
     """Enqueue a trial for each arm and seed without one that may still succeed, and return the number of new trials.
 
     Arms and seeds from before stay: every arm gets every seed. All of it happens or nothing does. The first of `arms`
     is the one that others are parts of.
+
+    Args:
+        frontier: those of `arms` that are compared with the next larger one, the smallest first; none leaves those of
+            before.
     """
     with study.transaction():
         joined = merge_arms([*arms_of(study), *arms])
         study.storage.set_study_user_attr(study.study_id, "arms", [asdict(arm) for arm in joined])
         first = [arm.training_key for arm in joined].index(arms[0].training_key)
         study.storage.set_study_user_attr(study.study_id, "subject", first)
+        if frontier:
+            places = {arm.training_key: place for place, arm in enumerate(joined)}
+            steps = [places[arm.training_key] for arm in frontier]
+            study.storage.set_study_user_attr(study.study_id, "frontier", list(dict.fromkeys(steps)))
         trials = [trial for trial in study.trials() if trial.state is not TrialState.FAIL]
         present = {(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in arm_trials(trials)}
         all_seeds = sorted({seed for _, seed in present} | set(seeds))

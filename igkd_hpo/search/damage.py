@@ -175,6 +175,7 @@ class _Study(_Facts):
     rungs: list[_Rung] = []
     subject: _Count | None = None
     arms: list[_Arm] = []
+    frontier: list[_Count] = []
     test_split: _TestSplit | None = None
     explanations: _Explanations | None = None
 
@@ -252,9 +253,7 @@ def unusable(place: str, attributes: Mapping[str, Any], why: str) -> StudyUnusab
             "cannot be used",
             "it was changed, or written by another commit of this version: use that",
         )
-    return StudyUnusable(
-        f"{place}{made} {used}: {why}; {writer}, or delete it in a dashboard (`igkd-hpo dashboard --write`)"
-    )
+    return StudyUnusable(f"{place}{made} {used}: {why}; {writer}, or `igkd-hpo delete` it")
 
 
 def _in_words(error: ValidationError) -> str:

@@ -127,6 +127,16 @@ class SharedStorage(CachedStorage):
         finally:
             optuna.logging.set_verbosity(verbosity)
 
+    def delete_study(self, study_id: int) -> None:
+        """Delete the study as Optuna does, and what is kept of it: SQLite gives its id out again."""
+        super().delete_study(study_id)
+        self._in_order.clear()
+        self._searched.pop(study_id, None)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """Return the name that the study has now: it may have been renamed since it was read."""
+        return self._backend.get_study_name_from_id(study_id)
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:

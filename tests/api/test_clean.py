@@ -11,14 +11,16 @@ from filelock import FileLock
 
 from igkd_hpo.api import clean as cleaning
 from igkd_hpo.api.clean import Leftovers, clean
+from igkd_hpo.api.removal import plan_removal, remove
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.artifacts import attach_pictures, written_pictures
-from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import SearchStudy, create_or_open
+from igkd_hpo.search.lease_table import drop_leases_of_study
+from igkd_hpo.search.storage import SharedStorage, open_storage
+from igkd_hpo.search.study import SearchStudy, create_or_open, study_names
 from igkd_hpo.settings import Paths
 from tests.fixtures.studies import *  # noqa: F403
 from tests.fixtures.studies import Run
@@ -170,3 +172,40 @@ def test_what_a_launch_takes_up_while_it_is_cleaned_stays(
     assert [leftover.path.name for leftover in clean(remove=True).old] == ["deleted"]
     assert not removable.exists()
     assert AssetStore(paths.assets).open("dataset", {"name": "cifar10"}).folder.exists()
+
+
+def test_a_deleted_study_takes_its_files_and_leaves_what_is_shared(
+    study: SearchStudy, needed: list[Asset], study_file: Study, paths: Paths, run: Run
+) -> None:
+    other = create_or_open(study.storage, study_file.model_copy(update={"name": "other"}), n_trials=2, pins=None)
+    for one in (study, other):
+        touch(paths.checkpoint(one.folder, 0, 1))
+        touch(paths.trial_log(one.folder, 0, 1))
+    with written_pictures(paths, {"curve.png": b"PNG"}) as written:
+        attach_pictures(study.storage, run(0.4, end="leave").trial_id, paths, written)
+    with pytest.raises(UsageError, match="runs on"):
+        plan_removal("digits")
+    with study.transaction() as connection:
+        drop_leases_of_study(connection, study.study_id)
+    assert len(list(paths.artifacts.iterdir())) == 1
+    planned = plan_removal("digits")
+    assert planned.about.startswith("digits (2 trials)")
+    assert remove(planned) > 10_000
+    assert not (paths.checkpoints / "digits").exists()
+    assert not (paths.logs / "digits").exists()
+    assert list(paths.artifacts.iterdir()) == []
+    assert paths.checkpoint("other", 0, 1).exists()
+    assert paths.trial_log("other", 0, 1).exists()
+    assert all(asset.folder.exists() for asset in needed)
+
+
+def test_a_folder_that_a_study_of_another_database_has_stays(
+    study: SearchStudy, study_file: Study, paths: Paths, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/second.db"
+    second = open_storage(url, create=True)
+    create_or_open(second, study_file, n_trials=2, pins=None)
+    touch(paths.checkpoint("digits", 0, 1))
+    remove(plan_removal("digits", storage=url))
+    assert study_names(second) == []
+    assert paths.checkpoint("digits", 0, 1).exists()

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from igkd_hpo.config.reading import read_study
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.study import SearchStudy, study_names
 from igkd_hpo.search.trial_table import as_csv, as_json, table_columns
 from tests.cli.conftest import Workspace, json_of
 from tests.fixtures.studies import Run, paths, run, storage, study, study_file
@@ -107,3 +107,27 @@ def test_a_study_without_trials_is_an_empty_table(study: SearchStudy, tmp_path: 
 
 def test_two_forms_at_once_are_refused(tmp_path: Path) -> None:
     assert "--csv and --json" in Workspace(tmp_path).refused_here("trials", "--csv", "--json", code=2)
+
+
+def test_rename_and_delete_say_what_they_did(results: Workspace, study: SearchStudy) -> None:
+    assert "digits is old now" in results.here("rename", "digits", "old").stderr
+    line = results.refused_here("delete", "old", code=2)
+    assert "old (6 trials)" in line
+    assert "add --yes" in line
+    assert "did you mean old?" in results.refused_here("delete", "olds", "--yes", code=2)
+    assert "'old'" in results.refused_here("rename", "old", "old", code=2)
+    assert "deleted old (6 trials)" in results.here("delete", "old", "--yes").stderr
+    assert "holds no studies" in results.refused_here("best", code=2)
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("n\n", 1), ("\n", 1)])
+def test_a_person_is_asked(
+    results: Workspace, study: SearchStudy, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
+) -> None:
+    typed = io.StringIO(answer)
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", typed)
+    said = results.here("delete", "digits").stderr
+    assert "delete digits (6 trials), with weights" in said
+    assert len(study_names(study.storage)) == left
+    assert ("nothing was deleted" in said) == bool(left)

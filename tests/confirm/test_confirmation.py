@@ -309,7 +309,7 @@ def test_a_search_that_was_made_anew_is_noticed(searched: SearchStudy) -> None:
     arms = linked.read().attributes["arms"]
     arms[0]["hyperparameters"]["temperature"] = 1.5
     linked.storage.set_study_user_attr(linked.study_id, "arms", arms)
-    with pytest.raises(StudyFileError, match=r"digits-confirm .* digits: .*`igkd-hpo dashboard --write`"):
+    with pytest.raises(StudyFileError, match=r"digits-confirm .* digits: .*`igkd-hpo delete digits-confirm`"):
         check_same_search(searched, linked)
 
 
