@@ -64,7 +64,7 @@ def rename(old: str, new: str, *, storage: str | None = None) -> None:
     """Give a study another name; its trials, weights, logs, confirmation and ladder stay with it.
 
     Raises:
-        UsageError: there is no such study, it runs or belongs to another one, or the new name is taken or cannot be one.
+        UsageError: there is no such study, it runs or belongs to another one, or the new name is taken or no name.
         StorageError: the database is out of reach.
     """
     settings = settings_here(storage)
