@@ -3,9 +3,13 @@
 Without them everything works as before, and slower: histories are read Optuna's way, or nothing is cached.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
 
@@ -42,6 +46,25 @@ NOT_FOUND: str = getattr(models, "NOT_FOUND_MSG", "Record does not exist.")
 
 CACHES = StudyInfo is not None
 """True where `CachedStorage` keeps what it has read, in attributes that this project understands."""
+
+
+_MIGRATIONS = Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic" / "versions"
+_REVISION = re.compile(r"""^(down_revision|revision) = (?:None|["']([^"']+)["'])$""", re.MULTILINE)
+
+
+@cache
+def newest_revision() -> str | None:
+    """Return the revision of the tables that this Optuna makes; None where its migrations do not tell.
+
+    It is the one that no migration comes after, as they stand in their files. Optuna lets Alembic run all ten of them
+    to know it, which takes each process that opens a database a tenth of a second or two.
+    """
+    found: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
+    for file in _MIGRATIONS.glob("*.py"):
+        for kind, name in _REVISION.findall(file.read_text(encoding="utf-8")):
+            found[kind].add(name)
+    newest = found["revision"] - found["down_revision"]
+    return newest.pop() if len(newest) == 1 else None
 
 
 class PlainStorage(RDBStorage):

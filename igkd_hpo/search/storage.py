@@ -26,7 +26,14 @@ from igkd_hpo.files import create_file, make_folder
 from igkd_hpo.search.damage import searched_by, spoil_damaged
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
-from igkd_hpo.search.optuna_internals import CACHES, CachedStorage, PlainStorage, StudyInfo, forget
+from igkd_hpo.search.optuna_internals import (
+    CACHES,
+    CachedStorage,
+    PlainStorage,
+    StudyInfo,
+    forget,
+    newest_revision,
+)
 from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.settings import Settings, sqlite_url
 
@@ -295,8 +302,18 @@ def _open_backend(url: URL, *, create: bool) -> PlainStorage:
         from igkd_hpo.search.history import HistoryStorage
 
         storage_class = HistoryStorage
+
+    def open_(*, unchecked: bool) -> PlainStorage:
+        options = _engine_options(url)
+        return storage_class(
+            text, engine_kwargs=options, skip_table_creation=not create, skip_compatibility_check=unchecked
+        )
+
     try:
-        backend = storage_class(text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
+        backend = open_(unchecked=True)
+        if backend.get_current_version() != newest_revision():
+            backend.engine.dispose()
+            backend = open_(unchecked=False)  # which says what is wrong, or that nothing is
     except RuntimeError as error:
         reason, _, remedy = _one_line(error).partition(" Please ")  # which has a variable of somebody's shell in it
         advice = "update Optuna here (`pip install -U optuna`)"

@@ -15,6 +15,7 @@ from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search import lock
 from igkd_hpo.search import storage as module
 from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.optuna_internals import newest_revision
 from igkd_hpo.search.storage import SharedStorage, open_storage, storage_errors
 from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.search.study import SearchStudy, open_study, study_names
@@ -133,6 +134,26 @@ def test_tables_of_another_optuna_are_refused_with_what_to_run(sqlite_url: str, 
         open_storage(sqlite_url, create=False)
     assert "$" not in str(error.value)
     assert sqlite_url in str(error.value)
+
+
+def test_tables_of_this_optuna_are_known_without_running_its_migrations(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = open_storage(sqlite_url, create=True)
+    assert newest_revision() == RDBStorage(sqlite_url).get_head_version()
+    made.engine.dispose()
+
+    def load(*_: object, **__: object) -> None:
+        pytest.fail("Alembic loads the migrations")
+
+    monkeypatch.setattr("alembic.script.ScriptDirectory.from_config", load)
+    open_storage(sqlite_url, create=False).engine.dispose()
+
+
+def test_migrations_that_do_not_tell_are_left_to_optuna(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("igkd_hpo.search.storage.newest_revision", lambda: None)
+    open_storage(sqlite_url, create=True).engine.dispose()
+    assert study_names(open_storage(sqlite_url, create=False)) == []
 
 
 def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
