@@ -49,15 +49,15 @@ SMALLER_IN_PYTHON = {
     "trials=8": "trials=3",
     "rungs=[4.1, 12]": "rungs=[512]",
     '"n_trials": 6': '"n_trials": 4',
-    '"dataset": {"name": "digits"}': '"dataset": {"name": "digits", "validation_fraction": 0.2}',
-    '"width": 0.5, "epochs": 15}': '"width": 0.25, "epochs": 6}, "attribution": {"n_steps": 2}',
+    '"dataset": {"name": "digits"}': '"dataset": {"name": "digits", "validation_fraction": 0.5}',
+    '"width": 0.5, "epochs": 15}': '"width": 0.25, "epochs": 5}, "attribution": {"n_steps": 2}',
     '"crop_padding": 1': '"crop_padding": 0',  # the teacher and its answers are those of the study above
     '"epochs": 4': '"epochs": 1',
     '"width": 0.25,\n': '"width": 0.25, "layers_removed": 17,\n',
 }
 TINY = """\
-dataset: {name: digits, validation_fraction: 0.2}
-teacher: {width: 0.25, epochs: 6}
+dataset: {name: digits, validation_fraction: 0.5}
+teacher: {width: 0.25, epochs: 5}
 attribution: {n_steps: 2}
 augmentation: {crop_padding: 0, horizontal_flip: false}
 training: {epochs: 1}
