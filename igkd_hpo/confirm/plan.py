@@ -61,7 +61,8 @@ def frontier_candidates(study: SearchStudy, top: int) -> list[Arm]:
     """
     if top < 2:
         raise UsageError(f"--top {top} leaves no step to confirm with --frontier; give 2 or more")
-    steps = frontier(study, "parameters").told_apart
+    # What the confirmation has trained so far must not change what it trains: the same command goes on.
+    steps = frontier(study, "parameters", confirmed=False).told_apart
     if len(steps) < 2:
         raise UsageError(
             f"--frontier: no larger student of {study.name} is better by more than another seed may be, so there is no "

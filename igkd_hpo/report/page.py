@@ -203,13 +203,13 @@ def _search_pictures(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[
 def _frontier_picture(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Picture]:
     """Draw accuracy over size; nothing where all trials have one size."""
     completed, best = completed_trials(study, trials), frontier(study, "parameters", trials)
+    tie = "A hollow step is smaller than that: a tie. " if best.source else ""
     picture = _picture(
         "frontier",
         f"{heading(study.config.metric)} over size",
         figures.frontier_figure(best, completed),
-        f"Points are completed trials. The line is the best for each size or less; {best.intervals}. A hollow step "
-        "is smaller than that: a tie. Each is of one seed, and a little lucky."
-        + figures.say_left_out(len(completed), figures.MOST_POINTS),
+        f"Points are completed trials. The line is the best for each size or less; {best.intervals}. "
+        f"{tie}Each is of one seed, and a little lucky." + figures.say_left_out(len(completed), figures.MOST_POINTS),
     )
     return [] if picture.svg is None else [picture]
 

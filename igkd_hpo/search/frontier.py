@@ -64,12 +64,18 @@ class Frontier:
         return asdict(self)
 
 
-def frontier(study: SearchStudy, cost: str, trials: Sequence[FrozenTrial] | None = None) -> Frontier:
-    """Return the frontier over a cost of `COSTS`, of `trials` if they have been read."""
+def frontier(
+    study: SearchStudy, cost: str, trials: Sequence[FrozenTrial] | None = None, *, confirmed: bool = True
+) -> Frontier:
+    """Return the frontier over a cost of `COSTS`, of `trials` if they have been read.
+
+    Args:
+        confirmed: take the spread between seeds from the study's confirmation too.
+    """
     completed = completed_trials(study, trials)
     measured = [(value, trial) for trial in completed if (value := cost_of(trial, cost)) is not None]
     ordered = sorted(measured, key=lambda pair: (pair[0], -accuracy(pair[1]), pair[1].number))
-    spread, steps, highest = seed_spread(study, completed), [], -1.0
+    spread, steps, highest = seed_spread(study, completed, confirmed=confirmed), [], -1.0
     kept = []
     floor = -1.0  # above which a step is told apart
     for value, trial in ordered:

@@ -72,10 +72,16 @@ class SeedSpread:
         )
 
 
-def seed_spread(study: SearchStudy, trials: Sequence[FrozenTrial] | None = None) -> SeedSpread:
-    """Pool the spread of all configurations with several seeds, of `trials` if they have been read."""
+def seed_spread(
+    study: SearchStudy, trials: Sequence[FrozenTrial] | None = None, *, confirmed: bool = True
+) -> SeedSpread:
+    """Pool the spread of all configurations with several seeds, of `trials` if they have been read.
+
+    Args:
+        confirmed: also of those of its confirmation.
+    """
     completed = completed_trials(study, trials)
-    linked = None if study.confirms is not None else open_confirmation(study.storage, study.name)
+    linked = open_confirmation(study.storage, study.name) if confirmed and study.confirms is None else None
     later = study.config.hyperparameters.fixed()
 
     def key(trial: FrozenTrial) -> str:

@@ -44,7 +44,7 @@ def test_the_first_help_says_where_to_start_and_groups_every_command(bare: Works
     )
     groups = re.split(r"╭─ (\w+) ─", shown)
     found = dict(zip(groups[3::2], groups[4::2], strict=True))
-    assert list(found) == ["Search", "Results", "Look", "Check"]
+    assert list(found) == ["Search", "Results", "Look", "Check", "Keep"]
     assert sorted(re.findall(r"^│ (\w+) ", "".join(found.values()), re.MULTILINE)) == sorted(COMMANDS)
 
 

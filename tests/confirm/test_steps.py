@@ -7,6 +7,7 @@ from igkd_hpo.confirm.plan import best_candidates, feasible_controls, frontier_c
 from igkd_hpo.confirm.sentences import confirmation_json, sentences
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
+from igkd_hpo.search.frontier import frontier
 from igkd_hpo.search.study import SearchStudy
 from tests.confirm.test_confirmation import EVEN, PINS, confirm, searched, test, train
 
@@ -61,6 +62,17 @@ def test_a_step_that_fresh_seeds_do_not_show_is_said(sized: SearchStudy) -> None
 def test_an_arm_that_diverged_is_passed_over(sized: SearchStudy) -> None:
     train(linked := confirm_frontier(sized), EVEN | {"trial 3": float("nan")})
     assert test(linked).steps == ()
+
+
+def test_the_same_command_goes_on_with_the_same_students(sized: SearchStudy) -> None:
+    for trial in sized.trials():
+        if trial.number in SIZES:
+            trial.user_attrs["classes"]["worst"][0]["images"] = 40_000
+    planned = [arm.trial for arm in frontier_candidates(sized, 5)]
+    train(confirm_frontier(sized), EVEN | {"trial 3": 0.80})
+    told_apart = frontier(sized, "parameters").told_apart
+    assert [step.trial for step in told_apart] == [3, 2], "of what fresh seeds say, the last step is a tie"
+    assert [arm.trial for arm in frontier_candidates(sized, 5)] == planned == [3, 2, 4]
 
 
 def test_of_many_steps_the_smallest_student_and_the_largest_steps_are_taken(searched: SearchStudy) -> None:
