@@ -59,7 +59,7 @@ from igkd_hpo.distillation.recipe import HYPERPARAMETERS
 from igkd_hpo.distillation.terms import TERMS
 from igkd_hpo.engines.engine import Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import IgkdError, Interrupted, StudyFileError, UsageError
+from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyFileError, StudyStopped, UsageError
 from igkd_hpo.files import write_output
 from igkd_hpo.search.confirmation_study import arm_trials, arms_of, create_confirmation, extend, fresh_seeds
 from igkd_hpo.settings import Settings
@@ -354,10 +354,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Run the arms that are not finished, print the ranking of all that are; 1 where one could not be run to its end.
+    """Run the arms that are not finished, print the ranking of all that are; 1 where one diverged, or there is none.
 
     Raises:
-        StudyFileError, UsageError: of the study file, the database or the output file.
+        IgkdError: what is wrong with the study file, its images or teacher, the database or the output file.
         Interrupted: Ctrl-C or SIGTERM came.
     """
     settings = settings_here(options.storage, options.allow_import)
@@ -378,14 +378,14 @@ def compare(options: argparse.Namespace) -> int:
                 write_output(options.output, "".join(f"{json.dumps(vars(line))}\n" for line in lines).encode())
         except StudyFileError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
-        except IgkdError as error:
+        except (NoCompletedTrial, StudyStopped) as error:
             failed = True
             print(f"{name} failed: {error}", file=sys.stderr)
         else:
             tested += [found] if found is not None else []
     if tested:
         print(ranking(tested, options.seeds))
-    return int(failed)
+    return int(failed or not tested)
 
 
 if __name__ == "__main__":
