@@ -26,7 +26,7 @@ from igkd_hpo.assets.test_split import TestPurpose, open_test
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirm.statistics import contrasts, t_interval
+from igkd_hpo.confirmation.statistics import contrasts, t_interval
 from igkd_hpo.distillation.device import choose_device
 from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.heap import keep_freed_memory

@@ -50,9 +50,9 @@ from igkd_hpo.config.controls import PLAIN, replaced
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirm.evaluation import evaluate, read_record
-from igkd_hpo.confirm.plan import best_candidates
-from igkd_hpo.confirm.statistics import LEVEL, Contrast, Estimate, holm, moderated_variances, t_interval
+from igkd_hpo.confirmation.evaluation import evaluate, read_record
+from igkd_hpo.confirmation.plan import best_candidates
+from igkd_hpo.confirmation.statistics import LEVEL, Contrast, Estimate, holm, moderated_variances, t_interval
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role, declared_in
 from igkd_hpo.distillation.objectives import OBJECTIVES
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS

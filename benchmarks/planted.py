@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from igkd_hpo.confirm.statistics import Contrast, compare, contrasts
+from igkd_hpo.confirmation.statistics import Contrast, compare, contrasts
 
 RESOLUTION = 1e-4
 CONFIGURATIONS, CANDIDATES, PARTS, CONTROLS, SEEDS = 31, 5, 3, 4, 5

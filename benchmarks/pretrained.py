@@ -25,7 +25,7 @@ from igkd_hpo.assets.weights import prepare_weights
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirm.statistics import contrasts, t_interval
+from igkd_hpo.confirmation.statistics import contrasts, t_interval
 from igkd_hpo.distillation.device import processor
 from igkd_hpo.distillation.evaluation import accuracy, predict
 from igkd_hpo.distillation.training import Training

@@ -14,8 +14,8 @@ HEAVY = ("torch", "torchvision", "captum", "sklearn", "matplotlib")
 # compared: there torch is wanted.
 WITH_TORCH = {
     "igkd_hpo.compression.students",
-    "igkd_hpo.confirm.explaining",
-    "igkd_hpo.confirm.scene",
+    "igkd_hpo.confirmation.explaining",
+    "igkd_hpo.confirmation.scene",
     *(f"igkd_hpo.doctor.{name}" for name in ("assets", "data", "devices", "doctor", "sizes", "teacher")),
     "igkd_hpo.trial.attempt",
     "igkd_hpo.trial.checkpoint",

@@ -17,8 +17,8 @@ from sqlalchemy import text
 
 from igkd_hpo.api.source import settings_here
 from igkd_hpo.assets.store import AssetStore
-from igkd_hpo.confirm.choice import best_or_confirmed
-from igkd_hpo.confirm.evaluation import untested
+from igkd_hpo.confirmation.choice import best_or_confirmed
+from igkd_hpo.confirmation.evaluation import untested
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.search.best import best_trial
 from igkd_hpo.search.identity import is_dead

@@ -6,9 +6,9 @@ from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, sett
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirm.confirmation import Confirmation, read_confirmation
-from igkd_hpo.confirm.evaluation import evaluate, untested
-from igkd_hpo.confirm.plan import (
+from igkd_hpo.confirmation.confirmation import Confirmation, read_confirmation
+from igkd_hpo.confirmation.evaluation import evaluate, untested
+from igkd_hpo.confirmation.plan import (
     best_candidates,
     candidate_of_file,
     check_same_search,
@@ -92,7 +92,7 @@ def confirm(
         evaluate(linked, settings, device=device, progress=shown)
     confirmation = _read(linked)
     if explanations:
-        from igkd_hpo.confirm.explaining import explain  # torch and captum
+        from igkd_hpo.confirmation.explaining import explain  # torch and captum
 
         with make_progress(progress) as shown:
             explain(linked, confirmation, settings, device=device, progress=shown)

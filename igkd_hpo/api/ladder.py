@@ -10,8 +10,8 @@ from igkd_hpo.compression.ladder import Ladder, read_ladder
 from igkd_hpo.compression.plan import begun_with, check_same_settings, check_taught, configuration, planned_arms
 from igkd_hpo.compression.rung import PAPER_RUNGS, Rung, check_factors, keep_rungs, rungs_of
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirm.evaluation import evaluate
-from igkd_hpo.confirm.plan import candidate_of_file
+from igkd_hpo.confirmation.evaluation import evaluate
+from igkd_hpo.confirmation.plan import candidate_of_file
 from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, UsageError

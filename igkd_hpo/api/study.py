@@ -14,9 +14,9 @@ from igkd_hpo.compression.ladder import Ladder, ladder_of
 from igkd_hpo.config import study as config
 from igkd_hpo.config.cost_limit import check_cost, check_under
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.choice import best_or_confirmed, confirmed_under, describe_trial, summary_under
-from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
-from igkd_hpo.confirm.sentences import classes_in_words, short_answer
+from igkd_hpo.confirmation.choice import best_or_confirmed, confirmed_under, describe_trial, summary_under
+from igkd_hpo.confirmation.confirmation import Confirmation, confirmation_of
+from igkd_hpo.confirmation.sentences import classes_in_words, short_answer
 from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.files import user_path, write_output

@@ -9,7 +9,7 @@ from igkd_hpo.bundle.sentences import int8_in_words
 from igkd_hpo.bundle.usage import building_code, onnx_code, torch_code
 from igkd_hpo.config.networks import TeacherConfig
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirm.choice import confirmed_in_words
+from igkd_hpo.confirmation.choice import confirmed_in_words
 from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.distillation.recipe import own_knobs_of

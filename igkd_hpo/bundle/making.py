@@ -28,9 +28,9 @@ from igkd_hpo.bundle.usage import weights_metadata
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.study import Study
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.choice import describe_trial
-from igkd_hpo.confirm.confirmation import confirmation_of
-from igkd_hpo.confirm.explanation_sentences import reasons_of_chosen
+from igkd_hpo.confirmation.choice import describe_trial
+from igkd_hpo.confirmation.confirmation import confirmation_of
+from igkd_hpo.confirmation.explanation_sentences import reasons_of_chosen
 from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.errors import UsageError
 from igkd_hpo.files import sha256_of, write_bytes, write_text

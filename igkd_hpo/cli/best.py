@@ -15,7 +15,7 @@ def best(
         igkd-hpo best digits --json
     """
     from igkd_hpo.api.study import open_study
-    from igkd_hpo.confirm.sentences import confirmation_json
+    from igkd_hpo.confirmation.sentences import confirmation_json
 
     limits = parse_under(under or ())
     opened = open_study(study, storage=storage)

@@ -49,8 +49,8 @@ def confirm(
         igkd-hpo confirm digits --explanations
     """
     from igkd_hpo.api.confirm import confirm as run
-    from igkd_hpo.confirm.explanation_sentences import explanations_in_words, explanations_table
-    from igkd_hpo.confirm.sentences import classes_in_words, confirmation_json, confirmation_table, sentences
+    from igkd_hpo.confirmation.explanation_sentences import explanations_in_words, explanations_table
+    from igkd_hpo.confirmation.sentences import classes_in_words, confirmation_json, confirmation_table, sentences
     from igkd_hpo.terminal.console import Console
 
     count, allowed = count_of_workers(workers), allow_import or ()

@@ -11,9 +11,9 @@ from igkd_hpo.compression.plan import DISTILLED, PLAIN_KIND
 from igkd_hpo.compression.rung import Rung, rungs_of
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.space import Value
-from igkd_hpo.confirm.confirmation import ConfirmedArm, measure_arm, sampling_error
-from igkd_hpo.confirm.evaluation import read_record
-from igkd_hpo.confirm.statistics import Contrast, contrasts
+from igkd_hpo.confirmation.confirmation import ConfirmedArm, measure_arm, sampling_error
+from igkd_hpo.confirmation.evaluation import read_record
+from igkd_hpo.confirmation.statistics import Contrast, contrasts
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.tally import resolution
 from igkd_hpo.search.confirmation_study import arm_trials, arms_of, open_linked, parent_of

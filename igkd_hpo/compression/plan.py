@@ -8,7 +8,7 @@ from igkd_hpo.compression.rung import Rung
 from igkd_hpo.config.controls import PLAIN, replaced
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirm.plan import best_candidates
+from igkd_hpo.confirmation.plan import best_candidates
 from igkd_hpo.distillation.recipe import KNOB_OF
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.best import accuracy

@@ -8,7 +8,7 @@ from igkd_hpo.compression.ladder import Ladder, Rise, Step
 from igkd_hpo.compression.plan import DISTILLED, PLAIN_KIND
 from igkd_hpo.compression.rung import student_in_words
 from igkd_hpo.config.space import shown
-from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.words import counted, points, times
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from igkd_hpo.compression.ladder import Ladder, read_ladder
 from igkd_hpo.compression.plan import DISTILLED, PLAIN_KIND
 from igkd_hpo.compression.rung import student_in_words
-from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.escaping import one_line
 from igkd_hpo.report.palette import control_look
 from igkd_hpo.search.confirmation_study import open_linked

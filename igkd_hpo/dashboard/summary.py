@@ -8,8 +8,8 @@ from statistics import median
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.compression.sentences import sentences as ladder_in_words
-from igkd_hpo.confirm.confirmation import read_confirmation
-from igkd_hpo.confirm.sentences import sentences
+from igkd_hpo.confirmation.confirmation import read_confirmation
+from igkd_hpo.confirmation.sentences import sentences
 from igkd_hpo.dashboard.ladder import cached_ladder
 from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.errors import NoCompletedTrial

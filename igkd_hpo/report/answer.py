@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from igkd_hpo.config.space import shown
-from igkd_hpo.confirm.choice import confirmed_trial
-from igkd_hpo.confirm.confirmation import Confirmation
-from igkd_hpo.confirm.sentences import ArmRow, arm_rows, sentences
+from igkd_hpo.confirmation.choice import confirmed_trial
+from igkd_hpo.confirmation.confirmation import Confirmation
+from igkd_hpo.confirmation.sentences import ArmRow, arm_rows, sentences
 from igkd_hpo.distillation.class_table import MOST_CLASSES
 from igkd_hpo.distillation.metrics import METRICS, Metric, measured
 from igkd_hpo.errors import NoCompletedTrial

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from igkd_hpo.confirm.confirmation import Confirmation
+from igkd_hpo.confirmation.confirmation import Confirmation
 from igkd_hpo.errors import IgkdError
 from igkd_hpo.report.data_uri import image_uri, map_uri
 from igkd_hpo.report.gallery import assets_here

@@ -9,9 +9,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost_limit import COSTS
 from igkd_hpo.config.space import Choices, FloatRange, IntRange, Range, WordChoices, shown
-from igkd_hpo.confirm.confirmation import Confirmation
-from igkd_hpo.confirm.explanations import CEILINGS, Explanations
-from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.confirmation.confirmation import Confirmation
+from igkd_hpo.confirmation.explanations import CEILINGS, Explanations
+from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.distillation.metrics import METRICS, Metric
 from igkd_hpo.report.palette import BLUE, GREY, INK, PAPER, control_look
 from igkd_hpo.report.pictures import in_percent, new_figure, plain_axes

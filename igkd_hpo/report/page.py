@@ -12,9 +12,9 @@ from igkd_hpo.compression.ladder import Ladder, ladder_of
 from igkd_hpo.compression.sentences import sentences as ladder_in_words
 from igkd_hpo.compression.sentences import step_rows
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of
-from igkd_hpo.confirm.explanation_sentences import explanations_in_words, reasons_rows, verdict_on_reasons
-from igkd_hpo.confirm.explanations import Explanations
+from igkd_hpo.confirmation.confirmation import Confirmation, confirmation_of
+from igkd_hpo.confirmation.explanation_sentences import explanations_in_words, reasons_rows, verdict_on_reasons
+from igkd_hpo.confirmation.explanations import Explanations
 from igkd_hpo.distillation.metrics import METRICS, heading
 from igkd_hpo.errors import UsageError
 from igkd_hpo.escaping import lines

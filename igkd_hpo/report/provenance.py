@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import igkd_hpo
 from igkd_hpo.config.commit import code_commit
-from igkd_hpo.confirm.confirmation import Confirmation
+from igkd_hpo.confirmation.confirmation import Confirmation
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import counted

@@ -18,8 +18,8 @@ from igkd_hpo.api.source import settings_here
 from igkd_hpo.api.study import Study
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.reading import parse_study
-from igkd_hpo.confirm.explanations import ATTRIBUTE
-from igkd_hpo.confirm.plan import best_candidates, check_same_search
+from igkd_hpo.confirmation.explanations import ATTRIBUTE
+from igkd_hpo.confirmation.plan import best_candidates, check_same_search
 from igkd_hpo.dashboard.graphs import study_graphs
 from igkd_hpo.dashboard.summary import live_summary
 from igkd_hpo.errors import IgkdError

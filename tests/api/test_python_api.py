@@ -1,6 +1,7 @@
 """The Python API: what a script with four lines does, and how it ends."""
 
 import os
+import pkgutil
 import select
 import signal
 import subprocess
@@ -182,3 +183,9 @@ def test_the_package_is_light_and_lists_its_names() -> None:
     for name in igkd_hpo.__all__:
         if isinstance(found := getattr(igkd_hpo, name), type) and name != "StudyFile":
             assert found.__name__ == name
+
+
+def test_no_package_takes_the_place_of_a_function() -> None:
+    """Whoever imports a package inside this one sets its name there, over the function of that name."""
+    inside = {module.name for module in pkgutil.iter_modules(igkd_hpo.__path__)}
+    assert inside & set(igkd_hpo.__all__) == set()

@@ -15,12 +15,12 @@ from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.cli.confirm import confirm
 from igkd_hpo.config.reading import parse_study
-from igkd_hpo.confirm import scene
-from igkd_hpo.confirm.choice import best_or_confirmed
-from igkd_hpo.confirm.confirmation import read_confirmation
-from igkd_hpo.confirm.evaluation import evaluate
-from igkd_hpo.confirm.explaining import explain
-from igkd_hpo.confirm.explanation_sentences import verdict_on_reasons
+from igkd_hpo.confirmation import scene
+from igkd_hpo.confirmation.choice import best_or_confirmed
+from igkd_hpo.confirmation.confirmation import read_confirmation
+from igkd_hpo.confirmation.evaluation import evaluate
+from igkd_hpo.confirmation.explaining import explain
+from igkd_hpo.confirmation.explanation_sentences import verdict_on_reasons
 from igkd_hpo.errors import AssetMissing, NoCompletedTrial, UsageError
 from igkd_hpo.report.gallery import N_IMAGES
 from igkd_hpo.report.page import write_report

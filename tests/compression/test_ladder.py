@@ -18,8 +18,8 @@ from igkd_hpo.compression.plan import (
 )
 from igkd_hpo.compression.rung import Rung, keep_rungs, rungs_of
 from igkd_hpo.compression.sentences import ladder_json, ladder_table, sentences, step_rows
-from igkd_hpo.confirm.choice import best_or_confirmed
-from igkd_hpo.confirm.confirmation import confirmation_of
+from igkd_hpo.confirmation.choice import best_or_confirmed
+from igkd_hpo.confirmation.confirmation import confirmation_of
 from igkd_hpo.errors import NoCompletedTrial, StudyUnusable, UsageError
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import best_trial

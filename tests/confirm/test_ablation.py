@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks import ablation
-from igkd_hpo.confirm.statistics import Contrast, Estimate
+from igkd_hpo.confirmation.statistics import Contrast, Estimate
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 
 

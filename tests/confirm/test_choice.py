@@ -1,6 +1,6 @@
 """What is taken home under a limit, with and without a confirmation."""
 
-from igkd_hpo.confirm.choice import best_or_confirmed, confirmed_under, describe_trial, summary_under
+from igkd_hpo.confirmation.choice import best_or_confirmed, confirmed_under, describe_trial, summary_under
 from igkd_hpo.search.best import best_trial
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.study import SearchStudy

@@ -11,18 +11,24 @@ from rich.console import Console
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.writing import to_yaml
-from igkd_hpo.confirm.choice import best_or_confirmed, describe_trial
-from igkd_hpo.confirm.confirmation import Confirmation, confirmation_of, read_confirmation
-from igkd_hpo.confirm.evaluation import untested
-from igkd_hpo.confirm.plan import (
+from igkd_hpo.confirmation.choice import best_or_confirmed, describe_trial
+from igkd_hpo.confirmation.confirmation import Confirmation, confirmation_of, read_confirmation
+from igkd_hpo.confirmation.evaluation import untested
+from igkd_hpo.confirmation.plan import (
     best_candidates,
     candidate_of_file,
     check_same_search,
     feasible_controls,
     planned_arms,
 )
-from igkd_hpo.confirm.sentences import classes_in_words, confirmation_json, confirmation_table, sentences, short_answer
-from igkd_hpo.confirm.statistics import contrasts
+from igkd_hpo.confirmation.sentences import (
+    classes_in_words,
+    confirmation_json,
+    confirmation_table,
+    sentences,
+    short_answer,
+)
+from igkd_hpo.confirmation.statistics import contrasts
 from igkd_hpo.distillation.recipe import as_written
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds

@@ -19,18 +19,18 @@ from igkd_hpo.assets.teacher import Teacher
 from igkd_hpo.assets.teachers import Teachers
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.study import Augmentation
-from igkd_hpo.confirm.confirmation import ConfirmedArm, Measured, read_confirmation
-from igkd_hpo.confirm.explaining import sum_up
-from igkd_hpo.confirm.explanation_sentences import (
+from igkd_hpo.confirmation.confirmation import ConfirmedArm, Measured, read_confirmation
+from igkd_hpo.confirmation.explaining import sum_up
+from igkd_hpo.confirmation.explanation_sentences import (
     explanations_in_words,
     explanations_table,
     reasons_of_chosen,
     reasons_rows,
 )
-from igkd_hpo.confirm.explanations import ATTRIBUTE, Explanations
-from igkd_hpo.confirm.scene import Scene, agree, another_look, choose_rows, examine, look_as_teacher
-from igkd_hpo.confirm.sentences import confirmation_json, sentences
-from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.confirmation.explanations import ATTRIBUTE, Explanations
+from igkd_hpo.confirmation.scene import Scene, agree, another_look, choose_rows, examine, look_as_teacher
+from igkd_hpo.confirmation.sentences import confirmation_json, sentences
+from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.errors import TeacherError
 from igkd_hpo.search.damage import study_damage

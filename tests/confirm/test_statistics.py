@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from igkd_hpo.confirm.statistics import (
+from igkd_hpo.confirmation.statistics import (
     LEVEL,
     compare,
     contrasts,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from igkd_hpo.confirm.confirmation import Confirmation
-from igkd_hpo.confirm.plan import best_candidates, feasible_controls, frontier_candidates, planned_arms
-from igkd_hpo.confirm.sentences import confirmation_json, sentences
+from igkd_hpo.confirmation.confirmation import Confirmation
+from igkd_hpo.confirmation.plan import best_candidates, feasible_controls, frontier_candidates, planned_arms
+from igkd_hpo.confirmation.sentences import confirmation_json, sentences
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
 from igkd_hpo.search.frontier import frontier

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from igkd_hpo.assets.pins import AssetPins
-from igkd_hpo.confirm.plan import best_candidates, planned_arms
+from igkd_hpo.confirmation.plan import best_candidates, planned_arms
 from igkd_hpo.dashboard.summary import live_summary
 from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
 from igkd_hpo.search.study import SearchStudy

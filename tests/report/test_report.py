@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirm.explanations import ATTRIBUTE
+from igkd_hpo.confirmation.explanations import ATTRIBUTE
 from igkd_hpo.report import figures, timeline
 from igkd_hpo.report.page import Report, write_report
 from igkd_hpo.report.palette import CONTROL_LOOKS

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from igkd_hpo.confirm.confirmation import Answer, Confirmation, ConfirmedArm, ControlAnswer
-from igkd_hpo.confirm.explanation_sentences import verdict_on_reasons
-from igkd_hpo.confirm.statistics import Estimate
-from igkd_hpo.confirm.steps import StepUp
+from igkd_hpo.confirmation.confirmation import Answer, Confirmation, ConfirmedArm, ControlAnswer
+from igkd_hpo.confirmation.explanation_sentences import verdict_on_reasons
+from igkd_hpo.confirmation.statistics import Estimate
+from igkd_hpo.confirmation.steps import StepUp
 from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.search.class_lines import class_lines
 from igkd_hpo.words import parameters, percent, points

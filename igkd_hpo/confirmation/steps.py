@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from igkd_hpo.confirm.statistics import Contrast, contrasts
+from igkd_hpo.confirmation.statistics import Contrast, contrasts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.confirmation.statistics import Estimate
 
 ATTRIBUTE = "explanations"
 """Of the linked study; it holds an `Explanations` as plain JSON values."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from igkd_hpo.confirm.confirmation import Confirmation
-from igkd_hpo.confirm.explanations import CEILINGS, Agreement, ExplainedArm, Explanations
-from igkd_hpo.confirm.statistics import Estimate
+from igkd_hpo.confirmation.confirmation import Confirmation
+from igkd_hpo.confirmation.explanations import CEILINGS, Agreement, ExplainedArm, Explanations
+from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.words import counted
 
 if TYPE_CHECKING:

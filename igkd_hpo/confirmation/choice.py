@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from igkd_hpo.config.cost_limit import under_as_flags, under_in_words
-from igkd_hpo.confirm.confirmation import Confirmation, ConfirmedArm, confirmation_of, read_confirmation
+from igkd_hpo.confirmation.confirmation import Confirmation, ConfirmedArm, confirmation_of, read_confirmation
 from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.search.best import BestTrial, best_trial, result, summary, trained_trial
 from igkd_hpo.search.confirmation_study import Arm, open_confirmation, parent_of

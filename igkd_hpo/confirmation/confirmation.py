@@ -10,11 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.space import Value
-from igkd_hpo.confirm.evaluation import SplitRecord, read_record
-from igkd_hpo.confirm.explanations import Explanations, read_explanations
-from igkd_hpo.confirm.plan import without
-from igkd_hpo.confirm.statistics import Against, Contrast, Estimate, compare, contrasts, t_interval
-from igkd_hpo.confirm.steps import StepUp, steps_up
+from igkd_hpo.confirmation.evaluation import SplitRecord, read_record
+from igkd_hpo.confirmation.explanations import Explanations, read_explanations
+from igkd_hpo.confirmation.plan import without
+from igkd_hpo.confirmation.statistics import Against, Contrast, Estimate, compare, contrasts, t_interval
+from igkd_hpo.confirmation.steps import StepUp, steps_up
 from igkd_hpo.distillation.class_table import ClassTable, class_table
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.tally import Tally, resolution

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.study_assets import Assets, open_assets
-from igkd_hpo.confirm.confirmation import Confirmation, ConfirmedArm
-from igkd_hpo.confirm.evaluation import kept_networks
-from igkd_hpo.confirm.explanations import ATTRIBUTE, Agreement, Example, ExplainedArm, Explanations, judge
-from igkd_hpo.confirm.scene import (
+from igkd_hpo.confirmation.confirmation import Confirmation, ConfirmedArm
+from igkd_hpo.confirmation.evaluation import kept_networks
+from igkd_hpo.confirmation.explanations import ATTRIBUTE, Agreement, Example, ExplainedArm, Explanations, judge
+from igkd_hpo.confirmation.scene import (
     N_STEPS,
     Figures,
     another_look,
@@ -29,7 +29,7 @@ from igkd_hpo.confirm.scene import (
     look_as_teacher,
     sensitivity_rows,
 )
-from igkd_hpo.confirm.statistics import Estimate, two_way_interval
+from igkd_hpo.confirmation.statistics import Estimate, two_way_interval
 from igkd_hpo.distillation.device import choose_device
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.search.study import SearchStudy
