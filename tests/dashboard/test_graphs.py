@@ -116,9 +116,8 @@ def test_accuracy_over_size_is_there_when_sizes_differ(draw: Draw) -> None:
 
 
 def test_the_frontier_is_a_step_line_with_the_interval_of_one_seed(draw: Draw, study: SearchStudy) -> None:
-    def of_size(
-        number: int, value: float, size: int, right: int, state: TrialState = TrialState.COMPLETE
-    ) -> FrozenTrial:
+    def of_size(number: int, value: float, size: int, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
+        right = round(400 * value)
         worst = [{"name": "a", "images": 400, "right": right, "answered": 400, "mistaken_for": None}]
         classes = {"count": 1, "worst": worst, "runs": 1}
         values = make_control("kd", study.config.hyperparameters).hyperparameters
