@@ -61,7 +61,7 @@ from igkd_hpo.engines.engine import Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StudyFileError, StudyStopped, UsageError
 from igkd_hpo.files import write_output
-from igkd_hpo.search.confirmation_study import arm_trials, arms_of, create_confirmation, extend, fresh_seeds
+from igkd_hpo.search.confirmation_study import arm_trials, arms_of, create_linked, extend, fresh_seeds
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import make_console, make_progress
 from igkd_hpo.words import counted
@@ -178,7 +178,7 @@ def run_arm(name: str, study: Study, options: argparse.Namespace, settings: Sett
     winner = best_candidates(search, 1)[0]
     pins, seeds = search.read().pins, fresh_seeds(study, options.seeds)
     assert pins is not None, "it was launched"
-    linked = create_confirmation(search.storage, search.config, pins=pins)
+    linked = create_linked(search.storage, search.config, "confirm", pins=pins)
     extend(linked, [winner], seeds)
     with open_engine(engine) as opened, StopSignal() as stop, make_progress(False) as quiet:
         host = Host(settings=settings, device=options.device, stop=stop)

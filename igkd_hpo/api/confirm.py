@@ -29,7 +29,7 @@ from igkd_hpo.search.confirmation_study import (
 )
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.storage import SharedStorage, open_storage_here
-from igkd_hpo.search.study import Purpose, SearchStudy
+from igkd_hpo.search.study import CALLED, Purpose, SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
@@ -72,9 +72,7 @@ def confirm(
         TeacherError: explanations are asked for, and the teacher gets no validation image right.
         IgkdError: trials are missing, or every one diverged.
     """
-    for flag, value, least in (("--top", top, 1), ("--seeds", seeds, 2), ("--workers", workers, 1)):
-        if value != "auto" and value < least:
-            raise UsageError(f"{flag} {value} is too few; give {least} or more")
+    check_numbers(("--top", top, 1), ("--seeds", seeds, 2), ("--workers", workers, 1))
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
     config, searched, arms, steps = _choose(study, settings, top, console, frontier=frontier)
@@ -131,11 +129,18 @@ def _choose(
     return study.config, study, planned_arms(study.config, candidates, feasible_controls(study)), steps
 
 
+def check_numbers(*given: tuple[str, WorkerCount, int]) -> None:
+    """Raise UsageError where the number of a flag is below the least that it takes; `auto` is none."""
+    for flag, value, least in given:
+        if value != "auto" and value < least:
+            raise UsageError(f"{flag} {value} is too few; give {least} or more")
+
+
 def refuse_linked(study: SearchStudy) -> None:
     """Raise UsageError for a confirmation and a ladder, which have no trials of a search."""
     if study.purpose != "search":
-        called = "ladder" if study.purpose == "ladder" else "confirmation"
-        raise UsageError(f"{study.name} is a {called} itself; give {study.confirms}, the study that it belongs to")
+        called, whole = CALLED[study.purpose], study.confirms
+        raise UsageError(f"{study.name} is a {called} itself; give {whole}, the study that it belongs to")
 
 
 def create_trials(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from igkd_hpo.api.confirm import check_complete, create_trials, refuse_linked, train
+from igkd_hpo.api.confirm import check_complete, check_numbers, create_trials, refuse_linked, train
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine
 from igkd_hpo.assets.pins import AssetPins
@@ -56,9 +56,7 @@ def ladder(
         IgkdError: trials are missing, or every one diverged.
     """
     factors = check_factors(rungs)
-    for flag, value, least in (("--seeds", seeds, 2), ("--workers", workers, 1)):
-        if value != "auto" and value < least:
-            raise UsageError(f"{flag} {value} is too few; give {least} or more")
+    check_numbers(("--seeds", seeds, 2), ("--workers", workers, 1))
     settings, console = settings_here(storage, allow_import), make_console(progress)
     config, searched, arm = _choose(study, settings, trial, console)
     check_taught(arm, searched, config)

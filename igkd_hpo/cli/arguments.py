@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from igkd_hpo.cli.completion import complete_cost, complete_device, complete_existing_study, complete_study_to_run
+from igkd_hpo.cli.completion import (
+    complete_cost,
+    complete_device,
+    complete_existing_study,
+    complete_study_to_confirm,
+    complete_study_to_run,
+)
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.config.cost_limit import COSTS
 from igkd_hpo.distillation.device import check_device_name
@@ -40,6 +46,12 @@ ExistingStudies = Annotated[
         "Names or files of existing studies; without them, all.", complete_existing_study, metavar="STUDY..."
     ),
 ]
+StudyToConfirm = Annotated[
+    str | None,
+    study_parameter(
+        "Name of a study, or a file without ranges (best.yaml); without it, the latest.", complete_study_to_confirm
+    ),
+]
 NamedStudy = Annotated[str, study_parameter(f"{_EXISTING}.", complete_existing_study)]
 Storage = Annotated[
     str | None,
@@ -53,6 +65,9 @@ Storage = Annotated[
 Device = Annotated[
     str,
     Option("--device", help="auto, cpu, cuda or cuda:N.", callback=check_device_name, autocompletion=complete_device),
+]
+WorkersHere = Annotated[
+    str, Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay.")
 ]
 AllowImport = Annotated[
     list[str] | None,

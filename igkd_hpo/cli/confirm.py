@@ -9,26 +9,19 @@ from igkd_hpo.cli.arguments import (
     AsJson,
     Device,
     Storage,
+    StudyToConfirm,
+    WorkersHere,
     count_of_workers,
     print_json,
     print_text,
-    study_parameter,
 )
-from igkd_hpo.cli.completion import complete_study_to_confirm
 
 
 def confirm(
-    study: Annotated[
-        str | None,
-        study_parameter(
-            "Name of a study, or a file without ranges (best.yaml); without it, the latest.", complete_study_to_confirm
-        ),
-    ] = None,
+    study: StudyToConfirm = None,
     top: Annotated[int, Option("--top", help="How many of the best configurations; with --frontier, at most.")] = 5,
     seeds: Annotated[int, Option("--seeds", help="Fresh seeds for each of them, 2 or more.")] = 5,
-    workers: Annotated[
-        str, Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay.")
-    ] = "1",
+    workers: WorkersHere = "1",
     frontier: Annotated[
         bool, Option("--frontier", help="Instead of the best few, students of several sizes: what does each step buy?")
     ] = False,

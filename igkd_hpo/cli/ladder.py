@@ -9,21 +9,16 @@ from igkd_hpo.cli.arguments import (
     AsJson,
     Device,
     Storage,
+    StudyToConfirm,
+    WorkersHere,
     count_of_workers,
     print_json,
     print_text,
-    study_parameter,
 )
-from igkd_hpo.cli.completion import complete_study_to_confirm
 
 
 def ladder(
-    study: Annotated[
-        str | None,
-        study_parameter(
-            "Name of a study, or a file without ranges (best.yaml); without it, the latest.", complete_study_to_confirm
-        ),
-    ] = None,
+    study: StudyToConfirm = None,
     rungs: Annotated[
         str | None,
         Option("--rungs", metavar="F,F", help="How many times smaller than the teacher; else 2.2 to 1,122 in 8 steps."),
@@ -32,9 +27,7 @@ def ladder(
         int | None, Option("--trial", help="Of the study, whose settings all students get; else the best.")
     ] = None,
     seeds: Annotated[int, Option("--seeds", help="Fresh seeds for each student, 2 or more.")] = 5,
-    workers: Annotated[
-        str, Option("--workers", metavar="N|auto", help="Trials side by side on this host; auto: as many as pay.")
-    ] = "1",
+    workers: WorkersHere = "1",
     storage: Storage = None,
     device: Device = "auto",
     allow_import: AllowImport = None,

@@ -1,7 +1,6 @@
 """Ladder of a study in the dashboard: its graph, and its results, which are read again only when they changed."""
 
 import html
-import json
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +10,7 @@ from igkd_hpo.compression.rung import student_in_words
 from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.escaping import one_line
 from igkd_hpo.report.palette import control_look
-from igkd_hpo.search.confirmation_study import open_linked
+from igkd_hpo.search.confirmation_study import open_linked, recorded_state
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.words import percent, times
@@ -62,8 +61,7 @@ def _describe(mean: Estimate) -> str:
 
 def cached_ladder(linked: SearchStudy) -> Ladder | None:
     """Read a ladder, once for what is recorded: its intervals take long for a page that asks every few seconds."""
-    recorded = json.dumps(dict(linked.read().attributes), sort_keys=True)
-    return _cached(linked.storage, linked.name, f"{linked.counts().finished} {recorded}")
+    return _cached(linked.storage, linked.name, recorded_state(linked))
 
 
 @lru_cache(maxsize=32)

@@ -1,6 +1,5 @@
 """Summary that a study's note begins with in the dashboard: where the study stands, and how far to trust it."""
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import median
@@ -15,7 +14,7 @@ from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.escaping import markdown
 from igkd_hpo.search.best import best_trial, caution, student_in_words
-from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation, open_linked
+from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation, open_linked, recorded_state
 from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
@@ -125,8 +124,7 @@ def _laddered(linked: SearchStudy) -> tuple[str, ...]:
 
 def _confirmed(linked: SearchStudy) -> tuple[str, ...]:
     """Return the sentences of a confirmation; none before the test split was read."""
-    recorded = json.dumps(dict(linked.read().attributes), sort_keys=True)
-    return _cached_sentences(linked.storage, linked.name, f"{linked.counts().finished} {recorded}")
+    return _cached_sentences(linked.storage, linked.name, recorded_state(linked))
 
 
 @lru_cache(maxsize=32)

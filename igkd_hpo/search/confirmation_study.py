@@ -13,7 +13,7 @@ from igkd_hpo.config.study import Limits, NoPruner, Study
 from igkd_hpo.distillation.recipe import SETTING_OF, needs
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.search.study import Purpose, SearchStudy, create_or_open, find_study
+from igkd_hpo.search.study import CALLED, Purpose, SearchStudy, create_or_open, find_study
 from igkd_hpo.search.study_folder import name_by_folder
 
 SEED_DISTANCE = 1_000_000
@@ -98,18 +98,18 @@ def _key(storage: SharedStorage, name: str) -> str:
 def begun_in_words(linked: SearchStudy) -> str:
     """Say in words how far a confirmation or a ladder is."""
     done = f"{linked.counts().finished} of {linked.read().n_trials} trainings of {linked.name} are done"
-    return f"A {'ladder' if linked.purpose == 'ladder' else 'confirmation'} has begun: {done}."
+    return f"A {CALLED[linked.purpose]} has begun: {done}."
+
+
+def recorded_state(linked: SearchStudy) -> str:
+    """Return what a linked study has recorded so far, as a key to cache what is computed of it."""
+    return f"{linked.counts().finished} {json.dumps(dict(linked.read().attributes), sort_keys=True)}"
 
 
 def parent_of(study: SearchStudy) -> SearchStudy:
     """Open the study that a linked one belongs to; return the study itself where it belongs to none, or a lost one."""
     parent = None if study.confirms is None else find_study(study.storage, study.confirms)
     return study if parent is None else parent
-
-
-def create_confirmation(storage: SharedStorage, parent: Study, *, pins: AssetPins) -> SearchStudy:
-    """Create the study that confirms `parent`, or open it to go on. Raises as `create_linked`."""
-    return create_linked(storage, parent, "confirm", pins=pins)
 
 
 def create_linked(storage: SharedStorage, parent: Study, purpose: Purpose, *, pins: AssetPins) -> SearchStudy:
@@ -130,8 +130,9 @@ def create_linked(storage: SharedStorage, parent: Study, purpose: Purpose, *, pi
     )
     study = create_or_open(storage, config, n_trials=None, pins=pins, confirms=key, purpose=purpose)
     if study.confirms != parent.name or study.purpose != purpose:
-        called = "ladder" if purpose == "ladder" else "confirmation"
-        raise UsageError(f"study {study.name!r} is not the {called} of {parent.name!r}; `igkd-hpo rename` one of them")
+        raise UsageError(
+            f"study {study.name!r} is not the {CALLED[purpose]} of {parent.name!r}; `igkd-hpo rename` one of them"
+        )
     return study
 
 

@@ -23,7 +23,7 @@ Source = Literal["repeats", "images"]
 
 @dataclass(frozen=True, kw_only=True)
 class SeedSpread:
-    """What is known of the spread between seeds.
+    """Spread between the seeds of one configuration, as far as it is known.
 
     Args:
         metric: that values are of.

@@ -302,18 +302,12 @@ def _open_backend(url: URL, *, create: bool) -> PlainStorage:
         from igkd_hpo.search.history import HistoryStorage
 
         storage_class = HistoryStorage
-
-    def open_(*, unchecked: bool) -> PlainStorage:
-        options = _engine_options(url)
-        return storage_class(
-            text, engine_kwargs=options, skip_table_creation=not create, skip_compatibility_check=unchecked
-        )
-
+    open_tables = partial(storage_class, text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
     try:
-        backend = open_(unchecked=True)
+        backend = open_tables(skip_compatibility_check=True)
         if backend.get_current_version() != newest_revision():
             backend.engine.dispose()
-            backend = open_(unchecked=False)  # which says what is wrong, or that nothing is
+            backend = open_tables()  # which says what is wrong, or that nothing is
     except RuntimeError as error:
         reason, _, remedy = _one_line(error).partition(" Please ")  # which has a variable of somebody's shell in it
         advice = "update Optuna here (`pip install -U optuna`)"

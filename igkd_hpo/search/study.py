@@ -31,7 +31,8 @@ from igkd_hpo.search.storage import SharedStorage, no_studies, storage_errors
 from igkd_hpo.search.study_folder import free_folder, name_by_folder, own_folder
 
 Purpose = Literal["search", "confirm", "ladder"]
-"""What a study's trials are for; those of the latter two train another study's configurations with fresh seeds."""
+"""Name what a study's trials are for; the latter two train another study's configurations with fresh seeds."""
+CALLED: dict[Purpose, str] = {"search": "study", "confirm": "confirmation", "ladder": "ladder"}
 
 EXCESS = "surplus"
 """Reason of a trial that waited when enough others had finished."""

@@ -20,11 +20,17 @@ import sqlalchemy
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.cli.app import main
+from igkd_hpo.config.reading import parse_study
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
-from igkd_hpo.search.study import open_study
+from igkd_hpo.search.study import SearchStudy, create_or_open, open_study
+from igkd_hpo.settings import Paths, Settings
 from tests.fixtures.forking import COMMAND
 
 STUDY = """\
@@ -237,3 +243,34 @@ def workspace(tmp_path: Path, prepared: Path) -> Iterator[Workspace]:
 def json_of(done: subprocess.CompletedProcess[str]) -> Any:
     """The JSON document on a command's standard output."""
     return json.loads(done.stdout)
+
+
+@pytest.fixture
+def settings(workspace: Workspace) -> Settings:
+    """What the commands find in that folder."""
+    return Settings(
+        paths=Paths(root=workspace.folder / "storage"),
+        storage_url=workspace.url,
+        data_root=workspace.folder,
+        allow_import=frozenset(),
+    )
+
+
+def made_up_search(workspace: Workspace, settings: Settings, text: str, *accuracies: float) -> SearchStudy:
+    """A study with completed trials of these accuracies, which nobody trained: the search is not what is tested."""
+    config = parse_study(text, source="study.yaml")
+    assets = open_assets(config, settings)
+    pins = AssetPins(dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
+    study = create_or_open(open_storage(workspace.url, create=True), config, n_trials=None, pins=pins)
+    leases = Leases(study)
+    for accuracy in accuracies:
+        claim = leases.claim(Worker(name="made up", process=this_process()))
+        assert isinstance(claim, Claim)
+        leases.complete(claim, accuracy, {})
+    return study
+
+
+def openings(settings: Settings) -> list[str]:
+    """Why the test split was opened, each time."""
+    log = settings.paths.test_split_log
+    return [json.loads(line)["purpose"] for line in log.read_text().splitlines()] if log.exists() else []

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import shutil
 from functools import partial
 
@@ -12,7 +11,6 @@ from rich.console import Console
 
 from igkd_hpo.api.train import test_result as measure_on_test
 from igkd_hpo.assets.pins import AssetPins
-from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.cli.confirm import confirm
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.confirmation import scene
@@ -24,49 +22,22 @@ from igkd_hpo.confirmation.explanation_sentences import verdict_on_reasons
 from igkd_hpo.errors import AssetMissing, NoCompletedTrial, UsageError
 from igkd_hpo.report.gallery import N_IMAGES
 from igkd_hpo.report.page import write_report
-from igkd_hpo.search.confirmation_study import create_confirmation
+from igkd_hpo.search.confirmation_study import create_linked
 from igkd_hpo.search.export import exported_study
-from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open, latest_study, open_study
-from igkd_hpo.settings import Paths, Settings
+from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.progress import LineProgress
 from igkd_hpo.trial.train import train_student
-from tests.cli.conftest import STUDY, Workspace
+from tests.cli.conftest import STUDY, Workspace, made_up_search, openings
 
 SEARCHED = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("epochs: 4}", "epochs: 2}")
 
 
 @pytest.fixture
-def settings(workspace: Workspace) -> Settings:
-    """What the commands find in that folder."""
-    return Settings(
-        paths=Paths(root=workspace.folder / "storage"),
-        storage_url=workspace.url,
-        data_root=workspace.folder,
-        allow_import=frozenset(),
-    )
-
-
-@pytest.fixture
 def searched(workspace: Workspace, settings: Settings) -> SearchStudy:
     """The tiny study with two completed trials; the search is not what is tested here, so nobody trained them."""
-    config = parse_study(SEARCHED, source="study.yaml")
-    assets = open_assets(config, settings)
-    pins = AssetPins(dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
-    study = create_or_open(open_storage(workspace.url, create=True), config, n_trials=None, pins=pins)
-    leases = Leases(study)
-    for accuracy in (0.5, 0.6):
-        claim = leases.claim(Worker(name="made up", process=this_process()))
-        assert isinstance(claim, Claim)
-        leases.complete(claim, accuracy, {})
-    return study
-
-
-def openings(settings: Settings) -> list[str]:
-    log = settings.paths.test_split_log
-    return [json.loads(line)["purpose"] for line in log.read_text().splitlines()] if log.exists() else []
+    return made_up_search(workspace, settings, SEARCHED, 0.5, 0.6)
 
 
 def test_from_confirm_to_export(
@@ -165,8 +136,8 @@ def test_what_cannot_be_confirmed(workspace: Workspace) -> None:
         confirm("tinny")
     with pytest.raises(NoCompletedTrial, match=r"tiny .*`igkd-hpo launch tiny`"):
         confirm()
-    linked = create_confirmation(
-        study.storage, study.config, pins=AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
+    linked = create_linked(
+        study.storage, study.config, "confirm", pins=AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
     )
     with pytest.raises(UsageError, match=r"tiny-confirm .* tiny,"):
         confirm(linked.name)

@@ -1,6 +1,5 @@
 """`ladder` from the command to the results: trained, tested once, gone on with, and what is refused."""
 
-import json
 import re
 
 import pytest
@@ -8,50 +7,22 @@ from optuna.trial import TrialState
 
 import igkd_hpo
 from igkd_hpo.api.ladder import ladder
-from igkd_hpo.assets.pins import AssetPins
-from igkd_hpo.assets.study_assets import open_assets
 from igkd_hpo.compression.ladder import read_ladder
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import SearchStudy, create_or_open, open_study
-from igkd_hpo.settings import Paths, Settings
-from tests.cli.conftest import STUDY, Workspace
+from igkd_hpo.settings import Settings
+from tests.cli.conftest import STUDY, Workspace, made_up_search, openings
 
 # The teacher has 250,922 parameters, and cut to its first two or three blocks 490 and 1,898.
 SEARCHED = STUDY.replace("controls: [student, kd_ig]", "controls: []").replace("epochs: 4}", "epochs: 1}")
 
 
 @pytest.fixture
-def settings(workspace: Workspace) -> Settings:
-    """What the commands find in that folder."""
-    return Settings(
-        paths=Paths(root=workspace.folder / "storage"),
-        storage_url=workspace.url,
-        data_root=workspace.folder,
-        allow_import=frozenset(),
-    )
-
-
-@pytest.fixture
 def searched(workspace: Workspace, settings: Settings) -> SearchStudy:
     """The tiny study with one completed trial, which nobody trained."""
-    config = parse_study(SEARCHED, source="study.yaml")
-    assets = open_assets(config, settings)
-    pins = AssetPins(dataset_sha256=assets.dataset.sha256, teacher_sha256=assets.teacher_sha256)
-    study = create_or_open(open_storage(workspace.url, create=True), config, n_trials=None, pins=pins)
-    leases = Leases(study)
-    claim = leases.claim(Worker(name="made up", process=this_process()))
-    assert isinstance(claim, Claim)
-    leases.complete(claim, 0.5, {})
-    return study
-
-
-def openings(settings: Settings) -> list[str]:
-    log = settings.paths.test_split_log
-    return [json.loads(line)["purpose"] for line in log.read_text().splitlines()] if log.exists() else []
+    return made_up_search(workspace, settings, SEARCHED, 0.5)
 
 
 def test_a_ladder_is_trained_tested_once_and_gone_on_with(

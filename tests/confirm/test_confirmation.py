@@ -31,7 +31,7 @@ from igkd_hpo.confirmation.sentences import (
 from igkd_hpo.confirmation.statistics import contrasts
 from igkd_hpo.distillation.recipe import as_written
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
-from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
+from igkd_hpo.search.confirmation_study import create_linked, extend, fresh_seeds
 from igkd_hpo.search.export import exported_study
 from igkd_hpo.search.status import status
 from igkd_hpo.search.storage import SharedStorage
@@ -53,7 +53,7 @@ def searched(study: SearchStudy, run) -> SearchStudy:
 
 
 def confirm(study: SearchStudy, *, top: int = 2, seeds: int = 5) -> SearchStudy:
-    linked = create_confirmation(study.storage, study.config, pins=PINS)
+    linked = create_linked(study.storage, study.config, "confirm", pins=PINS)
     arms = planned_arms(study.config, best_candidates(study, top), feasible_controls(study))
     extend(linked, arms, fresh_seeds(study.config, seeds))
     return linked
@@ -329,7 +329,7 @@ def test_nothing_is_known_before_the_test_split_was_read(searched: SearchStudy) 
 
 def test_another_metric_is_named_and_its_intervals_are_its_own(searched: SearchStudy) -> None:
     config = searched.config.model_copy(update={"metric": "balanced_accuracy"})
-    linked = create_confirmation(searched.storage, config, pins=PINS)
+    linked = create_linked(searched.storage, config, "confirm", pins=PINS)
     extend(linked, planned_arms(config, best_candidates(searched, 1), ()), fresh_seeds(config, 2))
     done = [trial.number for trial in linked.trials()]
     train(linked, dict.fromkeys(EVEN, 0.9))

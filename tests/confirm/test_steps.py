@@ -6,7 +6,7 @@ from igkd_hpo.confirmation.confirmation import Confirmation
 from igkd_hpo.confirmation.plan import best_candidates, feasible_controls, frontier_candidates, planned_arms
 from igkd_hpo.confirmation.sentences import confirmation_json, sentences
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
+from igkd_hpo.search.confirmation_study import create_linked, extend, fresh_seeds
 from igkd_hpo.search.frontier import frontier
 from igkd_hpo.search.study import SearchStudy
 from tests.confirm.test_confirmation import EVEN, PINS, confirm, searched, test, train
@@ -28,7 +28,7 @@ def sized(searched: SearchStudy) -> SearchStudy:
 
 
 def confirm_frontier(study: SearchStudy, *, top: int = 5) -> SearchStudy:
-    linked, steps = create_confirmation(study.storage, study.config, pins=PINS), frontier_candidates(study, top)
+    linked, steps = create_linked(study.storage, study.config, "confirm", pins=PINS), frontier_candidates(study, top)
     arms = planned_arms(study.config, [*best_candidates(study, 1), *steps], feasible_controls(study))
     extend(linked, arms, fresh_seeds(study.config, 3), steps)
     return linked

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.confirmation.plan import best_candidates, planned_arms
 from igkd_hpo.dashboard.summary import live_summary
-from igkd_hpo.search.confirmation_study import create_confirmation, extend, fresh_seeds
+from igkd_hpo.search.confirmation_study import create_linked, extend, fresh_seeds
 from igkd_hpo.search.study import SearchStudy
 from tests.fixtures.studies import Run
 
@@ -65,7 +65,7 @@ def confirmation(study: SearchStudy, run: Run) -> SearchStudy:
     for _ in range(3):
         run(0.5)
     pins = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
-    linked = create_confirmation(study.storage, study.config, pins=pins)
+    linked = create_linked(study.storage, study.config, "confirm", pins=pins)
     arms = planned_arms(study.config, best_candidates(study, 1), ("kd",))
     extend(linked, arms, fresh_seeds(study.config, 2))
     return linked

@@ -12,7 +12,7 @@ from igkd_hpo.search.confirmation_study import (
     SEED_DISTANCE,
     Arm,
     arms_of,
-    create_confirmation,
+    create_linked,
     extend,
     fresh_seeds,
     linked_name,
@@ -45,7 +45,7 @@ def test_every_arm_is_trained_with_every_fresh_seed_and_nothing_else(
     storage: SharedStorage, make_study: Callable[..., SearchStudy], worker: Worker
 ) -> None:
     parent = make_study(controls=("student",))
-    linked = create_confirmation(storage, parent.config, pins=PINS)
+    linked = create_linked(storage, parent.config, "confirm", pins=PINS)
     # A worker that comes before the arms are there must not make a trial of its own.
     assert Leases(linked).claim(worker) is Idle.FINISHED
     assert linked.trials() == []
@@ -71,7 +71,7 @@ def test_every_arm_is_trained_with_every_fresh_seed_and_nothing_else(
 def test_a_failed_trial_is_queued_again_and_not_replaced_by_an_invented_one(
     storage: SharedStorage, make_study: Callable[..., SearchStudy], worker: Worker
 ) -> None:
-    linked = create_confirmation(storage, make_study().config, pins=PINS)
+    linked = create_linked(storage, make_study().config, "confirm", pins=PINS)
     arms = [an_arm(linked, "a")]
     extend(linked, arms, (7, 8))
     failed = work(linked, worker, end="fail")
@@ -87,7 +87,7 @@ def test_a_failed_trial_is_queued_again_and_not_replaced_by_an_invented_one(
 def test_an_interrupted_trial_keeps_its_seed(
     storage: SharedStorage, make_study: Callable[..., SearchStudy], worker: Worker
 ) -> None:
-    linked = create_confirmation(storage, make_study().config, pins=PINS)
+    linked = create_linked(storage, make_study().config, "confirm", pins=PINS)
     extend(linked, [an_arm(linked, "a")], (123, 124))
     leases = Leases(linked)
     first = leases.claim(worker)
@@ -103,7 +103,7 @@ def test_it_is_found_from_its_parent_and_never_taken_for_the_latest_search(
 ) -> None:
     parent = make_study()
     assert open_confirmation(storage, parent.name) is None
-    linked = create_confirmation(storage, parent.config, pins=PINS)
+    linked = create_linked(storage, parent.config, "confirm", pins=PINS)
     found = open_confirmation(storage, parent.name)
     assert found is not None
     assert (found.name, found.confirms, parent_of(found).name) == ("digits-confirm", "digits", "digits")
@@ -119,12 +119,14 @@ def test_it_stays_with_the_parents_data_and_meaning(
     storage: SharedStorage, make_study: Callable[..., SearchStudy]
 ) -> None:
     parent = make_study()
-    create_confirmation(storage, parent.config, pins=PINS)
+    create_linked(storage, parent.config, "confirm", pins=PINS)
     with pytest.raises(DataError, match="the images here"):
-        create_confirmation(storage, parent.config, pins=AssetPins(dataset_sha256="x" * 64, teacher_sha256="e" * 64))
+        create_linked(
+            storage, parent.config, "confirm", pins=AssetPins(dataset_sha256="x" * 64, teacher_sha256="e" * 64)
+        )
     changed = parent.config.model_copy(update={"training": parent.config.training.model_copy(update={"epochs": 9})})
     with pytest.raises(UsageError, match=r"training.epochs: 6 -> 9"):
-        create_confirmation(storage, changed, pins=PINS)
+        create_linked(storage, changed, "confirm", pins=PINS)
 
 
 def test_a_study_that_only_has_the_name_is_left_alone(
@@ -135,7 +137,7 @@ def test_a_study_that_only_has_the_name_is_left_alone(
     create_or_open(storage, taken, n_trials=None, pins=PINS)
     assert open_confirmation(storage, parent.name) is None
     with pytest.raises(UsageError, match="'digits'"):
-        create_confirmation(storage, parent.config, pins=PINS)
+        create_linked(storage, parent.config, "confirm", pins=PINS)
 
 
 def test_arms_that_train_the_same_are_one(make_study: Callable[..., SearchStudy]) -> None:

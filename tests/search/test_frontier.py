@@ -16,7 +16,7 @@ from igkd_hpo.config.cost_limit import COSTS
 from igkd_hpo.distillation.metrics import METRICS
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.best import best_trial, result
-from igkd_hpo.search.confirmation_study import create_confirmation
+from igkd_hpo.search.confirmation_study import create_linked
 from igkd_hpo.search.frontier import frontier
 from igkd_hpo.search.seed_spread import seed_spread
 from igkd_hpo.search.storage import SharedStorage, open_storage
@@ -229,7 +229,7 @@ def test_fresh_seeds_of_a_confirmation_tell_the_spread_without_the_chosen_trial(
 ) -> None:
     study = make_study()
     study.optuna_study.add_trial(trial_of(study, 0.99, number=0, parameters=5))
-    linked = create_confirmation(study.storage, study.config, pins=PINS)
+    linked = create_linked(study.storage, study.config, "confirm", pins=PINS)
     for number, value in enumerate([0.70, 0.72, 0.74, 0.76, 0.78]):
         linked.optuna_study.add_trial(trial_of(study, value, number=1000 + number))
     spread = seed_spread(study)

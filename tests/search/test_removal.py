@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.confirmation_study import create_confirmation, create_linked, open_confirmation
+from igkd_hpo.search.confirmation_study import create_linked, open_confirmation
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.removal import delete_study, rename_study, stored_study, with_linked
@@ -65,7 +65,7 @@ def test_a_deleted_study_leaves_nothing_and_takes_nothing_of_others(make_study: 
 
 def test_a_confirmation_and_a_ladder_go_with_their_study_and_alone(make_study: Make) -> None:
     study = make_study()
-    create_confirmation(study.storage, study.config, pins=PINS)
+    create_linked(study.storage, study.config, "confirm", pins=PINS)
     create_linked(study.storage, study.config, "ladder", pins=PINS)
     found = {one.name: one.called for one in with_linked(study.storage, "digits")}
     assert found == {"digits-confirm": "confirmation", "digits-ladder": "ladder", "digits": "study"}
@@ -99,7 +99,7 @@ def test_what_runs_is_neither_deleted_nor_renamed(
 def test_a_renamed_study_goes_on_with_its_trials_folder_and_confirmation(make_study: Make, worker: Worker) -> None:
     study = make_study()
     first = run(study, worker)
-    create_confirmation(study.storage, study.config, pins=PINS)
+    create_linked(study.storage, study.config, "confirm", pins=PINS)
     dashboard = open_storage(study.storage.url.render_as_string(hide_password=False), create=False)
     assert dashboard.get_study_name_from_id(study.study_id) == "digits"
     rename_study(study.storage, "digits", "old")
@@ -124,7 +124,7 @@ def test_a_name_that_cannot_be_one_is_refused(make_study: Make, name: str) -> No
 
 def test_what_cannot_be_renamed_or_deleted_says_why(make_study: Make) -> None:
     study = make_study()
-    linked = create_confirmation(study.storage, study.config, pins=PINS)
+    linked = create_linked(study.storage, study.config, "confirm", pins=PINS)
     optuna.create_study(storage=study.storage, study_name="foreign")
     with pytest.raises(UsageError, match="confirmation of digits"):
         rename_study(study.storage, linked.name, "old")

@@ -8,7 +8,7 @@ import pytest
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import StudyUnusable
-from igkd_hpo.search.confirmation_study import create_confirmation, open_confirmation, parent_of
+from igkd_hpo.search.confirmation_study import create_linked, open_confirmation, parent_of
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open, open_study
 
@@ -64,17 +64,17 @@ def test_no_folder_lies_elsewhere(storage: SharedStorage, study_file: Study, fol
 
 
 def test_a_renamed_study_keeps_its_confirmation(storage: SharedStorage, study_file: Study) -> None:
-    linked = create_confirmation(storage, create(storage, study_file).config, pins=PINS)
+    linked = create_linked(storage, create(storage, study_file).config, "confirm", pins=PINS)
     rename(storage, "digits", "renamed")
     renamed = open_study(storage, "renamed")
     found = open_confirmation(storage, "renamed")
     assert found is not None
     assert (found.study_id, found.confirms) == (linked.study_id, "renamed")
     assert parent_of(found).study_id == renamed.study_id
-    assert create_confirmation(storage, renamed.config, pins=PINS).study_id == linked.study_id
+    assert create_linked(storage, renamed.config, "confirm", pins=PINS).study_id == linked.study_id
     other = create(storage, study_file)  # of the old name
     assert open_confirmation(storage, "digits") is None
-    confirms_other = create_confirmation(storage, other.config, pins=PINS)
+    confirms_other = create_linked(storage, other.config, "confirm", pins=PINS)
     assert (confirms_other.name, confirms_other.confirms) == ("digits-2-confirm", "digits")
     found = open_confirmation(storage, "digits")
     assert found is not None
@@ -82,11 +82,11 @@ def test_a_renamed_study_keeps_its_confirmation(storage: SharedStorage, study_fi
 
 
 def test_a_copy_has_a_folder_and_a_confirmation_of_its_own(storage: SharedStorage, study_file: Study) -> None:
-    linked = create_confirmation(storage, create(storage, study_file).config, pins=PINS)
+    linked = create_linked(storage, create(storage, study_file).config, "confirm", pins=PINS)
     optuna.copy_study(from_study_name="digits", from_storage=storage, to_storage=storage, to_study_name="copy")
     assert open_confirmation(storage, "copy") is None
     assert (open_study(storage, "copy").folder, open_study(storage, "digits").folder) == ("copy", "digits")
-    of_copy = create_confirmation(storage, open_study(storage, "copy").config, pins=PINS)
+    of_copy = create_linked(storage, open_study(storage, "copy").config, "confirm", pins=PINS)
     assert (of_copy.name, of_copy.confirms) == ("copy-confirm", "copy")
     found = open_confirmation(storage, "digits")
     assert found is not None
