@@ -35,9 +35,10 @@ from pydantic import TypeAdapter
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.controls import make_control
+from igkd_hpo.config.pruner import Pruner
 from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import Pruner, Study
+from igkd_hpo.config.study import Study
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.suggest import make_sampler

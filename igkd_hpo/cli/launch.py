@@ -20,6 +20,10 @@ def launch(
     trials: Annotated[
         int | None, Option("--trials", help="Total of COMPLETE plus PRUNED, instead of the file's n_trials.")
     ] = None,
+    timeout: Annotated[
+        str | None,
+        Option("--timeout", help="Time from now to the end of the search, such as 8h or 1h30m; what runs then waits."),
+    ] = None,
     storage: Storage = None,
     device: Device = "auto",
     allow_import: AllowImport = None,
@@ -39,6 +43,7 @@ def launch(
         igkd-hpo launch flowers
         igkd-hpo launch --workers 4
         igkd-hpo launch flowers.yaml --workers 2 --trials 50
+        igkd-hpo launch flowers.yaml --timeout 8h
         igkd-hpo launch cifar10 --workers 4 --dry-run
     """
     count = count_of_workers(workers)
@@ -52,7 +57,13 @@ def launch(
     from igkd_hpo.engines.local.engine import LocalEngine
 
     given, allowed = study_argument(study), allow_import or ()
-    options: dict[str, Any] = {"workers": count, "trials": trials, "device": device, "new_version": new_version}
+    options: dict[str, Any] = {
+        "workers": count,
+        "trials": trials,
+        "timeout": timeout,
+        "device": device,
+        "new_version": new_version,
+    }
     if dry_run:
         print_text(api.dry_run(given, settings_here(storage, allowed), **options))
         return

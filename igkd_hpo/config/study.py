@@ -14,7 +14,10 @@ from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.networks import Student, TeacherConfig
 from igkd_hpo.config.provenance import Provenance
+from igkd_hpo.config.pruner import Pruner, SuccessiveHalvingPruner
+from igkd_hpo.config.sampler import Sampler
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
+from igkd_hpo.config.time_span import TimeSpan, seconds_of
 from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.metrics import Metric
@@ -150,73 +153,6 @@ class Limits(Frozen):
         return any(limit is not None for limit in self.model_dump().values())
 
 
-class Sampler(Frozen):
-    """The choice of the next configuration."""
-
-    name: Literal["tpe", "random"] = "tpe"
-    """tpe learns from the trials so far; random does not."""
-    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    """Seed of the choice."""
-
-
-class PercentilePruner(Frozen):
-    """A pruner that stops a trial whose best result so far is not among the best `keep` per cent at that epoch."""
-
-    name: Literal["percentile"]
-    """Names this pruner."""
-    keep: float = Field(default=50, gt=0, lt=100)
-    """Per cent of the trials that go on."""
-    grace_period: int = Field(default=3, ge=0)
-    """No trial is stopped in its first this many epochs."""
-    patience: int = Field(default=0, ge=0)
-    """Epochs in a row without a better result before a trial may be stopped."""
-
-
-class MedianPruner(Frozen):
-    """A pruner that stops a trial whose best result so far is below the median at that epoch."""
-
-    name: Literal["median"]
-    """Names this pruner."""
-    grace_period: int = Field(default=3, ge=0)
-    """No trial is stopped in its first this many epochs."""
-    patience: int = Field(default=0, ge=0)
-    """Epochs in a row without a better result before a trial may be stopped."""
-
-
-class SuccessiveHalvingPruner(Frozen):
-    """A pruner that keeps one trial in `reduction_factor` at epoch grace_period, then at that times the factor, …"""
-
-    name: Literal["successive_halving"] = "successive_halving"
-    """Names this pruner."""
-    grace_period: int | None = Field(default=None, ge=1)
-    """The first epoch at which trials are stopped; null: a twelfth of training.epochs, 1 at least."""
-    reduction_factor: int = Field(default=3, ge=2)
-    """One in this many goes on."""
-
-
-class HyperbandPruner(Frozen):
-    """Several successive halvings with different grace periods, side by side."""
-
-    name: Literal["hyperband"]
-    """Names this pruner."""
-    grace_period: int = Field(default=1, ge=1)
-    """The first epoch at which trials are stopped."""
-    reduction_factor: int = Field(default=3, ge=2)
-    """One in this many goes on."""
-
-
-class NoPruner(Frozen):
-    """No pruner: every trial runs to its end."""
-
-    name: Literal["none"]
-    """Names this pruner."""
-
-
-Pruner = Annotated[
-    PercentilePruner | MedianPruner | SuccessiveHalvingPruner | HyperbandPruner | NoPruner, Field(discriminator="name")
-]
-
-
 class Study(Frozen):
     """The whole study file."""
 
@@ -248,6 +184,8 @@ class Study(Frozen):
     """Which trials are stopped early."""
     n_trials: int = Field(default=100, ge=1, le=1_000_000)
     """A total of COMPLETE plus PRUNED trials, over all launches and hosts, controls included."""
+    timeout: TimeSpan | None = Field(default=None, exclude_if=lambda timeout: timeout is None)
+    """Time from the first launch to the end of the search, such as 8h, pauses included; what runs then waits."""
     controls: tuple[ControlName, ...] = Field(default=("student", "kd", "ig", "kd_ig"), validate_default=True)
     """Fixed trials (student, kd, ig, at, their combinations, paper): first, never pruned, counted in n_trials."""
     max_retries: int = Field(default=3, ge=0)
@@ -369,6 +307,11 @@ class Study(Frozen):
     def uses(self, role: Role) -> bool:
         """Return whether any trial, controls included, can ask for this of the teacher."""
         return bool(self.hyperparameters.using(role)) or not controls_using(role).isdisjoint(self.controls)
+
+    @property
+    def seconds(self) -> int | None:
+        """Return the seconds of `timeout`; None without one."""
+        return None if self.timeout is None else seconds_of(self.timeout)
 
     @property
     def is_search(self) -> bool:

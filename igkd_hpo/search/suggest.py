@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
 from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.sampler import Sampler
 from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import Sampler
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.study import SearchStudy

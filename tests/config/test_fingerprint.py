@@ -37,6 +37,7 @@ BASE: dict[str, Any] = {
     },
     "limits": {"peak_ram_kb": 512.0},
     "n_trials": 24,
+    "timeout": "1h",
     "controls": ["student"],
     "provenance": {"study": "older", "trial": 3, "validation_accuracy": 0.5},
 }  # fmt: skip
@@ -87,8 +88,8 @@ FEATURED_OTHER: dict[str, Any] = {
 }
 WEIGHTED = {**BASE, "teacher": {**BASE["teacher"], "class_weights": "balanced"}}  # which no given teacher can be
 IGNORED = {
-    "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
-    "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
+    "name", "n_trials", "timeout", "max_retries", "max_failures", "dataset.root", "dataset.follow_links",
+    "teacher.checkpoint", "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
 }  # fmt: skip
 # For each key of the format another valid value, or (another key, its value) where one cannot change alone.
 OTHER: dict[str, Any] = {
@@ -194,6 +195,7 @@ OTHER: dict[str, Any] = {
     "pruner.patience": 1,
     "pruner.reduction_factor": 2,
     "n_trials": 25,
+    "timeout": "8h",
     "controls": ["student", "kd"],
     "max_retries": 4,
     "max_failures": 6,

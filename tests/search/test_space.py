@@ -8,7 +8,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.hyperparameters import Hyperparameters
-from igkd_hpo.config.study import ControlName, Sampler
+from igkd_hpo.config.sampler import Sampler
+from igkd_hpo.config.study import ControlName
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.suggest import make_sampler
 
