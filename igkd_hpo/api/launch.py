@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
+from optuna.trial import FrozenTrial
+
 from igkd_hpo.api.init import init, names_images, study_file_of, write_new
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
@@ -15,13 +17,14 @@ from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StopOrdered, StudyStopped, UsageError
+from igkd_hpo.search.carry_over import CarriedOver, carry_over, enqueue_carried, other_images
 from igkd_hpo.search.deadline import in_words
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.status import study_status
 from igkd_hpo.search.stopping import stop_where_due
 from igkd_hpo.search.storage import open_storage_here
-from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
+from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version, open_study
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
@@ -34,6 +37,7 @@ def launch(
     workers: WorkerCount = 1,
     trials: int | None = None,
     timeout: str | None = None,
+    start_from: str | None = None,
     storage: str | None = None,
     device: str = "auto",
     allow_import: str | Iterable[str] = (),
@@ -54,6 +58,7 @@ def launch(
         workers: trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only creates the
             study, for workers elsewhere.
         trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
+        start_from: name of another study in the database, whose best configurations that fit run first.
         timeout: time from now to the end of the search, such as 8h, instead of the study file's.
         storage: SQLAlchemy URL of the database; else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.
         device: auto, cpu, cuda or cuda:N.
@@ -84,9 +89,10 @@ def launch(
             config = config.model_copy(update={"name": next_version(opened, config.name)})
         existing = check_unchanged(opened, config)
         existed = existing is not None
-        if not existed and trials is not None and trials < len(config.controls):
-            no_room = f"--trials {trials} leaves no room for {len(config.controls)} controls"
-            raise UsageError(f"{no_room}; give more, or drop controls")
+        if not existed and trials is not None and (no_room := config.without_room(trials)) is not None:
+            raise UsageError(f"--trials {trials} leaves no room for {no_room}")
+        origin = None if start_from is None else open_study(opened, start_from)
+        carried = None if origin is None else carry_over(origin, config)
         if console.is_terminal:  # the seconds until the first bar look like a hang
             tell(console, f"study {config.name}: looking for images, teacher, logits and maps")
         with StopSignal() as stop:
@@ -96,6 +102,8 @@ def launch(
             search = create_or_open(opened, config, n_trials=trials, pins=pins, timeout=seconds)
             if not existed:
                 save_study_note(search)
+            if origin is not None and carried is not None:
+                _tell_carried(search, origin, carried, console)
             finished = search.counts().finished
             if finished < search.read().n_trials:
                 with search.transaction() as connection:  # no worker is started where the time is over
@@ -109,12 +117,7 @@ def launch(
                 return Study(search, settings)
             if existed and (others := _other_workers(search)):
                 tell(console, f"{counted(len(others), 'worker')} of another launch on it already: {', '.join(others)}")
-            enqueued = enqueued_trials(search.trials())
-            if enqueued:
-                tell(console, f"enqueued: {counted(len(enqueued), 'trial')}, which run also beyond that total")
-            for trial in enqueued:
-                if (remark := remark_on(trial, config.hyperparameters)) is not None:
-                    tell(console, f"trial {trial.number}: {remark}")
+            enqueued = _tell_enqueued(search, console)
             if existed and finished >= n_trials and not enqueued:
                 tell(console, f"finished already: {counted(finished, 'trial')}; `--trials N` above that adds more")
             if workers == 0:
@@ -181,6 +184,28 @@ def _check(workers: WorkerCount, trials: int | None, device: str) -> None:
         raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
     if trials is not None and trials < 1:
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
+
+
+def _tell_enqueued(study: SearchStudy, console: Console) -> list[FrozenTrial]:
+    """Return the trials that somebody enqueued with Optuna, and say what is odd about them."""
+    enqueued = enqueued_trials(study.trials())
+    if enqueued:
+        tell(console, f"enqueued: {counted(len(enqueued), 'trial')}, which run also beyond that total")
+    for trial in enqueued:
+        if (remark := remark_on(trial, study.config.hyperparameters)) is not None:
+            tell(console, f"trial {trial.number}: {remark}")
+    return enqueued
+
+
+def _tell_carried(study: SearchStudy, origin: SearchStudy, carried: CarriedOver, console: Console) -> None:
+    """Enqueue what is carried over from another study, and say what it is."""
+    if not enqueue_carried(study, carried):
+        tell(console, f"nothing new of {origin.name}, or no room for it; `--trials N` makes some")
+        return
+    for line in carried.told:
+        tell(console, line)
+    if other_images(origin, study):
+        tell(console, f"{origin.name} is of other images: its accuracies say nothing here, and are not taken over")
 
 
 def _seconds(timeout: str | None) -> int | None:

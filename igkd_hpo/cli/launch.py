@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, print_text, study_argument
+from igkd_hpo.cli.completion import complete_existing_study
 
 
 def launch(
@@ -23,6 +24,15 @@ def launch(
     timeout: Annotated[
         str | None,
         Option("--timeout", help="Time from now to the end of the search, such as 8h or 1h30m; what runs then waits."),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        Option(
+            "--from",
+            metavar="STUDY",
+            help="Begin with the best configurations of this study in the database that fit.",
+            autocompletion=complete_existing_study,
+        ),
     ] = None,
     storage: Storage = None,
     device: Device = "auto",
@@ -44,6 +54,7 @@ def launch(
         igkd-hpo launch --workers 4
         igkd-hpo launch flowers.yaml --workers 2 --trials 50
         igkd-hpo launch flowers.yaml --timeout 8h
+        igkd-hpo launch narrowed.yaml --from flowers
         igkd-hpo launch cifar10 --workers 4 --dry-run
     """
     count = count_of_workers(workers)
@@ -67,6 +78,7 @@ def launch(
     if dry_run:
         print_text(api.dry_run(given, settings_here(storage, allowed), **options))
         return
-    launched = api.launch(given, storage=storage, allow_import=allowed, engine=LocalEngine(server), **options)
+    options |= {"start_from": start_from, "engine": LocalEngine(server)}
+    launched = api.launch(given, storage=storage, allow_import=allowed, **options)
     if count:
         print_text(launched.summary())

@@ -13,6 +13,7 @@ _NOT_MEANING: dict[str, bool | set[str]] = {
     "name": True,
     "n_trials": True,
     "timeout": True,
+    "known_good": True,
     "max_retries": True,
     "max_failures": True,
     "provenance": True,

@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from igkd_hpo.config.controls import ControlName, controls_using
 from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.known_good import Configuration, misfits
 from igkd_hpo.config.networks import Student, TeacherConfig
 from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.pruner import Pruner, SuccessiveHalvingPruner
@@ -188,6 +189,8 @@ class Study(Frozen):
     """Time from the first launch to the end of the search, such as 8h, pauses included; what runs then waits."""
     controls: tuple[ControlName, ...] = Field(default=("student", "kd", "ig", "kd_ig"), validate_default=True)
     """Fixed trials (student, kd, ig, at, their combinations, paper): first, never pruned, counted in n_trials."""
+    known_good: tuple[Configuration, ...] = Field(default=(), exclude_if=lambda configurations: not configurations)
+    """Configurations that run after the controls, such as {alpha: 0.9}; the sampler chooses what they leave out."""
     max_retries: int = Field(default=3, ge=0)
     """Attempts in a row that ended without one more finished epoch, before the trial fails."""
     max_failures: int = Field(default=5, ge=1)
@@ -303,6 +306,31 @@ class Study(Frozen):
                 f"{len(controls)} controls do not fit into n_trials {n_trials}; raise n_trials or drop controls"
             )
         return controls
+
+    @field_validator("known_good")
+    @classmethod
+    def _known_good_fits(
+        cls, configurations: tuple[Configuration, ...], info: ValidationInfo
+    ) -> tuple[Configuration, ...]:
+        settings, controls, n_trials = (info.data.get(key) for key in ("hyperparameters", "controls", "n_trials"))
+        if settings is None or controls is None or n_trials is None:  # refused already
+            return configurations
+        for number, values in enumerate(configurations, start=1):
+            if faults := misfits(values, settings):
+                raise ValueError(f"configuration {number}: {'; '.join(faults)}; mend it, or widen the search space")
+        if len(controls) + len(configurations) > n_trials:
+            raise ValueError(
+                f"{len(configurations)} configurations and {len(controls)} controls do not fit into n_trials "
+                f"{n_trials}; raise n_trials, or drop some"
+            )
+        return configurations
+
+    def without_room(self, n_trials: int) -> str | None:
+        """Say which of the trials that the file gives do not fit into so many, and what to do; None where all do."""
+        if n_trials >= len(self.controls) + len(self.known_good):
+            return None
+        known = f" and {len(self.known_good)} of known_good" if self.known_good else ""
+        return f"{len(self.controls)} controls{known}; give more, or drop some"
 
     def uses(self, role: Role) -> bool:
         """Return whether any trial, controls included, can ask for this of the teacher."""

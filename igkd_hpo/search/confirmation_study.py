@@ -124,6 +124,7 @@ def create_linked(storage: SharedStorage, parent: Study, purpose: Purpose, *, pi
             "name": linked_name(key, purpose) if existing is None else existing.name,
             "pruner": NoPruner(name="none"),
             "controls": (),
+            "known_good": (),
             "n_trials": 1,  # the true number follows the arms
             "timeout": None,  # of the search
             "limits": Limits(),  # what is confirmed was within them; timed once more, one of its seeds might not be

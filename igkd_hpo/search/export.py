@@ -59,6 +59,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "controls": (),
         "n_trials": N_SEEDS,
         "timeout": None,
+        "known_good": (),
         "provenance": Provenance.model_validate(provenance),
     }
     # Validated as a whole: what is written here is read back by the same rules.

@@ -19,13 +19,14 @@ from igkd_hpo.distillation.recipe import without_effect
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.counts import count, is_infeasible
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
+from igkd_hpo.search.given_trials import EXCESS
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
 from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.stopping import hands_back, stop_where_due
-from igkd_hpo.search.study import EXCESS, SearchStudy, unclaimed
+from igkd_hpo.search.study import SearchStudy, unclaimed
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 
@@ -334,8 +335,7 @@ class Leases:
             return Idle.STOPPED
         trials = self._study.trials()
         leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
-        finished = count(trials).finished
-        taken = finished + len(leased)
+        taken = (finished := count(trials).finished) + len(leased)
         waiting = unclaimed(trials, leased)
         if taken >= attributes["n_trials"]:
             waiting = enqueued_trials(waiting)  # they run all the same

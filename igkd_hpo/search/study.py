@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,13 +17,13 @@ from sqlalchemy import Connection
 from igkd_hpo import __version__
 from igkd_hpo.assets.pins import AssetPins, check_pins
 from igkd_hpo.config import study as config
-from igkd_hpo.config.controls import ControlName, make_control
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
 from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.damage import study_damage, unusable
 from igkd_hpo.search.deadline import database_time
+from igkd_hpo.search.given_trials import enqueue_missing, given_by
 from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
@@ -34,9 +34,6 @@ from igkd_hpo.search.study_folder import free_folder, name_by_folder, own_folder
 Purpose = Literal["search", "confirm", "ladder"]
 """Name what a study's trials are for; the latter two train another study's configurations with fresh seeds."""
 CALLED: dict[Purpose, str] = {"search": "study", "confirm": "confirmation", "ladder": "ladder"}
-
-EXCESS = "surplus"
-"""Reason of a trial that waited when enough others had finished."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,8 +289,8 @@ def ended_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def _create(
     connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int, link: Mapping[str, str]
 ) -> None:
-    if n_trials < (n_controls := len(study.controls)):
-        raise UsageError(f"{n_trials} trials leave no room for {n_controls} controls; give more, or drop controls")
+    if (no_room := study.without_room(n_trials)) is not None:
+        raise UsageError(f"{n_trials} trials leave no room for {no_room}")
     folder = free_folder(storage, study.name)
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], study.name)
     drop_leases_of_study(connection, study_id)
@@ -309,13 +306,7 @@ def _create(
     }
     for key, value in attributes.items():
         storage.set_study_user_attr(study_id, key, value)
-    _enqueue_controls(optuna.Study(study.name, storage), study, study.controls)
-
-
-def _enqueue_controls(created: optuna.Study, study: config.Study, names: Iterable[ControlName]) -> None:
-    for name in names:
-        control = make_control(name, study.hyperparameters)
-        created.enqueue_trial(control.params, user_attrs={"control": name, "hyperparameters": control.hyperparameters})
+    enqueue_missing(optuna.Study(study.name, storage), given_by(study), [], room=n_trials)
 
 
 def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) -> None:
@@ -332,10 +323,8 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
         storage.set_study_user_attr(study_id, "stopped_now", False)
         storage.set_study_user_attr(study_id, "stop_planned", False)
     if existing.confirms is None:
-        # A total too small for all controls ended those that still waited; a larger one has room for them.
-        lost = [name for name in study.controls if _ended_as_excess(trials, name)]
-        room = max(0, record.n_trials - count(trials).finished)
-        _enqueue_controls(existing.optuna_study, study, lost[:room])
+        room = record.n_trials - count(trials).finished
+        enqueue_missing(existing.optuna_study, given_by(study), trials, room=room)
     # Failures from before this launch are forgiven: else the study would stop again at once.
     storage.set_study_user_attr(study_id, "ended_before_launch", len(ended_trials(trials)))
 
@@ -343,12 +332,6 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
 def _set_deadline(connection: Connection, study: SearchStudy, seconds: int | None) -> None:
     deadline = None if seconds is None else database_time(connection).timestamp() + seconds
     study.storage.set_study_user_attr(study.study_id, "deadline", deadline)
-
-
-def _ended_as_excess(trials: list[FrozenTrial], control: str) -> bool:
-    """Tell whether every trial of a control, of which there is one, ended because enough others had finished."""
-    facts = [(t.state, t.user_attrs.get("reason")) for t in trials if t.user_attrs.get("control") == control]
-    return set(facts) == {(TrialState.FAIL, EXCESS)}
 
 
 def _study_file(attributes: Mapping[str, Any], name: str, place: str) -> config.Study:

@@ -138,6 +138,27 @@ def test_a_stop_that_somebody_ordered_is_no_failure(workspace: Workspace, comple
     assert f"{int(completed)} of 8 trials" in str(stopped.value)
 
 
+def test_a_study_begins_with_the_best_of_another_one(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    class One(InProcessEngine):
+        def poll(self) -> list[SlotState]:
+            job = self._source.claim()  # type: ignore[union-attr]
+            assert job.leases.complete(job.claim, 0.5, {})
+            return [SlotState(number=0, phase="done")]
+
+    file = parse_study(STUDY, source="test").model_copy(update={"controls": ()})
+    first = igkd_hpo.launch(file, engine=One(), progress=False)
+    other = file.model_copy(update={"name": "other"})
+    second = igkd_hpo.launch(other, start_from="tiny", engine=One(), workers=0)
+    (waiting,) = second.trials
+    assert waiting.state == "WAITING"
+    assert "begins with trial 0 of tiny, which had 50.00 % there" in capsys.readouterr().err
+    again = igkd_hpo.launch(other, start_from="tiny", engine=One(), progress=False)
+    (same,) = again.trials
+    assert same.hyperparameters == first.best.hyperparameters
+    with pytest.raises(igkd_hpo.UsageError, match=r"no study .tyni. .*there are: tiny, other"):
+        igkd_hpo.launch(other, start_from="tyni", progress=False)
+
+
 @pytest.mark.parametrize("completed", [False, True])
 def test_the_end_of_its_time_is_an_end_as_good_as_the_total(workspace: Workspace, completed: bool) -> None:
     class OverTime(InProcessEngine):

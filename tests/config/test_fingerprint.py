@@ -38,6 +38,7 @@ BASE: dict[str, Any] = {
     "limits": {"peak_ram_kb": 512.0},
     "n_trials": 24,
     "timeout": "1h",
+    "known_good": [{"temperature": 3.0}],
     "controls": ["student"],
     "provenance": {"study": "older", "trial": 3, "validation_accuracy": 0.5},
 }  # fmt: skip
@@ -89,7 +90,8 @@ FEATURED_OTHER: dict[str, Any] = {
 WEIGHTED = {**BASE, "teacher": {**BASE["teacher"], "class_weights": "balanced"}}  # which no given teacher can be
 IGNORED = {
     "name", "n_trials", "timeout", "max_retries", "max_failures", "dataset.root", "dataset.follow_links",
-    "teacher.checkpoint", "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
+    "known_good", "teacher.checkpoint", "teacher.checkpoint_key", "teacher.weights",
+    "student.architecture", "student.weights",
 }  # fmt: skip
 # For each key of the format another valid value, or (another key, its value) where one cannot change alone.
 OTHER: dict[str, Any] = {
@@ -196,6 +198,7 @@ OTHER: dict[str, Any] = {
     "pruner.reduction_factor": 2,
     "n_trials": 25,
     "timeout": "8h",
+    "known_good": [{"temperature": 5.0}],
     "controls": ["student", "kd"],
     "max_retries": 4,
     "max_failures": 6,
@@ -295,11 +298,11 @@ def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
 
 def test_the_difference_is_told_key_by_key() -> None:
     new = with_value(BASE, "teacher.logits", "online")
-    new = with_value(new, "hyperparameters.temperature", 4.0)
+    new = with_value(new, "hyperparameters.temperature", 3.0)
     new = with_value(new, "augmentation.horizontal_flip", False)
     assert difference(build(BASE), build({**new, "n_trials": 99})) == [
         "augmentation.horizontal_flip: true -> false",
-        "hyperparameters.temperature: absent -> 4.0",
+        "hyperparameters.temperature: absent -> 3.0",
         "hyperparameters.temperature.high: 8.0 -> absent",
         "hyperparameters.temperature.log: false -> absent",
         "hyperparameters.temperature.low: 1.0 -> absent",
