@@ -16,7 +16,7 @@ from igkd_hpo.config.known_good import Configuration, misfits
 from igkd_hpo.config.networks import Student, TeacherConfig
 from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.pruner import Pruner, SuccessiveHalvingPruner
-from igkd_hpo.config.sampler import Sampler
+from igkd_hpo.config.sampler import LARGEST_GRID, Sampler, TpeSampler
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
 from igkd_hpo.config.time_span import TimeSpan, seconds_of
 from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
@@ -179,7 +179,7 @@ class Study(Frozen):
     """What is searched, and what is fixed."""
     limits: Limits = Limits()
     """What the device allows."""
-    sampler: Sampler = Sampler()
+    sampler: Sampler = TpeSampler()
     """How the next configuration is chosen."""
     pruner: Pruner = SuccessiveHalvingPruner()
     """Which trials are stopped early."""
@@ -189,7 +189,9 @@ class Study(Frozen):
     """Time from the first launch to the end of the search, such as 8h, pauses included; what runs then waits."""
     controls: tuple[ControlName, ...] = Field(default=("student", "kd", "ig", "kd_ig"), validate_default=True)
     """Fixed trials (student, kd, ig, at, their combinations, paper): first, never pruned, counted in n_trials."""
-    known_good: tuple[Configuration, ...] = Field(default=(), exclude_if=lambda configurations: not configurations)
+    known_good: tuple[Configuration, ...] = Field(
+        default=(), validate_default=True, exclude_if=lambda configurations: not configurations
+    )
     """Configurations that run after the controls, such as {alpha: 0.9}; the sampler chooses what they leave out."""
     max_retries: int = Field(default=3, ge=0)
     """Attempts in a row that ended without one more finished epoch, before the trial fails."""
@@ -292,6 +294,17 @@ class Study(Frozen):
             raise ValueError("frozen_blocks: no student begins with the teacher's; write init: teacher_prefix, or 0")
         return settings
 
+    @field_validator("sampler")
+    @classmethod
+    def _grid_has_an_end(cls, sampler: Sampler, info: ValidationInfo) -> Sampler:
+        settings = info.data.get("hyperparameters")
+        if settings is not None and sampler.name == "grid":
+            if endless := [name for name, setting in settings.searched().items() if setting.points() is None]:
+                raise ValueError(f"grid needs a step or choices for {', '.join(endless)}; give them, or take qmc")
+            if (size := settings.grid_size()) > LARGEST_GRID:
+                raise ValueError(f"the grid has {size:,} configurations, above {LARGEST_GRID:,}; take qmc or tpe")
+        return sampler
+
     @field_validator("controls")
     @classmethod
     def _controls_fit(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -318,7 +331,14 @@ class Study(Frozen):
         for number, values in enumerate(configurations, start=1):
             if faults := misfits(values, settings):
                 raise ValueError(f"configuration {number}: {'; '.join(faults)}; mend it, or widen the search space")
-        if len(controls) + len(configurations) > n_trials:
+        first, sampler = len(controls) + len(configurations), info.data.get("sampler")
+        grid = sampler is not None and sampler.name == "grid" and settings.searched()
+        if grid and n_trials - first > (size := settings.grid_size()):
+            raise ValueError(
+                f"n_trials is {n_trials}, the grid has {size} configurations, and {first} run before it; "
+                f"write n_trials: {size + first}"
+            )
+        if first > n_trials:
             raise ValueError(
                 f"{len(configurations)} configurations and {len(controls)} controls do not fit into n_trials "
                 f"{n_trials}; raise n_trials, or drop some"

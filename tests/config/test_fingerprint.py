@@ -56,6 +56,17 @@ COLUMNS = {
     "validation_fraction": 0.2,
 }
 BASES = {pruner["name"]: {**BASE, "pruner": pruner} for pruner in PRUNERS}
+SAMPLERS: list[dict[str, Any]] = [
+    {"name": "gp", "n_startup_trials": 5, "deterministic_objective": True},
+    {"name": "qmc", "qmc_type": "halton", "scramble": True},
+    {"name": "random"},
+    {"name": "grid"},
+]
+for sampler in SAMPLERS:
+    BASES[sampler["name"]] = {**BASE, "pruner": PRUNERS[0], "sampler": sampler}
+BASES["tpe"] = {**BASE, "pruner": PRUNERS[0], "sampler": {
+    "n_startup_trials": 5, "n_ei_candidates": 8, "multivariate": False, "constant_liar": False,
+}}  # fmt: skip
 BASES["huggingface"] = {**BASE, "dataset": COLUMNS, "pruner": {"name": "none"}}
 ONCE = {name: value for name, value in BASE["hyperparameters"].items() if name not in ("mixup", "cutmix")}
 BASES["mixed"] = {
@@ -141,7 +152,7 @@ OTHER: dict[str, Any] = {
     "hyperparameters.temperature.low": 2.0,
     "hyperparameters.temperature.high": 7.0,
     "hyperparameters.temperature.log": ("hyperparameters.temperature",
-        {"type": "float", "low": 1.0, "high": 8.0, "log": True}),
+        {"type": "int", "low": 1, "high": 8, "log": True}),
     "hyperparameters.temperature.step": 2.0,
     "hyperparameters.alpha": 0.6,
     "hyperparameters.overlay_probability.type": ("hyperparameters.overlay_probability", 0.1),
@@ -189,8 +200,15 @@ OTHER: dict[str, Any] = {
     "limits.size_kb": 512.0,
     "limits.peak_ram_kb": 256.0,
     "limits.latency_ms": 5.0,
-    "sampler.name": "random",
+    "sampler.name": None,  # so are these
     "sampler.seed": 1,
+    "sampler.n_startup_trials": 6,
+    "sampler.n_ei_candidates": 9,
+    "sampler.multivariate": True,
+    "sampler.constant_liar": True,
+    "sampler.deterministic_objective": False,
+    "sampler.qmc_type": "sobol",
+    "sampler.scramble": False,
     "pruner.name": None,  # every pair is compared by test_pruners_differ
     "pruner.keep": 40,
     "pruner.grace_period": 4,
@@ -241,7 +259,7 @@ def test_the_bases_hold_every_section_of_the_format() -> None:
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 def test_each_key_changes_the_fingerprint_unless_it_is_ignored(base: dict[str, Any]) -> None:
     study = build(base)
-    for path in sorted(paths(study) - ONE_VALUE - {"pruner.name"}):
+    for path in sorted(paths(study) - ONE_VALUE - {"pruner.name", "sampler.name"}):
         target, value = OTHER[path] if isinstance(OTHER[path], tuple) else (path, OTHER[path])
         other = build(with_value(base, target, value))
         assert other != study, path
