@@ -35,9 +35,11 @@ from pydantic import TypeAdapter
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.controls import make_control
+from igkd_hpo.config.pruner import Pruner
 from igkd_hpo.config.reading import read_study, study_from_json
+from igkd_hpo.config.sampler import RandomSampler
 from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import Pruner, Study
+from igkd_hpo.config.study import Study
 from igkd_hpo.search.pruner import make_pruner
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.suggest import make_sampler
@@ -65,7 +67,7 @@ def configurations(study: Study, count: int) -> Iterator[Configuration]:
         control = make_control(name, study.hyperparameters)
         yield Configuration(number=number, control=name, hyperparameters=control.hyperparameters, params=control.params)
     searched = study.hyperparameters.searched()
-    sampler = make_sampler(study.sampler.model_copy(update={"name": "random"}), 0)
+    sampler = make_sampler(RandomSampler(name="random", seed=study.sampler.seed), study.hyperparameters, 0)
     drawn = optuna.create_study(sampler=sampler)
     for number in range(len(study.controls), len(study.controls) + count):
         found = drawn.ask(distributions(study.hyperparameters)).params

@@ -21,6 +21,7 @@ VARIABLES = {
     "IGKD_HPO_DATA",
     "IGKD_HPO_DEBUG",
     "IGKD_HPO_HOST",
+    "IGKD_HPO_KEEP_CHECKPOINTS",
     "IGKD_HPO_LEASE_SECONDS",
     "IGKD_HPO_STORAGE",
     # docker-compose.yml's own; a shell may hold what its .env holds
@@ -93,6 +94,7 @@ class Settings:
         storage_from: the variable that it comes from; empty where it comes from a flag, a call or the default.
         data_root: folder that relative dataset and checkpoint paths start at.
         allow_import: top-level modules whose code a study file may name.
+        keep_checkpoints: of all trials that complete; else of the best few, within whatever limits.
         lease_seconds: longest time without a heartbeat of a trial's holder; the same on all hosts of a study.
     """
 
@@ -102,6 +104,7 @@ class Settings:
     allow_import: frozenset[str]
     lease_seconds: float = LEASE_SECONDS
     storage_from: str = ""
+    keep_checkpoints: bool = False
 
     @property
     def heartbeat_seconds(self) -> float:
@@ -132,6 +135,7 @@ class Settings:
             data_root=cwd / user_path(os.environ.get("IGKD_HPO_DATA", "")),
             allow_import=frozenset((*allow_import, *allowed)),
             lease_seconds=_lease_seconds(),
+            keep_checkpoints=_keep_checkpoints(),
         )
 
     def data_path(self, path: str) -> Path:
@@ -154,6 +158,13 @@ def sqlite_url(path: Path) -> str:
 def host_name() -> str:
     """Return the name of this host: IGKD_HPO_HOST, else its own name."""
     return os.environ.get("IGKD_HPO_HOST") or socket.gethostname()
+
+
+def _keep_checkpoints() -> bool:
+    text = os.environ.get("IGKD_HPO_KEEP_CHECKPOINTS") or "best"
+    if text not in ("all", "best"):
+        raise UsageError(f"IGKD_HPO_KEEP_CHECKPOINTS is {text!r}; give all or best, or leave it out")
+    return text == "all"
 
 
 def _lease_seconds() -> float:

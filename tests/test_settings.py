@@ -91,3 +91,13 @@ def test_a_host_may_be_given_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     own = host_name()
     monkeypatch.setenv("IGKD_HPO_HOST", "rack-3")
     assert host_name() == "rack-3" != own
+
+
+@pytest.mark.parametrize("text", ["some", "0"])
+def test_which_checkpoints_stay(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert not Settings.resolve().keep_checkpoints
+    monkeypatch.setenv("IGKD_HPO_KEEP_CHECKPOINTS", "all")
+    assert Settings.resolve().keep_checkpoints
+    monkeypatch.setenv("IGKD_HPO_KEEP_CHECKPOINTS", text)
+    with pytest.raises(UsageError, match=f"IGKD_HPO_KEEP_CHECKPOINTS is '{text}'"):
+        Settings.resolve()

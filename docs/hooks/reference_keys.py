@@ -130,6 +130,8 @@ def _words(annotation: Any, field: FieldInfo | None = None) -> str:
         return f"{told}, or `null`" if NoneType in get_args(annotation) else told
     if get_origin(annotation) is tuple:
         return f"a list of {_words(get_args(annotation)[0])}"
+    if get_origin(annotation) is dict:
+        return "mappings of names to values"
     names = {bool: "`true` or `false`", int: "whole number", float: "number", str: "text"}
     return names[annotation] + (_span(field) if field is not None and annotation is not bool else "")
 

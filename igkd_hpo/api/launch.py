@@ -3,22 +3,28 @@
 from collections.abc import Iterable
 from contextlib import suppress
 
+from optuna.trial import FrozenTrial
+
 from igkd_hpo.api.init import init, names_images, study_file_of, write_new
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
 from igkd_hpo.config.builtin import DEFAULT
 from igkd_hpo.config.study import Study as StudyFile
+from igkd_hpo.config.time_span import seconds_of
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StopOrdered, StudyStopped, UsageError
+from igkd_hpo.search.carry_over import CarriedOver, carry_over, enqueue_carried, other_images
+from igkd_hpo.search.deadline import in_words
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.status import study_status
+from igkd_hpo.search.stopping import stop_where_due
 from igkd_hpo.search.storage import open_storage_here
-from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version
+from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version, open_study
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
@@ -30,6 +36,8 @@ def launch(
     *,
     workers: WorkerCount = 1,
     trials: int | None = None,
+    timeout: str | None = None,
+    start_from: str | None = None,
     storage: str | None = None,
     device: str = "auto",
     allow_import: str | Iterable[str] = (),
@@ -50,6 +58,8 @@ def launch(
         workers: trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only creates the
             study, for workers elsewhere.
         trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
+        start_from: name of another study in the database, whose best configurations that fit run first.
+        timeout: time from now to the end of the search, such as 8h, instead of the study file's.
         storage: SQLAlchemy URL of the database; else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.
         device: auto, cpu, cuda or cuda:N.
         allow_import: modules whose code the study file may name.
@@ -67,6 +77,7 @@ def launch(
         IgkdError: a worker could not be kept alive.
     """
     _check(workers, trials, device)
+    seconds = _seconds(timeout)
     settings = settings_here(storage, allow_import)
     console = make_console(progress)
     config = (
@@ -78,29 +89,35 @@ def launch(
             config = config.model_copy(update={"name": next_version(opened, config.name)})
         existing = check_unchanged(opened, config)
         existed = existing is not None
-        if not existed and trials is not None and trials < len(config.controls):
-            no_room = f"--trials {trials} leaves no room for {len(config.controls)} controls"
-            raise UsageError(f"{no_room}; give more, or drop controls")
+        if not existed and trials is not None and (no_room := config.without_room(trials)) is not None:
+            raise UsageError(f"--trials {trials} leaves no room for {no_room}")
+        origin = None if start_from is None else open_study(opened, start_from)
+        carried = None if origin is None else carry_over(origin, config)
         if console.is_terminal:  # the seconds until the first bar look like a hang
             tell(console, f"study {config.name}: looking for images, teacher, logits and maps")
         with StopSignal() as stop:
             host = Host(settings=settings, device=device, stop=stop)
             with make_progress(progress) as shown:
                 pins = opened_engine.prepare(config, host, shown, existing.read().pins if existing else None)
-            search = create_or_open(opened, config, n_trials=trials, pins=pins)
+            search = create_or_open(opened, config, n_trials=trials, pins=pins, timeout=seconds)
             if not existed:
                 save_study_note(search)
-            record, finished = search.read(), search.counts().finished
+            if origin is not None and carried is not None:
+                _tell_carried(search, origin, carried, console)
+            finished = search.counts().finished
+            if finished < search.read().n_trials:
+                with search.transaction() as connection:  # no worker is started where the time is over
+                    stop_where_due(search, connection, search.trials())
+            record = search.read()
             n_trials = record.n_trials
-            tell(console, f"study {search.name}, {counted(n_trials, 'trial')}, in {opened.place}")
+            until = "" if record.deadline is None else f", until {in_words(record.deadline)} at the latest"
+            tell(console, f"study {search.name}, {counted(n_trials, 'trial')}{until}, in {opened.place}")
+            if record.stopped is not None:
+                tell(console, f"{finished} of {n_trials} trials are finished: {record.stopped}")
+                return Study(search, settings)
             if existed and (others := _other_workers(search)):
                 tell(console, f"{counted(len(others), 'worker')} of another launch on it already: {', '.join(others)}")
-            enqueued = enqueued_trials(search.trials())
-            if enqueued:
-                tell(console, f"enqueued: {counted(len(enqueued), 'trial')}, which run also beyond that total")
-            for trial in enqueued:
-                if (remark := remark_on(trial, config.hyperparameters)) is not None:
-                    tell(console, f"trial {trial.number}: {remark}")
+            enqueued = _tell_enqueued(search, console)
             if existed and finished >= n_trials and not enqueued:
                 tell(console, f"finished already: {counted(finished, 'trial')}; `--trials N` above that adds more")
             if workers == 0:
@@ -108,19 +125,25 @@ def launch(
                 then = f"igkd-hpo worker {search.name} runs them" if left else "--trials gives it more"
                 tell(console, f"submitted; {left} of {n_trials} trials are left; {then}")
                 return Study(search, settings)
-            if finished >= n_trials and not enqueued and record.stopped is None:
+            if finished >= n_trials and not enqueued:
                 return Study(search, settings)
-            if workers == "auto" and finished >= n_trials and not enqueued:
-                workers = 1  # which says why it stopped
             _run(opened_engine, search, host, workers=workers, console=console)
     return Study(search, settings)
 
 
 def dry_run(
-    study: StudyLike, settings: Settings, *, workers: WorkerCount, trials: int | None, device: str, new_version: bool
+    study: StudyLike,
+    settings: Settings,
+    *,
+    workers: WorkerCount,
+    trials: int | None,
+    timeout: str | None = None,
+    device: str,
+    new_version: bool,
 ) -> str:
     """Say what `launch` would run with these arguments and where; with measured workers, about how long."""
     _check(workers, trials, device)
+    _seconds(timeout)
     if names_images(study):
         study = study_file_of(study, settings)[1] or init(study, device=device).study_file
     config = study_to_run(study, settings)
@@ -133,6 +156,8 @@ def dry_run(
         with open_engine("local") as engine, StopSignal() as stop:
             measured = engine.measure(config, Host(settings=settings, device=device, stop=stop))
         workers = measured.workers
+    if timeout is not None:
+        config = config.model_copy(update={"timeout": timeout})
     return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
 
 
@@ -161,6 +186,36 @@ def _check(workers: WorkerCount, trials: int | None, device: str) -> None:
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
 
 
+def _tell_enqueued(study: SearchStudy, console: Console) -> list[FrozenTrial]:
+    """Return the trials that somebody enqueued with Optuna, and say what is odd about them."""
+    enqueued = enqueued_trials(study.trials())
+    if enqueued:
+        tell(console, f"enqueued: {counted(len(enqueued), 'trial')}, which run also beyond that total")
+    for trial in enqueued:
+        if (remark := remark_on(trial, study.config.hyperparameters)) is not None:
+            tell(console, f"trial {trial.number}: {remark}")
+    return enqueued
+
+
+def _tell_carried(study: SearchStudy, origin: SearchStudy, carried: CarriedOver, console: Console) -> None:
+    """Enqueue what is carried over from another study, and say what it is."""
+    if not enqueue_carried(study, carried):
+        tell(console, f"nothing new of {origin.name}, or no room for it; `--trials N` makes some")
+        return
+    for line in carried.told:
+        tell(console, line)
+    if other_images(origin, study):
+        tell(console, f"{origin.name} is of other images: its accuracies say nothing here, and are not taken over")
+
+
+def _seconds(timeout: str | None) -> int | None:
+    """Return the seconds of `--timeout`. Raises UsageError."""
+    try:
+        return None if timeout is None else seconds_of(timeout)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from None
+
+
 def _other_workers(study: SearchStudy) -> list[str]:
     """Name the workers that hold trials of the study, dead ones left out."""
     return sorted({f"{trial.worker} on {trial.host}" for trial in study_status(study).running if not trial.lost})
@@ -176,9 +231,11 @@ def _run(engine: Engine, study: SearchStudy, host: Host, *, workers: WorkerCount
         raise StopOrdered(
             f"study {study.name} was stopped with {so_far} finished; {goes_on}", completed=counts.complete > 0
         )
-    if record.stopped is not None:
+    if record.stop_planned and counts.complete:
+        tell(console, f"{so_far} are finished: {record.stopped}")
+    elif record.stopped is not None:
         kind = NoCompletedTrial if counts.complete == 0 else StudyStopped
         raise kind(f"study {study.name} stopped: {record.stopped}")
-    if not kept_alive:
+    elif not kept_alive:
         lost = f"not every worker could be kept alive, see {host.settings.paths.logs / study.folder}"
         raise IgkdError(f"study {study.name}: {lost}; {so_far} are finished; {goes_on}")

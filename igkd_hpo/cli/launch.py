@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, print_text, study_argument
+from igkd_hpo.cli.completion import complete_existing_study
 
 
 def launch(
@@ -19,6 +20,19 @@ def launch(
     ] = "1",
     trials: Annotated[
         int | None, Option("--trials", help="Total of COMPLETE plus PRUNED, instead of the file's n_trials.")
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        Option("--timeout", help="Time from now to the end of the search, such as 8h or 1h30m; what runs then waits."),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        Option(
+            "--from",
+            metavar="STUDY",
+            help="Begin with the best configurations of this study in the database that fit.",
+            autocompletion=complete_existing_study,
+        ),
     ] = None,
     storage: Storage = None,
     device: Device = "auto",
@@ -39,6 +53,8 @@ def launch(
         igkd-hpo launch flowers
         igkd-hpo launch --workers 4
         igkd-hpo launch flowers.yaml --workers 2 --trials 50
+        igkd-hpo launch flowers.yaml --timeout 8h
+        igkd-hpo launch narrowed.yaml --from flowers
         igkd-hpo launch cifar10 --workers 4 --dry-run
     """
     count = count_of_workers(workers)
@@ -52,10 +68,17 @@ def launch(
     from igkd_hpo.engines.local.engine import LocalEngine
 
     given, allowed = study_argument(study), allow_import or ()
-    options: dict[str, Any] = {"workers": count, "trials": trials, "device": device, "new_version": new_version}
+    options: dict[str, Any] = {
+        "workers": count,
+        "trials": trials,
+        "timeout": timeout,
+        "device": device,
+        "new_version": new_version,
+    }
     if dry_run:
         print_text(api.dry_run(given, settings_here(storage, allowed), **options))
         return
-    launched = api.launch(given, storage=storage, allow_import=allowed, engine=LocalEngine(server), **options)
+    options |= {"start_from": start_from, "engine": LocalEngine(server)}
+    launched = api.launch(given, storage=storage, allow_import=allowed, **options)
     if count:
         print_text(launched.summary())

@@ -55,6 +55,10 @@ def _line(fault: ErrorDetails, path: str, keys: list[str]) -> str:
             return f"{path}: {_shown(given)} is not {fault['msg']}"
         case "range_type":
             return f"{path}.type: {_choice(given.get('type'), context['kinds'])}"
+        case "sampler_type" if not isinstance(given, dict):
+            return f"{path}: {_shown(given)} must be a mapping of keys to values"
+        case "sampler_type":
+            return f"{path}.name: {_choice(given.get('name'), fault['msg'])}"
         case "union_tag_invalid" | "union_tag_not_found":
             names = [tag for member in _members(Study.model_fields["pruner"].annotation) for tag in _tags(member)]
             return f"{path}.name: {_choice(given.get('name'), ', '.join(names))}"

@@ -12,6 +12,8 @@ from igkd_hpo.config.study import Study
 _NOT_MEANING: dict[str, bool | set[str]] = {
     "name": True,
     "n_trials": True,
+    "timeout": True,
+    "known_good": True,
     "max_retries": True,
     "max_failures": True,
     "provenance": True,

@@ -1,5 +1,6 @@
 """Hyperparameters of a study: one field for each that is declared, a plain value or a range."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,6 +98,10 @@ class _Settings(Frozen):
     def searched(self) -> dict[str, Range]:
         """Return the settings that are ranges, by name, in the order of this class."""
         return {name: setting for name, setting in self if isinstance(setting, Range)}
+
+    def grid_size(self) -> int:
+        """Return how many configurations the ranges hold that have an end."""
+        return math.prod(len(points) for setting in self.searched().values() if (points := setting.points()))
 
     def fixed(self) -> dict[str, Value]:
         """Return the settings that are plain values, by name."""

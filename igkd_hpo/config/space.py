@@ -1,6 +1,7 @@
 """Settings of a hyperparameter in a study file: a plain value, which is fixed, or a mapping, which is searched."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
@@ -64,6 +65,10 @@ class FloatRange(Frozen):
             return inside
         return self.low + self.step * min(round((inside - self.low) / self.step), self._last)
 
+    def points(self) -> Sequence[float] | None:
+        """Return all values; None where there is no end of them."""
+        return None if self.step is None else [self.low + self.step * number for number in range(self._last + 1)]
+
     @property
     def _last(self) -> int:
         # (0.3 - 0.1) / 0.1 is 1.9999999999999998: the tolerance, which Optuna uses too, keeps the grid's last point.
@@ -99,6 +104,10 @@ class IntRange(Frozen):
         inside = min(max(value, self.low), self.high)
         return self.low + self.step * min(round((inside - self.low) / self.step), (self.high - self.low) // self.step)
 
+    def points(self) -> Sequence[int]:
+        """Return all values."""
+        return range(self.low, self.high + 1, self.step)
+
     def corners(self) -> tuple[int, ...]:
         return (self.low, self.high)
 
@@ -130,6 +139,10 @@ class Choices(Frozen):
         """Return the choice that lies closest to `value`."""
         return min(self.choices, key=lambda choice: abs(choice - value))
 
+    def points(self) -> Sequence[Number]:
+        """Return all values."""
+        return self.choices
+
     def corners(self) -> tuple[Number, ...]:
         return self.choices
 
@@ -152,6 +165,10 @@ class WordChoices(Frozen):
     def nearest(self, value: str) -> str:
         """Return the word itself, or the first one where the list does not have it."""
         return value if value in self.choices else self.choices[0]
+
+    def points(self) -> Sequence[str]:
+        """Return all words."""
+        return self.choices
 
     def corners(self) -> tuple[str, ...]:
         return self.choices

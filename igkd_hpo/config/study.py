@@ -12,9 +12,13 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from igkd_hpo.config.controls import ControlName, controls_using
 from igkd_hpo.config.dataset import DatasetConfig
 from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.known_good import Configuration, misfits
 from igkd_hpo.config.networks import Student, TeacherConfig
 from igkd_hpo.config.provenance import Provenance
+from igkd_hpo.config.pruner import Pruner, SuccessiveHalvingPruner
+from igkd_hpo.config.sampler import LARGEST_GRID, Sampler, TpeSampler
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
+from igkd_hpo.config.time_span import TimeSpan, seconds_of
 from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.metrics import Metric
@@ -150,73 +154,6 @@ class Limits(Frozen):
         return any(limit is not None for limit in self.model_dump().values())
 
 
-class Sampler(Frozen):
-    """The choice of the next configuration."""
-
-    name: Literal["tpe", "random"] = "tpe"
-    """tpe learns from the trials so far; random does not."""
-    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
-    """Seed of the choice."""
-
-
-class PercentilePruner(Frozen):
-    """A pruner that stops a trial whose best result so far is not among the best `keep` per cent at that epoch."""
-
-    name: Literal["percentile"]
-    """Names this pruner."""
-    keep: float = Field(default=50, gt=0, lt=100)
-    """Per cent of the trials that go on."""
-    grace_period: int = Field(default=3, ge=0)
-    """No trial is stopped in its first this many epochs."""
-    patience: int = Field(default=0, ge=0)
-    """Epochs in a row without a better result before a trial may be stopped."""
-
-
-class MedianPruner(Frozen):
-    """A pruner that stops a trial whose best result so far is below the median at that epoch."""
-
-    name: Literal["median"]
-    """Names this pruner."""
-    grace_period: int = Field(default=3, ge=0)
-    """No trial is stopped in its first this many epochs."""
-    patience: int = Field(default=0, ge=0)
-    """Epochs in a row without a better result before a trial may be stopped."""
-
-
-class SuccessiveHalvingPruner(Frozen):
-    """A pruner that keeps one trial in `reduction_factor` at epoch grace_period, then at that times the factor, …"""
-
-    name: Literal["successive_halving"] = "successive_halving"
-    """Names this pruner."""
-    grace_period: int | None = Field(default=None, ge=1)
-    """The first epoch at which trials are stopped; null: a twelfth of training.epochs, 1 at least."""
-    reduction_factor: int = Field(default=3, ge=2)
-    """One in this many goes on."""
-
-
-class HyperbandPruner(Frozen):
-    """Several successive halvings with different grace periods, side by side."""
-
-    name: Literal["hyperband"]
-    """Names this pruner."""
-    grace_period: int = Field(default=1, ge=1)
-    """The first epoch at which trials are stopped."""
-    reduction_factor: int = Field(default=3, ge=2)
-    """One in this many goes on."""
-
-
-class NoPruner(Frozen):
-    """No pruner: every trial runs to its end."""
-
-    name: Literal["none"]
-    """Names this pruner."""
-
-
-Pruner = Annotated[
-    PercentilePruner | MedianPruner | SuccessiveHalvingPruner | HyperbandPruner | NoPruner, Field(discriminator="name")
-]
-
-
 class Study(Frozen):
     """The whole study file."""
 
@@ -242,14 +179,20 @@ class Study(Frozen):
     """What is searched, and what is fixed."""
     limits: Limits = Limits()
     """What the device allows."""
-    sampler: Sampler = Sampler()
+    sampler: Sampler = TpeSampler()
     """How the next configuration is chosen."""
     pruner: Pruner = SuccessiveHalvingPruner()
     """Which trials are stopped early."""
     n_trials: int = Field(default=100, ge=1, le=1_000_000)
     """A total of COMPLETE plus PRUNED trials, over all launches and hosts, controls included."""
+    timeout: TimeSpan | None = Field(default=None, exclude_if=lambda timeout: timeout is None)
+    """Time from the first launch to the end of the search, such as 8h, pauses included; what runs then waits."""
     controls: tuple[ControlName, ...] = Field(default=("student", "kd", "ig", "kd_ig"), validate_default=True)
     """Fixed trials (student, kd, ig, at, their combinations, paper): first, never pruned, counted in n_trials."""
+    known_good: tuple[Configuration, ...] = Field(
+        default=(), validate_default=True, exclude_if=lambda configurations: not configurations
+    )
+    """Configurations that run after the controls, such as {alpha: 0.9}; the sampler chooses what they leave out."""
     max_retries: int = Field(default=3, ge=0)
     """Attempts in a row that ended without one more finished epoch, before the trial fails."""
     max_failures: int = Field(default=5, ge=1)
@@ -351,6 +294,17 @@ class Study(Frozen):
             raise ValueError("frozen_blocks: no student begins with the teacher's; write init: teacher_prefix, or 0")
         return settings
 
+    @field_validator("sampler")
+    @classmethod
+    def _grid_has_an_end(cls, sampler: Sampler, info: ValidationInfo) -> Sampler:
+        settings = info.data.get("hyperparameters")
+        if settings is not None and sampler.name == "grid":
+            if endless := [name for name, setting in settings.searched().items() if setting.points() is None]:
+                raise ValueError(f"grid needs a step or choices for {', '.join(endless)}; give them, or take qmc")
+            if (size := settings.grid_size()) > LARGEST_GRID:
+                raise ValueError(f"the grid has {size:,} configurations, above {LARGEST_GRID:,}; take qmc or tpe")
+        return sampler
+
     @field_validator("controls")
     @classmethod
     def _controls_fit(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -366,9 +320,46 @@ class Study(Frozen):
             )
         return controls
 
+    @field_validator("known_good")
+    @classmethod
+    def _known_good_fits(
+        cls, configurations: tuple[Configuration, ...], info: ValidationInfo
+    ) -> tuple[Configuration, ...]:
+        settings, controls, n_trials = (info.data.get(key) for key in ("hyperparameters", "controls", "n_trials"))
+        if settings is None or controls is None or n_trials is None:  # refused already
+            return configurations
+        for number, values in enumerate(configurations, start=1):
+            if faults := misfits(values, settings):
+                raise ValueError(f"configuration {number}: {'; '.join(faults)}; mend it, or widen the search space")
+        first, sampler = len(controls) + len(configurations), info.data.get("sampler")
+        grid = sampler is not None and sampler.name == "grid" and settings.searched()
+        if grid and n_trials - first > (size := settings.grid_size()):
+            raise ValueError(
+                f"n_trials is {n_trials}, the grid has {size} configurations, and {first} run before it; "
+                f"write n_trials: {size + first}"
+            )
+        if first > n_trials:
+            raise ValueError(
+                f"{len(configurations)} configurations and {len(controls)} controls do not fit into n_trials "
+                f"{n_trials}; raise n_trials, or drop some"
+            )
+        return configurations
+
+    def without_room(self, n_trials: int) -> str | None:
+        """Say which of the trials that the file gives do not fit into so many, and what to do; None where all do."""
+        if n_trials >= len(self.controls) + len(self.known_good):
+            return None
+        known = f" and {len(self.known_good)} of known_good" if self.known_good else ""
+        return f"{len(self.controls)} controls{known}; give more, or drop some"
+
     def uses(self, role: Role) -> bool:
         """Return whether any trial, controls included, can ask for this of the teacher."""
         return bool(self.hyperparameters.using(role)) or not controls_using(role).isdisjoint(self.controls)
+
+    @property
+    def seconds(self) -> int | None:
+        """Return the seconds of `timeout`; None without one."""
+        return None if self.timeout is None else seconds_of(self.timeout)
 
     @property
     def is_search(self) -> bool:

@@ -16,6 +16,7 @@ from igkd_hpo.escaping import markdown
 from igkd_hpo.search.best import best_trial, caution, student_in_words
 from igkd_hpo.search.confirmation_study import begun_in_words, open_confirmation, open_linked, recorded_state
 from igkd_hpo.search.counts import Counts, count
+from igkd_hpo.search.deadline import in_words
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, StudyRecord, ended_trials
@@ -85,6 +86,8 @@ def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts,
     parts.append(_time(trials, epochs, record.n_trials - counts.finished))
     if record.stopped is not None:
         parts.append(f"The study was stopped: {markdown(record.stopped)}")
+    elif record.deadline is not None and counts.finished < record.n_trials:
+        parts.append(f"It ends at {in_words(record.deadline)} at the latest.")
     return " ".join(part for part in parts if part)
 
 

@@ -43,6 +43,7 @@ def describe_launch(
         f"study {study.name}: {counted(total, 'trial')} of {study.training.epochs} epochs, {finished} finished",
         f"  controls: {', '.join(study.controls) or 'none'}",
         *(f"  searches {name}: {shown_range(setting)}" for name, setting in study.hyperparameters.searched().items()),
+        *([] if study.timeout is None else [f"time: {study.timeout} at most"]),
         f"storage: {mask(settings.storage_url)}",
         *([str(measured)] if measured else []),
         *(f"worker {slot}: {choose_device(device, slot)}, {counted(threads, 'thread')}" for slot in range(slots)),

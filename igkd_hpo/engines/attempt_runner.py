@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from igkd_hpo.config.cost import StudentCost, architecture
 from igkd_hpo.config.space import Value
 from igkd_hpo.engines.events import Event, Kind
 from igkd_hpo.engines.outcome import Completed, Failed, Lost, Outcome, Pruned, Released, record
+from igkd_hpo.engines.retention import remove_checkpoints
 from igkd_hpo.engines.running_trial import RunningTrial, Slot, Start
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.engines.stall import StepWatch
@@ -76,6 +78,7 @@ class AttemptRunner:
         self._stop = stop
         self._costs = costs
         self._clock = clock
+        self._keep_checkpoints = settings.keep_checkpoints
         self._heartbeat_seconds = settings.heartbeat_seconds
         self._next_heartbeat = clock() + self._heartbeat_seconds
         self._steps = self._new_watch()
@@ -322,6 +325,9 @@ class AttemptRunner:
             for path in folder.iterdir():  # other attempts, and what one that was killed had half written
                 if path != self._task.checkpoint:
                     path.unlink(missing_ok=True)
+            if not self._keep_checkpoints:
+                with suppress(StorageError):  # the next trial that completes removes them
+                    remove_checkpoints(self._study, self._paths)
 
     @property
     def _epochs_gained(self) -> bool:

@@ -8,8 +8,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.controls import in_ranges
+from igkd_hpo.config.pruner import NoPruner
 from igkd_hpo.config.space import LARGEST_SEED, Value
-from igkd_hpo.config.study import Limits, NoPruner, Study
+from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.distillation.recipe import SETTING_OF, needs
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.storage import SharedStorage
@@ -123,7 +124,9 @@ def create_linked(storage: SharedStorage, parent: Study, purpose: Purpose, *, pi
             "name": linked_name(key, purpose) if existing is None else existing.name,
             "pruner": NoPruner(name="none"),
             "controls": (),
+            "known_good": (),
             "n_trials": 1,  # the true number follows the arms
+            "timeout": None,  # of the search
             "limits": Limits(),  # what is confirmed was within them; timed once more, one of its seeds might not be
             "provenance": None,
         }

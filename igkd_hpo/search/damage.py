@@ -166,6 +166,8 @@ class _Study(_Facts):
     stopped: str | None = None
     stop_ordered: bool = False
     stopped_now: bool = False
+    stop_planned: bool = False
+    deadline: Annotated[float, Field(ge=0, le=1e11)] | None = None
     dataset_sha256: str | None = None
     teacher_sha256: str | None = None
     own_validation: bool = False

@@ -9,9 +9,9 @@ from igkd_hpo.config.space import FloatRange, IntRange, shown, shown_range
 
 
 def enqueued_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that wait because somebody enqueued them: neither a control nor an arm nor the search did."""
+    """Return the trials that wait because somebody enqueued them by hand: neither the study file nor the search did."""
     waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
-    theirs = [trial for trial in waiting if not {"control", "arm"} & trial.user_attrs.keys()]
+    theirs = [trial for trial in waiting if not {"control", "known_good", "arm"} & trial.user_attrs.keys()]
     return [t for t in theirs if "fixed_params" in t.system_attrs or "attempts" not in t.user_attrs]
 
 

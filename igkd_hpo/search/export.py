@@ -8,8 +8,9 @@ import igkd_hpo
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.provenance import Provenance
+from igkd_hpo.config.pruner import NoPruner
 from igkd_hpo.config.resolution import resolve_autos
-from igkd_hpo.config.study import Limits, NoPruner, Study
+from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.errors import StudyUnusable
 from igkd_hpo.search.best import BestTrial
 from igkd_hpo.search.study import SearchStudy
@@ -57,6 +58,8 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "pruner": NoPruner(name="none"),
         "controls": (),
         "n_trials": N_SEEDS,
+        "timeout": None,
+        "known_good": (),
         "provenance": Provenance.model_validate(provenance),
     }
     # Validated as a whole: what is written here is read back by the same rules.

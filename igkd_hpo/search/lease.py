@@ -19,12 +19,14 @@ from igkd_hpo.distillation.recipe import without_effect
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.counts import count, is_infeasible
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
+from igkd_hpo.search.given_trials import EXCESS
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
 from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
 from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
-from igkd_hpo.search.study import EXCESS, SearchStudy, unclaimed, why_stopping
+from igkd_hpo.search.stopping import hands_back, stop_where_due
+from igkd_hpo.search.study import SearchStudy, unclaimed
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 
 
@@ -138,7 +140,7 @@ class Leases:
             if connection.execute(statement).rowcount == 0:
                 return Verdict.LOST
             reaped = self._reap(connection)  # all who live may be training, and claim nothing for days
-            stop = self._study.read().attributes.get("stopped_now")
+            stop = hands_back(self._study, connection)
         self._reaped += reaped
         return Verdict.STOP if stop else Verdict.GO_ON
 
@@ -333,8 +335,7 @@ class Leases:
             return Idle.STOPPED
         trials = self._study.trials()
         leased = {lease.trial_id for lease in read_leases(connection, self._study_id)}
-        finished = count(trials).finished
-        taken = finished + len(leased)
+        taken = (finished := count(trials).finished) + len(leased)
         waiting = unclaimed(trials, leased)
         if taken >= attributes["n_trials"]:
             waiting = enqueued_trials(waiting)  # they run all the same
@@ -342,8 +343,7 @@ class Leases:
             if not leased:
                 self._end_excess(trials)
             return Idle.FINISHED
-        if reason := why_stopping(trials, attributes["ended_before_launch"], self._study.config.max_failures):
-            self._storage.set_study_user_attr(self._study_id, "stopped", reason)
+        if stop_where_due(self._study, connection, trials):
             return Idle.STOPPED
         for trial in waiting:
             try:

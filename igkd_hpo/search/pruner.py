@@ -7,7 +7,7 @@ from optuna import pruners
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-from igkd_hpo.config import study as config
+from igkd_hpo.config import pruner as config
 from igkd_hpo.words import percent
 
 STARTUP_TRIALS = 5

@@ -1,5 +1,6 @@
 """Read what every study in a database is doing, without disturbing anybody."""
 
+import math
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.counts import Counts, count
+from igkd_hpo.search.deadline import database_time
 from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import Lease, read_leases
 from igkd_hpo.search.optuna_internals import id_of
@@ -77,9 +79,11 @@ class StudyStatus:
         best_control: the control's name, if the best is one.
         best_cost: of the best student to store and to run, None what was not recorded.
         epochs: of a trial that is not pruned.
-        seconds_left: as the function `seconds_left` estimates them.
+        seconds_left: as the function `seconds_left` estimates them, and no more than until the deadline.
         finished: nothing is left to run.
         stopped: why no new trial begins, if it was stopped before its end.
+        stop_planned: it was stopped as its file says, by its time.
+        deadline: when it ends at the latest, ISO 8601 in UTC, by the database's clock; None without a time.
         last_failure: why the last FAIL failed.
         unusable: why this version cannot read the study, and the rest of this says nothing; None where it can.
     """
@@ -101,6 +105,8 @@ class StudyStatus:
     stopped: str | None
     last_failure: str | None
     unusable: str | None = None
+    stop_planned: bool = False
+    deadline: str | None = None
     metric: Metric = "accuracy"
 
 
@@ -151,6 +157,9 @@ def study_status(study: SearchStudy) -> StudyStatus:
     """Return a study at a glance. Raises StorageError."""
     with study.snapshot() as connection:
         record = study.read()
+        until = math.inf
+        if record.deadline is not None:
+            until = max(0.0, (record.deadline - database_time(connection)).total_seconds())
         leases = read_leases(connection, study.study_id)
         trials = study.trials()
     counts = count(trials)
@@ -162,6 +171,9 @@ def study_status(study: SearchStudy) -> StudyStatus:
     epochs = study.config.training.epochs
     running = sorted((_running(trial, lease, epochs) for trial, lease in held), key=attrgetter("trial"))
     ended = ended_trials(trials)
+    left = seconds_left(
+        record.n_trials - counts.finished, [trial.epoch / epochs for trial in running if not trial.lost], ended
+    )
     pruned = next((trial for trial in reversed(ended) if trial.state is TrialState.PRUNED), None)
     failed = next((trial for trial in reversed(trials) if trial.state is TrialState.FAIL), None)
     return StudyStatus(
@@ -185,11 +197,11 @@ def study_status(study: SearchStudy) -> StudyStatus:
         last_pruned=PrunedTrial(trial=pruned.number, reason=str(pruned.user_attrs.get("reason"))) if pruned else None,
         epochs=epochs,
         running=tuple(running),
-        seconds_left=seconds_left(
-            record.n_trials - counts.finished, [trial.epoch / epochs for trial in running if not trial.lost], ended
-        ),
+        seconds_left=left and min(left, until),
         finished=counts.finished >= record.n_trials,
         stopped=record.stopped,
+        stop_planned=record.stop_planned,
+        deadline=None if record.deadline is None else record.deadline.isoformat(),
         last_failure=str(failed.user_attrs.get("reason")) if failed else None,
         metric=study.config.metric,
     )

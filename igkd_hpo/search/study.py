@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,12 +17,13 @@ from sqlalchemy import Connection
 from igkd_hpo import __version__
 from igkd_hpo.assets.pins import AssetPins, check_pins
 from igkd_hpo.config import study as config
-from igkd_hpo.config.controls import ControlName, make_control
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
-from igkd_hpo.search.counts import Counts, count, is_infeasible
+from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.damage import study_damage, unusable
+from igkd_hpo.search.deadline import database_time
+from igkd_hpo.search.given_trials import enqueue_missing, given_by
 from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
@@ -34,12 +35,6 @@ Purpose = Literal["search", "confirm", "ladder"]
 """Name what a study's trials are for; the latter two train another study's configurations with fresh seeds."""
 CALLED: dict[Purpose, str] = {"search": "study", "confirm": "confirmation", "ladder": "ladder"}
 
-EXCESS = "surplus"
-"""Reason of a trial that waited when enough others had finished."""
-
-MOST_INFEASIBLE = 200
-"""Configurations in a row beyond a limit before a study is given up; each costs half a second."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
@@ -49,12 +44,16 @@ class StudyRecord:
         n_trials: the total of COMPLETE plus PRUNED trials that ends the study.
         stopped: why no new trial begins, if the study was stopped.
         stop_ordered: whether somebody stopped it, and not its failures.
+        stop_planned: whether it was stopped as its file says, which is an end as good as the total.
+        deadline: when it ends at the latest, by the database's clock, in UTC.
         pins: content of the study's data and teacher, None while unknown.
     """
 
     n_trials: int
     stopped: str | None
     stop_ordered: bool
+    stop_planned: bool
+    deadline: datetime | None
     pins: AssetPins | None
     attributes: Mapping[str, Any]
 
@@ -100,11 +99,13 @@ class SearchStudy:
             attributes = self.storage.get_study_user_attrs(self.study_id)
         if (damage := study_damage(attributes)) is not None:
             raise unusable(f"study {self.name!r} in {self.storage.place}", attributes, damage)
-        n_trials, stopped = attributes["n_trials"], attributes.get("stopped")
+        n_trials, stopped, deadline = attributes["n_trials"], attributes.get("stopped"), attributes.get("deadline")
         return StudyRecord(
             n_trials=n_trials,
             stopped=stopped,
             stop_ordered=bool(stopped and attributes.get("stop_ordered")),
+            stop_planned=bool(stopped and attributes.get("stop_planned")),
+            deadline=None if deadline is None else datetime.fromtimestamp(deadline, UTC),
             pins=_pins(attributes),
             attributes=attributes,
         )
@@ -177,6 +178,7 @@ def create_or_open(
     pins: AssetPins | None,
     confirms: str | None = None,
     purpose: Purpose = "confirm",
+    timeout: int | None = None,
 ) -> SearchStudy:
     """Create the study with its control trials, or open it to go on; all of it happens or nothing does.
 
@@ -184,6 +186,7 @@ def create_or_open(
         n_trials: the new total. None: the file's, if that changed since the last launch, else what the study has.
         pins: content of data and teacher on this host; None while unknown.
         confirms: folder of the study whose configurations a new one trains again, for this `purpose`.
+        timeout: seconds from now that it has; None: the file's, if that is new or changed, else what the study has.
 
     Raises:
         StudyFileError: the name is taken by a study that means something else.
@@ -199,8 +202,12 @@ def create_or_open(
                 link["purpose"] = purpose
             _create(connection, storage, study, n_trials or study.n_trials, link)
             existing = SearchStudy(storage, study.name)
+            new_timeout = study.timeout is not None
         else:
+            new_timeout = study.timeout != existing.config.timeout
             _resume(existing, study, n_trials)
+        if timeout is not None or new_timeout:
+            _set_deadline(connection, existing, timeout or study.seconds)
         if pins is not None:
             if (pinned := existing.read().pins) is None:
                 for key, value in asdict(pins).items():
@@ -279,29 +286,11 @@ def ended_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))  # noqa: DTZ901 - Optuna's are naive
 
 
-def why_stopping(trials: list[FrozenTrial], ended_before_launch: int, max_failures: int) -> str | None:
-    """Return the reason to stop a study in which the newest trials all failed, or were all beyond a limit; else None.
-
-    The newest are the last `max_failures` to end since the launch, untrained ones left out; the last 200 of all.
-    """
-    ended = ended_trials(trials)[ended_before_launch:]
-    last = [trial for trial in ended if not is_infeasible(trial)][-max_failures:]
-    if len(last) == max_failures and all(trial.state is TrialState.FAIL for trial in last):
-        reason = last[-1].user_attrs.get("reason", "no reason")
-        return f"the last {max_failures} trials all failed; trial {last[-1].number}: {reason}"
-    if len(ended) >= MOST_INFEASIBLE and all(map(is_infeasible, ended[-MOST_INFEASIBLE:])):
-        return (
-            f"the last {MOST_INFEASIBLE} configurations were all beyond the limits; trial {ended[-1].number}: "
-            f"{ended[-1].user_attrs.get('reason')}; raise the limits, or search smaller students, under a new name"
-        )
-    return None
-
-
 def _create(
     connection: Connection, storage: SharedStorage, study: config.Study, n_trials: int, link: Mapping[str, str]
 ) -> None:
-    if n_trials < (n_controls := len(study.controls)):
-        raise UsageError(f"{n_trials} trials leave no room for {n_controls} controls; give more, or drop controls")
+    if (no_room := study.without_room(n_trials)) is not None:
+        raise UsageError(f"{n_trials} trials leave no room for {no_room}")
     folder = free_folder(storage, study.name)
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], study.name)
     drop_leases_of_study(connection, study_id)
@@ -317,13 +306,7 @@ def _create(
     }
     for key, value in attributes.items():
         storage.set_study_user_attr(study_id, key, value)
-    _enqueue_controls(optuna.Study(study.name, storage), study, study.controls)
-
-
-def _enqueue_controls(created: optuna.Study, study: config.Study, names: Iterable[ControlName]) -> None:
-    for name in names:
-        control = make_control(name, study.hyperparameters)
-        created.enqueue_trial(control.params, user_attrs={"control": name, "hyperparameters": control.hyperparameters})
+    enqueue_missing(optuna.Study(study.name, storage), given_by(study), [], room=n_trials)
 
 
 def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) -> None:
@@ -338,19 +321,17 @@ def _resume(existing: SearchStudy, study: config.Study, n_trials: int | None) ->
         storage.set_study_user_attr(study_id, "stopped", None)
         storage.set_study_user_attr(study_id, "stop_ordered", False)
         storage.set_study_user_attr(study_id, "stopped_now", False)
+        storage.set_study_user_attr(study_id, "stop_planned", False)
     if existing.confirms is None:
-        # A total too small for all controls ended those that still waited; a larger one has room for them.
-        lost = [name for name in study.controls if _ended_as_excess(trials, name)]
-        room = max(0, record.n_trials - count(trials).finished)
-        _enqueue_controls(existing.optuna_study, study, lost[:room])
+        room = record.n_trials - count(trials).finished
+        enqueue_missing(existing.optuna_study, given_by(study), trials, room=room)
     # Failures from before this launch are forgiven: else the study would stop again at once.
     storage.set_study_user_attr(study_id, "ended_before_launch", len(ended_trials(trials)))
 
 
-def _ended_as_excess(trials: list[FrozenTrial], control: str) -> bool:
-    """Tell whether every trial of a control, of which there is one, ended because enough others had finished."""
-    facts = [(t.state, t.user_attrs.get("reason")) for t in trials if t.user_attrs.get("control") == control]
-    return set(facts) == {(TrialState.FAIL, EXCESS)}
+def _set_deadline(connection: Connection, study: SearchStudy, seconds: int | None) -> None:
+    deadline = None if seconds is None else database_time(connection).timestamp() + seconds
+    study.storage.set_study_user_attr(study.study_id, "deadline", deadline)
 
 
 def _study_file(attributes: Mapping[str, Any], name: str, place: str) -> config.Study:

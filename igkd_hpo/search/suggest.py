@@ -1,20 +1,23 @@
 """Choose all hyperparameters of a trial at once, from the sampler or from whoever enqueued the trial."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
 from igkd_hpo.config.hyperparameters import Hyperparameters
+from igkd_hpo.config.sampler import GpSampler, GridSampler, QmcSampler, RandomSampler, Sampler, TpeSampler
 from igkd_hpo.config.space import Value
-from igkd_hpo.config.study import Sampler
+from igkd_hpo.search.counts import is_infeasible
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.space import as_setting, distributions
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.study import SearchStudy, ended_trials
 
 
 class UnusableTrial(Exception):
@@ -35,7 +38,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     enqueued = frozen.system_attrs.get("fixed_params", {})
     if unknown := sorted(enqueued.keys() - searched.keys()):
         raise UnusableTrial(f"enqueued with {', '.join(unknown)}, which this study does not search")
-    sampler = make_sampler(study.config.sampler, frozen.number)
+    sampler = _sampler_for(study, frozen.number)
     trial = optuna.Trial(optuna.Study(study.name, study.storage, sampler, study.pruner), id_of(frozen))
     values = hyperparameters.fixed()
     try:
@@ -54,15 +57,45 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     return values
 
 
-def make_sampler(config: Sampler, number: int) -> BaseSampler:
+def make_sampler(config: Sampler, hyperparameters: Hyperparameters, number: int) -> BaseSampler:
     """Make a sampler for the trial with this number.
 
-    It is seeded by study and number: workers that share a seed would all draw the same points.
+    It is seeded by study and number: workers that share a seed would all draw the same points. Only what the whole
+    study has in common, a sequence or the order of a grid, is seeded by the study alone.
     """
     seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-    if config.name == "random":
-        return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        match config:
+            case TpeSampler():
+                return optuna.samplers.TPESampler(seed=seed, **_options(config))
+            case GpSampler():
+                return optuna.samplers.GPSampler(seed=seed, **_options(config))
+            case QmcSampler():
+                first = optuna.samplers.RandomSampler(seed)  # of trials that begin before any has ended
+                return optuna.samplers.QMCSampler(seed=config.seed, independent_sampler=first, **_options(config))
+            case RandomSampler():
+                return optuna.samplers.RandomSampler(seed)
+            case GridSampler():
+                points = {name: list(setting.points() or ()) for name, setting in hyperparameters.searched().items()}
+                return optuna.samplers.GridSampler(points, seed=config.seed)
+
+
+def _options(config: Sampler) -> dict[str, Any]:
+    return {name: value for name, value in config if name not in ("name", "seed")}
+
+
+def _sampler_for(study: SearchStudy, number: int) -> BaseSampler:
+    """Make the study's sampler; a random one after a trial beyond a limit for those that do not learn from it.
+
+    Of what it has learned nothing has changed then, and it would propose much the same again.
+    """
+    config = study.config.sampler
+    if config.name == "gp" and study.config.limits.any:
+        ended = ended_trials(study.trials())
+        if ended and is_infeasible(ended[-1]):
+            config = RandomSampler(name="random", seed=config.seed)
+    return make_sampler(config, study.config.hyperparameters, number)
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Value:

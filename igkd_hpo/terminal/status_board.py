@@ -84,7 +84,7 @@ def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:
     failed = f"the last failed trial: {reasons[-1]}" if reasons else None
     lines = [Text(study.unusable, style="red")] if study.unusable else []
     lines += [
-        Text(f"{study.name}: {reason}", style="red" if study.stopped else "yellow")
+        Text(f"{study.name}: {reason}", style="red" if study.stopped and not study.stop_planned else "yellow")
         for reason in (study.stopped and f"{state_in_words(study)}: {study.stopped}", failed)
         if reason
     ]

@@ -21,7 +21,7 @@ from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.engines.engine import SlotState
 from igkd_hpo.engines.in_process import InProcessEngine
 from igkd_hpo.search.identity import this_process
-from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.storage import open_storage
 from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import STUDY, Workspace
@@ -136,6 +136,55 @@ def test_a_stop_that_somebody_ordered_is_no_failure(workspace: Workspace, comple
     assert isinstance(stopped.value, igkd_hpo.StopOrdered)
     assert stopped.value.exit_code == (0 if completed else 3)
     assert f"{int(completed)} of 8 trials" in str(stopped.value)
+
+
+def test_a_study_begins_with_the_best_of_another_one(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    class One(InProcessEngine):
+        def poll(self) -> list[SlotState]:
+            job = self._source.claim()  # type: ignore[union-attr]
+            assert job.leases.complete(job.claim, 0.5, {})
+            return [SlotState(number=0, phase="done")]
+
+    file = parse_study(STUDY, source="test").model_copy(update={"controls": ()})
+    first = igkd_hpo.launch(file, engine=One(), progress=False)
+    other = file.model_copy(update={"name": "other"})
+    second = igkd_hpo.launch(other, start_from="tiny", engine=One(), workers=0)
+    (waiting,) = second.trials
+    assert waiting.state == "WAITING"
+    assert "begins with trial 0 of tiny, which had 50.00 % there" in capsys.readouterr().err
+    again = igkd_hpo.launch(other, start_from="tiny", engine=One(), progress=False)
+    (same,) = again.trials
+    assert same.hyperparameters == first.best.hyperparameters
+    with pytest.raises(igkd_hpo.UsageError, match=r"no study .tyni. .*there are: tiny, other"):
+        igkd_hpo.launch(other, start_from="tyni", progress=False)
+
+
+@pytest.mark.parametrize("completed", [False, True])
+def test_the_end_of_its_time_is_an_end_as_good_as_the_total(workspace: Workspace, completed: bool) -> None:
+    class OverTime(InProcessEngine):
+        def poll(self) -> list[SlotState]:
+            study = self._source.study  # type: ignore[union-attr]
+            if completed:
+                study.optuna_study.add_trial(optuna.trial.create_trial(value=0.5))
+            study.storage.set_study_user_attr(study.study_id, "deadline", 0.0)
+            assert self._source.claim() is Idle.STOPPED  # type: ignore[union-attr]
+            return [SlotState(number=0, phase="done")]
+
+    class Unused(InProcessEngine):
+        def start(self, *_: object, **__: object) -> None:
+            raise AssertionError("no worker is started when the time is over")
+
+    study = parse_study(STUDY, source="test")
+    if not completed:
+        with pytest.raises(igkd_hpo.NoCompletedTrial, match="its time was over at 1970-01-01 00:00 UTC"):
+            igkd_hpo.launch(study, timeout="1h", engine=OverTime(), progress=False)
+        return
+    launched = igkd_hpo.launch(study, timeout="1h", engine=OverTime(), progress=False)
+    assert (launched.counts.complete, launched.status.stop_planned) == (1, True)
+    again = igkd_hpo.launch(study, engine=Unused(), progress=False)
+    assert again.status.stopped == launched.status.stopped
+    with pytest.raises(igkd_hpo.UsageError, match="--timeout: '8' is no span of time"):
+        igkd_hpo.launch(study, timeout="8", progress=False)
 
 
 @pytest.mark.parametrize("form", ["path", "text", "mapping", "file"])

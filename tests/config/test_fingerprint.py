@@ -37,6 +37,8 @@ BASE: dict[str, Any] = {
     },
     "limits": {"peak_ram_kb": 512.0},
     "n_trials": 24,
+    "timeout": "1h",
+    "known_good": [{"temperature": 3.0}],
     "controls": ["student"],
     "provenance": {"study": "older", "trial": 3, "validation_accuracy": 0.5},
 }  # fmt: skip
@@ -54,6 +56,17 @@ COLUMNS = {
     "validation_fraction": 0.2,
 }
 BASES = {pruner["name"]: {**BASE, "pruner": pruner} for pruner in PRUNERS}
+SAMPLERS: list[dict[str, Any]] = [
+    {"name": "gp", "n_startup_trials": 5, "deterministic_objective": True},
+    {"name": "qmc", "qmc_type": "halton", "scramble": True},
+    {"name": "random"},
+    {"name": "grid"},
+]
+for sampler in SAMPLERS:
+    BASES[sampler["name"]] = {**BASE, "pruner": PRUNERS[0], "sampler": sampler}
+BASES["tpe"] = {**BASE, "pruner": PRUNERS[0], "sampler": {
+    "n_startup_trials": 5, "n_ei_candidates": 8, "multivariate": False, "constant_liar": False,
+}}  # fmt: skip
 BASES["huggingface"] = {**BASE, "dataset": COLUMNS, "pruner": {"name": "none"}}
 ONCE = {name: value for name, value in BASE["hyperparameters"].items() if name not in ("mixup", "cutmix")}
 BASES["mixed"] = {
@@ -87,8 +100,9 @@ FEATURED_OTHER: dict[str, Any] = {
 }
 WEIGHTED = {**BASE, "teacher": {**BASE["teacher"], "class_weights": "balanced"}}  # which no given teacher can be
 IGNORED = {
-    "name", "n_trials", "max_retries", "max_failures", "dataset.root", "dataset.follow_links", "teacher.checkpoint",
-    "teacher.checkpoint_key", "teacher.weights", "student.architecture", "student.weights",
+    "name", "n_trials", "timeout", "max_retries", "max_failures", "dataset.root", "dataset.follow_links",
+    "known_good", "teacher.checkpoint", "teacher.checkpoint_key", "teacher.weights",
+    "student.architecture", "student.weights",
 }  # fmt: skip
 # For each key of the format another valid value, or (another key, its value) where one cannot change alone.
 OTHER: dict[str, Any] = {
@@ -138,7 +152,7 @@ OTHER: dict[str, Any] = {
     "hyperparameters.temperature.low": 2.0,
     "hyperparameters.temperature.high": 7.0,
     "hyperparameters.temperature.log": ("hyperparameters.temperature",
-        {"type": "float", "low": 1.0, "high": 8.0, "log": True}),
+        {"type": "int", "low": 1, "high": 8, "log": True}),
     "hyperparameters.temperature.step": 2.0,
     "hyperparameters.alpha": 0.6,
     "hyperparameters.overlay_probability.type": ("hyperparameters.overlay_probability", 0.1),
@@ -186,14 +200,23 @@ OTHER: dict[str, Any] = {
     "limits.size_kb": 512.0,
     "limits.peak_ram_kb": 256.0,
     "limits.latency_ms": 5.0,
-    "sampler.name": "random",
+    "sampler.name": None,  # so are these
     "sampler.seed": 1,
+    "sampler.n_startup_trials": 6,
+    "sampler.n_ei_candidates": 9,
+    "sampler.multivariate": True,
+    "sampler.constant_liar": True,
+    "sampler.deterministic_objective": False,
+    "sampler.qmc_type": "sobol",
+    "sampler.scramble": False,
     "pruner.name": None,  # every pair is compared by test_pruners_differ
     "pruner.keep": 40,
     "pruner.grace_period": 4,
     "pruner.patience": 1,
     "pruner.reduction_factor": 2,
     "n_trials": 25,
+    "timeout": "8h",
+    "known_good": [{"temperature": 5.0}],
     "controls": ["student", "kd"],
     "max_retries": 4,
     "max_failures": 6,
@@ -236,7 +259,7 @@ def test_the_bases_hold_every_section_of_the_format() -> None:
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 def test_each_key_changes_the_fingerprint_unless_it_is_ignored(base: dict[str, Any]) -> None:
     study = build(base)
-    for path in sorted(paths(study) - ONE_VALUE - {"pruner.name"}):
+    for path in sorted(paths(study) - ONE_VALUE - {"pruner.name", "sampler.name"}):
         target, value = OTHER[path] if isinstance(OTHER[path], tuple) else (path, OTHER[path])
         other = build(with_value(base, target, value))
         assert other != study, path
@@ -293,11 +316,11 @@ def test_keys_that_came_later_leave_earlier_fingerprints_as_they_were() -> None:
 
 def test_the_difference_is_told_key_by_key() -> None:
     new = with_value(BASE, "teacher.logits", "online")
-    new = with_value(new, "hyperparameters.temperature", 4.0)
+    new = with_value(new, "hyperparameters.temperature", 3.0)
     new = with_value(new, "augmentation.horizontal_flip", False)
     assert difference(build(BASE), build({**new, "n_trials": 99})) == [
         "augmentation.horizontal_flip: true -> false",
-        "hyperparameters.temperature: absent -> 4.0",
+        "hyperparameters.temperature: absent -> 3.0",
         "hyperparameters.temperature.high: 8.0 -> absent",
         "hyperparameters.temperature.log: false -> absent",
         "hyperparameters.temperature.low: 1.0 -> absent",

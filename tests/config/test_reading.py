@@ -109,7 +109,7 @@ def faults_of(text: str) -> str:
           "(did you mean percentile?)")),
         (PRUNER, "{keep: 50}",
          "pruner.name: missing; it is one of percentile, median, successive_halving, hyperband, none"),
-        ("name: tpe", "name: tep", 'sampler.name: "tep" is not one of tpe, random (did you mean tpe?)'),
+        ("name: tpe", "name: tep", 'sampler.name: "tep" is not one of tpe, gp, qmc, random, grid (did you mean tpe?)'),
         ("name: digits\n  validation", "name: cifar\n  validation",
          ('dataset.name: "cifar" is not one of cifar10, cifar100, digits, folder, module:function, '
           "huggingface/OWNER/NAME, patches, torchvision/NAME (did you mean cifar10?)")),

@@ -5,11 +5,13 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
@@ -490,3 +492,20 @@ def test_the_pictures_are_written_before_the_transaction(bench: Bench, monkeypat
     monkeypatch.setattr(Path, "write_bytes", outside)
     bench.run(*WHOLE)
     assert len(list(bench.settings.paths.artifacts.iterdir())) == 2
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_completed_trial_sends_away_the_checkpoints_that_nobody_needs(bench: Bench, keep: bool) -> None:
+    bench.settings = replace(bench.settings, keep_checkpoints=keep)
+    claim = bench.claim()
+    for number in range(1, 7):
+        attributes = {"hyperparameters": bench.study.config.hyperparameters.middle(), "seed": 0, "parameters": 1000}
+        worse = optuna.trial.create_trial(value=0.1 * number, user_attrs=attributes)
+        bench.study.optuna_study.add_trial(worse)
+    files = [bench.settings.paths.checkpoint("made-up", number, 1) for number in range(7)]
+    for path in files:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    assert bench.run(*WHOLE, claim=claim) == Completed(accuracy=0.75)
+    gone = {number for number, path in enumerate(files) if not path.exists()}
+    assert gone == (set() if keep else {1, 2})

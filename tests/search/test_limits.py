@@ -14,7 +14,8 @@ from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS
 from igkd_hpo.search.counts import is_infeasible
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
-from igkd_hpo.search.study import MOST_INFEASIBLE, SearchStudy
+from igkd_hpo.search.stopping import MOST_INFEASIBLE
+from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.trial.student import check_fit, measure_student
 
 MakeStudy = Callable[..., SearchStudy]
@@ -131,7 +132,7 @@ def test_the_sampler_learns_what_fits(make_study: MakeStudy, worker: Worker) -> 
 def test_a_study_in_which_nothing_fits_ends(
     make_study: MakeStudy, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igkd_hpo.search.study.MOST_INFEASIBLE", 3)
+    monkeypatch.setattr("igkd_hpo.search.stopping.MOST_INFEASIBLE", 3)
     study = make_study()
     leases = Leases(study)
     for _ in range(3):

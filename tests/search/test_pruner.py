@@ -6,7 +6,8 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import TypeAdapter
 
-from igkd_hpo.config.study import Pruner, Study
+from igkd_hpo.config.pruner import Pruner
+from igkd_hpo.config.study import Study
 from igkd_hpo.search.pruner import make_pruner, why_pruned
 
 EPOCHS = 9

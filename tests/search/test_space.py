@@ -5,14 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import TypeAdapter
 
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.hyperparameters import Hyperparameters
-from igkd_hpo.config.study import ControlName, Sampler
+from igkd_hpo.config.sampler import Sampler
+from igkd_hpo.config.study import ControlName
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.suggest import make_sampler
 
+SAMPLER: TypeAdapter[Sampler] = TypeAdapter(Sampler)
 FIXED = {"temperature": 4.0, "alpha": 0.5, "overlay_probability": 0.1, "overlay_strength": 0.5, "learning_rate": 0.1}
+
+SPACE = Hyperparameters.model_validate(FIXED)
 
 
 def test_ranges_become_distributions_in_the_files_order() -> None:
@@ -52,10 +57,10 @@ def test_a_grid_ends_on_its_last_point(low: int, steps: int, rest: int, width: i
     assert found.high == pytest.approx((low + steps * width) / 1000)
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
+@pytest.mark.parametrize("name", ["tpe", "gp", "random"])
 def test_samplers_repeat_themselves_and_nobody_else(name: str) -> None:
     def first_point(seed: int, number: int) -> float:
-        sampler = make_sampler(Sampler.model_validate({"name": name, "seed": seed}), number)
+        sampler = make_sampler(SAMPLER.validate_python({"name": name, "seed": seed}), SPACE, number)
         return optuna.create_study(sampler=sampler).ask().suggest_float("alpha", 0, 1)
 
     assert first_point(0, 3) == first_point(0, 3)
