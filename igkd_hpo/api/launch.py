@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from igkd_hpo.api.init import init, names_images, study_file_of, write_new
+from igkd_hpo.api.slurm import Slurm
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
@@ -55,7 +56,7 @@ def launch(
         allow_import: modules whose code the study file may name.
         new_version: run a changed study as NAME-v2, NAME-v3 … beside the old one.
         engine: local: processes of this host; in_process: one trial at a time in the caller's own, where breakpoints
-            stop and no process is started; or an Engine.
+            stop and no process is started; an Engine; or a `Slurm`, to which workers are submitted, and left.
         progress: show on standard error how far it is.
 
     Raises:
@@ -64,15 +65,17 @@ def launch(
         StorageError: the database is out of reach.
         StudyStopped: too many trials failed; NoCompletedTrial where none had completed.
         StopOrdered: somebody stopped the study; a StudyStopped.
-        IgkdError: a worker could not be kept alive.
+        IgkdError: a worker could not be kept alive, or Slurm took no job.
     """
     _check(workers, trials, device)
     settings = settings_here(storage, allow_import)
+    if isinstance(engine, Slurm):
+        engine.check(workers, settings)
     console = make_console(progress)
     config = (
         study_to_run(study, settings) if not names_images(study) else _first_study(study, device, settings, console)
     )
-    with open_engine(engine) as opened_engine:
+    with open_engine("local" if isinstance(engine, Slurm) else engine) as opened_engine:
         opened = open_storage_here(settings, create=True)
         if new_version:
             config = config.model_copy(update={"name": next_version(opened, config.name)})
@@ -112,15 +115,31 @@ def launch(
                 return Study(search, settings)
             if workers == "auto" and finished >= n_trials and not enqueued:
                 workers = 1  # which says why it stopped
+            if isinstance(engine, Slurm):
+                for line in engine.submit(search, host, workers=workers):
+                    tell(console, line)
+                return Study(search, settings)
             _run(opened_engine, search, host, workers=workers, console=console)
     return Study(search, settings)
 
 
 def dry_run(
-    study: StudyLike, settings: Settings, *, workers: WorkerCount, trials: int | None, device: str, new_version: bool
+    study: StudyLike,
+    settings: Settings,
+    *,
+    workers: WorkerCount,
+    trials: int | None,
+    device: str,
+    new_version: bool,
+    engine: EngineLike = "local",
 ) -> str:
-    """Say what `launch` would run with these arguments and where; with measured workers, about how long."""
+    """Say what `launch` would run with these arguments and where; with measured workers, about how long.
+
+    For Slurm that is the batch script, with what `sbatch --test-only` says of it.
+    """
     _check(workers, trials, device)
+    if isinstance(engine, Slurm):
+        engine.check(workers, settings)
     if names_images(study):
         study = study_file_of(study, settings)[1] or init(study, device=device).study_file
     config = study_to_run(study, settings)
@@ -128,10 +147,12 @@ def dry_run(
         with suppress(UsageError):  # no database yet holds no earlier version
             opened = open_storage_here(settings, create=False)
             config = config.model_copy(update={"name": next_version(opened, config.name)})
+    if isinstance(engine, Slurm):
+        return engine.try_out(config.name, settings, workers=workers, device=device)
     measured = None
     if workers == "auto":
-        with open_engine("local") as engine, StopSignal() as stop:
-            measured = engine.measure(config, Host(settings=settings, device=device, stop=stop))
+        with open_engine("local") as local, StopSignal() as stop:
+            measured = local.measure(config, Host(settings=settings, device=device, stop=stop))
         workers = measured.workers
     return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
 
