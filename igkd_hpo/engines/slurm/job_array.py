@@ -30,15 +30,16 @@ _SCRIPT = r"""
 cd {folder} || exit
 export IGKD_HPO_HOST="$SLURMD_NODENAME"  # `status` names nodes as sinfo does
 
-told= again=
+told= again= worker=
+hand_back() {{ told=1; [ -z "$worker" ] || kill -TERM "$worker"; }}
+trap 'again=1; hand_back' USR1  # the time is nearly up: wait in the queue again
+trap 'again=; hand_back' TERM  # scancel
 {worker} --threads "${{SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}}" -- {study} &
 worker=$!
-# The time is nearly up: hand the trial back, and wait in the queue again. scancel: only hand it back.
-trap 'told=1 again=1; kill -TERM "$worker"' USR1
-trap 'told=1 again=; kill -TERM "$worker"' TERM
+[ -z "$told" ] || hand_back
 while wait "$worker"; code=$?; [ "$told" ]; do told=; done  # a signal ends `wait`, not the worker
 trap - USR1 TERM
-if [ "$again" ] && [ "$code" = 143 ]; then  # 0 and 1: the study is finished, or stopped
+if [ "$again" ] && [ "$code" = 143 ]; then  # other codes: the study is finished, or stopped
   scontrol requeue "$SLURM_JOB_ID" && sleep 60  # Slurm ends the script meanwhile
 fi
 exit "$code"
