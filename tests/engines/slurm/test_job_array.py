@@ -111,7 +111,7 @@ def test_time_that_is_up_requeues_and_scancel_does_not(
 
 
 def test_a_folder_that_a_node_does_not_see_ends_the_task(array: JobArray, tmp_path: Path) -> None:
-    script = replace(array, folder=tmp_path / "elsewhere").script()
+    script = replace(array, folder=tmp_path / "elsewhere", python="true").script()
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "elsewhere" in done.stderr

@@ -8,12 +8,28 @@ import pytest
 
 from igkd_hpo.engines.slurm import queue
 from igkd_hpo.engines.slurm.queue import Queue
-from igkd_hpo.search.status import StudyStatus, study_status
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.counts import count
+from igkd_hpo.search.status import StudyStatus
 from igkd_hpo.settings import Paths, Settings
-from tests.fixtures.studies import paths, storage, study, study_file
 
-__all__ = ["paths", "storage", "study", "study_file"]
+DIGITS = StudyStatus(
+    name="digits",
+    confirms=None,
+    n_trials=8,
+    counts=count([]),
+    best_accuracy=None,
+    best_trial=None,
+    best_control=None,
+    best_cost=None,
+    controls=(),
+    last_pruned=None,
+    epochs=4,
+    running=(),
+    seconds_left=None,
+    finished=False,
+    stopped=None,
+    last_failure=None,
+)
 SQUEUE = """\
 #!/bin/bash
 echo "$@" >> asked
@@ -22,15 +38,11 @@ printf '7 Resources\\n7 Resources\\n9 ReqNodeNotAvail, Reserved for maintenance\
 
 
 @pytest.fixture
-def settings(paths: Paths) -> Settings:
+def settings(tmp_path: Path) -> Settings:
+    paths = Paths(root=tmp_path / "storage")
     return Settings(
-        paths=paths, storage_url=f"sqlite:///{paths.database}", data_root=paths.root, allow_import=frozenset()
+        paths=paths, storage_url=f"sqlite:///{paths.database}", data_root=tmp_path, allow_import=frozenset()
     )
-
-
-@pytest.fixture
-def status(study: SearchStudy) -> StudyStatus:
-    return study_status(study)
 
 
 @pytest.fixture
@@ -44,47 +56,43 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def submitted(settings: Settings, *jobs: tuple[int, str, str]) -> None:
-    settings.paths.logs.mkdir()
+    settings.paths.logs.mkdir(parents=True)
     records = [{"job": job, "study": study, "storage": storage} for job, study, storage in jobs]
     settings.paths.slurm_jobs.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def test_tasks_of_this_database_that_wait_are_counted_by_reason(
-    settings: Settings, status: StudyStatus, asked: Path
-) -> None:
+def test_tasks_of_this_database_that_wait_are_counted_by_reason(settings: Settings, asked: Path) -> None:
     here = settings.storage_url
     submitted(settings, (7, "digits", here), (8, "digits", "sqlite:///other.db"), (9, "more", here), (10, "done", here))
-    studies = [status, replace(status, name="more"), replace(status, name="done", finished=True)]
+    studies = [DIGITS, replace(DIGITS, name="more"), replace(DIGITS, name="done", finished=True)]
     maintenance = "ReqNodeNotAvail, Reserved for maintenance"
     assert Queue(settings).waiting(studies) == {"digits": {"Resources": 2}, "more": {maintenance: 1}}
     assert asked.read_text().split("--jobs=") == [asked.read_text().split("--jobs=")[0], "7,9\n"]
     assert "2 for Resources" in Queue(settings).in_words(studies)["digits"]
 
 
-def test_the_controller_is_asked_twice_a_minute_at_most(settings: Settings, status: StudyStatus, asked: Path) -> None:
+def test_the_controller_is_asked_twice_a_minute_at_most(settings: Settings, asked: Path) -> None:
     now = [0.0]
     watched = Queue(settings, clock=lambda: now[0])
     submitted(settings, (7, "digits", settings.storage_url), (9, "digits", settings.storage_url))
     for seconds in (0, 2, 29, 31, 33):
         now[0] = seconds
-        assert watched.waiting([status])
+        assert watched.waiting([DIGITS])
     assert len(asked.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("notes", [None, "", "{", '{"job": 7}\n', "[]\n"])
-def test_nobody_asks_where_nothing_was_submitted(
-    settings: Settings, status: StudyStatus, asked: Path, notes: str | None
-) -> None:
+def test_nobody_asks_where_nothing_was_submitted(settings: Settings, asked: Path, notes: str | None) -> None:
     if notes is not None:
         submitted(settings)
         settings.paths.slurm_jobs.write_text(notes)
-    assert Queue(settings).waiting([status]) == {}
+    assert Queue(settings).waiting([DIGITS]) == {}
     assert asked.read_text() == ""
 
 
 @pytest.mark.parametrize("squeue", [None, "#!/bin/sh\nexec sleep 60\n", "#!/bin/sh\necho no controller >&2\nexit 1\n"])
 def test_a_queue_out_of_reach_disturbs_nobody(
-    settings: Settings, status: StudyStatus, asked: Path, monkeypatch: pytest.MonkeyPatch, squeue: str | None
+    settings: Settings, asked: Path, monkeypatch: pytest.MonkeyPatch, squeue: str | None
 ) -> None:
     monkeypatch.setattr(queue, "_PATIENCE_SECONDS", 0.05)
     submitted(settings, (7, "digits", settings.storage_url))
@@ -92,4 +100,4 @@ def test_a_queue_out_of_reach_disturbs_nobody(
         monkeypatch.setenv("PATH", "/nowhere")
     else:
         asked.with_name("squeue").write_text(squeue)
-    assert Queue(settings).waiting([status]) == {}
+    assert Queue(settings).waiting([DIGITS]) == {}
