@@ -62,7 +62,7 @@ def launch(
         igkd-hpo launch --workers 4
         igkd-hpo launch flowers.yaml --workers 2 --trials 50
         igkd-hpo launch cifar10 --workers 4 --dry-run
-        igkd-hpo launch cifar10 --engine slurm --workers 16 --sbatch="--gres=gpu:1 --time=04:00:00"
+        igkd-hpo launch cifar10 --engine slurm --workers 16 --sbatch=--gres=gpu:1
     """
     count = count_of_workers(workers)
     if sbatch and engine != "slurm":

@@ -90,7 +90,7 @@ def test_nobody_asks_where_nothing_was_submitted(settings: Settings, asked: Path
     assert asked.read_text() == ""
 
 
-@pytest.mark.parametrize("squeue", [None, "#!/bin/sh\nexec sleep 60\n", "#!/bin/sh\necho no controller >&2\nexit 1\n"])
+@pytest.mark.parametrize("squeue", [None, "#!/bin/sh\nexec sleep 600\n", "#!/bin/sh\necho no controller >&2\nexit 1\n"])
 def test_a_queue_out_of_reach_disturbs_nobody(
     settings: Settings, asked: Path, monkeypatch: pytest.MonkeyPatch, squeue: str | None
 ) -> None:
