@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the names come f
     from igkd_hpo.api.ladder import ladder
     from igkd_hpo.api.launch import launch
     from igkd_hpo.api.prepare import prepare
+    from igkd_hpo.api.slurm import Slurm
     from igkd_hpo.api.study import Study, open_study, status
     from igkd_hpo.api.train import train
     from igkd_hpo.api.validate import validate
@@ -41,6 +42,7 @@ __all__ = [
     "IgkdError",
     "Interrupted",
     "NoCompletedTrial",
+    "Slurm",
     "StopOrdered",
     "StorageError",
     "Study",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Slurm": "api.slurm",
     "Study": "api.study",
     "StudyFile": "config.study",
     "confirm": "api.confirm",

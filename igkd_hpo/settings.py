@@ -71,6 +71,13 @@ class Paths:
     def test_split_log(self) -> Path:
         return self.logs / "test-split.log"
 
+    @property
+    def slurm_jobs(self) -> Path:
+        return self.logs / "slurm-jobs.jsonl"
+
+    def slurm_log(self, folder: str) -> Path:
+        return self.logs / folder / "slurm-%A_%a.out"
+
     def trial_checkpoints(self, folder: str, trial_number: int) -> Path:
         return self.checkpoints / folder / f"trial-{trial_number:05d}"
 

@@ -1,5 +1,6 @@
-"""What runs igkd-hpo as a service: the compose file, the image, the unit, the Kubernetes example. Doors are closed."""
+"""What runs igkd-hpo as a service: the compose file, the image, the unit, the Kubernetes examples. Doors are closed."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 from sqlalchemy import make_url
 
@@ -42,12 +44,16 @@ def ours(services: Services) -> Services:
 
 @pytest.fixture
 def manifests(repository: Path) -> list[dict[str, Any]]:
-    return list(YAML(typ="safe").load_all(repository / "docs" / "deploy" / "kubernetes.yaml"))
+    files = sorted((repository / "docs" / "deploy").glob("*.yaml"))
+    return [manifest for file in files for manifest in YAML(typ="safe").load_all(file)]
 
 
 @pytest.fixture
 def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in manifests if "template" in m["spec"]}
+    found = {m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in manifests if "template" in m["spec"]}
+    (ray,) = (m["spec"] for m in manifests if m["kind"] == "RayCluster")
+    groups = {"ray-head": ray["headGroupSpec"], "ray-worker": ray["workerGroupSpecs"][0]}
+    return found | {name: group["template"]["spec"] for name, group in groups.items()}
 
 
 def interpolated(text: str, **values: str) -> str:
@@ -195,7 +201,7 @@ def test_commands_of_services_are_ones_that_exist(
             accepts(service["command"])
     for pod in pods.values():
         for container in pod["containers"]:
-            if "igkd-hpo" in container["image"]:
+            if "igkd-hpo:" in container["image"]:
                 accepts(container["args"])
     unit = (repository / "docs" / "deploy" / "igkd-hpo-worker@.service").read_text()
     (start,) = re.findall(r"^ExecStart=\S+/igkd-hpo (.+)$", unit, re.MULTILINE)
@@ -288,6 +294,40 @@ def test_the_guide_names_services_that_exist(services: Services, repository: Pat
     assert {name for name in variables if name not in page} == set()
 
 
+@pytest.fixture(scope="module")
+def schemas() -> dict[str, Any]:
+    """The schemas of Kubernetes and KubeRay, by name."""
+    read: dict[str, Any] = json.loads((Path(__file__).parent / "schemas" / "kubernetes.json").read_text())["$defs"]
+    return read
+
+
+def faults(manifest: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
+    (name,) = (name for name in schemas if name.endswith(f".{manifest['kind']}"))
+    validator = Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": schemas})
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
+
+
+def test_kubernetes_takes_the_examples(manifests: list[dict[str, Any]], schemas: dict[str, Any]) -> None:
+    for manifest in manifests:
+        assert faults(manifest, schemas) == [], manifest["metadata"]["name"]
+
+
+def test_a_misspelt_key_and_a_wrong_value_are_found(manifests: list[dict[str, Any]], schemas: dict[str, Any]) -> None:
+    job, ray = (next(m for m in manifests if m["kind"] == kind) for kind in ("Job", "RayCluster"))
+    job["spec"]["completionMode"] = 3
+    job["spec"]["template"]["spec"]["containers"][0]["volumeMount"] = []
+    ray["spec"]["headGroupSpec"]["template"]["spec"]["restartpolicy"] = "Always"
+    ray["spec"]["workerGroupSpecs"][0]["replica"] = 2
+    assert len(faults(job, schemas)) == len(faults(ray, schemas)) == 2
+
+
+def test_the_job_has_an_index_for_each_worker_and_comes_back(manifests: list[dict[str, Any]]) -> None:
+    (job,) = (m["spec"] for m in manifests if m["kind"] == "Job")
+    assert (job["completionMode"], job["template"]["spec"]["restartPolicy"]) == ("Indexed", "OnFailure")
+    assert job["completions"] == job["parallelism"]
+    assert job["template"]["spec"]["containers"][0]["args"][:2] == ["worker", "digits"]
+
+
 def test_the_kubernetes_example_has_no_secret_and_no_open_door(manifests: list[dict[str, Any]]) -> None:
     kinds = {manifest["kind"] for manifest in manifests}
     assert "Secret" not in kinds
@@ -300,7 +340,7 @@ def test_no_pod_takes_a_node_along_and_none_hangs_unseen(pods: dict[str, dict[st
     for name, pod in pods.items():
         for container in pod["containers"]:
             assert "memory" in container["resources"]["limits"], name
-            if name != "worker":  # whose leases say whether it lives
+            if name in ("database", "dashboard"):  # leases say whether a worker lives, and KubeRay asks its own pods
                 assert {"readinessProbe", "livenessProbe"} <= set(container), name
 
 
@@ -315,7 +355,7 @@ def test_systemd_takes_the_unit_and_finds_it_closed(repository: Path, tmp_path: 
 
 
 def test_pods_are_not_root_and_take_secrets_from_the_secret(pods: dict[str, dict[str, Any]]) -> None:
-    assert set(pods) == {"database", "worker", "dashboard"}
+    assert set(pods) == {"database", "worker", "dashboard", "digits", "ray-head", "ray-worker"}
     for name, pod in pods.items():
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["automountServiceAccountToken"] is False, name

@@ -6,6 +6,7 @@ from contextlib import suppress
 from optuna.trial import FrozenTrial
 
 from igkd_hpo.api.init import init, names_images, study_file_of, write_new
+from igkd_hpo.api.slurm import Slurm
 from igkd_hpo.api.source import StudyLike, settings_here, study_to_run
 from igkd_hpo.api.study import Study
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
@@ -65,7 +66,7 @@ def launch(
         allow_import: modules whose code the study file may name.
         new_version: run a changed study as NAME-v2, NAME-v3 … beside the old one.
         engine: local: processes of this host; in_process: one trial at a time in the caller's own, where breakpoints
-            stop and no process is started; or an Engine.
+            stop and no process is started; an Engine; or a `Slurm`, to which workers are submitted, and left.
         progress: show on standard error how far it is.
 
     Raises:
@@ -74,16 +75,18 @@ def launch(
         StorageError: the database is out of reach.
         StudyStopped: too many trials failed; NoCompletedTrial where none had completed.
         StopOrdered: somebody stopped the study; a StudyStopped.
-        IgkdError: a worker could not be kept alive.
+        IgkdError: a worker could not be kept alive, or Slurm took no job.
     """
     _check(workers, trials, device)
     seconds = _seconds(timeout)
     settings = settings_here(storage, allow_import)
+    if isinstance(engine, Slurm):
+        engine.check(workers, settings)
     console = make_console(progress)
     config = (
         study_to_run(study, settings) if not names_images(study) else _first_study(study, device, settings, console)
     )
-    with open_engine(engine) as opened_engine:
+    with open_engine("local" if isinstance(engine, Slurm) else engine) as opened_engine:
         opened = open_storage_here(settings, create=True)
         if new_version:
             config = config.model_copy(update={"name": next_version(opened, config.name)})
@@ -127,6 +130,10 @@ def launch(
                 return Study(search, settings)
             if finished >= n_trials and not enqueued:
                 return Study(search, settings)
+            if isinstance(engine, Slurm):
+                for line in engine.submit(search, host, workers=workers):
+                    tell(console, line)
+                return Study(search, settings)
             _run(opened_engine, search, host, workers=workers, console=console)
     return Study(search, settings)
 
@@ -140,10 +147,16 @@ def dry_run(
     timeout: str | None = None,
     device: str,
     new_version: bool,
+    engine: EngineLike = "local",
 ) -> str:
-    """Say what `launch` would run with these arguments and where; with measured workers, about how long."""
+    """Say what `launch` would run with these arguments and where; with measured workers, about how long.
+
+    For Slurm that is the batch script, with what `sbatch --test-only` says of it.
+    """
     _check(workers, trials, device)
     _seconds(timeout)
+    if isinstance(engine, Slurm):
+        engine.check(workers, settings)
     if names_images(study):
         study = study_file_of(study, settings)[1] or init(study, device=device).study_file
     config = study_to_run(study, settings)
@@ -151,10 +164,12 @@ def dry_run(
         with suppress(UsageError):  # no database yet holds no earlier version
             opened = open_storage_here(settings, create=False)
             config = config.model_copy(update={"name": next_version(opened, config.name)})
+    if isinstance(engine, Slurm):
+        return engine.try_out(config.name, settings, workers=workers, device=device)
     measured = None
     if workers == "auto":
-        with open_engine("local") as engine, StopSignal() as stop:
-            measured = engine.measure(config, Host(settings=settings, device=device, stop=stop))
+        with open_engine("local") as local, StopSignal() as stop:
+            measured = local.measure(config, Host(settings=settings, device=device, stop=stop))
         workers = measured.workers
     if timeout is not None:
         config = config.model_copy(update={"timeout": timeout})

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from igkd_hpo.api.slurm import Slurm
 from igkd_hpo.engines.engine import Engine, Host, Watcher, run_slots
 from igkd_hpo.engines.in_process import InProcessEngine
 from igkd_hpo.engines.local.engine import LocalEngine
@@ -12,12 +13,14 @@ from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.live import LiveView
 from igkd_hpo.terminal.progress import tell
 
-EngineLike = Literal["local", "in_process"] | Engine
+EngineLike = Literal["local", "in_process"] | Engine | Slurm
 WorkerCount = int | Literal["auto"]
 
 
 def open_engine(engine: EngineLike) -> Engine:
     """Make the engine of this name, or return the one that is given. Raises UsageError."""
+    if isinstance(engine, Slurm):
+        raise UsageError("only launch submits to Slurm; run this one on a host of yours, or as a job of its own")
     if not isinstance(engine, str):
         return engine
     engines: dict[str, type[Engine]] = {"local": LocalEngine, "in_process": InProcessEngine}

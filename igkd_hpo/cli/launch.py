@@ -1,11 +1,21 @@
 """`igkd-hpo launch`: create or resume a study and run it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, print_text, study_argument
+from igkd_hpo.cli.arguments import (
+    AllowImport,
+    Device,
+    Storage,
+    StudyFile,
+    count_of_workers,
+    print_file,
+    print_text,
+    study_argument,
+)
 from igkd_hpo.cli.completion import complete_existing_study
+from igkd_hpo.errors import UsageError
 
 
 def launch(
@@ -15,7 +25,7 @@ def launch(
         Option(
             "--workers",
             metavar="N|auto",
-            help="Trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only submits.",
+            help="Trials side by side; auto: as many as pay on this host, measured for some seconds; 0 only submits.",
         ),
     ] = "1",
     trials: Annotated[
@@ -40,8 +50,20 @@ def launch(
     new_version: Annotated[
         bool, Option("--new-version", help="Run a changed file as NAME-v2, NAME-v3 … beside the old study.")
     ] = False,
+    engine: Annotated[
+        Literal["local", "slurm"],
+        Option("--engine", metavar="local|slurm", help="slurm: submit the workers as a job array, and leave."),
+    ] = "local",
+    sbatch: Annotated[
+        str, Option("--sbatch", metavar="OPTIONS", help="For sbatch: '--partition=gpu --gres=gpu:1 --time=04:00:00'.")
+    ] = "",
     dry_run: Annotated[
-        bool, Option("--dry-run", help="Only say what would run and where; with --workers auto also about how long.")
+        bool,
+        Option(
+            "--dry-run",
+            help="Only say what would run and where; with --workers auto also about how long; "
+            "with --engine slurm the batch script, and what Slurm says of it.",
+        ),
     ] = False,
 ) -> None:
     """Create or resume a study and run it; without STUDY, the built-in digits.
@@ -56,14 +78,18 @@ def launch(
         igkd-hpo launch flowers.yaml --timeout 8h
         igkd-hpo launch narrowed.yaml --from flowers
         igkd-hpo launch cifar10 --workers 4 --dry-run
+        igkd-hpo launch cifar10 --engine slurm --workers 16 --sbatch=--gres=gpu:1
     """
     count = count_of_workers(workers)
-    if not dry_run:
+    if sbatch and engine != "slurm":
+        raise UsageError(f"--sbatch {sbatch!r} is for --engine slurm; add that, or leave it out")
+    if not dry_run and engine == "local":
         from igkd_hpo.engines.local.fork_server import ForkServer
 
         server = ForkServer()
         server.keep_running()  # it imports torch while we import the rest
     from igkd_hpo.api import launch as api
+    from igkd_hpo.api.slurm import Slurm
     from igkd_hpo.api.source import settings_here
     from igkd_hpo.engines.local.engine import LocalEngine
 
@@ -75,10 +101,14 @@ def launch(
         "device": device,
         "new_version": new_version,
     }
+    if engine == "slurm":
+        options["engine"] = Slurm(sbatch=sbatch)
+    elif not dry_run:
+        options["engine"] = LocalEngine(server)
     if dry_run:
-        print_text(api.dry_run(given, settings_here(storage, allowed), **options))
+        show = print_file if engine == "slurm" else print_text  # a script stays one, however wide the terminal is
+        show(api.dry_run(given, settings_here(storage, allowed), **options))
         return
-    options |= {"start_from": start_from, "engine": LocalEngine(server)}
-    launched = api.launch(given, storage=storage, allow_import=allowed, **options)
-    if count:
+    launched = api.launch(given, storage=storage, start_from=start_from, allow_import=allowed, **options)
+    if count and engine == "local":
         print_text(launched.summary())

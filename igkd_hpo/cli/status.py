@@ -31,14 +31,18 @@ def status(
         igkd-hpo status --json
     """
     from igkd_hpo.api.source import existing_study, settings_here
+    from igkd_hpo.engines.slurm.queue import Queue
     from igkd_hpo.search.status import status as read_status
     from igkd_hpo.search.storage import open_storage_here
 
     settings = settings_here(storage)
     opened = open_storage_here(settings, create=False)
     names = [existing_study(given, settings).name for given in studies or ()]
+    queue = Queue(settings)
     if as_json:
-        print_json([_with_frontier(study, opened) for study in read_status(opened, names)])
+        found = read_status(opened, names)
+        waiting = queue.waiting(found)
+        print_json([_with_frontier(study, opened) | {"queued": waiting.get(study.name, {})} for study in found])
         return
     from igkd_hpo.terminal.console import Console
     from igkd_hpo.terminal.screen import Screen
@@ -47,11 +51,12 @@ def status(
 
     console = Console()
     if not watch:
-        console.print(status_board(read_status(opened, names), console.width))
+        found = read_status(opened, names)
+        console.print(status_board(found, console.width, queued=queue.in_words(found)))
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    watched = StatusWatch(opened, names=names)
+    watched = StatusWatch(opened, names=names, queue=queue)
     with Screen(console, transient=False) as screen:
         while True:
             watched.look()

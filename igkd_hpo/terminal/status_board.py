@@ -25,20 +25,30 @@ def study_board(study: StudyStatus, stale: StaleSeconds | None = None) -> Board:
 
 
 def status_board(
-    studies: Sequence[StudyStatus], width: int, height: int | None = None, *, stale: StaleSeconds | None = None
+    studies: Sequence[StudyStatus],
+    width: int,
+    height: int | None = None,
+    *,
+    stale: StaleSeconds | None = None,
+    queued: Mapping[str, str] | None = None,
 ) -> RenderableType:
-    """Draw all studies: what runs, then the others; with a height, cut every line, else show reasons whole."""
+    """Draw all studies: what runs, then the others; with a height, cut every line, else show reasons whole.
+
+    Args:
+        queued: what of a study waits in a cluster's queue, in words, by name.
+    """
+    whole = height is None
     running = [study for study in studies if study.running]
     others = [study for study in studies if not study.running]
     room = None if height is None else max(8, height // max(1, len(running)) - 1)
     parts: list[RenderableType] = []
     for study in running:
         parts += [Text("")] if parts else []
-        parts += [render(study_board(study, stale), width, room), *_troubles(study, width, whole=height is None)]
+        parts += [render(study_board(study, stale), width, room), *_notes(study, queued or {}, width, whole=whole)]
     if others:
         parts += [Text("")] if parts else []
         parts += [cut(line, width) for line in _overview(others, {study.name for study in studies})]
-        parts += [line for study in others for line in _troubles(study, width, whole=height is None)]
+        parts += [line for study in others for line in _notes(study, queued or {}, width, whole=whole)]
     return Group(*parts) if parts else Text("no studies yet; igkd-hpo launch makes the first one")
 
 
@@ -79,7 +89,7 @@ def _overview(studies: Sequence[StudyStatus], names: set[str]) -> list[Text]:
     return [Text(line, style="" if place else "bright_black") for place, line in enumerate(lines)]
 
 
-def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:
+def _notes(study: StudyStatus, queued: Mapping[str, str], width: int, *, whole: bool) -> list[Text]:
     reasons = (study.last_failure or "").strip().splitlines()
     failed = f"the last failed trial: {reasons[-1]}" if reasons else None
     lines = [Text(study.unusable, style="red")] if study.unusable else []
@@ -88,4 +98,6 @@ def _troubles(study: StudyStatus, width: int, *, whole: bool) -> list[Text]:
         for reason in (study.stopped and f"{state_in_words(study)}: {study.stopped}", failed)
         if reason
     ]
+    if study.name in queued:
+        lines.append(Text(f"{study.name}: {queued[study.name]}"))
     return lines if whole else [cut(line, width) for line in lines]

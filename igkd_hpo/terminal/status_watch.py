@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from igkd_hpo.engines.slurm.queue import Queue
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.status import StudyStatus, status
 from igkd_hpo.search.storage import SharedStorage
@@ -23,17 +24,25 @@ class StatusWatch:
 
     Args:
         names: see `status`.
+        queue: of the cluster that studies were submitted to.
         clock: seconds, monotonic; no other clock is compared with it.
     """
 
     def __init__(
-        self, storage: SharedStorage, *, names: Collection[str] = (), clock: Callable[[], float] = time.monotonic
+        self,
+        storage: SharedStorage,
+        *,
+        names: Collection[str] = (),
+        queue: Queue | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._storage = storage
         self._names = names
+        self._queue = queue
         self._clock = clock
         self._studies: list[StudyStatus] = []
         self._read_at = clock()
+        self._queued: dict[str, str] = {}
         self._outage: StorageError | None = None
         self._since: dict[tuple[str, int, int, int], float] = {}  # (study, trial, attempt, beat): when first seen
         self._said: dict[str, tuple[float, object]] = {}
@@ -47,6 +56,8 @@ class StatusWatch:
             self._since.clear()  # nobody can write a heartbeat while it is away
             return
         self._outage, self._read_at = None, self._clock()
+        if self._queue is not None:
+            self._queued = self._queue.in_words(self._studies)
         keys = [(study.name, t.trial, t.attempt, t.beat) for study in self._studies for t in study.running]
         self._since = {key: self._since.get(key, self._read_at) for key in keys}
 
@@ -59,11 +70,12 @@ class StatusWatch:
         }
         trouble = self._trouble()
         lines = [] if trouble is None else [cut(Text(trouble, style="red"), width)]
-        return Group(*lines, status_board(self._studies, width, height - len(lines), stale=stale))
+        board = status_board(self._studies, width, height - len(lines), stale=stale, queued=self._queued)
+        return Group(*lines, board)
 
     def lines(self) -> list[str]:
         """Return lines for a log: one for each study that runs when something ended or began, and every half minute."""
-        news = {study.name: (summary_line(study_board(study)), _gist(study)) for study in self._studies}
+        news = {study.name: self._news(study) for study in self._studies}
         if (trouble := self._trouble()) is not None:
             news = {"": (trouble, "")}
         else:
@@ -75,6 +87,12 @@ class StatusWatch:
                 self._said[study] = (now, gist)
                 lines.append(f"{study}: {line}" if study else line)
         return lines
+
+    def _news(self, study: StudyStatus) -> tuple[str, object]:
+        line, gist = summary_line(study_board(study)), _gist(study)
+        if (waits := self._queued.get(study.name)) is None:
+            return line, gist
+        return f"{line}; {waits}", (gist, waits)
 
     def _trouble(self) -> str | None:
         if self._outage is None:

@@ -33,6 +33,7 @@ NOT_RUN = {
     r"igkd-hpo status --watch": "watches until Ctrl-C; tests/cli/test_status.py watches it",
     r"igkd-hpo dashboard": "serves until Ctrl-C; tests/dashboard/test_dashboard.py asks it",
     r"docker |kubectl |\(umask|echo ": "needs a container engine or a cluster; tests/test_compose.py reads the files",
+    r"igkd-hpo launch .*--engine slurm|sbatch ": "needs a cluster; tests/cli/test_slurm.py has programs in its place",
     r"ssh |curl ": "needs another host",
     r"createdb|psql |export IGKD_HPO_STORAGE=": "needs a server; tests/cli/test_postgresql.py has one",
     r"igkd-hpo launch --storage sqlite:////home": "writes where the reader keeps a database",

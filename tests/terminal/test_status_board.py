@@ -1,19 +1,23 @@
 """What people see of all studies, from the database alone, once and again and again."""
 
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from igkd_hpo.engines.slurm.queue import Queue
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.status import ControlStatus, PrunedTrial, RunningTrial, StudyStatus
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.settings import Paths, Settings
 from igkd_hpo.terminal import status_watch
 from igkd_hpo.terminal.status_board import status_board
 from igkd_hpo.terminal.status_watch import StatusWatch
@@ -197,3 +201,20 @@ def test_a_log_has_a_line_when_something_happened_and_every_half_minute(
     run(0.4, 0.5, 0.6)
     pass_seconds(5)
     assert lines[3].startswith("digits: 1 of 6 finished, 1 running, best 60.00 % (#1 kd)")
+
+
+def test_what_waits_in_a_clusters_queue_is_told_of_its_study(
+    storage: SharedStorage, study: SearchStudy, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 7 Resources\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    url = f"sqlite:///{paths.database}"
+    paths.logs.mkdir()
+    paths.slurm_jobs.write_text(json.dumps({"job": 7, "study": "digits", "storage": url}))
+    settings = Settings(paths=paths, storage_url=url, data_root=tmp_path, allow_import=frozenset())
+    watch = StatusWatch(storage, queue=Queue(settings), clock=Clock())
+    watch.look()
+    waits = "1 task waiting in Slurm's queue: 1 for Resources"
+    assert watch.lines() == [f"digits: 0 of 6 finished, 0 running; {waits}"]
+    assert watched(watch)[-1] == f"digits: {waits}"
