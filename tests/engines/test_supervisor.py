@@ -12,11 +12,11 @@ import pytest
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
+from igkd_hpo.engines import restarts as module
 from igkd_hpo.engines.engine import Host, Watcher, run_slots
 from igkd_hpo.engines.events import Event
-from igkd_hpo.engines.local import supervisor as module
 from igkd_hpo.engines.local.engine import LocalEngine
-from igkd_hpo.engines.local.supervisor import restart_pause
+from igkd_hpo.engines.restarts import restart_pause
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
