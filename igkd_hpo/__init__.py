@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the names come f
     from igkd_hpo.api.train import train
     from igkd_hpo.api.validate import validate
     from igkd_hpo.config.study import Study as StudyFile
+    from igkd_hpo.engines.ray.engine import Ray
     from igkd_hpo.errors import (
         AssetError,
         AssetMissing,
@@ -41,6 +42,7 @@ __all__ = [
     "IgkdError",
     "Interrupted",
     "NoCompletedTrial",
+    "Ray",
     "StopOrdered",
     "StorageError",
     "Study",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Ray": "engines.ray.engine",
     "Study": "api.study",
     "StudyFile": "config.study",
     "confirm": "api.confirm",

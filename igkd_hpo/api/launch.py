@@ -12,6 +12,7 @@ from igkd_hpo.config.study import Study as StudyFile
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
+from igkd_hpo.engines.ray.engine import Ray
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StopOrdered, StudyStopped, UsageError
 from igkd_hpo.search.enqueued import enqueued_trials, remark_on
@@ -47,15 +48,15 @@ def launch(
         study: a path, a name of a built-in or existing study, a mapping as in a study file, or a `StudyFile`; or a
             folder of images, or a list of them in CSV, whose study file is chosen as by `init` and written here, if it
             is not there yet.
-        workers: trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only creates the
-            study, for workers elsewhere.
+        workers: trials side by side, on this host or on the engine's; auto: as many as pay on this one, measured for
+            some seconds; 0 only creates the study, for workers elsewhere.
         trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
         storage: SQLAlchemy URL of the database; else IGKD_HPO_STORAGE, OPTUNA_STORAGE, or storage/igkd_hpo.db here.
         device: auto, cpu, cuda or cuda:N.
         allow_import: modules whose code the study file may name.
         new_version: run a changed study as NAME-v2, NAME-v3 … beside the old one.
         engine: local: processes of this host; in_process: one trial at a time in the caller's own, where breakpoints
-            stop and no process is started; or an Engine.
+            stop and no process is started; ray: a Ray cluster, of which `igkd_hpo.Ray(...)` says more; or an Engine.
         progress: show on standard error how far it is.
 
     Raises:
@@ -117,7 +118,14 @@ def launch(
 
 
 def dry_run(
-    study: StudyLike, settings: Settings, *, workers: WorkerCount, trials: int | None, device: str, new_version: bool
+    study: StudyLike,
+    settings: Settings,
+    *,
+    workers: WorkerCount,
+    trials: int | None,
+    device: str,
+    new_version: bool,
+    engine: EngineLike = "local",
 ) -> str:
     """Say what `launch` would run with these arguments and where; with measured workers, about how long."""
     _check(workers, trials, device)
@@ -128,12 +136,18 @@ def dry_run(
         with suppress(UsageError):  # no database yet holds no earlier version
             opened = open_storage_here(settings, create=False)
             config = config.model_copy(update={"name": next_version(opened, config.name)})
-    measured = None
-    if workers == "auto":
-        with open_engine("local") as engine, StopSignal() as stop:
-            measured = engine.measure(config, Host(settings=settings, device=device, stop=stop))
-        workers = measured.workers
-    return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
+    measured, places = None, None
+    if workers == "auto" or isinstance(engine, Ray):
+        with open_engine(engine) as opened_engine, StopSignal() as stop:
+            host = Host(settings=settings, device=device, stop=stop)
+            if workers == "auto":
+                measured = opened_engine.measure(config, host)
+                workers = measured.workers
+            if isinstance(opened_engine, Ray):
+                places = opened_engine.describe(config, host, slots=max(1, workers))
+    return describe_launch(
+        config, settings, workers=workers, trials=trials, device=device, measured=measured, places=places
+    )
 
 
 def _first_study(folder: str, device: str, settings: Settings, console: Console) -> StudyFile:

@@ -5,6 +5,16 @@ from typing import Annotated, Any
 from typer import Option
 
 from igkd_hpo.cli.arguments import AllowImport, Device, Storage, StudyFile, count_of_workers, print_text, study_argument
+from igkd_hpo.cli.engine import (
+    Address,
+    CpusPerWorker,
+    EngineName,
+    Folder,
+    GpusPerWorker,
+    MemoryPerWorker,
+    check_engine,
+    make_engine,
+)
 
 
 def launch(
@@ -14,7 +24,7 @@ def launch(
         Option(
             "--workers",
             metavar="N|auto",
-            help="Trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only submits.",
+            help="Trials side by side; auto: as many as pay on this host, measured for some seconds; 0 only submits.",
         ),
     ] = "1",
     trials: Annotated[
@@ -29,6 +39,12 @@ def launch(
     dry_run: Annotated[
         bool, Option("--dry-run", help="Only say what would run and where; with --workers auto also about how long.")
     ] = False,
+    engine: EngineName = "local",
+    address: Address = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
+    memory_per_worker: MemoryPerWorker = None,
+    folder: Folder = None,
 ) -> None:
     """Create or resume a study and run it; without STUDY, the built-in digits.
 
@@ -40,8 +56,18 @@ def launch(
         igkd-hpo launch --workers 4
         igkd-hpo launch flowers.yaml --workers 2 --trials 50
         igkd-hpo launch cifar10 --workers 4 --dry-run
+        igkd-hpo launch flowers.yaml --engine ray --workers 16 --gpus-per-worker 0.25
     """
     count = count_of_workers(workers)
+    for_engine: dict[str, Any] = {
+        "address": address,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_worker": gpus_per_worker,
+        "memory_per_worker": memory_per_worker,
+        "folder": folder,
+    }
+    check_engine(engine, **for_engine)
+    server = None
     if not dry_run:
         from igkd_hpo.engines.local.fork_server import ForkServer
 
@@ -49,13 +75,13 @@ def launch(
         server.keep_running()  # it imports torch while we import the rest
     from igkd_hpo.api import launch as api
     from igkd_hpo.api.source import settings_here
-    from igkd_hpo.engines.local.engine import LocalEngine
 
     given, allowed = study_argument(study), allow_import or ()
     options: dict[str, Any] = {"workers": count, "trials": trials, "device": device, "new_version": new_version}
+    options["engine"] = make_engine(engine, server, **for_engine)
     if dry_run:
         print_text(api.dry_run(given, settings_here(storage, allowed), **options))
         return
-    launched = api.launch(given, storage=storage, allow_import=allowed, engine=LocalEngine(server), **options)
+    launched = api.launch(given, storage=storage, allow_import=allowed, **options)
     if count:
         print_text(launched.summary())

@@ -116,8 +116,8 @@ def test_a_pause_reaches_workers_and_what_was_forked_for_them(
         assert engine._supervisor is not None
         (worker,) = engine._supervisor._workers
         assert worker.process is not None
-        assert engine._fork_server.pid is not None
-        return {psutil.Process(pid).status() for pid in (worker.process.pid, engine._fork_server.pid)}
+        assert engine.fork_server.pid is not None
+        return {psutil.Process(pid).status() for pid in (worker.process.pid, engine.fork_server.pid)}
 
     def stop_myself(pid: int, number: int) -> None:
         """In place of the signal that would stop the tests: `fg` comes at once."""
@@ -137,6 +137,6 @@ def test_a_pause_reaches_workers_and_what_was_forked_for_them(
         engine = LocalEngine()
     before = signal.getsignal(signal.SIGTSTP)
     assert supervise(engine, study, settings, lambda text: None, hear)
-    assert engine._fork_server.pid is None, "nothing is left running"
+    assert engine.fork_server.pid is None, "nothing is left running"
     assert paused == [{"stopped"}]
     assert signal.getsignal(signal.SIGTSTP) is before
