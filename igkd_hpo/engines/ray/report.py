@@ -39,8 +39,8 @@ def remarks(reports: Sequence[NodeReport], settings: Settings) -> list[str]:
     if apart:
         nodes = f"{len(apart)} of {counted(len(reports), 'node')}"
         said.append(
-            f"{nodes} do not see {settings.paths.root}: assets are sent there and weights of completed trials come "
-            "back; a trial whose node dies begins anew"
+            f"{nodes} do not see {settings.paths.root}: assets are sent there, weights and pictures of trials that "
+            "ended come back; a trial whose node dies begins anew"
         )
         if settings.allow_import:
             said.append(f"they need {', '.join(sorted(settings.allow_import))} installed: code is not sent")

@@ -218,12 +218,12 @@ class Slots:
                 continue
             if one.kind in {"complete", "pruned"}:
                 slot.restarts.finished_a_trial()
-            if one.kind == "complete" and slot.place is not None and not slot.place.shared:
-                self._bring_home(slot, one)
+                if slot.place is not None and not slot.place.shared:
+                    self._bring_home(slot, one)
             self._say(Told(slot.slot.number, one))
 
     def _bring_home(self, slot: _Slot, event: Event) -> None:
-        """Fetch the weights of a trial from a node that shares no folder: confirm and export look for them here."""
+        """Fetch what a trial leaves on a node that shares no folder: confirm, export and dashboard look for it here."""
         root = self._launch.place.settings.paths.root
         try:
             answer = slot.actor.results.remote(event.trial, event.attempt)
@@ -232,7 +232,7 @@ class Slots:
                 write_bytes(root / name, content)
         except (RayError, OSError) as error:
             host = slot.place.host if slot.place else "its node"
-            self._say(Said(f"the weights of trial {event.trial} stay on {host}: {_last_line(error)}"))
+            self._say(Said(f"weights and pictures of trial {event.trial} stay on {host}: {_last_line(error)}"))
 
     def _end(self, slot: _Slot, end: WorkerEnd) -> None:
         slot.exit_code = end.exit_code

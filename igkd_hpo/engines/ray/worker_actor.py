@@ -42,6 +42,7 @@ class WorkerActor:
         self._process: WorkerProcess | None = None
         self._stopping = False
         self._ended = False
+        self._claimed = 0.0  # as files are dated
         self._said: list[Event | str] = []
         self._changed = threading.Condition()
 
@@ -82,9 +83,12 @@ class WorkerActor:
         return None if killed is None else Worker(name=self._name, process=killed)
 
     def results(self, trial: int, attempt: int) -> dict[str, bytes]:
-        """Return what a completed trial leaves in this node's folder, by names below it: its weights."""
-        path = self._settings.paths.checkpoint(self._task.study_folder, trial, attempt)
-        return {str(path.relative_to(self._settings.paths.root)): path.read_bytes()}
+        """Return what a trial that ended leaves in this node's folder, by names below it: weights, and pictures."""
+        paths = self._settings.paths
+        left = [path for path in paths.artifacts.glob("[!.]*") if path.stat().st_mtime >= self._claimed]
+        weights = paths.checkpoint(self._task.study_folder, trial, attempt)
+        left += [weights] if weights.exists() else []
+        return {str(path.relative_to(paths.root)): path.read_bytes() for path in left}
 
     def _fetch(self) -> None:
         parcel = self._task.place.parcel
@@ -122,6 +126,8 @@ class WorkerActor:
         return code, "" if code == ExitCode.DONE else _last_line(self._log, written)
 
     def _say(self, said: Event | str) -> None:
+        if isinstance(said, Event) and said.kind == "claimed":
+            self._claimed = time.time() - 1
         with self._changed:
             self._said.append(said)
             self._changed.notify_all()
