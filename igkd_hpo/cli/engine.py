@@ -41,8 +41,9 @@ def check_engine(name: str, **options: object) -> None:
         raise UsageError(f"--{given[0].replace('_', '-')} is for --engine ray; add that, or leave this out")
 
 
-def make_engine(name: str, fork_server: "ForkServer | None", **options: Any) -> "Engine":
+def make_engine(name: str, fork_server: "ForkServer | None" = None, **options: Any) -> "Engine":
     """Make the engine with the options that are given. Raises UsageError."""
+    check_engine(name, **options)
     if name == "ray":
         from igkd_hpo.engines.ray.engine import Ray
         from igkd_hpo.engines.ray.request import parse_memory

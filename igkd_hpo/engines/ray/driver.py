@@ -1,6 +1,7 @@
 """The driver, which talks to Ray for an engine, as the engine sees it."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, UsageError
 from igkd_hpo.files import make_folder
 
-_CONNECT_SECONDS = 20.0  # a cluster that is there answers in four; Ray itself gives up after two minutes
+_LISTEN_SECONDS = 5.0
+_CONNECT_SECONDS = 60.0  # a cluster that is there answers in four, under load in thirty; Ray gives up after 120
 _STOP_SECONDS = 40.0
 _LOOK_SECONDS = 0.5
 _REFUSED = b"InvalidAuthToken"
@@ -31,6 +33,7 @@ class Driver:
     """
 
     def __init__(self, address: str, log: Path, stop: StopSignal) -> None:
+        _require_listener(address)
         make_folder(log.parent)
         self._address = address
         self._log = log
@@ -126,3 +129,17 @@ class Driver:
             f"the Ray cluster at --address {self._address} is gone (see {self._log}); the study is whole: the same "
             "launch goes on, on another cluster or on one machine"
         )
+
+
+def _require_listener(address: str) -> None:
+    """Raise UsageError where nobody listens at HOST:PORT: Ray would look for two minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), _LISTEN_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster is at --address {address} ({error}); start one with `ray start --head`, or give the "
+            "address that it printed"
+        ) from None

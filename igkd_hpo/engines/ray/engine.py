@@ -158,11 +158,11 @@ class Ray:
 
     def _reach(self, host: Host) -> tuple[Driver, int]:
         """Connect, once, and return how many workers the cluster has room for. Raises UsageError: none can run."""
+        if host.device.startswith("cuda") and not self._request.gpus:
+            raise UsageError(f"--device {host.device} needs --gpus-per-worker, 1 or a share of one")
         if self._driver is None:
             if find_spec("ray") is None:
                 raise UsageError("--engine ray needs the package ray; pip install 'igkd-hpo[ray]'")
-            if host.device.startswith("cuda") and not self._request.gpus:
-                raise UsageError(f"--device {host.device} needs --gpus-per-worker, 1 or a share of one")
             self._driver = Driver(self._address, host.settings.paths.logs / "ray.log", host.stop)
             self._driver.connect()
         nodes = self._driver.cluster.nodes

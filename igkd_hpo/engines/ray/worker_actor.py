@@ -4,6 +4,7 @@ The worker is no part of the actor's process: it forks trials, and hears signals
 happen beside Ray's own threads. It ends when the actor does, however that ends, and releases its trial.
 """
 
+import math
 import os
 import threading
 import time
@@ -108,7 +109,8 @@ class WorkerActor:
             study=self._task.study, settings=self._settings, name=self._name, slot=self._task.slot, fork_server=None
         )
         process = self._process = WorkerProcess(task, self._log)
-        heard, longest_silence = time.monotonic(), restarts.SILENT_LEASES * self._settings.lease_seconds
+        # Before its first word nothing is concluded: on a busy node it imports for half a minute.
+        heard, longest_silence = math.inf, restarts.SILENT_LEASES * self._settings.lease_seconds
         while process.talks:
             if wait([process.events], _LOOK_SECONDS):
                 for event in process.read():
