@@ -35,6 +35,7 @@ NOT_RUN = {
     r"docker |kubectl |\(umask|echo ": "needs a container engine or a cluster; tests/test_compose.py reads the files",
     r"ssh |curl ": "needs another host",
     r"createdb|psql |export IGKD_HPO_STORAGE=": "needs a server; tests/cli/test_postgresql.py has one",
+    r"igkd-hpo launch .*--engine ray": "needs a cluster; tests/engines/ray has one",
     r"igkd-hpo launch --storage sqlite:////home": "writes where the reader keeps a database",
     r"python benchmarks/": "takes hours",
 }
