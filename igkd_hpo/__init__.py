@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time the names come f
     from igkd_hpo.api.train import train
     from igkd_hpo.api.validate import validate
     from igkd_hpo.config.study import Study as StudyFile
+    from igkd_hpo.engines.ray.engine import Ray
     from igkd_hpo.errors import (
         AssetError,
         AssetMissing,
@@ -42,6 +43,7 @@ __all__ = [
     "IgkdError",
     "Interrupted",
     "NoCompletedTrial",
+    "Ray",
     "Slurm",
     "StopOrdered",
     "StorageError",
@@ -64,6 +66,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Ray": "engines.ray.engine",
     "Slurm": "api.slurm",
     "Study": "api.study",
     "StudyFile": "config.study",

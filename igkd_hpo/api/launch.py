@@ -16,6 +16,7 @@ from igkd_hpo.config.time_span import seconds_of
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.doctor.dry_run import describe_launch
 from igkd_hpo.engines.engine import Engine, Host
+from igkd_hpo.engines.ray.engine import Ray
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, Interrupted, NoCompletedTrial, StopOrdered, StudyStopped, UsageError
 from igkd_hpo.search.carry_over import CarriedOver, carry_over, enqueue_carried, other_images
@@ -25,7 +26,7 @@ from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.status import study_status
 from igkd_hpo.search.stopping import stop_where_due
 from igkd_hpo.search.storage import open_storage_here
-from igkd_hpo.search.study import SearchStudy, check_unchanged, create_or_open, next_version, open_study
+from igkd_hpo.search.study import SearchStudy, StudyRecord, check_unchanged, create_or_open, next_version, open_study
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
@@ -56,8 +57,8 @@ def launch(
         study: a path, a name of a built-in or existing study, a mapping as in a study file, or a `StudyFile`; or a
             folder of images, or a list of them in CSV, whose study file is chosen as by `init` and written here, if it
             is not there yet.
-        workers: trials side by side on this host; auto: as many as pay, measured for some seconds; 0 only creates the
-            study, for workers elsewhere.
+        workers: trials side by side, on this host or on the engine's; auto: as many as pay on this one, measured for
+            some seconds; 0 only creates the study, for workers elsewhere.
         trials: total of COMPLETE plus PRUNED, instead of the study file's n_trials.
         start_from: name of another study in the database, whose best configurations that fit run first.
         timeout: time from now to the end of the search, such as 8h, instead of the study file's.
@@ -66,7 +67,8 @@ def launch(
         allow_import: modules whose code the study file may name.
         new_version: run a changed study as NAME-v2, NAME-v3 … beside the old one.
         engine: local: processes of this host; in_process: one trial at a time in the caller's own, where breakpoints
-            stop and no process is started; an Engine; or a `Slurm`, to which workers are submitted, and left.
+            stop and no process is started; ray: a Ray cluster, of which `igkd_hpo.Ray(...)` says more; an Engine; or a
+            `Slurm`, to which workers are submitted, and left.
         progress: show on standard error how far it is.
 
     Raises:
@@ -109,12 +111,10 @@ def launch(
                 _tell_carried(search, origin, carried, console)
             finished = search.counts().finished
             if finished < search.read().n_trials:
-                with search.transaction() as connection:  # no worker is started where the time is over
-                    stop_where_due(search, connection, search.trials())
+                _stop_where_due(search)
             record = search.read()
             n_trials = record.n_trials
-            until = "" if record.deadline is None else f", until {in_words(record.deadline)} at the latest"
-            tell(console, f"study {search.name}, {counted(n_trials, 'trial')}{until}, in {opened.place}")
+            tell(console, f"study {search.name}, {counted(n_trials, 'trial')}{_until(record)}, in {opened.place}")
             if record.stopped is not None:
                 tell(console, f"{finished} of {n_trials} trials are finished: {record.stopped}")
                 return Study(search, settings)
@@ -166,14 +166,20 @@ def dry_run(
             config = config.model_copy(update={"name": next_version(opened, config.name)})
     if isinstance(engine, Slurm):
         return engine.try_out(config.name, settings, workers=workers, device=device)
-    measured = None
-    if workers == "auto":
-        with open_engine("local") as local, StopSignal() as stop:
-            measured = local.measure(config, Host(settings=settings, device=device, stop=stop))
-        workers = measured.workers
+    measured, places = None, None
+    if workers == "auto" or isinstance(engine, Ray):
+        with open_engine(engine) as opened_engine, StopSignal() as stop:
+            host = Host(settings=settings, device=device, stop=stop)
+            if workers == "auto":
+                measured = opened_engine.measure(config, host)
+                workers = measured.workers
+            if isinstance(opened_engine, Ray):
+                places = opened_engine.describe(config, host, slots=max(1, workers))
     if timeout is not None:
         config = config.model_copy(update={"timeout": timeout})
-    return describe_launch(config, settings, workers=workers, trials=trials, device=device, measured=measured)
+    return describe_launch(
+        config, settings, workers=workers, trials=trials, device=device, measured=measured, places=places
+    )
 
 
 def _first_study(folder: str, device: str, settings: Settings, console: Console) -> StudyFile:
@@ -199,6 +205,17 @@ def _check(workers: WorkerCount, trials: int | None, device: str) -> None:
         raise UsageError(f"--workers {workers} is below 0; give the number of trials to run side by side")
     if trials is not None and trials < 1:
         raise UsageError(f"--trials {trials} is below 1; give the total number of trials")
+
+
+def _until(record: StudyRecord) -> str:
+    """Say when a study ends at the latest, after a comma; nothing where it has no time."""
+    return "" if record.deadline is None else f", until {in_words(record.deadline)} at the latest"
+
+
+def _stop_where_due(study: SearchStudy) -> None:
+    """Stop a study whose time is over before any worker is started for it."""
+    with study.transaction() as connection:
+        stop_where_due(study, connection, study.trials())
 
 
 def _tell_enqueued(study: SearchStudy, console: Console) -> list[FrozenTrial]:

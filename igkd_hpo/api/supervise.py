@@ -6,6 +6,7 @@ from igkd_hpo.api.slurm import Slurm
 from igkd_hpo.engines.engine import Engine, Host, Watcher, run_slots
 from igkd_hpo.engines.in_process import InProcessEngine
 from igkd_hpo.engines.local.engine import LocalEngine
+from igkd_hpo.engines.ray.engine import Ray
 from igkd_hpo.errors import UsageError, near_or_all
 from igkd_hpo.search.status import study_status
 from igkd_hpo.search.study import SearchStudy
@@ -13,7 +14,7 @@ from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.live import LiveView
 from igkd_hpo.terminal.progress import tell
 
-EngineLike = Literal["local", "in_process"] | Engine | Slurm
+EngineLike = Literal["local", "in_process", "ray"] | Engine | Slurm
 WorkerCount = int | Literal["auto"]
 
 
@@ -23,7 +24,7 @@ def open_engine(engine: EngineLike) -> Engine:
         raise UsageError("only launch submits to Slurm; run this one on a host of yours, or as a job of its own")
     if not isinstance(engine, str):
         return engine
-    engines: dict[str, type[Engine]] = {"local": LocalEngine, "in_process": InProcessEngine}
+    engines: dict[str, type[Engine]] = {"local": LocalEngine, "in_process": InProcessEngine, "ray": Ray}
     if engine not in engines:
         raise UsageError(f"there is no engine {engine!r}{near_or_all(engine, engines)}")
     return engines[engine]()

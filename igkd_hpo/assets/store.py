@@ -34,7 +34,7 @@ from igkd_hpo.files import make_folder, replacing, sha256_of
 Json = Mapping[str, Any]
 """Plain JSON values by name."""
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _ROWS = "rows.json"
 _COPY_BYTES = 1 << 26  # 64 MiB at a time: large enough for any disk, small beside any memory
 
@@ -209,7 +209,7 @@ class Draft:
         """Make the draft an asset with these facts, and without the files `drop`, which only the making needed."""
         with writing(self.folder):
             for path in self.folder.iterdir():  # dot files are left by makers that were killed while they wrote
-                if path.name in (_ROWS, _MANIFEST, *drop) or path.name.startswith("."):
+                if path.name in (_ROWS, MANIFEST, *drop) or path.name.startswith("."):
                     path.unlink()
         files = {
             path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size}
@@ -225,7 +225,7 @@ class Draft:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         sealed = {**manifest, "seal": content_hash(manifest)}
-        self.write(_MANIFEST, json.dumps(sealed, indent=1, sort_keys=True).encode())
+        self.write(MANIFEST, json.dumps(sealed, indent=1, sort_keys=True).encode())
         with writing(self._target):
             sync_folder(self.folder)
             self.folder.rename(self._target)
@@ -243,6 +243,8 @@ class AssetStore:
     def __init__(self, root: Path, *, in_full: bool = False) -> None:
         self.root = root
         self._in_full = in_full
+        self.used: set[str] = set()
+        """Manifests and references that were read so far, by their names below the folder."""
 
     def open(self, kind: str, inputs: Json) -> Asset:
         """Open the asset of these inputs, its checksums verified.
@@ -261,12 +263,13 @@ class AssetStore:
             os.utime(folder)  # `clean` leaves alone what was opened a moment ago, for a study that is not made yet
         asset = _load(folder)
         _verify(asset, in_full=self._in_full)
+        self.used.add(f"{name}/{MANIFEST}")
         return asset
 
     def finished(self) -> list[Asset]:
         """Return all assets here, in the order of their names, their files unread; leave out damaged ones."""
         assets = []
-        for folder in sorted(path for path in self.root.glob("*-*") if (path / _MANIFEST).is_file()):
+        for folder in sorted(path for path in self.root.glob("*-*") if (path / MANIFEST).is_file()):
             with suppress(AssetError):
                 assets.append(_load(folder))
         return assets
@@ -316,6 +319,7 @@ class AssetStore:
         path = self._reference(kind, request)
         try:
             name = str(json.loads(path.read_bytes())["asset"])
+            self.used.add(str(path.relative_to(self.root)))
         except FileNotFoundError:
             raise AssetMissing(
                 f"no {kind} was prepared under {self.root}; make it with `igkd-hpo prepare STUDY`"
@@ -342,7 +346,7 @@ def _reading(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise AssetError(f"cannot read asset {folder}: {error.strerror or error}; check its permissions") from error
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _damaged(folder, f"{_MANIFEST} cannot be read") from None
+        raise _damaged(folder, f"{MANIFEST} cannot be read") from None
 
 
 def _damaged(folder: Path, what: str) -> AssetError:
@@ -351,7 +355,7 @@ def _damaged(folder: Path, what: str) -> AssetError:
 
 def _load(folder: Path) -> Asset:
     with _reading(folder):
-        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
         seal = manifest.pop("seal")
         files = manifest["files"]
         asset = Asset(
@@ -361,7 +365,7 @@ def _load(folder: Path) -> Asset:
             hashes={name: str(entry["sha256"]) for name, entry in files.items()},
         )
         if seal != content_hash(manifest):
-            raise _damaged(folder, f"{_MANIFEST} was changed")
+            raise _damaged(folder, f"{MANIFEST} was changed")
         if folder.name != _name(manifest["kind"], manifest["inputs"]):
             raise AssetError(f"asset {folder} was made from other inputs than its name says; delete it and run again")
         return asset

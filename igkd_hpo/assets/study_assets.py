@@ -232,14 +232,17 @@ class Assets:
         return None if self.attention is None or mixed else attention_table(self.attention, self.study, device)
 
 
-def open_assets(study: Study, settings: Settings) -> Assets:
+def open_assets(study: Study, settings: Settings, store: AssetStore | None = None) -> Assets:
     """Open what `prepare_assets` made, checksums and the order of rows verified, without images or checkpoints.
+
+    Args:
+        store: that notes what was read of it; else that of the settings.
 
     Raises:
         AssetMissing: the study was not prepared here.
         AssetError: an asset is damaged; the message names the folder to delete.
     """
-    store = AssetStore(settings.paths.assets)
+    store = store or AssetStore(settings.paths.assets)
     dataset = open_images(study, store)
     teacher = open_teacher_facts(study, dataset.shown, store)
     return Assets(

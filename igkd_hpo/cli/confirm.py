@@ -15,6 +15,15 @@ from igkd_hpo.cli.arguments import (
     print_json,
     print_text,
 )
+from igkd_hpo.cli.engine import (
+    Address,
+    CpusPerWorker,
+    EngineName,
+    Folder,
+    GpusPerWorker,
+    MemoryPerWorker,
+    make_engine,
+)
 
 
 def confirm(
@@ -32,6 +41,12 @@ def confirm(
     device: Device = "auto",
     allow_import: AllowImport = None,
     as_json: AsJson = False,
+    engine: EngineName = "local",
+    address: Address = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
+    memory_per_worker: MemoryPerWorker = None,
+    folder: Folder = None,
 ) -> None:
     """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real.
 
@@ -55,6 +70,14 @@ def confirm(
         storage=storage,
         device=device,
         allow_import=allowed,
+        engine=make_engine(
+            engine,
+            address=address,
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
+            memory_per_worker=memory_per_worker,
+            folder=folder,
+        ),
         explanations=explanations,
         frontier=frontier,
     )

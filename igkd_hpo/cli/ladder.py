@@ -15,6 +15,15 @@ from igkd_hpo.cli.arguments import (
     print_json,
     print_text,
 )
+from igkd_hpo.cli.engine import (
+    Address,
+    CpusPerWorker,
+    EngineName,
+    Folder,
+    GpusPerWorker,
+    MemoryPerWorker,
+    make_engine,
+)
 
 
 def ladder(
@@ -35,6 +44,12 @@ def ladder(
     device: Device = "auto",
     allow_import: AllowImport = None,
     as_json: AsJson = False,
+    engine: EngineName = "local",
+    address: Address = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
+    memory_per_worker: MemoryPerWorker = None,
+    folder: Folder = None,
 ) -> None:
     """Train students of many sizes with one trial's settings, plain and distilled; test each network once.
 
@@ -57,6 +72,14 @@ def ladder(
         storage=storage,
         device=device,
         allow_import=allow_import or (),
+        engine=make_engine(
+            engine,
+            address=address,
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
+            memory_per_worker=memory_per_worker,
+            folder=folder,
+        ),
     )
     if as_json:
         print_json(ladder_json(found))

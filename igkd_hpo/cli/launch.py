@@ -1,6 +1,6 @@
 """`igkd-hpo launch`: create or resume a study and run it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -15,7 +15,17 @@ from igkd_hpo.cli.arguments import (
     study_argument,
 )
 from igkd_hpo.cli.completion import complete_existing_study
-from igkd_hpo.errors import UsageError
+from igkd_hpo.cli.engine import (
+    Address,
+    CpusPerWorker,
+    EngineName,
+    Folder,
+    GpusPerWorker,
+    MemoryPerWorker,
+    Sbatch,
+    check_engine,
+    make_engine,
+)
 
 
 def launch(
@@ -50,13 +60,6 @@ def launch(
     new_version: Annotated[
         bool, Option("--new-version", help="Run a changed file as NAME-v2, NAME-v3 … beside the old study.")
     ] = False,
-    engine: Annotated[
-        Literal["local", "slurm"],
-        Option("--engine", metavar="local|slurm", help="slurm: submit the workers as a job array, and leave."),
-    ] = "local",
-    sbatch: Annotated[
-        str, Option("--sbatch", metavar="OPTIONS", help="For sbatch: '--partition=gpu --gres=gpu:1 --time=04:00:00'.")
-    ] = "",
     dry_run: Annotated[
         bool,
         Option(
@@ -65,6 +68,13 @@ def launch(
             "with --engine slurm the batch script, and what Slurm says of it.",
         ),
     ] = False,
+    engine: EngineName = "local",
+    address: Address = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
+    memory_per_worker: MemoryPerWorker = None,
+    folder: Folder = None,
+    sbatch: Sbatch = None,
 ) -> None:
     """Create or resume a study and run it; without STUDY, the built-in digits.
 
@@ -78,20 +88,27 @@ def launch(
         igkd-hpo launch flowers.yaml --timeout 8h
         igkd-hpo launch narrowed.yaml --from flowers
         igkd-hpo launch cifar10 --workers 4 --dry-run
+        igkd-hpo launch flowers.yaml --engine ray --workers 16 --gpus-per-worker 0.25
         igkd-hpo launch cifar10 --engine slurm --workers 16 --sbatch=--gres=gpu:1
     """
     count = count_of_workers(workers)
-    if sbatch and engine != "slurm":
-        raise UsageError(f"--sbatch {sbatch!r} is for --engine slurm; add that, or leave it out")
-    if not dry_run and engine == "local":
+    for_engine: dict[str, Any] = {
+        "address": address,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_worker": gpus_per_worker,
+        "memory_per_worker": memory_per_worker,
+        "folder": folder,
+        "sbatch": sbatch,
+    }
+    check_engine(engine, **for_engine)
+    server = None
+    if not dry_run and engine != "slurm":
         from igkd_hpo.engines.local.fork_server import ForkServer
 
         server = ForkServer()
         server.keep_running()  # it imports torch while we import the rest
     from igkd_hpo.api import launch as api
-    from igkd_hpo.api.slurm import Slurm
     from igkd_hpo.api.source import settings_here
-    from igkd_hpo.engines.local.engine import LocalEngine
 
     given, allowed = study_argument(study), allow_import or ()
     options: dict[str, Any] = {
@@ -100,15 +117,12 @@ def launch(
         "timeout": timeout,
         "device": device,
         "new_version": new_version,
+        "engine": make_engine(engine, server, **for_engine),
     }
-    if engine == "slurm":
-        options["engine"] = Slurm(sbatch=sbatch)
-    elif not dry_run:
-        options["engine"] = LocalEngine(server)
     if dry_run:
         show = print_file if engine == "slurm" else print_text  # a script stays one, however wide the terminal is
         show(api.dry_run(given, settings_here(storage, allowed), **options))
         return
     launched = api.launch(given, storage=storage, start_from=start_from, allow_import=allowed, **options)
-    if count and engine == "local":
+    if count and engine != "slurm":
         print_text(launched.summary())

@@ -1,6 +1,7 @@
 """Describe a launch: what it would run, where, and, if workers were measured, about how long."""
 
 import os
+from collections.abc import Sequence
 
 from igkd_hpo.config.space import shown_range
 from igkd_hpo.config.study import Study
@@ -18,12 +19,20 @@ _UNREAD = "images: files changed; launch reads them again, and refuses them wher
 
 
 def describe_launch(
-    study: Study, settings: Settings, *, workers: int, trials: int | None, device: str, measured: Probe | None = None
+    study: Study,
+    settings: Settings,
+    *,
+    workers: int,
+    trials: int | None,
+    device: str,
+    measured: Probe | None = None,
+    places: Sequence[str] | None = None,
 ) -> str:
     """Say in several lines what a launch would run. Creates nothing.
 
     Args:
         measured: what the number of workers was chosen by; without it no time is told.
+        places: where the workers would run, in lines; None for this host.
 
     Raises:
         UsageError, StorageError: the study changed, the device is not there, or the database cannot be used.
@@ -33,6 +42,10 @@ def describe_launch(
 
     slots = max(1, workers)
     threads = max(1, len(os.sched_getaffinity(0)) // slots)
+    if places is None:
+        places = [
+            f"worker {slot}: {choose_device(device, slot)}, {counted(threads, 'thread')}" for slot in range(slots)
+        ]
     existing = _existing(study, settings)
     finished, recorded_total = (0, study.n_trials) if existing is None else _so_far(existing, study)
     images_known = existing is None or _check_images(existing, study, settings)
@@ -46,7 +59,7 @@ def describe_launch(
         *([] if study.timeout is None else [f"time: {study.timeout} at most"]),
         f"storage: {mask(settings.storage_url)}",
         *([str(measured)] if measured else []),
-        *(f"worker {slot}: {choose_device(device, slot)}, {counted(threads, 'thread')}" for slot in range(slots)),
+        *places,
         *(f"limits: {check.found}" for check in limits),
         "assets: to be made first (images, teacher, logits, maps)" if n_images is None else "assets: there",
         *([] if images_known else [_UNREAD]),

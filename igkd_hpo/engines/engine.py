@@ -56,11 +56,12 @@ class SlotState:
     """The state of a slot.
 
     Args:
-        phase: running; restarting, after a pause; done: nothing is left for it; down: it could not be kept alive.
+        phase: waiting, for room in a cluster; running; restarting, after a pause; done: nothing is left for it; down:
+            it could not be kept alive.
     """
 
     number: int
-    phase: Literal["running", "restarting", "done", "down"]
+    phase: Literal["waiting", "running", "restarting", "done", "down"]
 
     @property
     def ended(self) -> bool:

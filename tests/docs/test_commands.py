@@ -36,6 +36,7 @@ NOT_RUN = {
     r"igkd-hpo launch .*--engine slurm|sbatch ": "needs a cluster; tests/cli/test_slurm.py has programs in its place",
     r"ssh |curl ": "needs another host",
     r"createdb|psql |export IGKD_HPO_STORAGE=": "needs a server; tests/cli/test_postgresql.py has one",
+    r"igkd-hpo launch .*--engine ray": "needs a cluster; tests/engines/ray has one",
     r"igkd-hpo launch --storage sqlite:////home": "writes where the reader keeps a database",
     r"python benchmarks/": "takes hours",
 }

@@ -12,11 +12,11 @@ import pytest
 
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
+from igkd_hpo.engines import restarts as module
 from igkd_hpo.engines.engine import Host, Watcher, run_slots
 from igkd_hpo.engines.events import Event
-from igkd_hpo.engines.local import supervisor as module
 from igkd_hpo.engines.local.engine import LocalEngine
-from igkd_hpo.engines.local.supervisor import restart_pause
+from igkd_hpo.engines.restarts import restart_pause
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Leases, Worker
@@ -116,8 +116,8 @@ def test_a_pause_reaches_workers_and_what_was_forked_for_them(
         assert engine._supervisor is not None
         (worker,) = engine._supervisor._workers
         assert worker.process is not None
-        assert engine._fork_server.pid is not None
-        return {psutil.Process(pid).status() for pid in (worker.process.pid, engine._fork_server.pid)}
+        assert engine.fork_server.pid is not None
+        return {psutil.Process(pid).status() for pid in (worker.process.pid, engine.fork_server.pid)}
 
     def stop_myself(pid: int, number: int) -> None:
         """In place of the signal that would stop the tests: `fg` comes at once."""
@@ -137,6 +137,6 @@ def test_a_pause_reaches_workers_and_what_was_forked_for_them(
         engine = LocalEngine()
     before = signal.getsignal(signal.SIGTSTP)
     assert supervise(engine, study, settings, lambda text: None, hear)
-    assert engine._fork_server.pid is None, "nothing is left running"
+    assert engine.fork_server.pid is None, "nothing is left running"
     assert paused == [{"stopped"}]
     assert signal.getsignal(signal.SIGTSTP) is before

@@ -23,29 +23,29 @@ class LocalEngine:
     """
 
     def __init__(self, fork_server: ForkServer | None = None) -> None:
-        self._fork_server = fork_server or ForkServer()
+        self.fork_server = fork_server or ForkServer()
         self._supervisor: Supervisor | None = None
 
     def __enter__(self) -> "LocalEngine":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._fork_server.close()
+        self.fork_server.close()
 
     def prepare(self, study: Study, host: Host, progress: Progress, pinned: AssetPins | None) -> AssetPins:
         """Make what is missing of a study's assets in a process of its own. Raises as `Engine.prepare`."""
         for name in (study.teacher.architecture, *study.hyperparameters.words("architecture")):
             if (library := find_architecture(name).library) is not None:
-                self._fork_server.import_too(library)
-        return prepare_in_child(self._fork_server, study, host, progress, pinned)
+                self.fork_server.import_too(library)
+        return prepare_in_child(self.fork_server, study, host, progress, pinned)
 
     def measure(self, study: Study, host: Host) -> Probe:
         """Measure how many workers pay. Raises as `Engine.measure`."""
-        return measure_workers(self._fork_server, study, host)
+        return measure_workers(self.fork_server, study, host)
 
     def start(self, study: SearchStudy, host: Host, watcher: Watcher, *, slots: int) -> None:
         """Start so many worker processes."""
-        self._supervisor = Supervisor(study, host, watcher, self._fork_server, slots=slots)
+        self._supervisor = Supervisor(study, host, watcher, self.fork_server, slots=slots)
         self._supervisor.start()
 
     def poll(self) -> Sequence[SlotState]:

@@ -3,35 +3,28 @@
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
+from igkd_hpo.engines import restarts
 from igkd_hpo.engines.engine import Host, SlotState, Watcher, refresh
-from igkd_hpo.engines.events import Event
-from igkd_hpo.engines.local.fork_server import AS_MODULE, ForkServer
+from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.local.worker_main import WorkerTask
+from igkd_hpo.engines.local.worker_process import WorkerProcess
+from igkd_hpo.engines.restarts import Restarts, describe_exit
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.errors import ExitCode, StorageError
-from igkd_hpo.files import make_folder
-from igkd_hpo.search.identity import identify, this_process
+from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
 
 TICK_SECONDS = 0.5
 STOP_SECONDS = 5.0
-FIRST_RESTART_SECONDS = 1.0
-LAST_RESTART_SECONDS = 60.0
-MAX_RESTARTS = 5  # in a row, of one slot, without a trial that it finished in between
-SILENT_LEASES = 5  # a worker that says nothing for so many lease times is stopped or stuck; a database that does not
-# answer may keep it silent for one or two
 
 
 @dataclass(kw_only=True)
@@ -40,18 +33,15 @@ class SupervisedWorker:
 
     slot: Slot
     name: str
-    process: subprocess.Popen[bytes] | None = None
-    events: Connection | None = None
-    restarts: int = 0
-    restart_at: float = 0.0
+    process: WorkerProcess | None = None
+    restarts: Restarts = field(default_factory=Restarts)
     silence: float = 0.0
     exit_code: int | None = None
-    log: IO[bytes] | None = field(default=None, repr=False)
 
     @property
     def to_restart(self) -> bool:
         """Whether the process has died and is worth another start."""
-        return self.process is None and self.exit_code != ExitCode.DONE and self.restarts <= MAX_RESTARTS
+        return self.process is None and self.exit_code != ExitCode.DONE and not self.restarts.given_up
 
     @property
     def state(self) -> SlotState:
@@ -64,11 +54,6 @@ class SupervisedWorker:
         elif self.exit_code == ExitCode.DONE:
             phase = "done"
         return SlotState(number=self.slot.number, phase=phase)
-
-
-def restart_pause(restarts: int) -> float:
-    """Return the seconds before start number `restarts`, from 1, of a worker that died: each is twice the last."""
-    return min(FIRST_RESTART_SECONDS * 2.0 ** (restarts - 1), LAST_RESTART_SECONDS)
 
 
 class Supervisor:
@@ -110,16 +95,17 @@ class Supervisor:
         # Time in which the supervisor itself was stopped counts for nothing: its workers may have been stopped with it.
         passed = min(now - self._looked, 2 * TICK_SECONDS)
         self._looked = now
+        longest_silence = restarts.SILENT_LEASES * self._host.settings.lease_seconds
         for worker in self._workers:
             worker.silence += passed
             if worker.process is not None and worker.process.poll() is not None:
                 self._take_leave(worker)
-            elif worker.process is not None and worker.silence >= SILENT_LEASES * self._host.settings.lease_seconds:
+            elif worker.process is not None and worker.silence >= longest_silence:
                 text = f"worker {worker.slot.number} has said nothing for {worker.silence:.0f} s and is ended"
                 self._watcher.on_message(text)
-                _signal_group(worker.process.pid, signal.SIGKILL)
+                worker.process.signal(signal.SIGKILL)
                 worker.silence = 0.0
-            elif worker.to_restart and now >= worker.restart_at:
+            elif worker.to_restart and now >= worker.restarts.at:
                 self._start(worker)
         return [worker.state for worker in self._workers]
 
@@ -127,38 +113,19 @@ class Supervisor:
         """Ask every worker to end, wait, kill; then release what a killed one still held."""
         if self._old_pause is not None:
             signal.signal(signal.SIGTSTP, self._old_pause)
-        running = [worker for worker in self._workers if worker.process is not None]
-        for worker in running:
-            assert worker.process is not None
-            worker.process.terminate()
+        running = [(worker, worker.process) for worker in self._workers if worker.process is not None]
+        for _, process in running:
+            process.ask_to_end()
         deadline = time.monotonic() + STOP_SECONDS
-        for worker in running:
-            assert worker.process is not None
-            try:
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                identity = identify(worker.process.pid)
-                _signal_group(worker.process.pid, signal.SIGKILL)
-                worker.process.wait()
-                if identity is not None:
-                    self._drop(Worker(name=worker.name, process=identity))
+        for worker, process in running:
+            killed = process.end_by(deadline - time.monotonic())
+            if killed is not None:
+                self._drop(Worker(name=worker.name, process=killed))
             self._read(worker)
-            worker.exit_code = worker.process.returncode
             self._let_go(worker)
         self._selector.close()
 
     def _start(self, worker: SupervisedWorker) -> None:
-        log = self._log(worker)
-        make_folder(log.parent)
-        worker.log = log.open("ab")
-        worker.process = subprocess.Popen(
-            [sys.executable, *AS_MODULE, "igkd_hpo.engines.local.worker_main"],
-            stdin=subprocess.PIPE,  # its task; after that, its end tells the worker that the supervisor has gone
-            stdout=subprocess.PIPE,
-            stderr=worker.log,
-            pass_fds=[self._fork_server.descriptor],
-            start_new_session=True,  # a terminal's Ctrl-C comes here alone, and workers are stopped in order
-        )
         task = WorkerTask(
             study=self._study.name,
             settings=self._host.settings,
@@ -166,67 +133,45 @@ class Supervisor:
             slot=worker.slot,
             fork_server=self._fork_server.descriptor,
         )
-        assert worker.process.stdin is not None
-        assert worker.process.stdout is not None
-        worker.events = Connection(os.dup(worker.process.stdout.fileno()), writable=False)
-        worker.process.stdout.close()
-        try:
-            with Connection(os.dup(worker.process.stdin.fileno()), readable=False) as given:
-                given.send(task)
-        except BrokenPipeError:  # it has ended already; the next look says how
-            pass
+        worker.process = WorkerProcess(task, self._log(worker))
         worker.exit_code = None
         worker.silence = 0.0
-        self._selector.register(worker.events, selectors.EVENT_READ, worker)
+        self._selector.register(worker.process.events, selectors.EVENT_READ, worker)
 
     def _read(self, worker: SupervisedWorker) -> None:
-        while worker.events is not None and worker.events.poll():
-            try:
-                event: Event = worker.events.recv()
-            except (EOFError, OSError):  # it has ended
-                self._selector.unregister(worker.events)
-                worker.events.close()
-                worker.events = None
-                return
+        assert worker.process is not None
+        talked = worker.process.talks
+        for event in worker.process.read():
             worker.silence = 0.0
             if event.kind == "reaped":
                 self._watcher.on_message(str(event.reason))
             elif event.kind != "alive":
-                worker.restarts = 0 if event.kind in {"complete", "pruned"} else worker.restarts
+                if event.kind in {"complete", "pruned"}:
+                    worker.restarts.finished_a_trial()
                 self._watcher.on_event(worker.slot.number, event)
+        if talked and not worker.process.talks:
+            self._selector.unregister(worker.process.events)
 
     def _take_leave(self, worker: SupervisedWorker) -> None:
         """Note how a worker ended, and when it starts again."""
         assert worker.process is not None
         self._read(worker)
-        worker.exit_code = worker.process.returncode
+        worker.exit_code = worker.process.poll()
         self._let_go(worker)
+        assert worker.exit_code is not None
         if worker.exit_code == ExitCode.DONE:
             return
         refresh(self._leases, self._watcher)
-        worker.restarts += 1
-        how = signal.Signals(-worker.exit_code).name if worker.exit_code < 0 else f"exit code {worker.exit_code}"
-        number, log = worker.slot.number, self._log(worker)
-        if worker.restarts > MAX_RESTARTS:
-            text = f"worker {number} ended {worker.restarts} times ({how}) and stays down; see {log}"
-        else:
-            pause = restart_pause(worker.restarts)
-            worker.restart_at = time.monotonic() + pause
-            text = f"worker {number} ended ({how}); it starts again in {pause:.0f} s; see {log}"
-        self._watcher.on_message(text)
+        number, log = worker.slot.number, str(self._log(worker))
+        how = describe_exit(worker.exit_code)
+        self._watcher.on_message(worker.restarts.died(number, how, log, now=time.monotonic()))
 
     def _let_go(self, worker: SupervisedWorker) -> None:
         assert worker.process is not None
-        assert worker.process.stdin is not None
-        worker.process.stdin.close()
+        if worker.process.talks:
+            self._selector.unregister(worker.process.events)
+        worker.process.close()
         worker.process = None
-        if worker.events is not None:
-            self._selector.unregister(worker.events)
-            worker.events.close()
-            worker.events = None
-        if worker.log is not None:
-            worker.log.close()
-            worker.log = None
 
     def _log(self, worker: SupervisedWorker) -> Path:
         return self._host.settings.paths.worker_log(self._study.folder, str(worker.slot.number))

@@ -26,14 +26,14 @@ class WorkerTask:
     Args:
         study: its name in the database.
         name: of the worker, for people.
-        fork_server: descriptor of the supervisor's, which trials are forked from.
+        fork_server: descriptor of the supervisor's, which trials are forked from; None for one of its own.
     """
 
     study: str
     settings: Settings
     name: str
     slot: Slot
-    fork_server: int
+    fork_server: int | None
 
 
 def main() -> int:
@@ -58,6 +58,8 @@ def _work(task: WorkerTask, stop: StopSignal) -> None:
     from igkd_hpo.search.storage import open_storage_here
     from igkd_hpo.search.study import open_study
 
+    server = ForkServer(task.fork_server)
+    server.keep_running()  # its own imports torch meanwhile
     events = Connection(os.dup(sys.stdout.fileno()), readable=False)
     study = open_study(open_storage_here(task.settings, create=False), task.study)
     worker = Worker(name=task.name, process=this_process())
@@ -65,7 +67,7 @@ def _work(task: WorkerTask, stop: StopSignal) -> None:
         OneStudy(study=study, settings=task.settings, worker=worker),
         task.settings,
         task.slot,
-        start=partial(start_trial, ForkServer(task.fork_server)),
+        start=partial(start_trial, server),
         stop=stop,
         on_event=lambda _, event: events.send(event),
     )

@@ -1,0 +1,149 @@
+"""Studies on a real cluster lose nothing to dead drivers and nodes; what cannot run is refused before it starts."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.config.reading import parse_study
+from igkd_hpo.engines.engine import Host, Watcher, run_slots
+from igkd_hpo.engines.events import Event
+from igkd_hpo.engines.ray.engine import Ray
+from igkd_hpo.engines.ray.request import Request
+from igkd_hpo.engines.signals import StopSignal
+from igkd_hpo.errors import IgkdError, UsageError
+from igkd_hpo.search.lease import Leases
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import SearchStudy, create_or_open
+from igkd_hpo.settings import Paths, Settings
+from tests.cli.conftest import STUDY, Workspace
+from tests.engines.ray.conftest import Cluster
+
+TRIALS = 3
+LONG = STUDY.replace("epochs: 4}", "epochs: 60}").replace("[student, kd_ig]", "[]")
+LONG = LONG.replace("{name: median, grace_period: 1}", "{name: none}")
+
+
+@dataclass
+class Watched:
+    """What a launch said."""
+
+    messages: list[str] = field(default_factory=list)
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    on_epoch: Callable[[Event], None] = lambda event: None
+
+    def watcher(self) -> Watcher:
+        return Watcher(on_event=self._hear, on_message=self.messages.append, on_refresh=lambda: None)
+
+    def _hear(self, slot: int, event: Event) -> None:
+        self.events.append((slot, event))
+        if event.kind == "epoch":
+            self.on_epoch(event)
+
+    def said(self, words: str) -> list[str]:
+        return [text for text in self.messages if words in text]
+
+
+@pytest.fixture
+def settings(on_postgresql: Workspace) -> Settings:
+    return Settings(
+        paths=Paths(root=on_postgresql.folder / "storage"),
+        storage_url=on_postgresql.url,
+        data_root=on_postgresql.folder,
+        allow_import=frozenset(),
+        lease_seconds=6.0,
+    )
+
+
+@contextmanager
+def engine_on(cluster: Cluster, settings: Settings, **options: Any) -> Iterator[tuple[Ray, Host]]:
+    with Ray(address=cluster.address, **options) as engine, StopSignal() as stop:
+        yield engine, Host(settings=settings, device="auto", stop=stop)
+
+
+def run(engine: Ray, study: SearchStudy, host: Host, watched: Watched, *, slots: int) -> bool:
+    return run_slots(engine, study, host, watched.watcher(), slots=slots)
+
+
+@pytest.mark.timeout(600)  # three starts of workers, each of which imports torch
+def test_a_study_outlives_its_driver_and_a_node_that_share_no_folder_with_it(
+    cluster: Cluster, settings: Settings, on_postgresql: Workspace
+) -> None:
+    cluster.add("far")
+    config = parse_study(LONG, source="study.yaml")
+    storage = open_storage(settings.storage_url, create=True)
+    first, second = Watched(), Watched()
+
+    with engine_on(cluster, settings, folder="~/igkd") as (engine, host):
+        pins = engine.prepare(config, host, SilentProgress(), None)
+        study = create_or_open(storage, config, n_trials=TRIALS, pins=pins)
+
+        def kill_driver(event: Event) -> None:
+            assert engine._driver is not None
+            engine._driver._process.kill()
+
+        first.on_epoch = kill_driver
+        with pytest.raises(IgkdError, match="is gone"):
+            run(engine, study, host, first, slots=1)
+
+    def kill_node(event: Event) -> None:
+        if not second.said("killed") and any(lease.process.host == "far" for lease in Leases(study).held()):
+            second.messages.append("killed")
+            cluster.kill("far")
+
+    second.on_epoch = kill_node
+    with engine_on(cluster, settings, folder="~/igkd") as (engine, host):
+        engine.prepare(config, host, SilentProgress(), pins)
+        assert run(engine, study, host, second, slots=3)
+    assert len(second.said("killed")) == 1
+    assert len(second.said("room for 2 of 3 workers")) == 1
+    sent = first.said("of assets sent to") + second.said("of assets sent to")
+    assert sorted(text.rpartition(" ")[2] for text in sent) == ["far", "near"], "once to each"
+    assert [text for text in second.messages if re.fullmatch(r"worker \d on far is gone; .*", text)]
+    trials = on_postgresql.checked_to_end(TRIALS)
+    assert max(trial.user_attrs["attempts"] for trial in trials) > 1
+    for trial in trials:
+        assert len(trial.intermediate_values) == 60
+        folder = settings.paths.trial_checkpoints(study.folder, trial.number)
+        assert folder.exists(), "weights came back"
+    assert len(list(settings.paths.artifacts.iterdir())) >= TRIALS
+    assert not [path for path in settings.paths.root.iterdir() if path.name.startswith(".ray-")]
+    storage.engine.dispose()
+
+
+def test_what_cannot_run_on_the_cluster_is_refused(cluster: Cluster, settings: Settings, tmp_path: Path) -> None:
+    config = parse_study(LONG, source="study.yaml")
+    with engine_on(cluster, settings) as (engine, host):
+        on_a_file = replace(host, settings=replace(settings, storage_url=f"sqlite:///{tmp_path}/x.db"))
+        with pytest.raises(UsageError, match=r"x\.db is a file of one machine, .* 2 nodes"):
+            engine.prepare(config, on_a_file, SilentProgress(), None)
+        with pytest.raises(UsageError, match="auto"):
+            engine.measure(config, host)
+        with pytest.raises(UsageError, match="--device cuda needs --gpus-per-worker"):
+            engine.prepare(config, replace(host, device="cuda"), SilentProgress(), None)
+        engine._request = Request(gpus=1)
+        with pytest.raises(UsageError, match=r"--gpus-per-worker 1: .* has 0;"):
+            engine.prepare(config, host, SilentProgress(), None)
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_a_dry_run_says_what_each_node_finds(cluster: Cluster, on_postgresql: Workspace) -> None:
+    on_ray = ("launch", "study.yaml", "--engine", "ray", "--address", cluster.address, "--workers", "3", "--dry-run")
+    said = on_postgresql.here(*on_ray, "--folder", "~/dry").stdout
+    assert re.search("^workers: 3 of 1 CPU each; room for [12], [12] waits?$", said, re.MULTILINE)
+    assert re.search("^node near: .* database reached, .* [KM]iB of assets to send$", said, re.MULTILINE)
+    assert not (cluster.folder / "near" / "dry").exists()
+
+
+def test_a_cluster_whose_token_is_missing_is_named(
+    cluster: Cluster, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with engine_on(cluster, settings) as (engine, host), pytest.raises(UsageError, match="RAY_AUTH_TOKEN"):
+        engine.prepare(parse_study(LONG, source="study.yaml"), host, SilentProgress(), None)

@@ -1,0 +1,100 @@
+"""What is wrong with a launch on Ray is found without a cluster, where it can be."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.reading import read_study
+from igkd_hpo.engines.engine import Host
+from igkd_hpo.engines.ray import driver
+from igkd_hpo.engines.ray.engine import Ray
+from igkd_hpo.engines.ray.messages import NodeReport, Place
+from igkd_hpo.engines.ray.node import find_fault, settings_there
+from igkd_hpo.engines.ray.report import describe_node, refuse_unfit, remarks
+from igkd_hpo.engines.signals import StopSignal
+from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.settings import Settings
+from tests.cli.conftest import Workspace
+
+GOOD = NodeReport(host="b", igkd_hpo="0.1.0", torch="2.14.1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--engine", "rya"), "ray"),
+        (("--gpus-per-worker", "0.5"), "--gpus-per-worker is for --engine ray"),
+        (("--address", "auto"), "--address is for --engine ray"),
+        (("--engine", "ray", "--address", "ray://head:10001"), "ray://head:10001"),
+        (("--engine", "ray", "--folder", "here"), "--folder here"),
+        (("--engine", "ray", "--gpus-per-worker", "2"), "--gpus-per-worker 2"),
+        (("--engine", "ray", "--memory-per-worker", "much"), "--memory-per-worker 'much'"),
+    ],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_options_that_cannot_be_are_one_line(
+    tmp_path: Path, flags: tuple[str, ...], named: str, dry: tuple[str, ...]
+) -> None:
+    assert named in Workspace(tmp_path).refused_here("launch", "study.yaml", *flags, *dry, code=2)
+
+
+def refused(address: str) -> str:
+    study = read_study(builtin_studies()["digits"])
+    with Ray(address=address) as engine, StopSignal() as stop:
+        host = Host(settings=Settings.resolve(), device="cpu", stop=stop)
+        with pytest.raises(UsageError) as raised:
+            engine.prepare(study, host, SilentProgress(), None)
+        if engine._driver is not None:
+            engine._driver.close()
+            assert engine._driver._process.returncode is not None
+    return str(raised.value)
+
+
+def test_no_cluster_at_an_address_is_one_line() -> None:
+    pytest.importorskip("ray")
+    assert "--address 127.0.0.1:1 " in refused("127.0.0.1:1")
+
+
+def test_what_listens_and_is_no_cluster_is_one_line_and_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(driver, "_CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        assert f"--address {address} " in refused(address)
+
+
+def test_a_node_with_another_version_is_refused_by_name() -> None:
+    fault = find_fault("9.9")
+    assert fault is not None
+    with pytest.raises(UsageError, match=r"9\.9 and 1 other node"):
+        refuse_unfit([GOOD, NodeReport(host="c", fault=fault), NodeReport(host="d", fault="x")])
+
+
+def test_a_node_that_does_not_reach_the_database_is_refused_by_name() -> None:
+    with pytest.raises(StorageError, match=r"node c .*: nobody answers"):
+        refuse_unfit([GOOD, replace(GOOD, host="c", database="nobody answers")])
+
+
+def test_nodes_that_share_no_folder_and_have_another_torch_are_told() -> None:
+    assert remarks([replace(GOOD, torch=None)], Settings.resolve()) == []
+    settings = Settings.resolve(allow_import=("mine",))
+    apart, code, torch = remarks([GOOD, replace(GOOD, host="c", shared=False, torch="1.0")], settings)
+    assert "1 of 2 nodes do" in apart
+    assert "mine" in code
+    assert "1.0" in torch
+    said = describe_node(replace(GOOD, shared=False, missing_bytes=3 << 20), packed=True)
+    assert "3.0 MiB of assets to send" in said
+    assert "assets" not in describe_node(replace(GOOD, shared=False), packed=False)
+
+
+def test_a_folder_of_the_nodes_is_below_their_own_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    settings = Settings.resolve(storage_url="postgresql+psycopg://u:secret@h/d")
+    place = Place(settings=settings, folder="~/igkd", token=".ray-x", parcel=None)
+    assert settings_there(place).paths.root == Path("/home/somebody/igkd/storage")
+    assert settings_there(replace(place, folder=None)) == settings
+    assert "secret" not in repr(place)
