@@ -2,20 +2,25 @@
 
 from collections.abc import Iterable, Sequence
 
+from optuna.trial import TrialState
+
 from igkd_hpo.api.confirm import check_complete, check_numbers, create_trials, refuse_linked, train
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine
 from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.assets.progress import Progress
+from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
+from igkd_hpo.compression.int8 import keep_int8, read_int8
 from igkd_hpo.compression.ladder import Ladder, read_ladder
 from igkd_hpo.compression.plan import begun_with, check_same_settings, check_taught, configuration, planned_arms
 from igkd_hpo.compression.rung import PAPER_RUNGS, Rung, check_factors, keep_rungs, rungs_of
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirmation.evaluation import evaluate
+from igkd_hpo.confirmation.evaluation import evaluate, kept_networks
 from igkd_hpo.confirmation.plan import candidate_of_file
 from igkd_hpo.engines.engine import Engine, Host, prepare_existing
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, UsageError
-from igkd_hpo.search.confirmation_study import Arm, open_linked
+from igkd_hpo.search.confirmation_study import Arm, arm_trials, open_linked
 from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
@@ -29,6 +34,7 @@ def ladder(
     rungs: Sequence[float] = PAPER_RUNGS,
     trial: int | None = None,
     seeds: int = 5,
+    int8: bool = False,
     workers: WorkerCount = 1,
     storage: str | None = None,
     device: str = "auto",
@@ -45,6 +51,7 @@ def ladder(
         rungs: compression factors, parameters of the teacher over those of the student, each above 1.
         trial: of the study, whose settings the students get; None: the ladder's own, or else the best of the search.
         seeds: fresh seeds for each student, plain and distilled, 2 or more.
+        int8: also quantise every network as `export --bundle` does, and measure what that costs on validation images.
         workers: trials side by side on this host; auto: as many as pay, measured for some seconds.
         storage, device, allow_import, engine, progress: as for `launch`.
 
@@ -55,6 +62,8 @@ def ladder(
         AssetMissing: the weights of a trial are not on this host; the test split stays closed.
         IgkdError: trials are missing, or every one diverged.
     """
+    if int8:
+        require(NEEDED_TO_MAKE)
     factors = check_factors(rungs)
     check_numbers(("--seeds", seeds, 2), ("--workers", workers, 1))
     settings, console = settings_here(storage, allow_import), make_console(progress)
@@ -78,10 +87,30 @@ def ladder(
     check_complete(linked)
     with make_progress(progress) as shown:
         evaluate(linked, settings, device=device, progress=shown)
+        if int8:
+            _measure_int8(linked, settings, shown)
     found = read_ladder(linked)
     if found is None:
         raise IgkdError(f"every student of {linked.name} diverged; lower the learning rate, and search again")
     return found
+
+
+def _measure_int8(linked: SearchStudy, settings: Settings, progress: Progress) -> None:
+    """Measure the networks that have not been, each kept as soon as it is known."""
+    known = read_int8(linked)
+    trials = [
+        one for one in arm_trials(linked.trials()) if one.state is TrialState.COMPLETE and one.number not in known
+    ]
+    if not trials:
+        return
+
+    from igkd_hpo.assets.study_assets import open_assets  # torch
+    from igkd_hpo.bundle.int8_change import measure_int8
+
+    assets = open_assets(linked.config, settings)
+    networks = kept_networks(linked, trials, assets, settings, consequence="int8 was not measured")
+    for number, change in measure_int8(networks, trials, assets, progress):
+        keep_int8(linked, {number: change})
 
 
 def _choose(

@@ -1,6 +1,7 @@
 """Table of the teacher's logits for every view of every training image, made once where that saves time."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,11 @@ from igkd_hpo.errors import AssetMissing
 from igkd_hpo.settings import Settings
 
 _SCHEMA = 1
-_LARGEST_TABLE = 2 << 30  # bytes: every worker of a host shares it in memory, and each GPU holds one
+LARGEST_TABLE = 2 << 30  # bytes: every worker of a host shares it in memory, and each GPU holds one
 # Of all trial epochs, the share that is left when pruning is done. Making a table costs as many passes of the teacher
 # over the images as there are views; online costs one pass in each epoch.
 _EPOCHS_LEFT = 0.6
-_PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two marks of progress that survive a kill
+PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two marks of progress that survive a kill
 
 
 def wants_table(study: Study, dataset: Dataset) -> bool:
@@ -38,8 +39,12 @@ def wants_table(study: Study, dataset: Dataset) -> bool:
         return False
     if study.teacher.logits != "auto" or not study.uses(Role.LOGITS):
         return study.teacher.logits == "cached" and study.uses(Role.LOGITS)
-    epochs = study.n_trials * study.training.epochs * _EPOCHS_LEFT
-    return count_views(study.augmentation) < epochs and table_bytes(study, dataset) <= _LARGEST_TABLE
+    return outnumber_views(study) and table_bytes(study, dataset) <= LARGEST_TABLE
+
+
+def outnumber_views(study: Study) -> bool:
+    """Return whether the epochs of all trials outnumber the views, so that a table of these saves runs of a teacher."""
+    return count_views(study.augmentation) < study.n_trials * study.training.epochs * _EPOCHS_LEFT
 
 
 def table_bytes(study: Study, dataset: Dataset) -> int:
@@ -76,13 +81,13 @@ def prepare_logits(
     """
     if not wants_table(study, dataset):
         return None
-    with store.build("logits", _inputs(study, dataset, teachers.sha256), progress) as draft:
+    with store.build("logits", view_inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
             return dataset.check_rows(draft.finished)
         shape, views = _shape(study, dataset), count_views(study.augmentation)
         table = draft.table(logits=(np.float16, shape), digests=(np.uint64, shape[:1]))
         shown = 2 if study.augmentation.mixed else 1  # images in each view
-        size = max(1, _PIXEL_BYTES[devices[0].type] // (shown * views * dataset.shown.train_images[0].numel() * 4))
+        size = max(1, PIXEL_BYTES[devices[0].type] // (shown * views * dataset.shown.train_images[0].numel() * 4))
         with one_thread(devices[0]):
             fill(
                 table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
@@ -92,8 +97,25 @@ def prepare_logits(
 
 
 def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: torch.device) -> Compute:
-    views = make_views(study.augmentation, dataset.digests).to(device)
     online = teachers.teaching(device)
+    shown = view_pixels(study, dataset, device)
+
+    def compute(rows: slice) -> Columns:
+        clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
+        logits = online.logits(*shown(rows)).half().cpu()
+        return {
+            "logits": logits.reshape(len(clean), *_shape(study, dataset)[1:]).numpy(),
+            "digests": row_digests(clean.numpy(), labels.numpy()),
+        }
+
+    return compute
+
+
+def view_pixels(
+    study: Study, dataset: Dataset, device: torch.device
+) -> Callable[[slice], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return a function that gives rows, numbers and pixels, as `Teaching` takes them, of all views of some images."""
+    views = make_views(study.augmentation, dataset.digests).to(device)
     data = TrainingData(
         images=OnDemand(dataset.train_images),
         labels=dataset.train_labels.to(device),
@@ -103,18 +125,12 @@ def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: 
         shown_images=OnDemand(dataset.shown.train_images),
     )
 
-    def compute(rows: slice) -> Columns:
-        clean, labels = dataset.train_images[rows], dataset.train_labels[rows]
+    def shown(rows: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         repeated = torch.arange(rows.start, rows.stop, device=device).repeat_interleave(views.count)
-        every = torch.arange(views.count, device=device).repeat(len(clean))
-        pixels = shown_view(data, views, repeated, every)
-        logits = online.logits(repeated, every, pixels).half().cpu()
-        return {
-            "logits": logits.reshape(len(clean), *_shape(study, dataset)[1:]).numpy(),
-            "digests": row_digests(clean.numpy(), labels.numpy()),
-        }
+        every = torch.arange(views.count, device=device).repeat(rows.stop - rows.start)
+        return repeated, every, shown_view(data, views, repeated, every)
 
-    return compute
+    return shown
 
 
 def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: AssetStore) -> Asset | None:
@@ -127,14 +143,15 @@ def open_logits(study: Study, dataset: Dataset, teacher_sha256: str, store: Asse
     if study.teacher.logits == "online" or not study.uses(Role.LOGITS) or study.hyperparameters.always_mixes:
         return None
     try:
-        return dataset.check_rows(store.open("logits", _inputs(study, dataset, teacher_sha256)))
+        return dataset.check_rows(store.open("logits", view_inputs(study, dataset, teacher_sha256)))
     except AssetMissing:
         if study.teacher.logits == "cached":
             raise
         return None
 
 
-def _inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, Any]:
+def view_inputs(study: Study, dataset: Dataset, teacher_sha256: str) -> dict[str, Any]:
+    """Return what decides the numbers of a table of every view, by which it is found again."""
     return {
         "schema": _SCHEMA,
         "dataset": dataset.sha256,

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from igkd_hpo.assets.attention import attention_table, open_attention, prepare_attention
 from igkd_hpo.assets.attribution_maps import open_maps, prepare_maps, warn_coarse
 from igkd_hpo.assets.checkpoint_file import find_format
 from igkd_hpo.assets.chunks import devices_for
@@ -22,6 +23,7 @@ from igkd_hpo.assets.teachers import Teachers, open_teacher_facts, open_teachers
 from igkd_hpo.assets.weights import Weights, combined_hash, open_weights, prepare_weights, students_weights
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request
+from igkd_hpo.distillation.attention_table import AttentionTable
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.teaching import CachedLogits, Teaching
 from igkd_hpo.distillation.views import count_views
@@ -111,6 +113,7 @@ def prepare_assets(
     teachers = prepare_teachers(study, dataset.shown, settings, store, device=devices[0], progress=progress)
     accuracy = validation_accuracy(study, dataset.shown, teachers, store, device=devices[0], progress=progress)
     logits = prepare_logits(study, dataset, teachers, settings, store, devices=devices, progress=progress)
+    attention = prepare_attention(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     maps = prepare_maps(study, dataset, teachers, settings, store, devices=devices, progress=progress)
     n_steps = None if maps is None else int(maps.facts["n_steps"])
     completeness = None if maps is None else float(maps.facts["completeness"]["median"])
@@ -119,7 +122,7 @@ def prepare_assets(
         progress.warn(coarse)
         warnings.append(coarse)
     folders = [dataset.folder, *(member.folder for member in teachers.members)]
-    folders += [asset.folder for asset in (logits, maps) if asset is not None]
+    folders += [asset.folder for asset in (logits, attention, maps) if asset is not None]
     folders += [one.asset.folder for one in weights.values()]
     return AssetSummary(
         dataset_sha256=dataset.sha256,
@@ -181,6 +184,7 @@ class Assets:
     teacher_parameters: int
     teacher_threads: int | None
     logits: Asset | None
+    attention: Asset | None
     maps: Asset | None
     weights: Mapping[str, Weights]
 
@@ -223,6 +227,10 @@ class Assets:
         table = torch.from_numpy(self.logits.array("logits")).to(device)
         return CachedLogits(table, count_views(self.study.augmentation))
 
+    def attention_table(self, device: torch.device, *, mixed: bool = False) -> AttentionTable | None:
+        """Return the table of the teacher's attention on the device; None where there is none, or of `mixed` images."""
+        return None if self.attention is None or mixed else attention_table(self.attention, self.study, device)
+
 
 def open_assets(study: Study, settings: Settings) -> Assets:
     """Open what `prepare_assets` made, checksums and the order of rows verified, without images or checkpoints.
@@ -242,6 +250,7 @@ def open_assets(study: Study, settings: Settings) -> Assets:
         teacher_parameters=teacher.parameters,
         teacher_threads=teacher.threads,
         logits=open_logits(study, dataset, teacher.sha256, store),
+        attention=open_attention(study, dataset, teacher.sha256, store),
         maps=open_maps(study, dataset, teacher.sha256, store),
         weights={
             name: open_weights(student_request(name, dataset, settings), file, store)

@@ -40,7 +40,7 @@ def logit_difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) ->
     return float(np.abs(found - wanted).max()), allowed
 
 
-def _logits(student: OnnxStudent, images: "Images") -> NDArray[np.float32]:
+def onnx_logits(student: OnnxStudent, images: "Images") -> NDArray[np.float32]:
     """Return the logits (N, K) of images that need not fit into memory."""
     size = student.images_at_once
     return np.concatenate(
@@ -69,8 +69,8 @@ def measure_files(network: "Network", paths: list[Path], assets: "Assets", setti
     figures: list[Figures] = []
     for path in paths:
         student = OnnxStudent(path)
-        logits, latency = _logits(student, test_images), student.latency(validation[:1].numpy())
-        answers = _logits(student, validation)
+        logits, latency = onnx_logits(student, test_images), student.latency(validation[:1].numpy())
+        answers = onnx_logits(student, validation)
         also_right = answers.argmax(axis=1) == labels
         difference, allowed = logit_difference(logits, wanted)
         if not figures and not difference <= allowed:

@@ -27,6 +27,9 @@ def ladder(
         int | None, Option("--trial", help="Of the study, whose settings all students get; else the best.")
     ] = None,
     seeds: Annotated[int, Option("--seeds", help="Fresh seeds for each student, 2 or more.")] = 5,
+    int8: Annotated[
+        bool, Option("--int8", help="Also quantise every network, and measure what that costs on validation images.")
+    ] = False,
     workers: WorkersHere = "1",
     storage: Storage = None,
     device: Device = "auto",
@@ -37,7 +40,7 @@ def ladder(
 
     Examples:
         igkd-hpo ladder digits --seeds 3 --workers 4
-        igkd-hpo ladder digits --rungs 4.1,12
+        igkd-hpo ladder digits --rungs 4.1,12 --int8
     """
     from igkd_hpo.api.ladder import ladder as run
     from igkd_hpo.compression.rung import PAPER_RUNGS, read_factors
@@ -49,6 +52,7 @@ def ladder(
         rungs=PAPER_RUNGS if rungs is None else read_factors(rungs),
         trial=trial,
         seeds=seeds,
+        int8=int8,
         workers=count_of_workers(workers),
         storage=storage,
         device=device,

@@ -7,13 +7,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from igkd_hpo.compression.int8 import Int8Change, changes, read_int8
 from igkd_hpo.compression.plan import DISTILLED, PLAIN_KIND
 from igkd_hpo.compression.rung import Rung, rungs_of
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.space import Value
 from igkd_hpo.confirmation.confirmation import ConfirmedArm, measure_arm, sampling_error
 from igkd_hpo.confirmation.evaluation import read_record
-from igkd_hpo.confirmation.statistics import Contrast, contrasts
+from igkd_hpo.confirmation.statistics import Contrast, Estimate, contrasts, t_interval
 from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.tally import resolution
 from igkd_hpo.search.confirmation_study import arm_trials, arms_of, open_linked, parent_of
@@ -32,6 +33,8 @@ class Step:
         cost: to store and to run, by the names of `StudentCost`; a latency is the median of all its trainings'.
         distilled, plain: the arms, which are compared where no seed of either diverged; None before two were tested.
         gain: the metric distilled minus plain on the test split, with an interval that holds for all rungs at once.
+        int8: what the metric changes by in int8, on validation images: of the distilled and the plain student together,
+            with an interval over their trainings; None before two were measured.
         verdict: helps, hurts, unknown (0 is in the interval), or untested (an arm diverged or is not there yet).
     """
 
@@ -42,6 +45,7 @@ class Step:
     distilled: ConfirmedArm | None
     plain: ConfirmedArm | None
     gain: Contrast | None
+    int8: Estimate | None
     verdict: str
 
     def arm(self, kind: str) -> ConfirmedArm | None:
@@ -130,7 +134,8 @@ def read_ladder(linked: SearchStudy) -> Ladder | None:
         if len(arms_of_it) == len(KINDS) and all(arm.diverged == 0 for arm in arms_of_it.values())
     }
     gains = dict(zip(pairs, differences.of([*pairs.values()]).values(), strict=True))
-    steps = tuple(_step(rung, of_rung[rung.asked], gains.get(rung.asked), trials) for rung in trained)
+    int8 = read_int8(linked)
+    steps = tuple(_step(rung, of_rung[rung.asked], gains.get(rung.asked), trials, int8) for rung in trained)
     return Ladder(
         study=str(linked.confirms),
         linked_study=linked.name,
@@ -164,7 +169,13 @@ def _arms_of_rung(rung: Rung, arms: Sequence[ConfirmedArm]) -> dict[str, Confirm
     return {arm.kinds[0]: arm for arm in arms if rung.student.items() <= arm.hyperparameters.items()}
 
 
-def _step(rung: Rung, arms: Mapping[str, ConfirmedArm], gain: Contrast | None, trials: Sequence[FrozenTrial]) -> Step:
+def _step(
+    rung: Rung,
+    arms: Mapping[str, ConfirmedArm],
+    gain: Contrast | None,
+    trials: Sequence[FrozenTrial],
+    int8: Mapping[int, Int8Change],
+) -> Step:
     assert rung.reached is not None, "it is not left out"
     verdict = "untested"
     if gain is not None:
@@ -174,6 +185,7 @@ def _step(rung: Rung, arms: Mapping[str, ConfirmedArm], gain: Contrast | None, t
     for name in ("latency_ms", "latency_ms_p95"):
         measured = [value for trial in own if (value := recorded_cost(trial.user_attrs)[name]) is not None]
         cost[name] = median(measured) if measured else None
+    in_int8 = changes(int8, [trial.number for trial in own])
     return Step(
         asked=rung.asked,
         reached=rung.reached,
@@ -182,6 +194,7 @@ def _step(rung: Rung, arms: Mapping[str, ConfirmedArm], gain: Contrast | None, t
         distilled=arms.get(DISTILLED),
         plain=arms.get(PLAIN_KIND),
         gain=gain,
+        int8=t_interval(in_int8) if len(in_int8) > 1 else None,
         verdict=verdict,
     )
 

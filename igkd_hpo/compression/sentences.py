@@ -78,6 +78,7 @@ class StepRow:
     Args:
         asked, reached: compression factors.
         gain: distilled minus plain; empty where they are not compared.
+        int8: int8 minus float on validation images; empty where it was not measured.
         memory: of one image's activations in int8, the most at once, in KiB.
     """
 
@@ -91,6 +92,7 @@ class StepRow:
     plain: str
     distilled: str
     gain: str
+    int8: str
     verdict: str
 
 
@@ -108,6 +110,7 @@ def step_rows(ladder: Ladder) -> list[StepRow]:
             plain=_mean(step, PLAIN_KIND),
             distilled=_mean(step, DISTILLED),
             gain="" if step.gain is None else _with_reach(step.gain.difference, sign="+"),
+            int8="" if step.int8 is None else _with_reach(step.int8, sign="+"),
             verdict=step.verdict,
         )
         for step in ladder.steps
@@ -129,12 +132,14 @@ def ladder_table(ladder: Ladder) -> "RenderableType":
         table.add_column(heading, justify="right", no_wrap=True)
     for name in knobs:
         table.add_column(name.replace("_", " "), justify="right", max_width=16, overflow="fold")
-    for heading in ("params", "Mmacs", "ms", "plain %", "distilled %", "gain"):
+    rows = step_rows(ladder)
+    in_int8 = any(row.int8 for row in rows)
+    for heading in ("params", "Mmacs", "ms", "plain %", "distilled %", "gain", *(["int8"] if in_int8 else [])):
         table.add_column(heading, justify="right", no_wrap=True)
-    for step, row in zip(ladder.steps, step_rows(ladder), strict=True):
+    for step, row in zip(ladder.steps, rows, strict=True):
         student = [Text(shown(step.student[name]) if name in step.student else "") for name in knobs]
         figures = (row.parameters, row.macs, row.latency, row.plain, row.distilled, row.gain)
-        table.add_row(row.asked, row.reached, *student, *figures)
+        table.add_row(row.asked, row.reached, *student, *figures, *([row.int8] if in_int8 else []))
     return table
 
 

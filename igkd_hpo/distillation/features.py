@@ -1,11 +1,12 @@
 """The terms that compare a student's features with its teacher's, and the adapter that is learned beside it."""
 
 from collections.abc import Collection
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from igkd_hpo.distillation.attention_table import AttentionTable
 from igkd_hpo.distillation.blocks import ByBlock, Features, last_common_block, share_blocks
 from igkd_hpo.distillation.evaluation import evaluating, padded_batches
 from igkd_hpo.distillation.models import Network
@@ -13,7 +14,12 @@ from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.taps import ByStride, common_strides, to_same_size
 from igkd_hpo.distillation.teaching import TEACHER_BATCH
 from igkd_hpo.distillation.terms import Comparison, Places, comparing_files
-from igkd_hpo.distillation.terms.attention import attention_blocks, attention_strides, attention_transfer
+from igkd_hpo.distillation.terms.attention import (
+    attention_blocks,
+    attention_map,
+    attention_strides,
+    attention_transfer,
+)
 from igkd_hpo.distillation.terms.hint import hint
 from igkd_hpo.distillation.terms.skt import check_pairs
 from igkd_hpo.distillation.terms.teacher_tail import teacher_tail
@@ -32,6 +38,39 @@ class Featured(Protocol):
     def run(self, pixels: Tensor, places: Collection[int], /, *, logits: bool = True) -> tuple[Features, Tensor | None]:
         """Return the features of pixels (B, 3, H, W) in [0, 1] at these places and, if wanted, the logits."""
         ...
+
+
+class Taught(NamedTuple):
+    """What a teacher says of clean views.
+
+    Args:
+        features: by place, where terms ask for more than attention.
+        attention: maps (B, H, W) by place, see `attention_map`.
+        logits: float32 (B, K); None where nobody asked for them.
+    """
+
+    features: Features = {}  # noqa: RUF012  # never changed
+    attention: Features = {}  # noqa: RUF012
+    logits: Tensor | None = None
+
+
+def ask_featured(
+    network: Network, featured: Featured, pixels: Tensor, places: Collection[int], *, logits: bool
+) -> tuple[Features, Tensor | None]:
+    """Return a frozen network's features of pixels (B, 3, H, W), float32, and, from the same run, its logits.
+
+    The logits are those that `OnlineLogits` gives, bit for bit.
+    """
+    parts: list[Features] = []
+    answers = []
+    with evaluating(network):
+        for chunk, count in padded_batches(torch.split(pixels, TEACHER_BATCH), TEACHER_BATCH, network.memory_format):
+            features, answer = featured.run(chunk, places, logits=logits)
+            parts.append({place: feature[:count] for place, feature in features.items()})
+            if answer is not None:
+                answers.append(answer[:count].float())
+    joined = {place: torch.cat([part[place] for part in parts]) for place in places}
+    return joined, torch.cat(answers).half().float() if logits else None
 
 
 def check_comparable(
@@ -64,11 +103,20 @@ class FeatureTerms:
     learn, by their names; these are given the features of all strides in common, or of the last block of each width.
     """
 
-    def __init__(self, student: Network, teacher: Network, recipe: Recipe, *, image_size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        student: Network,
+        teacher: Network,
+        recipe: Recipe,
+        *,
+        image_size: tuple[int, int],
+        table: AttentionTable | None = None,
+    ) -> None:
         """Take a frozen teacher in evaluation mode, on the student's device.
 
         Args:
             image_size: height and width of the pixels.
+            table: of the teacher's attention by stride, which is asked instead of the teacher where that is enough.
 
         Raises:
             UsageError: there is nothing to compare, or too little.
@@ -94,7 +142,15 @@ class FeatureTerms:
         self._at_cut = self._hint > 0 or self._tail > 0
         self._comparing = comparing_files(recipe)
         self._common = common if self._comparing else ()
-        self.places = tuple(sorted({*self._attended, *((self._cut,) if self._at_cut else ()), *self._common}))
+        others = {*((self._cut,) if self._at_cut else ()), *self._common}
+        self.places = tuple(sorted({*self._attended, *others}))
+        enough = (
+            table is not None
+            and isinstance(self._teacher, ByStride)
+            and not others
+            and table.sizes.keys() >= {*self._attended}
+        )
+        self._table = table if enough else None
         self.adapter = self._make_adapter().to(student.mean.device)
         self.learned = self._make_learned().to(student.mean.device)
 
@@ -116,23 +172,19 @@ class FeatureTerms:
             made = {name: file.learn(places, self._recipe) for name, file in self._comparing.items()}
         return nn.ModuleDict(made).to(memory_format=torch.channels_last)
 
-    def ask_teacher(self, pixels: Tensor, *, logits: bool) -> tuple[Features, Tensor | None]:
-        """Return the teacher's features for clean views (B, 3, H, W), float32, and, from the same run, its logits.
+    def ask(self, rows: Tensor, numbers: Tensor, pixels: Tensor, *, logits: bool) -> Taught:
+        """Return what the terms need of the teacher for the views `numbers` of the images `rows`, all (B,).
 
-        The logits are those that `OnlineLogits` gives, bit for bit.
+        `pixels` are these clean views, (B, 3, H, W); a table, which has no logits, does not look at them.
         """
-        parts: list[Features] = []
-        answers = []
-        with evaluating(self._network):
-            for chunk, count in padded_batches(
-                torch.split(pixels, TEACHER_BATCH), TEACHER_BATCH, self._network.memory_format
-            ):
-                features, answer = self._teacher.run(chunk, self.places, logits=logits)
-                parts.append({place: feature[:count] for place, feature in features.items()})
-                if answer is not None:
-                    answers.append(answer[:count].float())
-        joined = {place: torch.cat([part[place] for part in parts]) for place in self.places}
-        return joined, torch.cat(answers).half().float() if logits else None
+        if self._table is not None and not logits:
+            return Taught(attention=self._table.maps(rows, numbers, self._attended))
+        return self.ask_teacher(pixels, logits=logits)
+
+    def ask_teacher(self, pixels: Tensor, *, logits: bool) -> Taught:
+        """Return what the teacher itself says of clean views (B, 3, H, W), with or without its logits."""
+        features, answers = ask_featured(self._network, self._teacher, pixels, self.places, logits=logits)
+        return Taught(features, {place: attention_map(features[place]) for place in self._attended}, answers)
 
     def ask_student(self, pixels: Tensor) -> tuple[Features, Tensor]:
         """Return the student's features and its logits, in whatever mode and precision it is run."""
@@ -140,12 +192,14 @@ class FeatureTerms:
         assert logits is not None, "they are wanted"
         return features, logits
 
-    def loss(self, student: Features, teacher: Features, teacher_logits: Tensor | None, targets: Tensor) -> Tensor:
-        """Return the weighted sum of the terms, computed in float32; `teacher_logits` are teacher_tail's alone."""
+    def loss(self, student: Features, taught: Taught, targets: Tensor) -> Tensor:
+        """Return the weighted sum of the terms, computed in float32; the teacher's logits are teacher_tail's alone."""
         student = {place: feature.float() for place, feature in student.items()}
+        teacher = taught.features
         total = torch.zeros((), device=targets.device)
         if self._attention > 0:
-            total = total + self._attention * attention_transfer(student, teacher, self._attended)
+            attention = {place: attention_map(student[place]) for place in self._attended}
+            total = total + self._attention * attention_transfer(attention, taught.attention, self._attended)
         for name, file in self._comparing.items():
             comparison = Comparison(
                 recipe=self._recipe,
@@ -161,8 +215,8 @@ class FeatureTerms:
         if self._hint > 0:
             total = total + self._hint * hint(adapted, wanted)
         if self._tail > 0:
-            assert teacher_logits is not None, "the training asks for them where this weight is above 0"
+            assert taught.logits is not None, "the training asks for them where this weight is above 0"
             total = total + self._tail * teacher_tail(
-                adapted, self._cut, self._network, teacher_logits, targets, temperature=self._recipe.temperature
+                adapted, self._cut, self._network, taught.logits, targets, temperature=self._recipe.temperature
             )
         return total

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from igkd_hpo.distillation.alignment import ShuffledLogits, StandIns, align_maps
+from igkd_hpo.distillation.attention_table import AttentionTable
 from igkd_hpo.distillation.averaging import RunningAverage
 from igkd_hpo.distillation.batches import (
     LOGITS,
@@ -35,7 +36,7 @@ from igkd_hpo.distillation.batches import (
 from igkd_hpo.distillation.blocks import Features, first_blocks
 from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.evaluation import forward_chunks, forward_in_batches, score, tally
-from igkd_hpo.distillation.features import FeatureTerms
+from igkd_hpo.distillation.features import FeatureTerms, Taught
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.losses import balanced_weights, distillation_loss
 from igkd_hpo.distillation.metrics import EpochMetrics, Metric
@@ -95,6 +96,7 @@ class Training:
         device: torch.device,
         teaching: Teaching | None,
         teacher: Network | None = None,
+        attention: AttentionTable | None = None,
         pretrained: Collection[str] = (),
         metric: Metric = "accuracy",
     ) -> None:
@@ -105,6 +107,7 @@ class Training:
             data: needs maps where `recipe.uses(Role.MAPS)`; they are not touched elsewhere.
             teaching: may be None where not `recipe.uses(Role.LOGITS)`, or where `teacher` is there to give logits too.
             teacher: needed where `recipe.uses(Role.FEATURES)`: frozen, in evaluation mode.
+            attention: of that teacher, which then is not run where this is enough.
             pretrained: names of the body's parameters that learn at `body_rate` of the learning rate.
             metric: of the validation; no step depends on it.
         """
@@ -134,8 +137,8 @@ class Training:
         self._learned = nn.ModuleList([self._trained])
         self.features: FeatureTerms | None = None
         if recipe.uses(Role.FEATURES) and teacher is not None:
-            height, width = data.images.shape[2:]
-            self.features = FeatureTerms(self._trained, teacher.to(device), recipe, image_size=(height, width))
+            size, teacher = (data.images.shape[2], data.images.shape[3]), teacher.to(device)
+            self.features = FeatureTerms(self._trained, teacher, recipe, image_size=size, table=attention)
             self._learned.extend([self.features.adapter, self.features.learned])
         groups = decay_groups(self._learned, recipe.decay)
         if (share := recipe.number("body_rate")) != 1 and pretrained:
@@ -286,7 +289,7 @@ class Training:
         """Change the weights by one step; nothing in here depends on the host, so that a graph can hold it."""
         batch = make_batch(self.data, self.views, plan, step, self._memory_format, samples)
         recipe = self.recipe
-        teacher_features, teacher_logits = self._ask_teacher(batch)
+        taught = self._ask_teacher(batch)
         features, terms = (None, []) if self._labels_alone else (self.features, self._terms)
         seen = batch.overlaid.detach().requires_grad_(bool(terms))
         student_features: Features = {}
@@ -300,7 +303,7 @@ class Training:
                 student_features, student_logits = features.ask_student(seen)
         loss = distillation_loss(
             student_logits,
-            teacher_logits,
+            taught.logits,
             batch.labels,
             temperature=recipe.temperature,
             alpha=0.0 if self._labels_alone else recipe.alpha,
@@ -310,14 +313,14 @@ class Training:
             class_weights=self._class_weights,
         )
         if features is not None:
-            loss = loss + features.loss(student_features, teacher_features, teacher_logits, batch.labels)
+            loss = loss + features.loss(student_features, taught, batch.labels)
         if terms:
             seen_step = Step(
                 recipe=recipe,
                 network=self._trained,
                 pixels=seen,
                 student_logits=student_logits,
-                teacher_logits=teacher_logits,
+                teacher_logits=taught.logits,
                 targets=batch.labels,
                 maps=partial(raw_maps, self.data, self.views, batch),
             )
@@ -329,21 +332,20 @@ class Training:
         self.scaler.update()
         return loss.detach()
 
-    def _ask_teacher(self, batch: Batch) -> tuple[Features, Tensor | None]:
-        features: Features = {}
-        logits = None
+    def _ask_teacher(self, batch: Batch) -> Taught:
+        taught = Taught()
         if self._labels_alone or (self.features is None and self.teaching is None):
-            return features, logits
-        pixels = shown_pixels(self.data, self.views, batch)
+            return taught
+        asked = batch.rows, batch.numbers, shown_pixels(self.data, self.views, batch)
         if self.features is not None:
             wanted = self.recipe.uses(Role.LOGITS) and self.teaching is None
-            shown = pixels if self._stand_ins is None else self._stand_ins.of(batch.rows)[2]
-            features, logits = self.features.ask_teacher(shown, logits=wanted)
+            instead = asked if self._stand_ins is None else self._stand_ins.of(batch.rows)
+            taught = self.features.ask(*instead, logits=wanted)
         if self.teaching is not None:
-            logits = self.teaching.logits(batch.rows, batch.numbers, pixels)
-            if logits.dim() == 3:
+            if (logits := self.teaching.logits(*asked)).dim() == 3:
                 logits = average_members(logits, self.recipe.temperature)
-        return features, logits
+            taught = taught._replace(logits=logits)
+        return taught
 
     def _count_step(self) -> None:
         self.steps_done += 1

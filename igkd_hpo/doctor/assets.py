@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from igkd_hpo.assets.attention import open_attention
 from igkd_hpo.assets.attribution_maps import open_maps
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.logits import open_logits
@@ -16,6 +17,11 @@ from igkd_hpo.settings import Settings
 from igkd_hpo.words import byte_size
 
 _GROUP = "assets"
+_TABLES = {
+    "logits": (open_logits, "computed in each step"),
+    "maps": (open_maps, "no trial uses overlays"),
+    "attention": (open_attention, None),  # few studies ask for it
+}
 _MARGIN = 1.25  # of the room that is needed: other programs write too
 _TRAINING_COPIES = 3  # of a network's weights in the checkpoint of an unfinished trial
 _TRIAL_BYTES = 1 << 17  # log, pictures and rows of one trial
@@ -24,13 +30,15 @@ _TRIAL_BYTES = 1 << 17  # log, pictures and rows of one trial
 def check_assets(
     study: Study, dataset: Dataset | None, teacher_sha256: str | None, settings: Settings, *, workers: int
 ) -> list[Check]:
-    """Check logits and maps, whether `storage/` can be written, and the disk space for what is still to be made."""
+    """Check the tables, whether `storage/` can be written, and the disk space for what is still to be made."""
     writable = _check_writable(settings.paths.root)
     if dataset is None:
-        names = ("logits", "maps", "disk space")
+        names = (*(name for name, (_, absent) in _TABLES.items() if absent), "disk space")
         return [writable, *(not_checked(_GROUP, name, "the images cannot be used") for name in names)]
     checks, missing = [writable], 0
-    for name, size in zip(("logits", "maps"), table_bytes(study, dataset), strict=True):
+    for name, size in table_bytes(study, dataset).items():
+        if size == 0 and _TABLES[name][1] is None:
+            continue
         check, complete = _check_table(name, study, dataset, teacher_sha256, settings, size=size)
         checks.append(check)
         missing += 0 if complete else size
@@ -41,12 +49,13 @@ def _check_table(
     name: str, study: Study, dataset: Dataset, teacher_sha256: str | None, settings: Settings, *, size: int
 ) -> tuple[Check, bool]:
     """Return the check, and whether nothing is left to be made."""
+    open_table, absent = _TABLES[name]
     if size == 0:
-        return ok(_GROUP, name, "computed in each step" if name == "logits" else "no trial uses overlays"), True
+        return ok(_GROUP, name, str(absent)), True
     opened, store = None, AssetStore(settings.paths.assets, in_full=True)
     try:
         if teacher_sha256 is not None:
-            opened = (open_logits if name == "logits" else open_maps)(study, dataset, teacher_sha256, store)
+            opened = open_table(study, dataset, teacher_sha256, store)
     except AssetMissing:
         pass
     except AssetError as error:

@@ -75,10 +75,11 @@ def _check_memory(study: Study, dataset: Dataset | None, settings: Settings, slo
         each, most = SLOT_BYTES + _TRIAL_BYTES + step, len(slots)
         free = max(0, free_memory() - FORK_SERVER_BYTES)
     else:
-        of_logits, of_maps = table_bytes(study, dataset)
+        tables = table_bytes(study, dataset)
         images = sum(math.prod(split.shape) for split in (dataset.train_images, dataset.validation_images))
-        kept = images + of_maps if fits(images + of_maps, slots[0]) else 0  # else they are read ahead of each step
-        each = CUDA_CONTEXT_BYTES + step + kept + of_logits
+        kept = images + tables["maps"]
+        kept = kept if fits(kept, slots[0]) else 0  # else they are read ahead of each step
+        each = CUDA_CONTEXT_BYTES + step + kept + tables["logits"] + tables["attention"]
         # The GPU that has least for each of its trials decides.
         shares = {gpu: (torch.cuda.mem_get_info(gpu)[0], slots.count(gpu)) for gpu in slots}
         free, most = min(shares.values(), key=lambda share: share[0] / share[1])

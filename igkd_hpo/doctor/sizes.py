@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from igkd_hpo.assets import logits
+from igkd_hpo.assets.attention import attention_bytes, wants_attention
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import find_architecture
@@ -56,8 +57,11 @@ def _step_bytes(student: nn.Module, study: Study, dataset: Dataset) -> int:
     return int(_WORKSPACE * activations + _COPIES * weights)
 
 
-def table_bytes(study: Study, dataset: Dataset) -> tuple[int, int]:
-    """Return the bytes of the tables of logits and of maps; 0 for one that the study does not use."""
+def table_bytes(study: Study, dataset: Dataset) -> dict[str, int]:
+    """Return the bytes of the tables of logits, attention and maps; 0 for one that the study does not use."""
     images, (height, width) = len(dataset.train_images), dataset.image_size
-    of_logits = logits.table_bytes(study, dataset) if logits.wants_table(study, dataset) else 0
-    return of_logits, 2 * images * height * width if study.uses(Role.MAPS) else 0
+    return {
+        "logits": logits.table_bytes(study, dataset) if logits.wants_table(study, dataset) else 0,
+        "maps": 2 * images * height * width if study.uses(Role.MAPS) else 0,
+        "attention": attention_bytes(study, dataset) if wants_attention(study, dataset) else 0,
+    }

@@ -96,6 +96,7 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         ladder=climbed,
         ladder_lines=[] if ladder is None else list(ladder_in_words(ladder)),
         ladder_rows=[] if ladder is None else step_rows(ladder),
+        ladder_int8=ladder is not None and any(step.int8 is not None for step in ladder.steps),
         searched=searched,
         timelines=timelines,
         failures=[(trial.number, _reason(trial)) for trial in failed[-_MOST_REASONS:]],

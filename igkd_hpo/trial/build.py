@@ -127,6 +127,7 @@ def make_trial(
         device=device,
         teaching=teaching,
         teacher=teacher,
+        attention=None if teacher is None else assets.attention_table(device, mixed=recipe.mixes),
         pretrained=pretrained,
         metric=study.metric,
     )

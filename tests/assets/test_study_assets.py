@@ -183,7 +183,7 @@ def test_auto_counts_the_cost(settings, store, progress, monkeypatch):
     assert logits.wants_table(make_study(n_trials=31, training={"epochs": 1}), dataset)
     assert not logits.wants_table(make_study(n_trials=30, training={"epochs": 1}), dataset)
     assert logits.wants_table(make_study(n_trials=4, training={"epochs": 1}, teacher={"logits": "cached"}), dataset)
-    monkeypatch.setattr(logits, "_LARGEST_TABLE", 45 * 18 * 2 * 2 - 1)
+    monkeypatch.setattr(logits, "LARGEST_TABLE", 45 * 18 * 2 * 2 - 1)
     assert not logits.wants_table(make_study(n_trials=31), dataset)
 
 

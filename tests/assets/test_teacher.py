@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import textwrap
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -57,28 +58,17 @@ def test_a_teacher_is_trained_once_and_found_again(prepare, dataset, settings, s
     assert not any(parameter.requires_grad for parameter in opened.network.parameters())
     assert opened.network.mean.flatten().tolist() == pytest.approx(dataset.mean)
 
-
-def test_what_decides_the_teacher_makes_another_one(prepare):
-    teachers = {
-        prepare(make_study(teacher=TRAINED, **other)).sha256
-        for other in (
-            {"augmentation": UNFLIPPED},
-            {"augmentation": {**UNFLIPPED, "crop_padding": 0}},
+    # What does not decide the teacher keeps it; what does makes another one.
+    same = {"teacher": {**TRAINED, "logits": "online"}, "n_trials": 50, "training": {"epochs": 99, "seed": 5}}
+    assert open_teacher(make_study(augmentation=UNFLIPPED, **same), dataset, settings, store).folder == made.folder
+    with pytest.raises(AssetMissing):
+        open_teacher(
+            make_study(teacher=TRAINED, augmentation={**UNFLIPPED, "crop_padding": 0}), dataset, settings, store
         )
-    }
-    assert len(teachers) == 2
-
-
-def test_what_does_not_decide_the_teacher_keeps_it(prepare):
-    study = make_study(teacher=TRAINED, augmentation=UNFLIPPED)
-    other = make_study(
-        teacher={**TRAINED, "logits": "online"}, augmentation=UNFLIPPED, n_trials=50, training={"epochs": 99, "seed": 5}
-    )
-    assert prepare(study).folder == prepare(other).folder
 
 
 def test_kill_9_in_training_loses_at_most_an_epoch_and_changes_nothing(prepare, dataset, tmp_path, progress):
-    study = make_study(teacher=TRAINED, augmentation=UNFLIPPED)
+    study = make_study(teacher={**TRAINED, "epochs": 8}, augmentation=UNFLIPPED)
     process, told = start(train_teacher, study, tmp_path)
     done = 0
     for _, count in heard(told):
@@ -93,7 +83,7 @@ def test_kill_9_in_training_loses_at_most_an_epoch_and_changes_nothing(prepare, 
     progress.task = lambda text, total: _counting(task(text, total), epochs)
     resumed = prepare(study)
     assert epochs[0] >= 3  # what was found done
-    assert sum(epochs) == 20
+    assert sum(epochs) == 8
     # From the start, elsewhere: the same weights bit for bit.
     for path in resumed.folder.parent.glob("teacher-*"):
         path.rename(path.with_name(f"old-{path.name}"))
@@ -103,8 +93,6 @@ def test_kill_9_in_training_loses_at_most_an_epoch_and_changes_nothing(prepare, 
 
 
 def _counting(context, counts):
-    from contextlib import contextmanager
-
     @contextmanager
     def counting():
         with context as advance:
@@ -113,19 +101,28 @@ def _counting(context, counts):
     return counting()
 
 
-def test_a_damaged_training_checkpoint_names_the_folder_to_delete(prepare, store, monkeypatch):
-    from igkd_hpo.assets import teacher
+def test_a_damaged_training_checkpoint_names_the_folder_to_delete(prepare, store, progress):
+    study = make_study(teacher=TRAINED, augmentation=UNFLIPPED)
+    done = []
 
-    def stop(*_args, **_kwargs):
-        raise KeyboardInterrupt
+    @contextmanager
+    def stopping(text, _total):
+        def advance(count):
+            done.append(count)
+            if text == "training the teacher" and sum(done) > 1:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(teacher, "_commit", stop)
+        done.clear()
+        yield advance
+
+    shown, progress.task = progress.task, stopping
     with pytest.raises(KeyboardInterrupt):
-        prepare(make_study(teacher=TRAINED, augmentation=UNFLIPPED))
+        prepare(study)
+    progress.task = shown
     (partial,) = store.root.glob("teacher-*.partial")
     (partial / "training.pt").write_bytes(b"nonsense")
     with pytest.raises(AssetError, match=rf"/training\.pt .* {partial} "):
-        prepare(make_study(teacher=TRAINED, augmentation=UNFLIPPED))
+        prepare(study)
 
 
 def checkpoint(tmp_path, content):

@@ -131,7 +131,7 @@ def test_members_are_found_again_one_by_one(settings, progress, store, monkeypat
     asked = open_assets(without_maps(trained(members=2, logits="online")), settings).teaching(CPU)
     batch = some_batch(assets)
     assert torch.equal(assets.teaching(CPU).logits(*batch), asked.logits(*batch))
-    monkeypatch.setattr(logits, "_LARGEST_TABLE", logits.table_bytes(trained(), assets.dataset))
+    monkeypatch.setattr(logits, "LARGEST_TABLE", logits.table_bytes(trained(), assets.dataset))
     assert logits.wants_table(trained(), assets.dataset)
     assert logits.wants_table(trained(folds=2), assets.dataset)
     assert not logits.wants_table(study, assets.dataset)

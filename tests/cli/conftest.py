@@ -36,8 +36,8 @@ from tests.fixtures.forking import COMMAND
 STUDY = """\
 version: 1
 name: tiny
-dataset: {name: digits, validation_fraction: 0.2, test_fraction: 0.2}
-teacher: {width: 0.25, epochs: 6}
+dataset: {name: digits, validation_fraction: 0.2, test_fraction: 0.6}
+teacher: {width: 0.25, epochs: 8}
 attribution: {n_steps: 4}
 augmentation: {crop_padding: 1, horizontal_flip: false}
 training: {epochs: 4}

@@ -146,9 +146,9 @@ def test_the_way_to_int8_that_agrees_best_is_kept_and_told(bundle: Path) -> None
     (kept,) = (one for one in record.quantisations if one.kept)
     assert len({(one.weights, one.activations) for one in record.quantisations}) == 4
     assert kept.agreement == max(one.agreement for one in record.quantisations)
-    # Half of 1,149 training images calibrate or judge at the most, and fewer make histograms.
-    assert {one.calibrated_on for one in record.quantisations} == {512, 128}
-    assert {one.images for one in record.quantisations} == {512}
+    # Half of 574 training images calibrate or judge at the most, and fewer make histograms.
+    assert {one.calibrated_on for one in record.quantisations} == {287, 128}
+    assert {one.images for one in record.quantisations} == {287}
     assets = open_assets(parse_study(BRANCHED, source="study.yaml"), Settings.resolve())
     _, judged = draw_training_images(assets)
     answers = [OnnxStudent(bundle / name).logits(judged).argmax(axis=1) for name in ("model.onnx", "model.int8.onnx")]

@@ -69,7 +69,7 @@ def test_from_confirm_to_export(
     found = read_confirmation(linked)
     assert found is not None
     assert [arm.name for arm in found.arms] == names
-    assert found.n_test_images == 360
+    assert found.n_test_images == 1079
     assert openings(settings) == ["confirm"]
     assert latest_study(searched.storage) == "tiny"
 

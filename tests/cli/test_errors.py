@@ -156,6 +156,6 @@ def test_a_teacher_that_learned_nothing_is_refused_with_its_accuracy(workspace: 
 
     torch.manual_seed(1)
     torch.save(mobilenet_v2(num_classes=10, width=0.25).state_dict(), workspace.folder / "teacher.pt")
-    workspace.write(STUDY.replace("epochs: 6}", "epochs: 6, checkpoint: teacher.pt}"))
+    workspace.write(STUDY.replace("epochs: 8}", "epochs: 8, checkpoint: teacher.pt}"))
     done = workspace.here("prepare", "study.yaml", code=1)
     assert re.search(r"\d+\.\d+ ?%", done.stderr)

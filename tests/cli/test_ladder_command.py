@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 
 import igkd_hpo
 from igkd_hpo.api.ladder import ladder
+from igkd_hpo.compression.int8 import read_int8
 from igkd_hpo.compression.ladder import read_ladder
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.errors import UsageError
@@ -28,7 +29,7 @@ def searched(workspace: Workspace, settings: Settings) -> SearchStudy:
 def test_a_ladder_is_trained_tested_once_and_gone_on_with(
     searched: SearchStudy, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = ladder("tiny", rungs=[512, 9e4], seeds=2, engine="in_process")
+    found = ladder("tiny", rungs=[512, 9e4], seeds=2, int8=True, engine="in_process")
     (step,) = found.steps
     assert (step.asked, round(step.reached), step.student["layers_removed"]) == (512, 512, 17)
     assert (step.cost["parameters"], step.cost["compression_factor"]) == (490, pytest.approx(step.reached, abs=1e-3))
@@ -39,6 +40,10 @@ def test_a_ladder_is_trained_tested_once_and_gone_on_with(
     assert {trial.user_attrs["seed"] for trial in linked.trials()} == {1_000_000, 1_000_001}
     assert {trial.state for trial in linked.trials()} == {TrialState.COMPLETE}
     assert openings(settings) == ["ladder"]
+    validated = {trial.number: trial.value for trial in linked.trials()}
+    assert {number: one.float32 for number, one in read_int8(linked).items()} == pytest.approx(validated)
+    assert step.int8 is not None
+    assert abs(step.int8.value) < 0.5
 
     # Asked again it reads what is kept; with another rung, only that is trained, and tested.
     assert ladder("tiny", rungs=[512], seeds=2, engine="in_process") == found == read_ladder(linked)

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from igkd_hpo.api.confirm import refuse_linked
+from igkd_hpo.compression.int8 import Int8Change, keep_int8
 from igkd_hpo.compression.ladder import ladder_of, read_ladder
 from igkd_hpo.compression.plan import (
     begun_with,
@@ -112,6 +113,28 @@ def test_the_table_fits_a_terminal_and_json_is_whole(searched: SearchStudy) -> N
     assert told["steps"][1]["cost"]["peak_ram_kb"] == 19.5
     # Where it helps, where not, that the smaller distilled one is better, what is left out, how far to trust it.
     assert len(told["sentences"]) == 5
+
+
+def test_what_int8_costs_is_a_column_where_it_was_measured(searched: SearchStudy, paths: Paths) -> None:
+    linked = begin_ladder(searched)
+    climb(linked, LEVEL)
+    keep_int8(linked, {0: Int8Change(float32=0.90, int8=0.89), 1: Int8Change(float32=0.90, int8=0.88)})
+    keep_int8(linked, {0: Int8Change(float32=0.5, int8=0.1), 2: Int8Change(float32=0.90, int8=0.90)})  # 0 stays
+    found = read_ladder(linked)
+    assert found is not None
+    larger, smaller = found.steps
+    assert larger.int8 is not None
+    assert larger.int8.value == pytest.approx(-0.015), "of the trials 0 and 1, one of each arm"
+    assert smaller.int8 is None, "one training has no interval"
+    assert [row.int8 for row in step_rows(found)] == ["-1.5 ± 6.4", ""]
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(ladder_table(found))
+    assert "-1.5 ± 6.4" in shown.getvalue()
+    assert all(len(line) <= 80 for line in shown.getvalue().splitlines())
+    settings = Settings(
+        paths=paths, storage_url=f"sqlite:///{paths.database}", data_root=paths.root, allow_import=frozenset()
+    )
+    assert 'data-label="int8">-1.5' in write_report(searched, settings).html
 
 
 def test_the_report_has_the_picture_and_the_table(searched: SearchStudy, paths: Paths) -> None:

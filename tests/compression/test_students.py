@@ -38,6 +38,7 @@ def find(
         teacher_parameters=teacher,
         teacher_threads=None,
         logits=None,
+        attention=None,
         maps=None,
         weights={},
     )

@@ -82,7 +82,7 @@ def assets(*teachers: Network, labels: torch.Tensor, shown_size: int | None = No
     settings = Settings(paths=Paths(root=Path()), storage_url="", data_root=Path(), allow_import=frozenset())
     made = Assets(
         study=study, settings=settings, dataset=dataset, teacher_sha256="", teacher_parameters=1, teacher_threads=1,
-        logits=None, maps=None, weights={},
+        logits=None, attention=None, maps=None, weights={},
     )  # fmt: skip
     members = (Teacher(network=one, sha256="", validation_accuracy=1, parameters=1, folder=Path()) for one in teachers)
     vars(made)["teachers"] = Teachers(members=tuple(members), folds=None, sha256="")  # a cached property

@@ -71,14 +71,14 @@ def test_one_run_of_the_teacher_gives_the_logits_that_it_gives_alone(
     pixels = torch.rand(count, 3, 8, 8)
     runs = []
     handle = teacher.body.features[0].register_forward_hook(lambda *_: runs.append(1))
-    features, logits = terms.ask_teacher(pixels, logits=True)
+    features, _, logits = terms.ask_teacher(pixels, logits=True)
     handle.remove()
     assert len(runs) == -(-count // TEACHER_BATCH)
     assert terms.places == (3, 6, 7)
     assert [feature.shape[0] for feature in features.values()] == [count] * 3
     assert logits is not None
     assert torch.equal(logits, OnlineLogits(teacher).logits(torch.arange(0), None, pixels))  # type: ignore[arg-type]
-    assert terms.ask_teacher(pixels, logits=False)[1] is None
+    assert terms.ask_teacher(pixels, logits=False).logits is None
 
 
 def test_a_student_that_is_the_teacher_has_nothing_to_learn_and_another_has(
@@ -87,8 +87,8 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn_and_another_has(
     pixels = torch.rand(8, 3, 8, 8)
     for student in (teacher, make(layers_removed=9).eval()):
         terms = FeatureTerms(student, teacher, recipe(**ALL_TERMS), image_size=(8, 8))
-        taught, logits = terms.ask_teacher(pixels, logits=True)
-        loss = terms.loss(terms.ask_student(pixels)[0], taught, logits, torch.zeros(8, dtype=torch.int64))
+        taught = terms.ask_teacher(pixels, logits=True)
+        loss = terms.loss(terms.ask_student(pixels)[0], taught, torch.zeros(8, dtype=torch.int64))
         assert (loss.item() < 1e-4) == (student is teacher)
 
 

@@ -79,8 +79,8 @@ def test_the_losses_of_a_batch_by_hand(teacher: Network, recipe: MakeRecipe) -> 
     assert terms.places == (2, 4, 8, 16, 32)
     assert isinstance(terms.adapter, nn.Conv2d)
     assert terms.adapter.weight.shape == (512, 256, 1, 1)
-    taught, _ = terms.ask_teacher(pixels, logits=False)
-    loss = terms.loss(terms.ask_student(pixels)[0], taught, None, torch.zeros(4, dtype=torch.int64))
+    taught = terms.ask_teacher(pixels, logits=False)
+    loss = terms.loss(terms.ask_student(pixels)[0], taught, torch.zeros(4, dtype=torch.int64))
 
     # The same without hooks: each network's stages one after the other.
     x, body = (pixels - teacher.mean) / teacher.std, teacher.body
@@ -110,11 +110,11 @@ def test_a_teacher_that_sees_larger_images_meets_the_student_at_the_students_siz
     student, pixels = lcnet().eval(), pixels_of(4)
     larger = Network(Resized(teacher.body, 128), [0.5] * 3, [0.3] * 3).eval()
     terms = FeatureTerms(student, larger, recipe(hint_weight=1.0), image_size=SIZE)
-    taught, _ = terms.ask_teacher(pixels, logits=False)
-    assert taught[32].shape == (4, 512, 4, 4)
+    taught = terms.ask_teacher(pixels, logits=False)
+    assert taught.features[32].shape == (4, 512, 4, 4)
     given = terms.ask_student(pixels)[0]
-    loss = terms.loss(given, taught, None, torch.zeros(4, dtype=torch.int64))
-    pooled = F.avg_pool2d(taught[32], 2)
+    loss = terms.loss(given, taught, torch.zeros(4, dtype=torch.int64))
+    pooled = F.avg_pool2d(taught.features[32], 2)
     expected = (terms.adapter(given[32]) - pooled).square().mean() / pooled.square().mean()
     torch.testing.assert_close(loss, expected)
 
@@ -138,8 +138,8 @@ def test_gradients_reach_the_student_up_to_its_cut_and_not_the_teacher(teacher: 
     student, pixels = lcnet().train(), pixels_of(4)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     terms = FeatureTerms(student, teacher, recipe(**TERMS), image_size=SIZE)
-    taught, _ = terms.ask_teacher(pixels, logits=False)
-    terms.loss(terms.ask_student(pixels)[0], taught, None, torch.zeros(4, dtype=torch.int64)).backward()
+    taught = terms.ask_teacher(pixels, logits=False)
+    terms.loss(terms.ask_student(pixels)[0], taught, torch.zeros(4, dtype=torch.int64)).backward()
     learning = {name for name, weight in student.body.named_parameters() if weight.grad is not None}
     behind = {
         name for name, _ in student.body.named_parameters() if name.startswith(("conv_head", "norm_head", "class"))
@@ -156,13 +156,13 @@ def test_one_run_of_the_teacher_gives_the_logits_that_it_gives_alone(
     terms = FeatureTerms(lcnet(), teacher, recipe(**TERMS), image_size=SIZE)
     pixels, runs = pixels_of(count), []
     handle = teacher.body.conv1.register_forward_hook(lambda *_: runs.append(1))
-    features, logits = terms.ask_teacher(pixels, logits=True)
+    features, _, logits = terms.ask_teacher(pixels, logits=True)
     handle.remove()
     assert len(runs) == -(-count // TEACHER_BATCH)
     assert [feature.shape[0] for feature in features.values()] == [count] * 5
     assert logits is not None
     assert torch.equal(logits, OnlineLogits(teacher).logits(torch.arange(0), None, pixels))  # type: ignore[arg-type]
-    assert terms.ask_teacher(pixels, logits=False)[1] is None
+    assert terms.ask_teacher(pixels, logits=False).logits is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,12 @@ import torch
 from torch import nn
 
 from igkd_hpo.distillation.models import Network
-from igkd_hpo.distillation.terms.attention import attention_blocks, attention_strides, attention_transfer
+from igkd_hpo.distillation.terms.attention import (
+    attention_blocks,
+    attention_map,
+    attention_strides,
+    attention_transfer,
+)
 from igkd_hpo.distillation.terms.attribution_matching import attribution_matching
 from igkd_hpo.distillation.terms.hint import hint
 
@@ -14,25 +19,30 @@ def feature(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def transfer(student: dict[int, torch.Tensor], teacher: dict[int, torch.Tensor], *places: int) -> torch.Tensor:
+    maps = [{place: attention_map(feature) for place, feature in each.items()} for each in (student, teacher)]
+    return attention_transfer(*maps, places)
+
+
 def test_attention_by_hand() -> None:
     # One sample, one row of two positions. Teacher, two channels: squares (9 + 9, 0 + 0) / 2 = (9, 0): (1, 0).
     # Student, one channel: squares (9, 16), of length sqrt(337): (0.490261, 0.871576).
     # Distance squared: 0.509739**2 + 0.871576**2 = 1.019478
     teacher = torch.tensor([[[[3.0, 0.0]], [[-3.0, 0.0]]]], dtype=torch.float64)
     student = torch.tensor([[[[3.0, 4.0]]]], dtype=torch.float64)
-    assert attention_transfer({5: student}, {5: teacher}, (5,)).item() == pytest.approx(1.019478, abs=1e-6)
-    both = attention_transfer({5: student, 6: teacher}, {5: teacher, 6: teacher}, (5, 6))
+    assert transfer({5: student}, {5: teacher}, 5).item() == pytest.approx(1.019478, abs=1e-6)
+    both = transfer({5: student, 6: teacher}, {5: teacher, 6: teacher}, 5, 6)
     assert both.item() == pytest.approx(1.019478 / 2, abs=1e-6)
 
 
 def test_attention_sees_neither_scale_nor_sign_nor_channels() -> None:
     student, teacher = {0: feature(0, 4, 3, 5, 5)}, {0: feature(1, 4, 3, 5, 5)}
-    distance = attention_transfer(student, teacher, (0,))
+    distance = transfer(student, teacher, 0)
     for same in (-7 * student[0], student[0][:, [2, 0, 1]], torch.cat([student[0]] * 2, dim=1)):
-        torch.testing.assert_close(attention_transfer({0: same}, teacher, (0,)), distance)
-    assert attention_transfer(teacher, teacher, (0,)).abs() < 1e-12
+        torch.testing.assert_close(transfer({0: same}, teacher, 0), distance)
+    assert transfer(teacher, teacher, 0).abs() < 1e-12
     silent = {0: torch.zeros(4, 3, 5, 5, dtype=torch.float64, requires_grad=True)}
-    (gradient,) = torch.autograd.grad(attention_transfer(silent, teacher, (0,)), silent[0])
+    (gradient,) = torch.autograd.grad(transfer(silent, teacher, 0), silent[0])
     assert gradient.isfinite().all()
 
 
@@ -70,8 +80,8 @@ def test_attention_of_two_sizes_by_hand() -> None:
     # The student's 1x2 positions, squared: (9, 16), so the distance is that of the hand calculation above.
     teacher = torch.tensor([[[[1.0, 0.0, 0.0, 0.0], [1.0, 2**0.5, 0.0, 0.0]]]], dtype=torch.float64)
     student = torch.tensor([[[[3.0, 4.0]]]], dtype=torch.float64)
-    assert attention_transfer({8: student}, {8: teacher}, (8,)).item() == pytest.approx(1.019478, abs=1e-6)
-    assert attention_transfer({8: teacher}, {8: student}, (8,)).item() == pytest.approx(1.019478, abs=1e-6)
+    assert transfer({8: student}, {8: teacher}, 8).item() == pytest.approx(1.019478, abs=1e-6)
+    assert transfer({8: teacher}, {8: student}, 8).item() == pytest.approx(1.019478, abs=1e-6)
 
 
 def test_hint_by_hand() -> None:
@@ -87,7 +97,7 @@ def test_hint_by_hand() -> None:
 def test_gradients_in_float64() -> None:
     student, teacher = feature(0, 2, 2, 3, 3).requires_grad_(), feature(1, 2, 2, 3, 3)
     assert torch.autograd.gradcheck(lambda x: hint(x, teacher), (student,))
-    assert torch.autograd.gradcheck(lambda x: attention_transfer({0: x}, {0: teacher}, (0,)), (student,))
+    assert torch.autograd.gradcheck(lambda x: transfer({0: x}, {0: teacher}, 0), (student,))
 
 
 def linear(weight: torch.Tensor) -> Network:

@@ -68,6 +68,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
         teacher_parameters=1,
         teacher_threads=None,
         logits=None,
+        attention=None,
         maps=None,
         weights={NAME: weights},
     )

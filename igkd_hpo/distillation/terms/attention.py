@@ -1,6 +1,6 @@
 """Attention transfer: the student is to be active where its teacher is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from igkd_hpo.distillation.hyperparameter import Hyperparameter, Role
@@ -8,8 +8,6 @@ from igkd_hpo.distillation.similarity import cosine_distance
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from igkd_hpo.distillation.blocks import Features
 
 HYPERPARAMETERS = {
     "attention_weight": Hyperparameter(
@@ -56,15 +54,21 @@ def attention_strides(depths: str, strides: Sequence[int]) -> tuple[int, ...]:
     raise ValueError(f"attention_depths is {depths!r}; it must be middle, last or stages")
 
 
-def attention_transfer(student: "Features", teacher: "Features", places: Sequence[int]) -> "Tensor":
-    """Return the squared distance of the attention maps, which have length 1: 0 to 2, a mean over batch and places.
+def attention_map(features: "Tensor") -> "Tensor":
+    """Return where a network is active: the mean of the squared features (B, C, H, W) over the channels, (B, H, W)."""
+    return features.square().mean(dim=1)
 
-    A map is the mean of the squared activations over the channels, as one vector over H * W positions, divided by its
-    length. The sum over positions is taken, so that a weight means the same at every resolution. Others take the mean
-    over H * W, and a weight of 1000: that is 1000 / (H * W) here, 16 at 8x8. The paper's 0.8 of the mean at 8x8 is
-    0.0125 here, too little to matter.
 
-    Features are (B, C, H, W), with any number of channels; of two sizes, both maps are brought to the smaller one.
+def attention_transfer(
+    student: "Mapping[int, Tensor]", teacher: "Mapping[int, Tensor]", places: Sequence[int]
+) -> "Tensor":
+    """Return the squared distance of attention maps brought to length 1: 0 to 2, a mean over batch and places.
+
+    The sum over positions is taken, so that a weight means the same at every resolution. Others take the mean over
+    H * W, and a weight of 1000: that is 1000 / (H * W) here, 16 at 8x8. The paper's 0.8 of the mean at 8x8 is 0.0125
+    here, too little to matter.
+
+    Maps are (B, H, W), by place, as `attention_map` makes them; of two sizes, both are brought to the smaller one.
 
     Source: Zagoruyko and Komodakis 2017, arXiv 1612.03928, equation 2.
     """
@@ -73,7 +77,7 @@ def attention_transfer(student: "Features", teacher: "Features", places: Sequenc
     from igkd_hpo.distillation.taps import to_same_size
 
     def distance(mine: "Tensor", others: "Tensor") -> "Tensor":
-        given, wanted = to_same_size(mine.square().mean(dim=1), others.square().mean(dim=1))
+        given, wanted = to_same_size(mine, others)
         # Of vectors of length 1, the squared distance is twice 1 - cosine.
         return 2 * cosine_distance(given.flatten(1), wanted.flatten(1), dim=1)
 
