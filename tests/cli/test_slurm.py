@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from sqlalchemy import make_url
 
 import igkd_hpo
+from igkd_hpo.api.supervise import open_engine
 from igkd_hpo.engines.local.fork_server import ForkServer
 from tests.cli.conftest import Workspace, json_of, wait_until
 from tests.cli.test_search import first_epochs, longer
@@ -100,13 +101,16 @@ def test_a_study_is_submitted_and_its_tasks_hand_back_what_they_hold(
 
 
 def test_a_dry_run_is_a_script_with_what_slurm_says_of_it(user: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = ("study.yaml", "--engine", "slurm", "--dry-run")
+    elsewhere = "postgresql+psycopg://somebody:word@elsewhere/studies"
+    flags = ("study.yaml", "--engine", "slurm", "--dry-run", "--storage", elsewhere, "--allow-import", "mine")
     script = user.here("launch", *flags, "--workers", "2", "--sbatch=--time=04:00:00").stdout
     assert script.startswith("#!/bin/bash\n#SBATCH ")
     assert "#SBATCH --time=04:00:00\n" in script
     assert script.endswith("\n# sbatch: Job 7 to start at noon\n")
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert "--test-only" in (user.folder / "sbatch-arguments").read_text().splitlines()
+    told = (user.folder / "sbatch-environment").read_text().split("\0")
+    assert {f"IGKD_HPO_STORAGE={elsewhere}", "IGKD_HPO_ALLOW_IMPORT=mine"} <= set(told)
 
     assert "invalid partition" in user.refused_here("launch", *flags, "--sbatch=--partition=none", code=1)
     monkeypatch.setenv("PATH", "/nowhere")
@@ -138,6 +142,6 @@ def test_a_folder_whose_logs_slurm_would_lose_is_refused(user: Workspace) -> Non
     assert "100%A" in user.refused_here("launch", "study.yaml", "--engine", "slurm", code=2)
 
 
-def test_confirm_does_not_run_here_what_was_meant_for_slurm(workspace: Workspace) -> None:
+def test_confirm_does_not_run_here_what_was_meant_for_slurm() -> None:
     with pytest.raises(igkd_hpo.UsageError):
-        igkd_hpo.confirm("tiny", engine=igkd_hpo.Slurm(), progress=False)
+        open_engine(igkd_hpo.Slurm())
