@@ -37,7 +37,7 @@ from igkd_hpo.settings import Paths
 
 LEASE_SECONDS = 10.0
 MOST_OVERHEAD = 0.05
-GRACE_SECONDS = 900
+GRACE_SECONDS = 1800
 RAY = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -21,6 +21,7 @@ from igkd_hpo.files import make_folder
 _LISTEN_SECONDS = 5.0
 _CONNECT_SECONDS = 60.0  # a cluster that is there answers in four, under load in thirty; Ray gives up after 120
 _STOP_SECONDS = 40.0
+_LEAVE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _REFUSED = b"InvalidAuthToken"
 
@@ -114,7 +115,7 @@ class Driver:
         self._questions.close()
         self._answers.close()
         try:
-            self._process.wait(_LOOK_SECONDS)
+            self._process.wait(_LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -28,7 +28,7 @@ from igkd_hpo.engines.ray.messages import (
 )
 from igkd_hpo.engines.ray.node import look_around
 from igkd_hpo.engines.ray.worker_actor import STOP_SECONDS, WorkerActor
-from igkd_hpo.engines.restarts import Restarts, describe_exit
+from igkd_hpo.engines.restarts import FIRST_RESTART_SECONDS, Restarts, describe_exit
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.errors import ExitCode, first_line
 from igkd_hpo.files import make_folder, write_bytes
@@ -39,6 +39,7 @@ TICK_SECONDS = 0.5
 WAIT_SECONDS = 30.0  # an actor for which there is room is up in four, under load in twenty
 _PROBE_SECONDS = 120.0
 _RESULT_SECONDS = 60.0
+_CANNOT_BEGIN = "creation task"  # in Ray's words, where the class cannot be loaded on a node
 
 
 def living_nodes() -> list[dict[str, Any]]:
@@ -246,11 +247,12 @@ class Slots:
         """Note that an actor has gone: with its node, or alone. That is no fault of the worker, and not counted."""
         place = slot.place
         self._let_go(slot)
-        if place is None:  # it never began: its class cannot be loaded there
+        if place is None and _CANNOT_BEGIN in str(error):
             self._die(slot, _last_line(error), "Ray's dashboard")
             return
-        self._say(Said(f"worker {slot.slot.number} on {place.host} is gone; it starts again where there is room"))
-        slot.restarts.at = time.monotonic()
+        if place is not None:  # else Ray placed it on a node that had just died
+            self._say(Said(f"worker {slot.slot.number} on {place.host} is gone; it starts again where there is room"))
+        slot.restarts.at = time.monotonic() + FIRST_RESTART_SECONDS
 
     def _die(self, slot: _Slot, how: str, where: str) -> None:
         self._say(Said(slot.restarts.died(slot.slot.number, how, where, now=time.monotonic())))

@@ -25,6 +25,7 @@ from tests.cli.conftest import STUDY, Workspace
 from tests.engines.ray.conftest import Cluster
 
 TRIALS = 3
+PASSWORD = "not-for-logs"  # which the server does not ask for
 LONG = STUDY.replace("epochs: 4}", "epochs: 60}").replace("[student, kd_ig]", "[]")
 LONG = LONG.replace("{name: median, grace_period: 1}", "{name: none}")
 
@@ -53,7 +54,7 @@ class Watched:
 def settings(on_postgresql: Workspace) -> Settings:
     return Settings(
         paths=Paths(root=on_postgresql.folder / "storage"),
-        storage_url=on_postgresql.url,
+        storage_url=on_postgresql.url.replace("postgres:@", f"postgres:{PASSWORD}@"),
         data_root=on_postgresql.folder,
         allow_import=frozenset(),
         lease_seconds=6.0,
@@ -112,6 +113,8 @@ def test_a_study_outlives_its_driver_and_a_node_that_share_no_folder_with_it(
         folder = settings.paths.trial_checkpoints(study.folder, trial.number)
         assert folder.exists(), "weights came back"
     assert len(list(settings.paths.artifacts.iterdir())) >= TRIALS
+    logs = [*settings.paths.logs.rglob("*.*"), *cluster.folder.rglob("*.*")]
+    assert not [path for path in logs if path.is_file() and PASSWORD.encode() in path.read_bytes()]
     assert not [path for path in settings.paths.root.iterdir() if path.name.startswith(".ray-")]
     storage.engine.dispose()
 

@@ -46,7 +46,7 @@ def test_what_is_no_share_of_a_node_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_threads_follow_the_cores() -> None:
-    assert [Request(cpus=cpus, gpus=1).threads for cpus in (0, 0.5, 1, 2.5, 8)] == [1, 1, 1, 2, 8]
+    assert [Request(cpus=cpus, gpus=1).threads for cpus in (0, 0.5, 1, 2.7, 8)] == [1, 1, 1, 2, 8]
 
 
 @pytest.mark.parametrize(
