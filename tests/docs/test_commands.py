@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 NOT_RUN = {
     r"python3 -m venv|\.venv/bin/|pip install|source \.venv": "sets up an environment, as CI does",
     r"mkdocs serve": "serves until Ctrl-C; tests/check.py builds what it serves",
-    r"igkd-hpo status --watch": "watches until Ctrl-C; tests/cli/test_status.py watches it",
+    r"igkd-hpo status .*--watch": "watches until Ctrl-C; tests/cli/test_status.py watches it",
     r"igkd-hpo dashboard": "serves until Ctrl-C; tests/dashboard/test_dashboard.py asks it",
     r"docker |kubectl |\(umask|echo ": "needs a container engine or a cluster; tests/test_compose.py reads the files",
     r"igkd-hpo launch .*--engine slurm|sbatch ": "needs a cluster; tests/cli/test_slurm.py has programs in its place",
