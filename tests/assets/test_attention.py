@@ -38,6 +38,7 @@ ATTENTION = {"attention_weight": 5.0, "attention_depths": "stages", "overlay_pro
 TRAINED = {**ATTENTION, "alpha": 0.5, "layers_removed": 14, "width": 0.1, "batch_size": 16}
 BOXES = {"crop_padding": 0, "horizontal_flip": False, "views": 3, "scale": (0.5, 0.9)}
 SHIFTED = {"crop_padding": 1, "horizontal_flip": True}
+MIXED = {**BOXES, "views": 4, "mixed": 0.7}
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,11 @@ def attending(augmentation: dict[str, object], **sections: object) -> Study:
     )
 
 
-@pytest.mark.parametrize("alignment", ["aligned", "reference_shuffled"])
-@pytest.mark.parametrize("augmentation", [SHIFTED, BOXES], ids=["shifts", "boxes"])
+@pytest.mark.parametrize(
+    ("augmentation", "alignment"),
+    [(SHIFTED, "aligned"), (BOXES, "reference_shuffled"), (MIXED, "aligned")],
+    ids=["shifts", "boxes of stand-ins", "mixtures"],
+)
 def test_a_training_by_the_table_is_one_by_the_teacher_bit_for_bit(
     augmentation: dict[str, object], alignment: str, settings: Settings, progress: RecordingProgress
 ) -> None:
