@@ -24,7 +24,7 @@ from igkd_hpo.distillation.views import count_views
 from igkd_hpo.errors import AssetMissing
 from igkd_hpo.settings import Settings
 
-_LEAST_STRIDE = 4  # of maps that count in the guess of a table's size; few networks keep one of 2
+_WEIGHT = "attention_weight"
 
 
 def wants_attention(study: Study, dataset: Dataset) -> bool:
@@ -44,13 +44,10 @@ def wants_attention(study: Study, dataset: Dataset) -> bool:
     return worth and attention_bytes(study, dataset) <= LARGEST_TABLE
 
 
-_WEIGHT = "attention_weight"
-
-
 def attention_bytes(study: Study, dataset: Dataset) -> int:
-    """Return about how large the table is, or would be, in bytes; a teacher that sees larger images has larger maps."""
-    sizes = dataset.shown.image_size
-    positions = sum(math.prod(side // stride for side in sizes) for stride in STRIDES if stride >= _LEAST_STRIDE)
+    """Return how large the table of a teacher with maps of every stride is, or would be, in bytes."""
+    sizes = dataset.shown.image_size  # a teacher that sees larger images has larger maps
+    positions = sum(math.prod(side // stride for side in sizes) for stride in STRIDES)
     return len(dataset.train_images) * count_views(study.augmentation) * positions * np.dtype(np.float32).itemsize
 
 
