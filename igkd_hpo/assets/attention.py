@@ -8,7 +8,7 @@ import torch
 
 from igkd_hpo.assets.chunks import Columns, Compute, fill
 from igkd_hpo.assets.dataset import Dataset, row_digests
-from igkd_hpo.assets.logits import LARGEST_TABLE, PIXEL_BYTES, outnumber_views, view_inputs, view_pixels, wants_table
+from igkd_hpo.assets.logits import LARGEST_TABLE, images_at_once, outnumber_views, view_inputs, view_pixels, wants_table
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore
 from igkd_hpo.assets.teachers import Teachers
@@ -69,27 +69,26 @@ def prepare_attention(
     """
     if not wants_attention(study, dataset):
         return None
-    sizes = _sizes(study, dataset, teachers)
-    if not sizes:
-        return None
     with store.build("attention", view_inputs(study, dataset, teachers.sha256), progress) as draft:
         if draft.finished is not None:
             return dataset.check_rows(draft.finished)
+        if not (sizes := _sizes(dataset, teachers)):
+            draft.folder.rmdir()
+            return None
         images, views = len(dataset.train_images), count_views(study.augmentation)
         positions = sum(math.prod(size) for size in sizes.values())
         table = draft.table(attention=(np.float32, (images, views, positions)), digests=(np.uint64, (images,)))
-        shown = 2 if study.augmentation.mixed else 1
-        size = max(1, PIXEL_BYTES[devices[0].type] // (shown * views * dataset.shown.train_images[0].numel() * 4))
         with one_thread(devices[0]):
             fill(
-                table, _prepare_chunks, title=f"teacher's attention in {views} views", size=size,
+                table, _prepare_chunks, title=f"teacher's attention in {views} views",
+                size=images_at_once(study, dataset, devices[0]),
                 study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
             )  # fmt: skip
         facts = {"sizes": {str(stride): list(size) for stride, size in sizes.items()}, "device": devices[0].type}
         return dataset.check_rows(draft.commit(facts))
 
 
-def _sizes(study: Study, dataset: Dataset, teachers: Teachers) -> dict[int, tuple[int, int]]:
+def _sizes(dataset: Dataset, teachers: Teachers) -> dict[int, tuple[int, int]]:
     """Return height and width of the teacher's maps by stride."""
     teacher = teachers.members[0].network
     taps = ByStride(teacher, dataset.image_size)

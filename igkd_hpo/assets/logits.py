@@ -27,7 +27,7 @@ LARGEST_TABLE = 2 << 30  # bytes: every worker of a host shares it in memory, an
 # Of all trial epochs, the share that is left when pruning is done. Making a table costs as many passes of the teacher
 # over the images as there are views; online costs one pass in each epoch.
 _EPOCHS_LEFT = 0.6
-PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two marks of progress that survive a kill
+_PIXEL_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}  # float32 pixels between two marks of progress that survive a kill
 
 
 def wants_table(study: Study, dataset: Dataset) -> bool:
@@ -86,14 +86,20 @@ def prepare_logits(
             return dataset.check_rows(draft.finished)
         shape, views = _shape(study, dataset), count_views(study.augmentation)
         table = draft.table(logits=(np.float16, shape), digests=(np.uint64, shape[:1]))
-        shown = 2 if study.augmentation.mixed else 1  # images in each view
-        size = max(1, PIXEL_BYTES[devices[0].type] // (shown * views * dataset.shown.train_images[0].numel() * 4))
         with one_thread(devices[0]):
             fill(
-                table, _prepare_chunks, title=f"teacher logits of {views} views", size=size,
+                table, _prepare_chunks, title=f"teacher logits of {views} views",
+                size=images_at_once(study, dataset, devices[0]),
                 study=study, dataset=dataset, teachers=teachers, settings=settings, devices=devices, progress=progress,
             )  # fmt: skip
         return dataset.check_rows(draft.commit({"views": views, "device": devices[0].type}))
+
+
+def images_at_once(study: Study, dataset: Dataset, device: torch.device) -> int:
+    """Return how many images are shown to the teacher in all their views between two marks of progress."""
+    shown = 2 if study.augmentation.mixed else 1  # images in each view
+    pixels = shown * count_views(study.augmentation) * dataset.shown.train_images[0].numel()
+    return max(1, _PIXEL_BYTES[device.type] // (4 * pixels))
 
 
 def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: torch.device) -> Compute:

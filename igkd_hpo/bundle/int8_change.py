@@ -1,4 +1,4 @@
-"""What int8 costs trained networks: each is quantised as a bundle's is, and asked about the validation images."""
+"""Measure what int8 costs trained networks: quantise each as a bundle's, and ask it about the validation images."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What int8 costs the students of a ladder, as it was measured on validation images."""
+"""Keep and read what int8 costs the students of a ladder, measured on validation images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -41,7 +41,7 @@ class Featured(Protocol):
 
 
 class Taught(NamedTuple):
-    """What a teacher says of clean views.
+    """A teacher's answers to clean views.
 
     Args:
         features: by place, where terms ask for more than attention.

@@ -67,7 +67,7 @@ def _run(work: Work, study: str, folder: Path, telling: Connection) -> None:
 
 def prepare_in_single_images(study: Study, settings: Settings, progress: ToldProgress) -> None:
     """Make a study's assets, an image at a time."""
-    logits.PIXEL_BYTES = {"cpu": 1}
+    logits._PIXEL_BYTES = {"cpu": 1}
     attribution_maps._CHUNK = {"cpu": 1}
     prepare_assets(study, settings, device="cpu", progress=progress)
 

@@ -1,4 +1,4 @@
-"""What an engine and its driver, the process that talks to Ray for it, say to each other."""
+"""Messages between an engine and its driver, the process that talks to Ray for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
