@@ -76,7 +76,8 @@ def test_from_study_file_to_bundle(paper: str, folder: Path, monkeypatch: pytest
     student, otherwise = trained(study), trained(launch(f"beside{'-'.join(beside)}", beside))
     images = open_assets(study.study_file, Settings.resolve()).dataset.validation_images[:64]
     answers, others = (predict(network, images, device=torch.device("cpu")) for network in (student, otherwise))
-    assert (answers - others).abs().max() > 1e-3 * answers.abs().max()  # it was trained so
+    # It was trained so; ignored, it would be 0. The least is 9e-4, of OPDF, and differs from processor to processor.
+    assert (answers - others).abs().max() > 1e-4 * answers.abs().max()
     shipped = torch.from_numpy(OnnxStudent(folder / paper / contents.ONNX).logits(images.numpy()))
     assert (shipped - answers).abs().max() < 1e-5 * answers.abs().max()
     plain = build(Request(name="mobilenet_v2", num_classes=10, image_size=(8, 8)), width=0.25, layers_removed=17)
