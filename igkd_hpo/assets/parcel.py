@@ -1,11 +1,16 @@
-"""Send a study's assets to a host that shares no folder with this one: by content, whole or not at all."""
+"""Send a study's assets to hosts that share no folder with this one: by content, whole or not at all.
+
+They come from the sender itself, or from a remote folder, in which they lie as in a store.
+"""
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from igkd_hpo.assets.files import require_space, sync_folder, writing
@@ -13,10 +18,12 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import MANIFEST, AssetStore
 from igkd_hpo.errors import AssetError, DataError
 from igkd_hpo.files import make_folder, write_bytes
+from igkd_hpo.remote import CHUNK_BYTES, Remote
 
 Chunks = Callable[[str, int], Iterable[bytes]]
 """Gives a file of the sender's store, by its name below it and its size in bytes, in chunks of any sizes, in order."""
 
+_NAME = r"\w[\w.-]*"  # others may write there too
 _Files = Mapping[str, Mapping[str, Any]]
 
 
@@ -45,6 +52,43 @@ def pack(store: AssetStore) -> Parcel:
     return Parcel(
         manifests=manifests, references={name: read for name, read in used.items() if not name.endswith(MANIFEST)}
     )
+
+
+def put_parcel(parcel: Parcel, key: str, store: AssetStore, remote: Remote) -> None:
+    """Write into a remote folder what it lacks of a parcel, and last the parcel, under a key. Raises AssetError."""
+    for name, manifest in parcel.manifests.items():
+        there = remote.names(f"assets/{name}")
+        for file in _files(manifest):
+            if file not in there:
+                remote.write(f"assets/{name}/{file}", _chunks_of(store.root / name / file))
+    content = {
+        "manifests": {name: text.decode() for name, text in parcel.manifests.items()},
+        "references": {name: text.decode() for name, text in parcel.references.items()},
+    }
+    remote.write(f"parcels/{key}.json", [json.dumps(content).encode()])
+
+
+def find_parcel(key: str, remote: Remote) -> Parcel | None:
+    """Return what `put_parcel` wrote under a key; None where there is nothing. Raises AssetError."""
+    content = b"".join(remote.read(f"parcels/{key}.json"))
+    if not content:
+        return None
+    try:
+        found = json.loads(content)
+        manifests = {name: text.encode() for name, text in found["manifests"].items()}
+        references = {name: text.encode() for name, text in found["references"].items()}
+        files = [file for manifest in manifests.values() for file in _files(manifest)]
+        inner = [name.removeprefix("references/") for name in references]
+        if not all(re.fullmatch(_NAME, name) for name in (*manifests, *files, *inner)):
+            raise ValueError("a name that leads out of the store")
+        return Parcel(manifests=manifests, references=references)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise AssetError(f"parcels/{key}.json at {remote.shown} is damaged; delete it and launch again") from None
+
+
+def chunks_at(remote: Remote) -> Chunks:
+    """Return how a store's files come from a remote folder."""
+    return lambda name, size: remote.read(f"assets/{name}")
 
 
 def receive(parcel: Parcel, store: AssetStore, chunks: Chunks, progress: Progress) -> int:
@@ -120,5 +164,11 @@ def _write(store: AssetStore, name: str, chunks: Iterable[bytes], expected: str)
     if digest.hexdigest() != expected:
         raise AssetError(
             f"{path} arrived damaged (sha256 {digest.hexdigest()[:12]}, not {expected[:12]}); it is fetched again when "
-            "its worker starts again; if that does not help, check the sender's memory and disk"
+            "its worker starts again; if that does not help, it is damaged where it comes from"
         )
+
+
+def _chunks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

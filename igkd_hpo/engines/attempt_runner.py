@@ -25,6 +25,7 @@ from igkd_hpo.search.lease import Claim, Leases, Verdict
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial import messages
+from igkd_hpo.trial.checkpoint_copies import remove_copies
 from igkd_hpo.trial.pictures import draw_curve
 from igkd_hpo.trial.task import AttemptTask, TrialTask
 
@@ -79,6 +80,7 @@ class AttemptRunner:
         self._costs = costs
         self._clock = clock
         self._keep_checkpoints = settings.keep_checkpoints
+        self._remote = settings.remote
         self._heartbeat_seconds = settings.heartbeat_seconds
         self._next_heartbeat = clock() + self._heartbeat_seconds
         self._steps = self._new_watch()
@@ -319,6 +321,8 @@ class AttemptRunner:
     def _clean(self, outcome: Outcome) -> None:
         """Remove the checkpoints that nobody needs any more."""
         folder = self._paths.trial_checkpoints(self._study.folder, self._claim.number)
+        if self._remote is not None and isinstance(outcome, Completed | Pruned | Failed):
+            remove_copies(self._remote, self._task.checkpoint)
         if isinstance(outcome, Pruned):
             shutil.rmtree(folder, ignore_errors=True)
         elif isinstance(outcome, Completed) and self._task.checkpoint.exists():

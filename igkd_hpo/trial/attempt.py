@@ -93,7 +93,7 @@ def _attempt_within_limits(task: AttemptTask, reporter: Reporter, device: torch.
     pins = assets.pins
     if task.pins is not None:
         check_pins(trial.study.name, task.pins, pins)
-    journal = open_journal(task.checkpoint, trial, pins)
+    journal = open_journal(task.checkpoint, trial, pins, remote=task.settings.remote)
     limits = trial.study.limits
     cost = task.cost or measure_student(
         trial.study,

@@ -22,6 +22,7 @@ from igkd_hpo.distillation.metrics import EpochMetrics
 from igkd_hpo.distillation.recipe import as_written
 from igkd_hpo.distillation.training import Training
 from igkd_hpo.files import make_folder, write_bytes
+from igkd_hpo.trial.checkpoint_copies import CheckpointCopies
 from igkd_hpo.trial.task import TrialTask
 
 SCHEMA = 1
@@ -49,13 +50,17 @@ class Checkpoint:
     result: float | None
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace the file in one step, flushed to the disk. Raises OSError; the old file then stays as it was."""
-    content = {"schema": SCHEMA, **vars(checkpoint), "metrics": [asdict(metrics) for metrics in checkpoint.metrics]}
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> bytes:
+    """Replace the file in one step, flushed to the disk, and return its content.
+
+    Raises OSError; the old file then stays as it was.
+    """
+    state = {"schema": SCHEMA, **vars(checkpoint), "metrics": [asdict(metrics) for metrics in checkpoint.metrics]}
     buffer = io.BytesIO()
-    torch.save(content, buffer)  # not to the file: a full disk would be a RuntimeError
+    torch.save(state, buffer)  # not to the file: a full disk would be a RuntimeError
     make_folder(path.parent)
-    write_bytes(path, buffer.getbuffer())
+    write_bytes(path, content := buffer.getvalue())
+    return content
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -103,12 +108,21 @@ class Journal:
 
     Args:
         earlier: the furthest checkpoint of earlier attempts; None where this is the first that trains.
+        copies: in the study's remote folder; None where it has none.
     """
 
-    def __init__(self, path: Path, task: TrialTask, mark: str, earlier: Checkpoint | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        task: TrialTask,
+        mark: str,
+        earlier: Checkpoint | None,
+        copies: CheckpointCopies | None,
+    ) -> None:
         self._path = path
         self._task = task
         self._mark = mark
+        self._copies = copies
         self.earlier = earlier
         self.metrics: list[EpochMetrics] = list(earlier.metrics) if earlier else []
 
@@ -140,14 +154,24 @@ class Journal:
             metrics=tuple(self.metrics),
             result=metrics.validation_accuracy if finished else None,
         )
-        save_checkpoint(self._path, checkpoint)
+        content = save_checkpoint(self._path, checkpoint)
+        if self._copies is not None:
+            self._copies.offer(content)
 
 
-def open_journal(path: Path, task: TrialTask, pins: AssetPins) -> Journal:
+def open_journal(path: Path, task: TrialTask, pins: AssetPins, *, remote: str | None = None) -> Journal:
     """Return the journal of an attempt that keeps its epochs in `path`, beside the files of the trial's earlier ones.
 
     Checkpoints that were trained on other content than `pins` are not used.
+
+    Args:
+        remote: URL of a folder with copies of what was trained on other hosts, and of what is trained here.
     """
+    copies = None
+    if remote is not None:
+        copies = CheckpointCopies(remote, path)
+        copies.fetch()
+        copies.start()
     mark = checkpoint_mark(task.study, pins)
     earlier = newest_checkpoint(path.parent, fingerprint=mark, hyperparameters=task.hyperparameters, seed=task.seed)
-    return Journal(path, task, mark, earlier)
+    return Journal(path, task, mark, earlier, copies)

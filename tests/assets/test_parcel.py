@@ -1,5 +1,6 @@
 """Assets reach a host that shares no folder whole and as they were made, or not at all, and once."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from igkd_hpo.assets.parcel import Chunks, pack, receive
+from igkd_hpo.assets.parcel import Chunks, chunks_at, find_parcel, pack, put_parcel, receive
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.errors import AssetError, AssetMissing, DataError
+from igkd_hpo.remote import Remote
 
 INPUTS = {"schema": 1}
 SILENT = SilentProgress()
@@ -108,3 +110,57 @@ def test_an_asset_of_that_name_with_other_content_is_refused_and_left(tmp_path: 
 def test_an_asset_made_there_with_the_same_content_is_taken(tmp_path: Path, sender: AssetStore) -> None:
     same = make(tmp_path / "same")
     assert receive(pack(sender), same, damaged, SILENT) == 0
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    return Remote(f"file://{tmp_path}/remote")
+
+
+def test_what_was_put_into_a_remote_folder_arrives_elsewhere(
+    sender: AssetStore, there: AssetStore, remote: Remote, tmp_path: Path
+) -> None:
+    assert find_parcel("key", remote) is None
+    put_parcel(pack(sender), "key", sender, remote)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "remote" / "assets").rglob("*.npy")}
+    assert len(before) == 1
+    put_parcel(pack(sender), "key", sender, remote)
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "what is there is not sent again"
+    parcel = find_parcel("key", remote)
+    assert parcel == pack(sender)
+    assert receive(parcel, there, chunks_at(remote), SILENT) == parcel.missing_bytes(AssetStore(tmp_path / "none"))
+    assert there.recall("logits", {"request": "logits"}).array("array").tobytes() == b"0123456789"
+
+
+def test_what_is_damaged_in_a_remote_folder_is_refused(
+    sender: AssetStore, there: AssetStore, remote: Remote, tmp_path: Path
+) -> None:
+    put_parcel(pack(sender), "key", sender, remote)
+    parcel = find_parcel("key", remote)
+    assert parcel is not None
+    (array,) = (tmp_path / "remote" / "assets").rglob("*.npy")
+    array.write_bytes(array.read_bytes()[:-1] + b"?")
+    with pytest.raises(AssetError, match="damaged"):
+        receive(parcel, there, chunks_at(remote), SILENT)
+    array.unlink()
+    with pytest.raises(AssetError, match="damaged"):
+        receive(parcel, there, chunks_at(remote), SILENT)
+    assert [path.name for path in there.root.iterdir()] == ["locks"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"manifests": {"../x": '{"files": {}}'}, "references": {}},
+        {"manifests": {"x": '{"files": {"../../x": {"bytes": 1, "sha256": ""}}}'}, "references": {}},
+        {"manifests": {}, "references": {"references/../../x": ""}},
+        {"manifests": {}, "references": {"/etc/x": ""}},
+        {"manifests": {"x": "no JSON"}, "references": {}},
+        {"manifests": [], "references": {}},
+        [],
+    ],
+)
+def test_a_parcel_that_nobody_put_so_is_refused(written: object, remote: Remote) -> None:
+    remote.write("parcels/key.json", [json.dumps(written).encode()])
+    with pytest.raises(AssetError, match="delete it"):
+        find_parcel("key", remote)

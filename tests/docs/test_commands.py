@@ -35,7 +35,7 @@ NOT_RUN = {
     r"docker |kubectl |\(umask|echo ": "needs a container engine or a cluster; tests/test_compose.py reads the files",
     r"igkd-hpo launch .*--engine slurm|sbatch ": "needs a cluster; tests/cli/test_slurm.py has programs in its place",
     r"ssh |curl ": "needs another host",
-    r"createdb|psql |export IGKD_HPO_STORAGE=": "needs a server; tests/cli/test_postgresql.py has one",
+    r"createdb|psql |export IGKD_HPO_(STORAGE|REMOTE)=": "needs a server; tests/cli/test_postgresql.py has one",
     r"igkd-hpo launch .*--engine ray": "needs a cluster; tests/engines/ray has one",
     r"igkd-hpo launch --storage sqlite:////home": "writes where the reader keeps a database",
     r"python benchmarks/": "takes hours",

@@ -509,3 +509,13 @@ def test_a_completed_trial_sends_away_the_checkpoints_that_nobody_needs(bench: B
     assert bench.run(*WHOLE, claim=claim) == Completed(accuracy=0.75)
     gone = {number for number, path in enumerate(files) if not path.exists()}
     assert gone == (set() if keep else {1, 2})
+
+
+def test_copies_of_checkpoints_stay_as_long_as_their_trial_has_not_ended(bench: Bench, tmp_path: Path) -> None:
+    bench.settings = replace(bench.settings, remote=f"file://{tmp_path}/remote")
+    folder = tmp_path / "remote" / "checkpoints" / bench.study.folder / "trial-00000"
+    folder.mkdir(parents=True)
+    bench.run(MEASURED, LASTS["out of memory"][0])
+    assert folder.exists()
+    assert bench.run(*WHOLE) == Completed(accuracy=0.75)
+    assert not folder.exists()

@@ -17,6 +17,7 @@ from igkd_hpo.engines.local.child import Child
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.local.students import refuse_untrainable
 from igkd_hpo.errors import AssetError, IgkdError, Interrupted, first_line
+from igkd_hpo.remote import Remote
 from igkd_hpo.settings import Settings
 
 _LOOK_SECONDS = 1.0  # how often to see that the server still runs
@@ -134,14 +135,23 @@ def run_preparation(task: PrepareTask, pipe: Connection) -> None:
     """Make the assets in this process; send the progress, then what they are or why they cannot be made."""
     from igkd_hpo.distillation.heap import keep_freed_memory
     from igkd_hpo.trial.preparation import prepare_study
+    from igkd_hpo.trial.shared_assets import fetch_assets, share_assets
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     keep_freed_memory()
     progress = _PipeProgress(pipe)
     try:
+        remote = None if task.settings.remote is None else Remote(task.settings.remote)
+        if remote is not None:
+            remote.check()
         refuse_untrainable(task.study, task.settings, device=task.device, progress=progress)
-        made = prepare_study(task.study, task.settings, device=task.device, progress=progress, pinned=task.pinned)
-        progress.send(made.pins)
+        pinned = task.pinned
+        if remote is None or pinned is None or not fetch_assets(task.study, pinned, task.settings, remote, progress):
+            made = prepare_study(task.study, task.settings, device=task.device, progress=progress, pinned=pinned)
+            pinned = made.pins
+        if remote is not None:
+            share_assets(task.study, task.settings, remote)
+        progress.send(pinned)
     except IgkdError as error:
         progress.send(error)
     except Exception as error:

@@ -61,6 +61,7 @@ class NodeReport:
     Args:
         torch: version; None where it is not installed.
         database: why it cannot be used, in words; None where it can.
+        remote: why the remote folder cannot; None where it can, or where there is none.
         shared: whether the node sees the caller's folder.
         missing_bytes: of assets, that are to be sent.
         fault: why no worker can run there; None where one can.
@@ -70,6 +71,7 @@ class NodeReport:
     igkd_hpo: str = ""
     torch: str | None = None
     database: str | None = None
+    remote: str | None = None
     shared: bool = True
     missing_bytes: int = 0
     fault: str | None = None

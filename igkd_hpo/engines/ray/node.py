@@ -14,6 +14,7 @@ from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.engines.ray.messages import NodeReport, Place
 from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.files import user_path
+from igkd_hpo.remote import Remote
 from igkd_hpo.settings import Paths, Settings, host_name
 
 CHUNK_BYTES = 1 << 25  # 32 MiB: two of them are on their way to a node, whatever an asset's size
@@ -44,13 +45,18 @@ def look_around(place: Place, caller_version: str) -> NodeReport:
     """Tell what a worker would find on this node."""
     from igkd_hpo.search.storage import open_storage_here
 
-    settings, shared, refused = settings_there(place), is_shared(place), None
+    settings, shared, refused, no_remote = settings_there(place), is_shared(place), None, None
     try:
         open_storage_here(settings, create=False).engine.dispose()
     except UsageError:  # it is reached, and has no study yet
         pass
     except StorageError as error:
         refused = str(error)
+    try:
+        if settings.remote is not None:
+            Remote(settings.remote).check()
+    except UsageError as error:
+        no_remote = str(error)
     try:
         torch = version("torch")
     except PackageNotFoundError:
@@ -64,6 +70,7 @@ def look_around(place: Place, caller_version: str) -> NodeReport:
         igkd_hpo=igkd_hpo.__version__,
         torch=torch,
         database=refused,
+        remote=no_remote,
         shared=shared,
         missing_bytes=missing,
         fault=fault,

@@ -15,8 +15,9 @@ def describe_node(report: NodeReport, *, packed: bool) -> str:
         return f"{report.fault}: no worker can run there"
     database = "database reached" if report.database is None else f"NO DATABASE: {report.database}"
     assets = f", {byte_size(report.missing_bytes)} of assets to send" if report.missing_bytes else ", assets there"
+    remote = "" if report.remote is None else f", NO REMOTE FOLDER: {report.remote}"
     place = "sees this folder" if report.shared else f"has a folder of its own{assets if packed else ''}"
-    return f"node {report.host}: igkd-hpo {report.igkd_hpo}, torch {report.torch}, {database}, {place}"
+    return f"node {report.host}: igkd-hpo {report.igkd_hpo}, torch {report.torch}, {database}{remote}, {place}"
 
 
 def refuse_unfit(reports: Sequence[NodeReport]) -> None:
@@ -30,6 +31,9 @@ def refuse_unfit(reports: Sequence[NodeReport]) -> None:
     away = [report for report in reports if report.database is not None]
     if away:
         raise StorageError(f"node {away[0].host}{_and_others(away)} cannot use the database: {away[0].database}")
+    without = [report for report in reports if report.remote is not None]
+    if without:
+        raise UsageError(f"node {without[0].host}{_and_others(without)}: {without[0].remote}")
 
 
 def remarks(reports: Sequence[NodeReport], settings: Settings) -> list[str]:
@@ -40,7 +44,7 @@ def remarks(reports: Sequence[NodeReport], settings: Settings) -> list[str]:
         nodes = f"{len(apart)} of {counted(len(reports), 'node')}"
         said.append(
             f"{nodes} do not see {settings.paths.root}: assets are sent there, weights and pictures of trials that "
-            "ended come back; a trial whose node dies begins anew"
+            f"ended come back; {_after_death(settings)}"
         )
         if settings.allow_import:
             said.append(f"they need {', '.join(sorted(settings.allow_import))} installed: code is not sent")
@@ -51,6 +55,12 @@ def remarks(reports: Sequence[NodeReport], settings: Settings) -> list[str]:
             f"torch is {here} here and {', '.join(map(str, others))} on nodes: results may differ in last digits"
         )
     return said
+
+
+def _after_death(settings: Settings) -> str:
+    if settings.remote is None:
+        return "a trial whose node dies begins anew"
+    return "a trial whose node dies goes on from its last checkpoint in IGKD_HPO_REMOTE"
 
 
 def _and_others(found: Sequence[object]) -> str:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from igkd_hpo.assets.parcel import receive
+from igkd_hpo.assets.parcel import chunks_at, receive
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.engines import restarts
@@ -23,6 +23,7 @@ from igkd_hpo.engines.ray.messages import WorkerEnd, WorkerPlace, WorkerTask
 from igkd_hpo.engines.ray.node import chunks_from, find_fault, is_shared, settings_there
 from igkd_hpo.errors import ExitCode, IgkdError
 from igkd_hpo.files import make_folder
+from igkd_hpo.remote import Remote
 from igkd_hpo.search.lease import Worker
 from igkd_hpo.settings import host_name
 from igkd_hpo.words import byte_size
@@ -95,6 +96,8 @@ class WorkerActor:
         parcel = self._task.place.parcel
         assert parcel is not None, "assets are packed before workers start"
         chunks = chunks_from(self._task.sender, self._task.sender_root)
+        if (url := self._settings.remote) is not None:
+            chunks = chunks_at(Remote(url))
         if received := receive(parcel, AssetStore(self._settings.paths.assets), chunks, SilentProgress()):
             self._say(f"{byte_size(received)} of assets sent to {host_name()}")
 

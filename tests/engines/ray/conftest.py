@@ -26,7 +26,7 @@ class Cluster:
     def add(self, name: str) -> Any:
         """Start a node with one CPU, which is another host for leases and sees another home folder."""
         home = self.folder / name
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         there = {"IGKD_HPO_HOST": name, "HOME": str(home)}
         return self.made.add_node(num_cpus=1, object_store_memory=100_000_000, env_vars=there)
 

@@ -1,6 +1,7 @@
 """Studies on a real cluster lose nothing to dead drivers and nodes; what cannot run is refused before it starts."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -9,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from igkd_hpo.assets.parcel import Parcel
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.engines.engine import Host, Watcher, run_slots
 from igkd_hpo.engines.events import Event
+from igkd_hpo.engines.ray import engine as engine_module
 from igkd_hpo.engines.ray.engine import Ray
+from igkd_hpo.engines.ray.inventory import pack_assets
 from igkd_hpo.engines.ray.request import Request
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import IgkdError, UsageError
@@ -37,9 +41,17 @@ class Watched:
     messages: list[str] = field(default_factory=list)
     events: list[tuple[int, Event]] = field(default_factory=list)
     on_epoch: Callable[[Event], None] = lambda event: None
+    on_said: dict[str, Callable[[], object]] = field(default_factory=dict)
+    """What to do when these words are said."""
 
     def watcher(self) -> Watcher:
-        return Watcher(on_event=self._hear, on_message=self.messages.append, on_refresh=lambda: None)
+        return Watcher(on_event=self._hear, on_message=self._read, on_refresh=lambda: None)
+
+    def _read(self, text: str) -> None:
+        self.messages.append(text)
+        for words, act in self.on_said.items():
+            if words in text:
+                act()
 
     def _hear(self, slot: int, event: Event) -> None:
         self.events.append((slot, event))
@@ -71,13 +83,44 @@ def run(engine: Ray, study: SearchStudy, host: Host, watched: Watched, *, slots:
     return run_slots(engine, study, host, watched.watcher(), slots=slots)
 
 
-@pytest.mark.timeout(600)  # three starts of workers, each of which imports torch
+@pytest.fixture
+def own_assets(settings: Settings, prepared: Path) -> Path:
+    """A copy of the assets, which a test may damage."""
+    settings.paths.assets.unlink()
+    shutil.copytree(prepared / "storage" / "assets", settings.paths.assets)
+    return settings.paths.assets
+
+
+def damage_once_packed(file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
+    """Damage a file after it was last checked here, before it is sent; what is returned mends it."""
+    content = file.read_bytes()
+
+    def pack(*arguments: Any) -> Parcel:
+        parcel = pack_assets(*arguments)
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        return parcel
+
+    monkeypatch.setattr(engine_module, "pack_assets", pack)
+    return lambda: file.write_bytes(content)
+
+
+def place_other_images(cluster: Cluster, name: str, assets: Path) -> Callable[[], object]:
+    """Let a node that comes have other images under the name of the study's; what is returned removes them."""
+    (images,) = assets.glob("dataset-*")
+    there = cluster.folder / name / "igkd" / "storage" / "assets" / images.name
+    there.mkdir(parents=True)
+    (there / "manifest.json").write_text('{"files": {"train_images.npy": {"sha256": "0", "bytes": 1}}}')
+    return lambda: shutil.rmtree(there, ignore_errors=True)
+
+
+@pytest.mark.timeout(600)  # five starts of workers, of which three import torch
 def test_a_study_outlives_its_driver_and_a_node_that_share_no_folder_with_it(
-    cluster: Cluster, settings: Settings, on_postgresql: Workspace
+    cluster: Cluster, settings: Settings, on_postgresql: Workspace, own_assets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = parse_study(LONG, source="study.yaml")
     storage = open_storage(settings.storage_url, create=True)
     first, second = Watched(), Watched()
+    second.on_said["is not that of the study"] = place_other_images(cluster, "far", own_assets)
 
     with engine_on(cluster, settings, folder="~/igkd") as (engine, host):
         pins = engine.prepare(config, host, SilentProgress(), None)
@@ -88,8 +131,12 @@ def test_a_study_outlives_its_driver_and_a_node_that_share_no_folder_with_it(
             engine._driver._process.kill()
 
         first.on_epoch = kill_driver
-        with pytest.raises(IgkdError, match="is gone"):
-            run(engine, study, host, first, slots=1)
+        (logits,) = own_assets.glob("logits-*/logits.npy")
+        with monkeypatch.context() as patched:
+            first.on_said["arrived damaged"] = damage_once_packed(logits, patched)
+            with pytest.raises(IgkdError, match="is gone"):
+                run(engine, study, host, first, slots=1)
+        assert len(first.said("logits.npy arrived damaged")) == 1
 
     def replace_node(event: Event) -> None:
         """Kill the only node that works as soon as it holds a trial; the other comes only then, and must end it."""
@@ -104,6 +151,7 @@ def test_a_study_outlives_its_driver_and_a_node_that_share_no_folder_with_it(
         engine.prepare(config, host, SilentProgress(), pins)
         assert run(engine, study, host, second, slots=2)
     assert len(second.said("room for 1 of 2 workers")) == 1
+    assert re.search(r"far/igkd/.* is not that of the study.* on far$", "\n".join(second.messages), re.MULTILINE)
     sent = first.said("of assets sent to") + second.said("of assets sent to")
     assert sorted(text.rpartition(" ")[2] for text in sent) == ["far", "near"], "once to each"
     assert [text for text in second.messages if re.fullmatch(r"worker \d on near is gone; .*", text)]

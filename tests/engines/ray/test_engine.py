@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import igkd_hpo
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
@@ -13,7 +14,7 @@ from igkd_hpo.engines.engine import Host
 from igkd_hpo.engines.ray import driver
 from igkd_hpo.engines.ray.engine import Ray
 from igkd_hpo.engines.ray.messages import NodeReport, Place
-from igkd_hpo.engines.ray.node import find_fault, settings_there
+from igkd_hpo.engines.ray.node import find_fault, look_around, settings_there
 from igkd_hpo.engines.ray.report import describe_node, refuse_unfit, remarks
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import StorageError, UsageError
@@ -77,6 +78,14 @@ def test_a_node_with_another_version_is_refused_by_name() -> None:
 def test_a_node_that_does_not_reach_the_database_is_refused_by_name() -> None:
     with pytest.raises(StorageError, match=r"node c .*: nobody answers"):
         refuse_unfit([GOOD, replace(GOOD, host="c", database="nobody answers")])
+
+
+def test_a_node_that_cannot_use_the_remote_folder_is_refused_by_name() -> None:
+    place = Place(settings=replace(Settings.resolve(), remote="dropbox://x"), folder=None, token="t", parcel=None)
+    report = look_around(place, igkd_hpo.__version__)
+    assert "NO REMOTE FOLDER" in describe_node(report, packed=False)
+    with pytest.raises(UsageError, match=r"node \S+ and 1 other node: .*dropbox"):
+        refuse_unfit([GOOD, replace(report, database=None), replace(GOOD, remote="x")])
 
 
 def test_nodes_that_share_no_folder_and_have_another_torch_are_told() -> None:
