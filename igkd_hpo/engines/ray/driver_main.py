@@ -46,6 +46,8 @@ def _connect(asked: Connect) -> object:
         return missing_token(asked.address)
     except (ConnectionError, ValueError, RuntimeError) as error:
         what = " ".join(str(error).split())
+        if "Version mismatch" in what:
+            what += "; launch from an environment with the cluster's own versions"
         return UsageError(f"no Ray cluster can be used at --address {asked.address}: {what}")
     except Exception as error:
         return IgkdError(f"Ray at --address {asked.address}: {type(error).__name__}: {first_line(error)}")
