@@ -6,7 +6,7 @@ fsspec speaks the protocols, with the package for each. What is written under a 
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from igkd_hpo.errors import AssetError, UsageError, first_line
 
@@ -15,7 +15,7 @@ _OF_ONE_PROCESS = ("memory://",)
 
 
 class Remote:
-    """The folder; one object is for one thread. Every method raises AssetError where it cannot be reached or used.
+    """The folder; it is there, and one object is for one thread. Methods raise AssetError where it cannot be used.
 
     Args:
         url: as fsspec reads it: s3://bucket/folder.
@@ -48,12 +48,9 @@ class Remote:
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write a file, in one step."""
-        path, folder = self._path(name), self._path(name.rpartition("/")[0])
         with self._told(f"write {name}"):
-            if folder not in self._made:
-                self._files.makedirs(folder, exist_ok=True)
-                self._made.add(folder)
-            with self._files.transaction, self._files.open(path, "wb") as file:
+            self._make_folder(name.rpartition("/")[0])
+            with self._files.transaction, self._files.open(self._path(name), "wb") as file:
                 for chunk in chunks:
                     file.write(chunk)
 
@@ -86,6 +83,15 @@ class Remote:
                 self._files.rm(self._path(name), recursive=True)
             except FileNotFoundError:
                 return
+
+    def _make_folder(self, name: str) -> None:
+        """Make a folder, but not the remote one itself, which may be a bucket misspelt, or a disk not mounted."""
+        if not name or name in self._made:
+            return
+        self._make_folder(name.rpartition("/")[0])
+        with suppress(FileExistsError):
+            self._files.mkdir(self._path(name), create_parents=False)
+        self._made.add(name)
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

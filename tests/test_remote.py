@@ -12,6 +12,7 @@ from igkd_hpo.remote import Remote
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Remote:
+    (tmp_path / "remote").mkdir()
     return Remote(f"file://{tmp_path}/remote/")
 
 
@@ -49,6 +50,7 @@ def test_half_a_file_is_never_there(remote: Remote) -> None:
         ("nonsense://user:secret@host/x", r"nonsense://\*\*\*@host/x cannot be used: Protocol"),
         ("dropbox://x", "dropbox.* to be installed"),  # a package that nothing here needs
         ("file:///dev/null/x", "this host may write there"),
+        ("file:///dev/shm/not-mounted/x", "this host may write there"),  # and is not made, to be filled
     ],
 )
 def test_what_is_no_remote_folder_is_one_line(url: str, named: str) -> None:

@@ -114,6 +114,7 @@ def test_an_asset_made_there_with_the_same_content_is_taken(tmp_path: Path, send
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Remote:
+    (tmp_path / "remote").mkdir()
     return Remote(f"file://{tmp_path}/remote")
 
 

@@ -23,6 +23,7 @@ def test_a_host_without_images_ends_the_trial_of_one_that_died(
     workspace: Workspace, one_fork_server: ForkServer, tmp_path: Path
 ) -> None:
     remote = tmp_path / "remote"
+    remote.mkdir()
     one = Host(workspace.folder, workspace.url, workspace.started, f"file://{remote}")
     other = Host(tmp_path / "other", workspace.url, remote=one.remote)
     other.folder.mkdir()

@@ -27,6 +27,7 @@ METRICS = EpochMetrics(
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
+    (tmp_path / "remote").mkdir()
     return f"file://{tmp_path}/remote"
 
 
@@ -100,9 +101,9 @@ def test_a_trial_that_ended_leaves_none(url: str, tmp_path: Path, sent: Path) ->
 
 
 def test_a_folder_out_of_reach_is_told_and_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "remote").write_bytes(b"a file")
+    (tmp_path / "file").write_bytes(b"a file")
     path = host(tmp_path, "b", 2)
     with caplog.at_level(logging.WARNING):
-        CheckpointCopies(f"file://{tmp_path}/remote", path).fetch()
-    remove_copies(f"file://{tmp_path}/remote", path)
+        CheckpointCopies(f"file://{tmp_path}/file", path).fetch()
+    remove_copies(f"file://{tmp_path}/file", path)
     assert "goes on from what is here" in caplog.text
