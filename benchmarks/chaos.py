@@ -288,10 +288,12 @@ def database(kind: str, folder: Path, *, host: str | None = None) -> Iterator[tu
                 rules.write("host all all samenet trust\n")
             restart()
             url = f"postgresql+psycopg://postgres@{host}/postgres"
-        yield url, restart
-        subprocess_info = psutil.Process(int((Path(server.pgdata) / "postmaster.pid").read_text().split()[0]))
-        subprocess_info.send_signal(signal.SIGQUIT)
-        subprocess_info.wait(30)
+        try:
+            yield url, restart
+        finally:
+            subprocess_info = psutil.Process(int((Path(server.pgdata) / "postmaster.pid").read_text().split()[0]))
+            subprocess_info.send_signal(signal.SIGQUIT)
+            subprocess_info.wait(30)
 
 
 def run(

@@ -121,7 +121,7 @@ class Nodes:
             )  # fmt: skip
 
     def _name(self) -> str:
-        self.names.append(f"node-{self._made}")
+        self.names.append(f"node-{os.getpid()}-{self._made}")  # not that of another cluster here: nodes die by name
         self._made += 1
         return self.names[-1]
 
