@@ -22,6 +22,7 @@ WITH_TORCH = {
     "igkd_hpo.trial.preparation",
     "igkd_hpo.trial.step",
     "igkd_hpo.trial.teacher_step",
+    "igkd_hpo.trial.shared_assets",
     "igkd_hpo.trial.student",
     "igkd_hpo.trial.build",
     "igkd_hpo.trial.comparison",
