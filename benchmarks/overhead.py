@@ -33,6 +33,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Table, delete, event, insert, select, text
 
 from igkd_hpo.config.builtin import builtin_studies
+from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.search.identity import this_process
@@ -48,9 +49,21 @@ FOR_EVER = 1e6  # lease seconds: nobody beats here
 EPOCH_GOAL_MS = 30.0
 GOAL_WORKERS = 32
 TRIAL_SECONDS = 60.0
-SHARE_GOAL = 0.02
+SHARE_GOAL = 0.01
 BEAT_SECONDS = 4.0
 
+EXECUTION = Execution(
+    device="cpu", threads=1, precision="float32", memory_format="channels_last", compile="none", torch="2.14.1"
+)
+FACTS: dict[str, Any] = {
+    "pid": 1,
+    "device": "cpu",
+    "execution": EXECUTION.model_dump(mode="json"),
+    "parameters": 45354,
+    "macs": 1234567,
+    "size_kb": 180.0,
+    "compression_factor": 12.3,
+}
 INTERMEDIATE: Table = models.TrialIntermediateValueModel.__table__
 FINITE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
 
@@ -125,9 +138,7 @@ def make_history(study: SearchStudy, leases: Leases, count: int) -> None:
         return
     claim = leases.claim(me())
     assert isinstance(claim, Claim)
-    execution = {"device": "cpu", "threads": 1, "precision": "float32", "memory_format": "channels_last"}
-    facts = {"pid": os.getpid(), "device": "cpu", "execution": execution, "parameters": 45354, "macs": 1234567}
-    leases.annotate(claim, facts | {"size_mb": 0.18, "times_smaller": 12.3})
+    leases.annotate(claim, FACTS)
     leases.complete(claim, 0.5, {"images_per_second": 1234.5, "validation_loss": 0.1, "train_loss": 0.1})
     draw = random.Random(0)
     with study.transaction() as connection:
@@ -216,9 +227,8 @@ def alone(study: SearchStudy, meter: Meter, leases: Leases) -> None:
 
 def tell(leases: Leases, claim: Claim) -> None:
     """What a worker writes about a trial besides its epochs."""
-    facts = {"pid": 1, "device": "cpu", "execution": {"device": "cpu"}, "parameters": 1, "macs": 1, "size_mb": 1}
     assert leases.start(claim, this_process(), "cpu")
-    assert leases.annotate(claim, facts)
+    assert leases.annotate(claim, FACTS)
     assert leases.complete(claim, 0.96, {"images_per_second": 1.0, "validation_loss": 0.1, "train_loss": 0.1})
 
 
@@ -385,7 +395,7 @@ def goals(found: list[Cost]) -> dict[str, bool]:
             beside = EPOCHS * by_call["epoch"].cpu + TRIAL_SECONDS / BEAT_SECONDS * by_call["beat"].cpu
             share = (waited + beside) / 1000 / TRIAL_SECONDS
             name = f"{kind}, {earlier} trials before, {workers} running: {share:.2%} of a trial of {TRIAL_SECONDS:g} s"
-            reached[f"{name} and {EPOCHS} epochs, below {SHARE_GOAL:.0%}"] = share < SHARE_GOAL
+            reached[f"{name} and {EPOCHS} epochs, at most {SHARE_GOAL:.0%}"] = share <= SHARE_GOAL
     return reached
 
 

@@ -1,8 +1,9 @@
 """How long a launch takes until all its workers have trained an epoch, with the assets there, and what CPU it costs.
 
-    python benchmarks/start.py --workers 1 4
+    python benchmarks/start.py --workers 1 4 --check
 
-The study is `digits` with a small teacher and a tiny student, so that almost all of the time is starting up.
+The study is `digits` with a small teacher and a tiny student, so that almost all of the time is starting up. After it,
+what `--help` and `status` take.
 """
 
 import argparse
@@ -45,6 +46,8 @@ n_trials: 100
 controls: []
 """
 PATIENCE_SECONDS = 300.0
+LAUNCH_WORKERS, LAUNCH_GOAL = 4, 4.0  # seconds to the first epoch of so many workers
+COMMAND_GOAL = 0.3  # seconds
 
 
 def cpu_seconds(process: psutil.Process) -> float:
@@ -93,12 +96,39 @@ def launch(folder: Path, workers: int) -> tuple[float, float]:
         process.wait(60)
 
 
+def command(folder: Path, word: str) -> tuple[float, float]:
+    """Seconds and CPU seconds of a command that shows something."""
+    cpu, begun = os.times(), time.perf_counter()
+    subprocess.run([sys.executable, "-m", "igkd_hpo", word], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    seconds, after = time.perf_counter() - begun, os.times()
+    return seconds, sum(after[2:4]) - sum(cpu[2:4])  # of children
+
+
+def summary(what: dict[str, Any], taken: list[tuple[float, float]]) -> dict[str, Any]:
+    """Medians, and the span of the seconds."""
+    seconds, cpu = zip(*taken, strict=True)
+    span = [round(min(seconds), 2), round(max(seconds), 2)]
+    middle = {"seconds": round(median(seconds), 2), "seconds_from_to": span, "cpu_seconds": round(median(cpu), 2)}
+    return {**what, "n": len(taken), **middle}
+
+
+def missed(found: list[dict[str, Any]]) -> list[str]:
+    """The goals that were missed."""
+    goals = [
+        (f"{one['workers']} workers" if "workers" in one else one["command"], one["seconds"], goal)
+        for one in found
+        if (goal := LAUNCH_GOAL if one.get("workers") == LAUNCH_WORKERS else COMMAND_GOAL if "command" in one else None)
+    ]
+    return [f"{what}: {seconds} s, the goal is {goal:g}" for what, seconds, goal in goals if seconds > goal]
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--check", action="store_true", help="exit code 1 where a goal is missed")
     options = parser.parse_args()
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="start-") as name:
@@ -110,20 +140,18 @@ def main() -> int:
         )  # fmt: skip
         for workers in options.workers:
             taken = [launch(folder, workers) for _ in range(options.times)]
-            found.append(
-                {
-                    "workers": workers,
-                    "n": len(taken),
-                    "seconds": round(median(seconds for seconds, _ in taken), 1),
-                    "seconds_from_to": [round(bound(seconds for seconds, _ in taken), 1) for bound in (min, max)],
-                    "cpu_seconds": round(median(cpu for _, cpu in taken), 1),
-                }
-            )
+            found.append(summary({"workers": workers}, taken))
+            if not options.json:
+                print("  ".join(f"{key} {value}" for key, value in found[-1].items()), flush=True)
+        for word in ("--help", "status"):
+            found.append(summary({"command": word}, [command(folder, word) for _ in range(2 * options.times)]))
             if not options.json:
                 print("  ".join(f"{key} {value}" for key, value in found[-1].items()), flush=True)
     if options.json:
         print(json.dumps(found, indent=2))
-    return 0
+    for goal in (lacking := missed(found)):
+        print(f"MISSED   {goal}", file=sys.stderr)
+    return int(options.check and bool(lacking))
 
 
 if __name__ == "__main__":

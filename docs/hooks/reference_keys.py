@@ -10,7 +10,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from igkd_hpo.config.hyperparameters import Hyperparameters, OneOf, Within
-from igkd_hpo.config.space import Choices, FloatRange, FloatSetting, IntRange, IntSetting, WordChoices, WordSetting
+from igkd_hpo.config.key_help import describe_keys
+from igkd_hpo.config.space import (
+    Choices,
+    FloatRange,
+    FloatSetting,
+    Frozen,
+    IntRange,
+    IntSetting,
+    WordChoices,
+    WordSetting,
+)
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.recipe import KNOB_OF, SETTING_OF, needs
 
@@ -30,6 +40,7 @@ A hyperparameter that is searched is a mapping with a `type`, and these keys.
 
 def keys_page() -> str:
     """The Markdown of the page: a section for each part of the file, a row for each key."""
+    describe_keys(Frozen)
     parts = [INTRODUCTION, "## At the top\n", _table(Study)]
     for name, field in Study.model_fields.items():
         sections = _sections(field.annotation)

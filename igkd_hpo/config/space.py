@@ -15,8 +15,20 @@ class Frozen(BaseModel):
     """An immutable, strict model: an unknown key or a value of another type is a fault, never a guess."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        defer_build=True,  # a validator is built when it is first used: a section's is part of the whole file's
     )
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
+        """Return the JSON schema, with the docstrings of the keys as their descriptions."""
+        from igkd_hpo.config.key_help import describe_keys  # nothing else needs Python's parser
+
+        describe_keys(Frozen)
+        return super().model_json_schema(*args, **options)
 
 
 def check_order(value: Any, info: ValidationInfo) -> Any:

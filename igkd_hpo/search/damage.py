@@ -25,7 +25,7 @@ _Name = Annotated[str, Field(pattern=r"^[\w .,+=()-]{1,200}$")]  # of a control 
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class _Class(_Facts):

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Case, ColumnElement, Connection, Update, case, select, update
+from sqlalchemy import Connection
 
 from igkd_hpo.config.space import Value
 from igkd_hpo.distillation.recipe import without_effect
@@ -22,7 +22,16 @@ from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.given_trials import EXCESS
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
 from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
-from igkd_hpo.search.lease_table import LEASES, Lease, drop_lease, read_leases, write_lease
+from igkd_hpo.search.lease_table import (
+    BEAT,
+    IS_HELD,
+    REACH,
+    START,
+    Lease,
+    drop_lease,
+    read_leases,
+    write_lease,
+)
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.stopping import hands_back, stop_where_due
@@ -126,18 +135,17 @@ class Leases:
 
     def start(self, claim: Claim, process: ProcessIdentity, device: str) -> bool:
         """Record what trains and where. Return False where the lease is lost."""
-        values = {"trial_pid": process.pid, "trial_start": process.start_time, "device": device}
+        values = {"pid": process.pid, "start": process.start_time, "on": device}
         with self._step() as connection:
-            held = connection.execute(self._of(claim).values(values)).rowcount > 0
+            held = connection.execute(START, self._of(claim) | values).rowcount > 0
             if held:
                 self._storage.set_trial_user_attrs(claim.trial_id, {"device": device})
             return held
 
     def heartbeat(self, claim: Claim, *, last_epoch: int) -> Verdict:
         """Write a heartbeat, free what the dead hold, and return GO_ON, STOP or LOST."""
-        statement = self._of(claim).values(beat=LEASES.c.beat + 1, last_epoch=_at_least(last_epoch))
         with self._step() as connection:
-            if connection.execute(statement).rowcount == 0:
+            if connection.execute(BEAT, self._of(claim) | {"epoch": last_epoch}).rowcount == 0:
                 return Verdict.LOST
             reaped = self._reap(connection)  # all who live may be training, and claim nothing for days
             stop = hands_back(self._study, connection)
@@ -156,7 +164,7 @@ class Leases:
             if epoch not in trial.intermediate_values:
                 self._storage.add_intermediate_value(claim.trial_id, epoch, accuracy)
                 trial.intermediate_values[epoch] = accuracy
-                connection.execute(self._of(claim).values(last_epoch=_at_least(epoch)))
+                connection.execute(REACH, self._of(claim) | {"epoch": epoch})
             asked = epoch == max(trial.intermediate_values) and epoch < self._study.config.training.epochs
             if claim.control is None and asked and self._study.pruner.prune(self._study.optuna_study, trial):
                 return Verdict.PRUNE
@@ -241,11 +249,8 @@ class Leases:
             self._heartbeats.restart()
             raise
 
-    def _of(self, claim: Claim) -> Update:
-        return update(LEASES).where(self._on(claim), LEASES.c.attempt == claim.attempt)
-
-    def _on(self, claim: Claim) -> ColumnElement[bool]:
-        return (LEASES.c.trial_id == claim.trial_id) & (LEASES.c.study_id == self._study_id)
+    def _of(self, claim: Claim) -> dict[str, int]:
+        return {"trial": claim.trial_id, "study": self._study_id, "held": claim.attempt}
 
     def _fenced(
         self, connection: Connection, claim: Claim, *, ended_as: TrialState | None = None, to_judge: bool = False
@@ -253,7 +258,7 @@ class Leases:
         """Return the trial if this attempt holds it, or ended it as `ended_as` in a call whose answer got lost."""
         read = self._storage.get_trial_to_judge if to_judge else self._storage.get_trial
         trial = read(claim.trial_id)
-        held = connection.execute(select(LEASES.c.attempt).where(self._on(claim))).scalar() == claim.attempt
+        held = connection.execute(IS_HELD, self._of(claim)).first() is not None
         if held and trial.state is TrialState.RUNNING:
             return trial
         if held:  # somebody ended it with other tools, a dashboard for example
@@ -393,7 +398,3 @@ class Leases:
         )
         write_lease(connection, self._study_id, lease)
         return claim
-
-
-def _at_least(epoch: int) -> Case[int]:
-    return case((LEASES.c.last_epoch < epoch, epoch), else_=LEASES.c.last_epoch)

@@ -4,7 +4,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Column, Connection, Double, Integer, MetaData, String, Table, delete, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    case,
+    delete,
+    select,
+    update,
+)
 
 from igkd_hpo.search.identity import ProcessIdentity
 
@@ -27,6 +40,22 @@ LEASES = Table(
     Column("first_epoch", Integer, nullable=False),
     Column("last_epoch", Integer, nullable=False),
 )
+
+# Statements of each report and each heartbeat, built once: to build one takes as long as to run it on SQLite.
+_ON = (LEASES.c.trial_id == bindparam("trial")) & (LEASES.c.study_id == bindparam("study"))
+_HELD = _ON & (LEASES.c.attempt == bindparam("held"))
+_EPOCH = bindparam("epoch", type_=Integer)
+_FURTHEST = case((LEASES.c.last_epoch < _EPOCH, _EPOCH), else_=LEASES.c.last_epoch)
+IS_HELD = select(LEASES.c.attempt).where(_HELD)
+"""Of the attempt `held` at a `trial` of a `study`: no row where the lease is lost."""
+REACH = update(LEASES).where(_HELD).values(last_epoch=_FURTHEST)
+BEAT = update(LEASES).where(_HELD).values(last_epoch=_FURTHEST, beat=LEASES.c.beat + 1)
+START = (
+    update(LEASES)
+    .where(_HELD)
+    .values(trial_pid=bindparam("pid"), trial_start=bindparam("start"), device=bindparam("on"))
+)
+_OF_STUDY = select(LEASES).where(LEASES.c.study_id == bindparam("study")).order_by(LEASES.c.trial_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +84,7 @@ class Lease:
 
 def read_leases(connection: Connection, study_id: int) -> list[Lease]:
     """Return all leases of a study, by trial id."""
-    rows = connection.execute(select(LEASES).where(LEASES.c.study_id == study_id).order_by(LEASES.c.trial_id))
+    rows = connection.execute(_OF_STUDY, {"study": study_id})
     return [_lease(dict(row)) for row in rows.mappings()]
 
 

@@ -32,7 +32,6 @@ from igkd_hpo.search.optuna_internals import (
     PlainStorage,
     StudyInfo,
     forget,
-    newest_revision,
 )
 from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.settings import Settings, sqlite_url
@@ -295,19 +294,22 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _open_backend(url: URL, *, create: bool) -> PlainStorage:
-    # Optuna puts the URL through str.format.
-    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    text = url.render_as_string(hide_password=False)
     storage_class = PlainStorage
     with suppress(ImportError, AttributeError):  # a version of Optuna whose tables have other names
         from igkd_hpo.search.history import HistoryStorage
 
         storage_class = HistoryStorage
-    open_tables = partial(storage_class, text, engine_kwargs=_engine_options(url), skip_table_creation=not create)
+    options = _engine_options(url)
     try:
-        backend = open_tables(skip_compatibility_check=True)
-        if backend.get_current_version() != newest_revision():
+        if not create:
+            backend = storage_class.of_made_tables(text, options)
+            if backend.is_of_this_optuna():
+                return backend
             backend.engine.dispose()
-            backend = open_tables()  # which says what is wrong, or that nothing is
+        # Optuna says what is wrong, or that nothing is. It puts the URL through str.format.
+        template = text.replace("{", "{{").replace("}", "}}")
+        backend = storage_class(template, engine_kwargs=options, skip_table_creation=not create)
     except RuntimeError as error:
         reason, _, remedy = _one_line(error).partition(" Please ")  # which has a variable of somebody's shell in it
         advice = "update Optuna here (`pip install -U optuna`)"

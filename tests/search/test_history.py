@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import optuna
 import pytest
@@ -115,14 +116,14 @@ def test_a_report_reads_its_own_trial_and_no_other_that_runs(
     leases = Leases(make_study(pruner={"name": "percentile", "grace_period": 0}))
     claims = [claim for _ in range(4) if isinstance(claim := leases.claim(worker), Claim)]
     read: list[int] = []
-    plain = history._read
+    plain = history._Queries.read
 
-    def noted(*arguments: object, **options: object) -> list[FrozenTrial]:
-        trials: list[FrozenTrial] = plain(*arguments, **options)  # type: ignore[arg-type]
+    def noted(*arguments: Any, **values: Any) -> list[FrozenTrial]:
+        trials: list[FrozenTrial] = plain(*arguments, **values)
         read.extend(trial.number for trial in trials)
         return trials
 
-    monkeypatch.setattr(history, "_read", noted)
+    monkeypatch.setattr(history._Queries, "read", noted)
     for claim in claims:
         leases.report(claim, epoch=1, accuracy=0.5)
     assert read == [claim.number for claim in claims] == [0, 1, 2, 3]

@@ -1,6 +1,8 @@
 """Which databases are accepted, what is said about the others, and what an outage looks like."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from igkd_hpo.config.study import Study
 from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search import lock
 from igkd_hpo.search import storage as module
@@ -18,7 +21,7 @@ from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.optuna_internals import newest_revision
 from igkd_hpo.search.storage import SharedStorage, open_storage, storage_errors
 from igkd_hpo.search.storage_url import check_url, mask
-from igkd_hpo.search.study import SearchStudy, open_study, study_names
+from igkd_hpo.search.study import SearchStudy, create_or_open, open_study, study_names
 from igkd_hpo.settings import sqlite_url
 from tests.fixtures.rights import as_anybody
 
@@ -136,22 +139,28 @@ def test_tables_of_another_optuna_are_refused_with_what_to_run(sqlite_url: str, 
     assert sqlite_url in str(error.value)
 
 
-def test_tables_of_this_optuna_are_known_without_running_its_migrations(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = open_storage(sqlite_url, create=True)
+def test_the_newest_revision_is_the_one_that_alembic_finds(sqlite_url: str) -> None:
+    open_storage(sqlite_url, create=True).engine.dispose()
     assert newest_revision() == RDBStorage(sqlite_url).get_head_version()
-    made.engine.dispose()
 
-    def load(*_: object, **__: object) -> None:
-        pytest.fail("Alembic loads the migrations")
 
-    monkeypatch.setattr("alembic.script.ScriptDirectory.from_config", load)
-    open_storage(sqlite_url, create=False).engine.dispose()
+def test_to_read_a_study_takes_nothing_that_is_slow_to_start(study_file: Study, sqlite_url: str) -> None:
+    create_or_open(open_storage(sqlite_url, create=True), study_file, n_trials=None, pins=None)
+    program = (
+        "import sys\n"
+        "from optuna.storages._rdb.models import TrialModel\n"
+        "from igkd_hpo.search.status import status\n"
+        "from igkd_hpo.search.storage import open_storage\n"
+        "(study,) = status(open_storage(sys.argv[1], create=False))\n"
+        "assert study.unusable is None, study\n"
+        "assert not {'alembic', 'sqlalchemy.dialects.postgresql'} & sys.modules.keys()\n"
+        "assert not TrialModel.__mapper__.configured\n"
+    )
+    subprocess.run([sys.executable, "-c", program, sqlite_url], check=True)
 
 
 def test_migrations_that_do_not_tell_are_left_to_optuna(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("igkd_hpo.search.storage.newest_revision", lambda: None)
+    monkeypatch.setattr("igkd_hpo.search.optuna_internals.newest_revision", lambda: None)
     open_storage(sqlite_url, create=True).engine.dispose()
     assert study_names(open_storage(sqlite_url, create=False)) == []
 

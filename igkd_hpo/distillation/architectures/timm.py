@@ -1,6 +1,5 @@
 """Networks of timm, by its names, with its published weights, cut at the end by whole stages; an extra: `students`."""
 
-from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,6 +38,8 @@ def _check_name(request: Request) -> ModuleType:
 
 def version(request: Request) -> str:
     """Return timm's version; "none" where there is no timm."""
+    from importlib import metadata
+
     try:
         return f"timm {metadata.version('timm')}"
     except metadata.PackageNotFoundError:
