@@ -1,4 +1,4 @@
-"""Sampler that asks another one again while the student that it draws is known to be too large for its stratum."""
+"""Sampler that draws again while the student that another one draws is known to be too large for its stratum."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,8 +16,10 @@ from igkd_hpo.distillation.recipe import own_knobs_of
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.trial_cost import cost_of
 
-DRAWS = 16
-"""Draws at most, some milliseconds each, under the study's lock; the last one stands."""
+DRAWS = 8
+"""Draws of a sampler, some milliseconds each, under the study's lock. After them it has not learned the stratum yet."""
+DRAWS_BY_CHANCE = 200
+"""Draws by chance after those; the last one stands."""
 
 Shape = tuple[str, tuple[float, ...]]
 """An architecture and its knobs, turned so that a larger number is a larger student."""
@@ -57,19 +59,20 @@ class Redraw(BaseSampler):
     """Draws all hyperparameters of a new trial at once, and again while they are known to be too large.
 
     Args:
-        sampler: asked first, and again unless `again` is there.
-        again: asked after the first time, of a sampler that would draw much the same.
+        sampler: asked first, `draws` times at most.
+        chance: asked then.
     """
 
     def __init__(
         self,
         sampler: BaseSampler,
+        chance: BaseSampler,
         hyperparameters: Hyperparameters,
         too_large: TooLarge,
         *,
-        again: BaseSampler | None = None,
+        draws: int = DRAWS,
     ) -> None:
-        self._sampler, self._again = sampler, again or sampler
+        self._sampler, self._draws = sampler, [sampler] * draws + [chance] * DRAWS_BY_CHANCE
         self._hyperparameters, self._too_large = hyperparameters, too_large
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -80,11 +83,11 @@ class Redraw(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draw values for the whole search space."""
-        values = _draw(self._sampler, study, trial, search_space)
-        for _ in range(DRAWS - 1):
+        values: dict[str, Any] = {}
+        for sampler in self._draws:
+            values = _draw(sampler, study, trial, search_space)
             if self._as_settings(values) not in self._too_large:
                 break
-            values = _draw(self._again, study, trial, search_space)
         return values
 
     def sample_independent(

@@ -19,7 +19,7 @@ from igkd_hpo.config.space import Value
 from igkd_hpo.config.strata import Stratum
 from igkd_hpo.search.counts import is_infeasible
 from igkd_hpo.search.optuna_internals import id_of
-from igkd_hpo.search.redraw import Redraw, TooLarge
+from igkd_hpo.search.redraw import DRAWS, Redraw, TooLarge
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.strata import see_from
 from igkd_hpo.search.study import SearchStudy, ended_trials
@@ -101,9 +101,10 @@ def _study_to_draw_in(study: SearchStudy, number: int, stratum: Stratum | None) 
     drawn = [trial for trial in trials if trial.user_attrs.get(STRATUM) == stratum.end]
     sampler = Redraw(
         _sampler_after(study, drawn, number),
+        _chance(study, number),
         settings,
         TooLarge(stratum, trials, settings),
-        again=_chance(study, number) if study.config.sampler.name == "gp" else None,
+        draws=1 if study.config.sampler.name == "gp" else DRAWS,  # it takes seconds, and would draw much the same
     )
     return view_study(study, partial(see_from, stratum), sampler)
 
