@@ -13,12 +13,13 @@ import os
 import sqlite3
 import sys
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import igkd_hpo
 
-ENDS = (20_000, 100_000, 400_000, 1_600_000)
+ENDS = (30_000, 100_000, 400_000, 2_000_000)
 LIMITS = (10_000, 30_000, 100_000, 300_000, 2_000_000)
 STUDY = {
     "dataset": {"name": "digits"},
@@ -34,8 +35,8 @@ STUDY = {
         "overlay_probability": 0.0,
         "overlay_strength": 0.0,
         "learning_rate": {"type": "float", "low": 0.01, "high": 1.0, "log": True},
-        "layers_removed": {"type": "int", "low": 1, "high": 15},
-        "stages_removed": {"type": "int", "low": 0, "high": 2},
+        "layers_removed": {"type": "int", "low": 1, "high": 12},
+        "stages_removed": {"type": "int", "low": 0, "high": 1},
         "width": {"type": "float", "low": 0.25, "high": 1.0},
     },
     "controls": [],
@@ -77,13 +78,13 @@ def rows(name: str, trials: list[Trial]) -> list[str]:
     trained = [trial for trial in trials if trial.epochs]
     beyond, epochs = len(trials) - len(trained), sum(trial.epochs for trial in trained)
     found = [f"{name}: {len(trained)} trained, {beyond} beyond a stratum, {epochs} epochs"]
-    for above, end in zip((0, *ENDS), (*ENDS, float("inf")), strict=False):
+    for above, end in pairwise((0, *ENDS)):
         within = [trial for trial in trained if above < trial.parameters <= end]
         complete = sum(trial.state == "COMPLETE" for trial in within)
         top = best(trials, end)
         reached = "-" if top is None else f"{100 * (top.value or 0):.2f} % ({top.parameters:,.0f}, #{top.number})"
         found.append(
-            f"  to {end:>9,.0f}: {len(within):2d} trials, {complete:2d} complete; the best of at most that: {reached}"
+            f"  to {end:>9,.0f}: {len(within):2d} trials, {complete:2d} complete; the best up to there: {reached}"
         )
     return found
 
