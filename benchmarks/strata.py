@@ -19,17 +19,15 @@ from typing import NamedTuple
 
 import igkd_hpo
 
-ENDS = (30_000, 100_000, 400_000, 2_000_000)
-LIMITS = (10_000, 30_000, 100_000, 300_000, 2_000_000)
+ENDS = (20_000, 100_000, 500_000)
+LIMITS = (5_000, 20_000, 50_000, 100_000, 500_000)
 STUDY = {
     "dataset": {"name": "digits"},
     "teacher": {"width": 0.5, "epochs": 15},
-    "training": {"epochs": 6},
+    "augmentation": {"crop_padding": 1, "horizontal_flip": False},
+    "training": {"epochs": 4},
     "hyperparameters": {
-        "architecture": {
-            "type": "categorical",
-            "choices": ["mobilenet_v2", "torchvision/shufflenet_v2_x0_5", "timm/lcnet_050"],
-        },
+        "architecture": {"type": "categorical", "choices": ["mobilenet_v2", "torchvision/shufflenet_v2_x0_5"]},
         "temperature": {"type": "float", "low": 1.0, "high": 8.0},
         "alpha": {"type": "float", "low": 0.0, "high": 1.0},
         "overlay_probability": 0.0,
@@ -37,7 +35,7 @@ STUDY = {
         "learning_rate": {"type": "float", "low": 0.01, "high": 1.0, "log": True},
         "layers_removed": {"type": "int", "low": 1, "high": 12},
         "stages_removed": {"type": "int", "low": 0, "high": 1},
-        "width": {"type": "float", "low": 0.25, "high": 1.0},
+        "width": {"type": "float", "low": 0.1, "high": 0.5},
     },
     "controls": [],
 }

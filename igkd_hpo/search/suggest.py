@@ -95,12 +95,12 @@ def _options(config: Sampler) -> dict[str, Any]:
 
 def _study_to_draw_in(study: SearchStudy, number: int, stratum: Stratum | None) -> optuna.Study:
     """Return Optuna's study with the sampler of a trial; for a stratum, with the other trials as seen from there."""
-    settings, trials = study.config.hyperparameters, study.trials()
+    sampler = _sampler_for(study, number, stratum)
     if stratum is None:
-        return optuna.Study(study.name, study.storage, _sampler_after(study, trials, number), study.pruner)
-    drawn = [trial for trial in trials if trial.user_attrs.get(STRATUM) == stratum.end]
+        return optuna.Study(study.name, study.storage, sampler, study.pruner)
+    settings, trials = study.config.hyperparameters, study.trials()
     sampler = Redraw(
-        _sampler_after(study, drawn, number),
+        sampler,
         _chance(study, number),
         settings,
         TooLarge(stratum, trials, settings),
@@ -109,14 +109,15 @@ def _study_to_draw_in(study: SearchStudy, number: int, stratum: Stratum | None) 
     return view_study(study, partial(see_from, stratum), sampler)
 
 
-def _sampler_after(study: SearchStudy, trials: list[FrozenTrial], number: int) -> BaseSampler:
+def _sampler_for(study: SearchStudy, number: int, stratum: Stratum | None) -> BaseSampler:
     """Make the study's sampler; a random one after a trial beyond a limit for those that do not learn from it.
 
     Of what it has learned nothing has changed then, and it would propose much the same again.
     """
     config = study.config
     if config.sampler.name == "gp" and (config.limits.any or config.strata is not None):
-        ended = ended_trials(trials)
+        end = None if stratum is None else stratum.end
+        ended = [trial for trial in ended_trials(study.trials()) if trial.user_attrs.get(STRATUM) == end]
         if ended and is_infeasible(ended[-1]):
             return _chance(study, number)
     return make_sampler(config.sampler, config.hyperparameters, number)
