@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -75,7 +76,7 @@ class Strata(Frozen):
                 )
         return ends
 
-    @property
+    @cached_property  # asked for each trial of a study, after each epoch
     def each(self) -> tuple[Stratum, ...]:
         """Return the strata, the smallest students first."""
         return tuple(Stratum(cost=self.of, above=above, end=end) for above, end in pairwise((0.0, *self.at)))

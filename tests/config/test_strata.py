@@ -56,7 +56,11 @@ def test_a_study_with_strata_is_read_back_as_it_was() -> None:
         ("{of: layers, at: [5, 8]}", "", 'strata.of: "layers" is not one of parameters, macs'),
         ("{of: parameters}", "", "strata.at: missing"),
         ("{of: parameters, at: [1k, 2M]}", "limits: {parameters: 1000000}", "2,000,000 is above limits.parameters"),
-        ("{of: parameters, at: [1k, 2M]}", "sampler: {name: grid}\nn_trials: 6", "a grid runs every configuration once"),
+        (
+            "{of: parameters, at: [1k, 2M]}",
+            "sampler: {name: grid}\nn_trials: 6",
+            "a grid runs every configuration once",
+        ),
     ],
 )
 def test_a_fault_is_one_line(strata: str, more: str, said: str) -> None:

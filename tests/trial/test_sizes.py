@@ -11,6 +11,7 @@ from igkd_hpo.trial.sizes import Sizes, find_sizes
 
 def sizes_of(at: tuple[float, ...], of: Any = "parameters", **settings: object) -> Sizes:
     digits = read_study(builtin_studies()["digits"]).model_dump()
+    del digits["student"]  # which names one architecture
     study = Study.model_validate(digits | {"hyperparameters": digits["hyperparameters"] | settings})
     return find_sizes(study, Strata(of=of, at=at), num_classes=10, image_size=(8, 8), allow_import=frozenset())
 
