@@ -20,6 +20,7 @@ WITH_TORCH = {
     "igkd_hpo.trial.attempt",
     "igkd_hpo.trial.checkpoint",
     "igkd_hpo.trial.preparation",
+    "igkd_hpo.trial.sizes",
     "igkd_hpo.trial.step",
     "igkd_hpo.trial.teacher_step",
     "igkd_hpo.trial.shared_assets",

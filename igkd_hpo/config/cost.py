@@ -6,9 +6,13 @@ from typing import Any
 
 from igkd_hpo.config.cost_limit import COSTS, parse_under
 from igkd_hpo.config.space import Value
+from igkd_hpo.config.strata import Stratum
 from igkd_hpo.config.study import Limits
 from igkd_hpo.distillation.recipe import KNOB_OF
 from igkd_hpo.errors import UsageError
+
+STRATUM = "stratum"
+"""Name of the constraint, and of the user attribute, that a trial has of the stratum that it was drawn for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,23 +71,28 @@ def parse_limits(given: Iterable[str]) -> Limits:
     return Limits.model_validate(limits)
 
 
-def excess(limits: Limits, cost: StudentCost) -> dict[str, float]:
+def excess(limits: Limits, cost: StudentCost, stratum: Stratum | None = None) -> dict[str, float]:
     """Return the relative violation of each limit that was measured, `(value - limit) / limit`; 0 or less is within it.
 
     These are Optuna's constraints: its samplers add up what is above 0, and fractions of limits can be added.
+
+    Args:
+        stratum: that the configuration was drawn for; its end is one more limit, by the name of `STRATUM`.
     """
-    return {
+    beyond = {
         name: (value - limit) / limit
         for name, limit in limits
         if limit is not None and (value := getattr(cost, name)) is not None
     }
+    return beyond if stratum is None else beyond | {STRATUM: stratum.excess(getattr(cost, stratum.cost))}
 
 
-def why_infeasible(limits: Limits, cost: StudentCost) -> str | None:
+def why_infeasible(limits: Limits, cost: StudentCost, stratum: Stratum | None = None) -> str | None:
     """Say which limits are exceeded, with value and limit; None when the cost is within all of them."""
     beyond = [
         f"{COSTS[name].in_words(getattr(cost, name))} where limits.{name} allows {getattr(limits, name):,g}"
         for name, over in excess(limits, cost).items()
         if over > 0
     ]
-    return " and ".join(beyond) or None
+    outside = None if stratum is None else stratum.why_beyond(getattr(cost, stratum.cost))
+    return " and ".join([*beyond, *([outside] if outside else [])]) or None

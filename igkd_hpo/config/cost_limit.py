@@ -95,21 +95,32 @@ def under_as_flags(under: Mapping[str, float]) -> str:
     return "".join(f" --under {name}={limit:.12g}" for name, limit in under.items())
 
 
-def _parse(text: str, key: str, value: str, known: Iterable[str]) -> float:
-    if key not in known:
-        raise UsageError(f"--under {text}: {key!r} is no cost{near_or_all(key, known)}")
-    units = COSTS[key].units
+def read_cost(name: str, text: str) -> float:
+    """Return a limit to a cost as a number above 0, in the unit that the cost is recorded in.
+
+    Raises ValueError, which pydantic collects, for what is no number, no unit of that cost, or not above 0.
+    """
+    units = COSTS[name].units
     named = [unit for unit in units if unit]
-    matched = _VALUE.fullmatch(value)
+    matched = _VALUE.fullmatch(text)
     try:
         number, unit = (float(matched[1]), matched[2]) if matched else (0.0, "")
     except ValueError:  # 1.2.3
         number, unit, matched = 0.0, "", None
     if matched is None:
-        raise UsageError(f"--under {text}: {value!r} is no number; write one, maybe with {', '.join(named)}")
+        raise ValueError(f"{text!r} is no number; write one, maybe with {', '.join(named)}")
     if unit not in units:
-        raise UsageError(f"--under {text}: {unit!r} is no unit of {key}{near_or_all(unit, named)}")
+        raise ValueError(f"{unit!r} is no unit of {name}{near_or_all(unit, named)}")
     limit = number * units[unit]
     if not 0 < limit < float("inf"):
-        raise UsageError(f"--under {text}: a limit must be above 0; raise it")
+        raise ValueError(f"{text} is no limit: it must be above 0; raise it")
     return limit
+
+
+def _parse(text: str, key: str, value: str, known: Iterable[str]) -> float:
+    if key not in known:
+        raise UsageError(f"--under {text}: {key!r} is no cost{near_or_all(key, known)}")
+    try:
+        return read_cost(key, value)
+    except ValueError as error:
+        raise UsageError(f"--under {text}: {error}") from None

@@ -18,6 +18,7 @@ from igkd_hpo.config.provenance import Provenance
 from igkd_hpo.config.pruner import Pruner, SuccessiveHalvingPruner
 from igkd_hpo.config.sampler import LARGEST_GRID, Sampler, TpeSampler
 from igkd_hpo.config.space import LARGEST_SEED, Frozen
+from igkd_hpo.config.strata import Strata
 from igkd_hpo.config.time_span import TimeSpan, seconds_of
 from igkd_hpo.distillation.architectures import ARCHITECTURES, find_architecture, kind_of
 from igkd_hpo.distillation.hyperparameter import Role
@@ -181,6 +182,8 @@ class Study(Frozen):
     """What the device allows."""
     sampler: Sampler = TpeSampler()
     """How the next configuration is chosen."""
+    strata: Strata | None = Field(default=None, exclude_if=lambda strata: strata is None)
+    """Sizes that are searched in turn, so that small students are tried and compared among themselves."""
     pruner: Pruner = SuccessiveHalvingPruner()
     """Which trials are stopped early."""
     n_trials: int = Field(default=100, ge=1, le=1_000_000)
@@ -304,6 +307,16 @@ class Study(Frozen):
             if (size := settings.grid_size()) > LARGEST_GRID:
                 raise ValueError(f"the grid has {size:,} configurations, above {LARGEST_GRID:,}; take qmc or tpe")
         return sampler
+
+    @field_validator("strata")
+    @classmethod
+    def _strata_can_be_drawn_for(cls, strata: Strata | None, info: ValidationInfo) -> Strata | None:
+        limits, sampler = info.data.get("limits"), info.data.get("sampler")
+        if strata is None or limits is None or sampler is None:  # refused already
+            return strata
+        if (reason := strata.refused(list(limits), sampler.name)) is not None:
+            raise ValueError(reason)
+        return strata
 
     @field_validator("controls")
     @classmethod

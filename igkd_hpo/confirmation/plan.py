@@ -7,14 +7,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.controls import PLAIN, ControlName, make_control, replaced
 from igkd_hpo.config.space import Value
+from igkd_hpo.config.strata import Strata
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.distillation.recipe import HYPERPARAMETERS
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
-from igkd_hpo.search.best import accuracy
+from igkd_hpo.search.best import accuracy, completed_trials
 from igkd_hpo.search.confirmation_study import Arm, arms_of, merge_arms
 from igkd_hpo.search.counts import is_infeasible
 from igkd_hpo.search.frontier import frontier
+from igkd_hpo.search.strata import strata_status
 from igkd_hpo.search.study import SearchStudy
 
 _WITHOUT_IG = {key: value for key, value in PLAIN.items() if HYPERPARAMETERS[key].role is Role.MAPS}
@@ -54,24 +56,37 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
 def frontier_candidates(study: SearchStudy, top: int) -> list[Arm]:
     """Return the configurations of the frontier over the parameters that are told apart, the smallest student first.
 
-    Of more than `top`, the smallest student and the largest steps up are taken.
+    A study with strata has chosen its sizes: of it, the best of each stratum. Of more than `top`, the smallest student
+    and the largest steps up are taken.
 
     Raises:
-        UsageError: no step up in size is larger than the interval of one seed, or `top` is below 2.
+        UsageError: no step up in size is larger than the interval of one seed, fewer than 2 strata have a completed
+            trial, or `top` is below 2.
     """
     if top < 2:
         raise UsageError(f"--top {top} leaves no step to confirm with --frontier; give 2 or more")
     # What the confirmation has trained so far must not change what it trains: the same command goes on.
-    steps = frontier(study, "parameters", confirmed=False).told_apart
-    if len(steps) < 2:
+    if study.config.strata is None:
+        found = [step.trial for step in frontier(study, "parameters", confirmed=False).told_apart]
+        why = f"no larger student of {study.name} is better by more than another seed may be"
+    else:
+        found = _best_of_strata(study, study.config.strata)
+        why = f"fewer than two strata of {study.name} have a completed trial of its search"
+    if len(found) < 2:
         raise UsageError(
-            f"--frontier: no larger student of {study.name} is better by more than another seed may be, so there is no "
-            f"step to confirm; `igkd-hpo confirm {study.name}` confirms the best few"
+            f"--frontier: {why}, so there is no step to confirm; `igkd-hpo confirm {study.name}` confirms the best few"
         )
-    gains = {after.trial: after.validation_accuracy - before.validation_accuracy for before, after in pairwise(steps)}
-    largest = sorted(gains, key=lambda trial: -gains[trial])[: top - 1]
-    trials = study.trials()
-    return [_candidate(study, trials[step.trial]) for step in steps if step is steps[0] or step.trial in largest]
+    steps = [study.trials()[number] for number in found]
+    gains = {after.number: accuracy(after) - accuracy(before) for before, after in pairwise(steps)}
+    largest = sorted(gains, key=lambda number: -gains[number])[: top - 1]
+    return [_candidate(study, trial) for trial in steps if trial is steps[0] or trial.number in largest]
+
+
+def _best_of_strata(study: SearchStudy, strata: Strata) -> list[int]:
+    """Return the numbers of the best trials of the strata that have a completed one, controls left out."""
+    searched = [trial for trial in completed_trials(study) if "control" not in trial.user_attrs]
+    found = strata_status(strata, searched)
+    return [stratum.best_trial for stratum in found if stratum.best_trial is not None]
 
 
 def _candidate(study: SearchStudy, trial: FrozenTrial) -> Arm:

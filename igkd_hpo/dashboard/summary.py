@@ -19,6 +19,7 @@ from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.deadline import in_words
 from igkd_hpo.search.status import seconds_left
 from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.strata import strata_in_words, strata_status
 from igkd_hpo.search.study import SearchStudy, StudyRecord, ended_trials
 from igkd_hpo.words import duration, percent, points_between
 
@@ -83,6 +84,8 @@ def _progress(study: SearchStudy, trials: Sequence[FrozenTrial], counts: Counts,
             f"Pruning ended {len(pruned)} at epoch {median(pruned):.0f} (median; {min(pruned)} to {max(pruned)}), "
             f"so {saved:,} of {epochs * counts.finished:,} epochs were not trained."
         )
+    if found := strata_status(study.config.strata, trials):
+        parts.append(f"Strata: {strata_in_words(found, study.config.metric)}.")
     parts.append(_time(trials, epochs, record.n_trials - counts.finished))
     if record.stopped is not None:
         parts.append(f"The study was stopped: {markdown(record.stopped)}")

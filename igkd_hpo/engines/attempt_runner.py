@@ -103,6 +103,7 @@ class AttemptRunner:
             threads=slot.threads,
             alone=self._alone,
             settings=settings,
+            stratum=claim.stratum,
             cost=costs.get(architecture(claim.hyperparameters)),
             pins=study.pins_when_opened,
             checkpoint=self._paths.checkpoint(study.folder, claim.number, claim.attempt),

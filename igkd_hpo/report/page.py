@@ -31,6 +31,7 @@ from igkd_hpo.search.best import completed_trials
 from igkd_hpo.search.confirmation_study import open_linked
 from igkd_hpo.search.frontier import frontier
 from igkd_hpo.search.status import state_in_words, study_status
+from igkd_hpo.search.strata import strata_in_words
 from igkd_hpo.search.study import Purpose, SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import counted
@@ -87,6 +88,7 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         state=state_in_words(status),
         status=status,
+        strata=strata_in_words(status.strata, status.metric),
         answer=answer,
         confirmed=confirmed,
         reasons=reasons,

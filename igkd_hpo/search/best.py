@@ -15,6 +15,7 @@ from igkd_hpo.distillation.class_table import ClassTable, table_of_record
 from igkd_hpo.distillation.metrics import METRICS, Metric, measured
 from igkd_hpo.errors import NoCompletedTrial
 from igkd_hpo.search.class_lines import class_lines
+from igkd_hpo.search.strata import strata_in_words, strata_status
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.search.trial_cost import remarks, select_under, why_nothing_meets
 from igkd_hpo.words import milliseconds, multiply_adds, parameters, percent, points_between, times_smaller
@@ -207,6 +208,8 @@ def result(study: SearchStudy, best: BestTrial) -> str:
             f"{points_between(best.validation_accuracy, comparison.validation_accuracy)}"
             for comparison in best.compared
         ]
+    if found := strata_status(study.config.strata, study.trials()):
+        lines.append(f"strata: {strata_in_words(found, best.metric)}")
     if best.classes is not None:
         lines += class_lines(best.classes, "validation")
     return "\n".join(lines)

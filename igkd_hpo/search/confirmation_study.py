@@ -127,6 +127,7 @@ def create_linked(storage: SharedStorage, parent: Study, purpose: Purpose, *, pi
             "known_good": (),
             "n_trials": 1,  # the true number follows the arms
             "timeout": None,  # of the search
+            "strata": None,
             "limits": Limits(),  # what is confirmed was within them; timed once more, one of its seeds might not be
             "provenance": None,
         }

@@ -72,6 +72,7 @@ class _Trial(_Facts):
     latency_ms: float | None = None
     latency_ms_p95: float | None = None
     latency_of: str | None = None
+    stratum: float | None = None
     classes: _Classes | None = None
 
 

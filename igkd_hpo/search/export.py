@@ -55,6 +55,7 @@ def exported_study(study: SearchStudy, best: BestTrial) -> Study:
         "training": resolved.training.model_copy(update={"seed": best.seed}),
         "hyperparameters": Hyperparameters.model_validate(dict(best.hyperparameters)),
         "limits": Limits(),  # it is within them; timed once more, one of its seeds might not be
+        "strata": None,
         "pruner": NoPruner(name="none"),
         "controls": (),
         "n_trials": N_SEEDS,

@@ -14,7 +14,9 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
 
+from igkd_hpo.config.cost import STRATUM
 from igkd_hpo.config.space import Value
+from igkd_hpo.config.strata import Stratum
 from igkd_hpo.distillation.recipe import without_effect
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.counts import count, is_infeasible
@@ -28,15 +30,18 @@ from igkd_hpo.search.lease_table import (
     REACH,
     START,
     Lease,
+    Reaped,
     drop_lease,
     read_leases,
     write_lease,
 )
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
-from igkd_hpo.search.stopping import hands_back, stop_where_due
+from igkd_hpo.search.stopping import hands_back, stop_where_due, stratum_to_draw_for
+from igkd_hpo.search.strata import drawn_for
 from igkd_hpo.search.study import SearchStudy, unclaimed
 from igkd_hpo.search.suggest import UnusableTrial, suggest
+from igkd_hpo.search.view import compared_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,7 @@ class Claim:
         control: name of the control or of the confirmation's arm; neither is pruned. None for a searched trial.
         reported_epochs: epochs (from 1) that the database has an accuracy for.
         out_of_memory: how many attempts ran out of memory.
+        stratum: that it was drawn for; None of others.
     """
 
     study: str
@@ -70,6 +76,7 @@ class Claim:
     control: str | None
     reported_epochs: frozenset[int]
     out_of_memory: int = 0
+    stratum: Stratum | None = None
 
 
 class Verdict(StrEnum):
@@ -87,21 +94,6 @@ class Idle(StrEnum):
     WAIT = "wait"  # others hold the last trials; one of them may come back
     FINISHED = "finished"
     STOPPED = "stopped"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reaped:
-    """A lease whose holder was dead or stale, with the state that its trial was put into."""
-
-    number: int
-    attempt: int
-    worker: str
-    host: str
-    state: TrialState
-
-    def __str__(self) -> str:
-        fate = "waits for another attempt" if self.state is TrialState.WAITING else f"is {self.state.name}"
-        return f"worker {self.worker} on {self.host} is gone; trial {self.number} (attempt {self.attempt}) {fate}"
 
 
 class Leases:
@@ -158,7 +150,8 @@ class Leases:
         The pruner is asked about the newest epoch only, and neither about controls nor after the last epoch.
         """
         with self._step() as connection:
-            trial = self._fenced(connection, claim, to_judge=True)
+            strata = self._study.config.strata  # which a trial's size decides on
+            trial = self._fenced(connection, claim, to_judge=strata is None)
             if trial is None:
                 return Verdict.LOST
             if epoch not in trial.intermediate_values:
@@ -166,14 +159,15 @@ class Leases:
                 trial.intermediate_values[epoch] = accuracy
                 connection.execute(REACH, self._of(claim) | {"epoch": epoch})
             asked = epoch == max(trial.intermediate_values) and epoch < self._study.config.training.epochs
-            if claim.control is None and asked and self._study.pruner.prune(self._study.optuna_study, trial):
+            if claim.control is None and asked and self._study.pruner.prune(compared_with(self._study, trial), trial):
                 return Verdict.PRUNE
             return Verdict.GO_ON
 
     def why_pruned(self, claim: Claim) -> str:
         """Return the accuracy and the bar it missed, in one sentence, after the answer PRUNE."""
         trials = self._study.trials()
-        return why_pruned(self._study.config.pruner, trials[claim.number], trials)
+        config = self._study.config
+        return why_pruned(config.pruner, trials[claim.number], trials, config.strata)
 
     def annotate(self, claim: Claim, attributes: Mapping[str, Any], *, excess: Mapping[str, float] = {}) -> bool:
         """Write user attributes, and each limit's excess relative to it. Return False where the lease is lost."""
@@ -363,10 +357,14 @@ class Leases:
             return Idle.WAIT  # the next look finds it finished, if it is
         if "confirms" in attributes:
             return Idle.WAIT if leased else Idle.FINISHED  # its arms and seeds are given: nothing is suggested
-        return self._begin(connection, worker, self._storage.get_trial(self._storage.create_new_trial(self._study_id)))
+        trial_id = self._storage.create_new_trial(self._study_id)
+        if (stratum := stratum_to_draw_for(self._study, trials)) is not None:
+            self._storage.set_trial_user_attrs(trial_id, {STRATUM: stratum.end})
+        return self._begin(connection, worker, self._storage.get_trial(trial_id))
 
     def _begin(self, connection: Connection, worker: Worker, trial: FrozenTrial) -> Claim:
         trial_id, attributes = id_of(trial), trial.user_attrs
+        stratum = drawn_for(self._study.config.strata, trial)
         if trial.state is TrialState.WAITING:
             self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         claim = Claim(
@@ -374,11 +372,12 @@ class Leases:
             trial_id=trial_id,
             number=trial.number,
             attempt=attributes.get("attempts", 0) + 1,
-            hyperparameters=suggest(self._study, trial),
+            hyperparameters=suggest(self._study, trial, stratum),
             seed=attributes.get("seed", self._study.config.training.seed + trial.number),
             control=attributes.get("control", attributes.get("arm_name")),
             reported_epochs=frozenset(trial.intermediate_values),
             out_of_memory=attributes.get("out_of_memory", 0),
+            stratum=stratum,
         )
         values = {"hyperparameters": claim.hyperparameters, "seed": claim.seed, "attempts": claim.attempt}
         values |= {"worker": worker.name, "host": worker.process.host}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from optuna.trial import TrialState
 from sqlalchemy import (
     Column,
     Connection,
@@ -80,6 +81,21 @@ class Lease:
     beat: int = 0
     first_epoch: int
     last_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reaped:
+    """A lease whose holder was dead or stale, with the state that its trial was put into."""
+
+    number: int
+    attempt: int
+    worker: str
+    host: str
+    state: TrialState
+
+    def __str__(self) -> str:
+        fate = "waits for another attempt" if self.state is TrialState.WAITING else f"is {self.state.name}"
+        return f"worker {self.worker} on {self.host} is gone; trial {self.number} (attempt {self.attempt}) {fate}"
 
 
 def read_leases(connection: Connection, study_id: int) -> list[Lease]:

@@ -62,6 +62,10 @@ trial is its {METRICS[config.metric]} on the validation split. The test split is
     elif config.teacher.members > 1:
         teacher += f", {config.teacher.members} of them, their probabilities averaged"
     controls = ", ".join(config.controls) or "none"
+    strata = ""
+    if config.strata is not None:
+        ends = ", ".join(str(one) for one in config.strata.each)
+        strata = f"- strata, which trials are drawn for in turn, and pruned within: {ends}\n"
     return f"""# {study.name}
 
 Which hyperparameters make the most accurate small student on **{config.dataset.name}**{root}? \
@@ -74,7 +78,7 @@ Fixed: {fixed}; the rest is at its default.
 
 - teacher: {markdown(config.teacher.architecture)}, {teacher}
 - controls (fixed trials that the others are compared with): {controls}
-- a trial's pictures, its learning curve and its overlays, are under *Artifacts*
+{strata}- a trial's pictures, its learning curve and its overlays, are under *Artifacts*
 
 ## Take the best home
 

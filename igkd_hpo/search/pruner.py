@@ -8,6 +8,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config import pruner as config
+from igkd_hpo.config.strata import Strata
+from igkd_hpo.search.strata import see_within, stratum_of
 from igkd_hpo.words import percent
 
 STARTUP_TRIALS = 5
@@ -28,11 +30,17 @@ def make_pruner(pruner: config.Pruner, epochs: int) -> pruners.BasePruner:
             return pruners.NopPruner()
 
 
-def why_pruned(pruner: config.Pruner, trial: FrozenTrial, trials: list[FrozenTrial]) -> str:
+def why_pruned(
+    pruner: config.Pruner, trial: FrozenTrial, trials: list[FrozenTrial], strata: Strata | None = None
+) -> str:
     """Explain in one line which bar the trial's best or newest accuracy missed, as far as that is known afterwards.
 
     Value and bar come first, so that a narrow terminal cuts neither. `trials` are all of the study.
     """
+    if strata is not None:
+        stratum = stratum_of(strata, trial)
+        why = why_pruned(pruner, trial, see_within(strata, stratum, trials))
+        return f"{why}, among students {stratum or f'beyond {strata.each[-1]}'}"
     epoch = max(trial.intermediate_values)
     match pruner:
         case config.PercentilePruner() | config.MedianPruner():

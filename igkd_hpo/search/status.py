@@ -18,6 +18,7 @@ from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import Lease, read_leases
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.storage import SharedStorage
+from igkd_hpo.search.strata import StratumStatus, strata_status
 from igkd_hpo.search.study import SearchStudy, ended_trials, study_names
 
 _RECENT = 50  # ended trials whose mean duration tells how long the next ones take
@@ -82,6 +83,7 @@ class StudyStatus:
         seconds_left: as the function `seconds_left` estimates them, and no more than until the deadline.
         finished: nothing is left to run.
         stopped: why no new trial begins, if it was stopped before its end.
+        strata: those of the study, the smallest students first; none without.
         stop_planned: it was stopped as its file says, by its time.
         deadline: when it ends at the latest, ISO 8601 in UTC, by the database's clock; None without a time.
         last_failure: why the last FAIL failed.
@@ -108,6 +110,7 @@ class StudyStatus:
     stop_planned: bool = False
     deadline: str | None = None
     metric: Metric = "accuracy"
+    strata: tuple[StratumStatus, ...] = ()
 
 
 def status(storage: SharedStorage, names: Collection[str] = ()) -> list[StudyStatus]:
@@ -204,6 +207,7 @@ def study_status(study: SearchStudy) -> StudyStatus:
         deadline=None if record.deadline is None else record.deadline.isoformat(),
         last_failure=str(failed.user_attrs.get("reason")) if failed else None,
         metric=study.config.metric,
+        strata=strata_status(study.config.strata, trials),
     )
 
 

@@ -1,6 +1,7 @@
 """Choose all hyperparameters of a trial at once, from the sampler or from whoever enqueued the trial."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,24 +12,32 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
+from igkd_hpo.config.cost import STRATUM
 from igkd_hpo.config.hyperparameters import Hyperparameters
 from igkd_hpo.config.sampler import GpSampler, GridSampler, QmcSampler, RandomSampler, Sampler, TpeSampler
 from igkd_hpo.config.space import Value
+from igkd_hpo.config.strata import Stratum
 from igkd_hpo.search.counts import is_infeasible
 from igkd_hpo.search.optuna_internals import id_of
+from igkd_hpo.search.redraw import DRAWS, Redraw, TooLarge
 from igkd_hpo.search.space import as_setting, distributions
+from igkd_hpo.search.strata import see_from
 from igkd_hpo.search.study import SearchStudy, ended_trials
+from igkd_hpo.search.view import view_study
 
 
 class UnusableTrial(Exception):
     """A trial that somebody enqueued with values that cannot be trained."""
 
 
-def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
+def suggest(study: SearchStudy, frozen: FrozenTrial, stratum: Stratum | None = None) -> dict[str, Value]:
     """Return all hyperparameters that a RUNNING trial trains with, in the order of the study file's class.
 
     What the trial has already is kept. All are drawn before the trial can be pruned: one PRUNED trial without
     a parameter would take that parameter out of the multivariate sampler for good.
+
+    Args:
+        stratum: that the trial is drawn for.
 
     Raises:
         UnusableTrial: it was enqueued with a value that the study cannot use.
@@ -38,8 +47,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial) -> dict[str, Value]:
     enqueued = frozen.system_attrs.get("fixed_params", {})
     if unknown := sorted(enqueued.keys() - searched.keys()):
         raise UnusableTrial(f"enqueued with {', '.join(unknown)}, which this study does not search")
-    sampler = _sampler_for(study, frozen.number)
-    trial = optuna.Trial(optuna.Study(study.name, study.storage, sampler, study.pruner), id_of(frozen))
+    trial = optuna.Trial(_study_to_draw_in(study, frozen.number, stratum), id_of(frozen))
     values = hyperparameters.fixed()
     try:
         with warnings.catch_warnings():
@@ -85,17 +93,39 @@ def _options(config: Sampler) -> dict[str, Any]:
     return {name: value for name, value in config if name not in ("name", "seed")}
 
 
-def _sampler_for(study: SearchStudy, number: int) -> BaseSampler:
+def _study_to_draw_in(study: SearchStudy, number: int, stratum: Stratum | None) -> optuna.Study:
+    """Return Optuna's study with the sampler of a trial; for a stratum, with the other trials as seen from there."""
+    sampler = _sampler_for(study, number, stratum)
+    if stratum is None:
+        return optuna.Study(study.name, study.storage, sampler, study.pruner)
+    settings, trials = study.config.hyperparameters, study.trials()
+    sampler = Redraw(
+        sampler,
+        _chance(study, number),
+        settings,
+        TooLarge(stratum, trials, settings),
+        draws=1 if study.config.sampler.name == "gp" else DRAWS,  # it takes seconds, and would draw much the same
+    )
+    return view_study(study, partial(see_from, stratum), sampler)
+
+
+def _sampler_for(study: SearchStudy, number: int, stratum: Stratum | None) -> BaseSampler:
     """Make the study's sampler; a random one after a trial beyond a limit for those that do not learn from it.
 
     Of what it has learned nothing has changed then, and it would propose much the same again.
     """
-    config = study.config.sampler
-    if config.name == "gp" and study.config.limits.any:
-        ended = ended_trials(study.trials())
+    config = study.config
+    if config.sampler.name == "gp" and (config.limits.any or config.strata is not None):
+        end = None if stratum is None else stratum.end
+        ended = [trial for trial in ended_trials(study.trials()) if trial.user_attrs.get(STRATUM) == end]
         if ended and is_infeasible(ended[-1]):
-            config = RandomSampler(name="random", seed=config.seed)
-    return make_sampler(config, study.config.hyperparameters, number)
+            return _chance(study, number)
+    return make_sampler(config.sampler, config.hyperparameters, number)
+
+
+def _chance(study: SearchStudy, number: int) -> BaseSampler:
+    config = study.config
+    return make_sampler(RandomSampler(name="random", seed=config.sampler.seed), config.hyperparameters, number)
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Value:

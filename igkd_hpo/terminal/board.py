@@ -11,6 +11,7 @@ from rich.text import Text
 from igkd_hpo.distillation.metrics import METRICS, Metric, measured
 from igkd_hpo.search.counts import Counts
 from igkd_hpo.search.status import StudyStatus
+from igkd_hpo.search.strata import strata_in_words
 from igkd_hpo.terminal.sparkline import sparkline
 from igkd_hpo.words import byte_size, duration, percent, points_between
 
@@ -174,7 +175,10 @@ def _counts(counts: Counts) -> Text:
 
 
 def _facts(study: StudyStatus, *, full: bool) -> list[Text]:
-    """Write the best, the controls and the newest pruned trial: always three lines, so that nothing below moves."""
+    """Write the best, the controls, the newest pruned trial, and the strata if there are any.
+
+    A study always has as many lines, so that nothing below moves.
+    """
     first = Text("best".ljust(_LABEL), style=_DIM)
     if study.best_accuracy is None:
         first.append("no trial completed yet")
@@ -194,7 +198,8 @@ def _facts(study: StudyStatus, *, full: bool) -> list[Text]:
         third.append("none yet")
     else:
         third.append(f"#{pruned.trial}", "yellow").append(" " + (pruned.reason.splitlines() or [""])[0], "default")
-    return [first, second, third]
+    strata = Text("strata".ljust(_LABEL), style=_DIM).append(strata_in_words(study.strata, study.metric), "default")
+    return [first, second, third, *([strata] if study.strata else [])]
 
 
 def _against(study: StudyStatus, best: float, *, full: bool) -> str:

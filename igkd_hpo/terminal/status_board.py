@@ -7,6 +7,7 @@ from rich.text import Text
 
 from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.search.status import RunningTrial, StudyStatus, state_in_words
+from igkd_hpo.search.strata import strata_in_words
 from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, name_best, render
 from igkd_hpo.words import duration
 
@@ -98,6 +99,8 @@ def _notes(study: StudyStatus, queued: Mapping[str, str], width: int, *, whole: 
         for reason in (study.stopped and f"{state_in_words(study)}: {study.stopped}", failed)
         if reason
     ]
+    if study.strata and not study.running:  # its board has them
+        lines.append(Text(f"{study.name}: strata: {strata_in_words(study.strata, study.metric)}"))
     if study.name in queued:
         lines.append(Text(f"{study.name}: {queued[study.name]}"))
     return lines if whole else [cut(line, width) for line in lines]

@@ -108,8 +108,8 @@ def _attempt_within_limits(task: AttemptTask, reporter: Reporter, device: torch.
     )
     # A trial that began within the limits goes on, also where a slower host times it otherwise.
     resumed = journal.earlier is not None
-    reporter.report(messages.Measured(cost=cost, excess={} if resumed else excess(limits, cost)))
-    if not resumed and (reason := why_infeasible(limits, cost)) is not None:
+    reporter.report(messages.Measured(cost=cost, excess={} if resumed else excess(limits, cost, task.stratum)))
+    if not resumed and (reason := why_infeasible(limits, cost, task.stratum)) is not None:
         _log.info("not trained: %s", reason)
         reporter.report(messages.Infeasible(reason=reason))
         return

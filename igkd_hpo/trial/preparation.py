@@ -13,6 +13,7 @@ from igkd_hpo.distillation.hyperparameter import Role
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.settings import Settings
 from igkd_hpo.trial.comparison import check_features
+from igkd_hpo.trial.sizes import find_sizes
 from igkd_hpo.trial.step import contiguous_alone
 from igkd_hpo.trial.student import check_fit
 
@@ -27,7 +28,7 @@ def prepare_study(
         pinned: see `prepare_assets`.
 
     Raises:
-        StudyFileError: no student of the study is within its limits.
+        StudyFileError: no student of the study is within its limits, or in one of its strata.
         UsageError, DataError, TeacherError: the device, the images or the teacher cannot be used, or a student cannot
             be compared with it.
         AssetError: an asset is damaged, or cannot be written.
@@ -42,8 +43,8 @@ def prepare_study(
 
 
 def _refuse_unfit(study: Study, settings: Settings, device: torch.device, progress: Progress) -> None:
-    """Raise StudyFileError where no student of the study is within its limits; warn where only the controls are not."""
-    if not study.limits.any:
+    """Raise StudyFileError where no student is within the limits, or in a stratum; warn where the controls are not."""
+    if not study.limits.any and study.strata is None:
         return
     dataset = prepare_dataset(study.dataset, settings, AssetStore(settings.paths.assets), progress)
     fit = check_fit(
@@ -55,5 +56,15 @@ def _refuse_unfit(study: Study, settings: Settings, device: torch.device, progre
     )
     if fit.smallest is not None:
         raise StudyFileError(f"{study.name}: even the smallest student of the study has {fit.smallest}; {fit.shrink}")
+    if study.strata is not None:
+        sizes = find_sizes(
+            study,
+            study.strata,
+            num_classes=dataset.num_classes,
+            image_size=dataset.image_size,
+            allow_import=settings.allow_import,
+        )
+        if sizes.fault is not None:
+            raise StudyFileError(f"{study.name}: {sizes.fault}; {sizes.remedy}")
     if fit.controls is not None:
         progress.warn(f"the controls will not be trained: their student has {fit.controls}; {fit.narrow}")

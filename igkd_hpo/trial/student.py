@@ -100,8 +100,8 @@ def measure_student(
         parameters=parameters,
         compression_factor=round(teacher_parameters / parameters, 3) if teacher_parameters else None,
         macs=count_macs(body, image_size),
-        size_kb=round(parameters * 4 / 1024, 1),
-        peak_ram_kb=round(count_peak_activations(body, image_size) / 1024, 1),
+        size_kb=_size_kb(parameters),
+        peak_ram_kb=_peak_ram_kb(body, image_size),
         nonzero_parameters=None if pruned is None else parameters - pruned,
     )
     if why_infeasible(study.limits, counted) is not None:
@@ -116,6 +116,36 @@ def measure_student(
             f"{latency.calls} runs after {latency.warm_up}"
         ),
     )
+
+
+def count_cost(
+    cost: str,
+    hyperparameters: Mapping[str, Value],
+    num_classes: int,
+    image_size: tuple[int, int],
+    *,
+    allow_import: frozenset[str],
+) -> float:
+    """Count one cost alone, as `measure_student` does: parameters, macs, size_kb or peak_ram_kb."""
+    with torch.random.fork_rng(devices=[]):
+        body = make_body(hyperparameters, num_classes, image_size, allow_import)
+    body = deployed(body, str(hyperparameters["architecture"]))
+    match cost:
+        case "macs":
+            return count_macs(body, image_size)
+        case "peak_ram_kb":
+            return _peak_ram_kb(body, image_size)
+        case "size_kb":
+            return _size_kb(count_parameters(body))
+    return count_parameters(body)
+
+
+def _size_kb(parameters: int) -> float:
+    return round(parameters * 4 / 1024, 1)
+
+
+def _peak_ram_kb(body: nn.Module, image_size: tuple[int, int]) -> float:
+    return round(count_peak_activations(body, image_size) / 1024, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.cost import StudentCost
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.space import Value
+from igkd_hpo.config.strata import Stratum
 from igkd_hpo.config.study import Study
 from igkd_hpo.settings import Settings
 
@@ -36,6 +37,7 @@ class AttemptTask:
         slot: of the worker, which spreads workers over GPUs.
         threads: for torch.
         alone: train when no other trial of this host is on the device, and let none begin there.
+        stratum: that the trial was drawn for, beyond whose end it is not trained; None of others.
         cost: of the student, where one of its architecture was measured here before; None has it measured.
         pins: content that the study's images and teacher must have; None while that is not known.
         checkpoint: file of this attempt; those of earlier attempts are beside it.
@@ -48,6 +50,7 @@ class AttemptTask:
     threads: int
     alone: bool
     settings: Settings
+    stratum: Stratum | None = None
     cost: StudentCost | None
     pins: AssetPins | None
     checkpoint: Path

@@ -10,6 +10,8 @@ SIZES = STUDY.replace("layers_removed: 17 ", "layers_removed: {type: int, low: 1
     "epochs: 4}", "epochs: 2}"
 )
 
+STRATA = "strata: {{of: parameters, at: [{}]}}\n"
+
 
 def limited(limit: str) -> str:
     return SIZES + f"limits: {{{limit}}}\n"
@@ -49,4 +51,35 @@ def test_a_study_in_which_nothing_fits_is_refused(workspace: Workspace) -> None:
     assert "limits.parameters allows 100" in line
     done = workspace.here("launch", "study.yaml", code=2)
     assert "even the smallest student" in done.stderr.strip().splitlines()[-1]
+    assert workspace.trials() == []
+
+
+def test_each_stratum_is_searched_and_told_of(workspace: Workspace) -> None:
+    # 12 to 17 blocks removed leave 7,530 to 490 parameters.
+    workspace.write(SIZES.replace("controls: [student, kd_ig]", "controls: []") + STRATA.format("1000, 8k"))
+    assert "strata up to 1,000, 8,000" in workspace.here("launch", "study.yaml", "--dry-run").stdout
+    workspace.here("launch", "study.yaml", "--trials", "4")
+    trials = workspace.trials()
+    for trial in trials:
+        assert (trial.constraints["stratum"] > 0) == (trial.user_attrs["parameters"] > trial.user_attrs["stratum"])
+        assert (trial.constraints["stratum"] > 0) == (trial.intermediate_values == {})
+    trained = [trial for trial in trials if trial.intermediate_values]
+    assert [trial.user_attrs["stratum"] for trial in trained] == [1000, 8000, 1000, 8000]
+    beyond = [trial.user_attrs["reason"] for trial in trials if trial not in trained]
+    assert all("the stratum it was drawn for ends at 1,000" in reason for reason in beyond)
+    said = "up to 1,000 parameters: "
+    for command in (["status"], ["best"], ["report", "-o", "report.html"]):
+        shown = workspace.here(*command).stdout
+        if command[0] == "report":
+            shown = (workspace.folder / "report.html").read_text(encoding="utf-8")
+        assert said in shown, command
+
+
+def test_a_stratum_without_a_student_is_refused(workspace: Workspace) -> None:
+    workspace.write(SIZES + STRATA.format("480, 8k"))
+    line = workspace.refused_here("validate", "study.yaml", code=2)
+    assert "no student is in the stratum from 0 parameters to 480 parameters" in line
+    assert "490 parameters to" in line
+    done = workspace.here("launch", "study.yaml", code=2)
+    assert "no student is in the stratum" in done.stderr.strip().splitlines()[-1]
     assert workspace.trials() == []

@@ -62,6 +62,7 @@ SAMPLERS: list[dict[str, Any]] = [
     {"name": "random"},
     {"name": "grid"},
 ]
+BASES["strata"] = {**BASE, "pruner": PRUNERS[0], "strata": {"of": "macs", "at": [1e6, 2e6]}}
 for sampler in SAMPLERS:
     BASES[sampler["name"]] = {**BASE, "pruner": PRUNERS[0], "sampler": sampler}
 BASES["tpe"] = {**BASE, "pruner": PRUNERS[0], "sampler": {
@@ -209,6 +210,8 @@ OTHER: dict[str, Any] = {
     "sampler.deterministic_objective": False,
     "sampler.qmc_type": "sobol",
     "sampler.scramble": False,
+    "strata.of": "parameters",
+    "strata.at": [1e6, 3e6],
     "pruner.name": None,  # every pair is compared by test_pruners_differ
     "pruner.keep": 40,
     "pruner.grace_period": 4,

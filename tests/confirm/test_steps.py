@@ -2,6 +2,7 @@
 
 import pytest
 
+from igkd_hpo.config.study import Study
 from igkd_hpo.confirmation.confirmation import Confirmation
 from igkd_hpo.confirmation.plan import best_candidates, feasible_controls, frontier_candidates, planned_arms
 from igkd_hpo.confirmation.sentences import confirmation_json, sentences
@@ -96,3 +97,17 @@ def test_where_no_step_is_larger_than_the_interval_it_is_said(searched: SearchSt
         frontier_candidates(searched, 5)  # all of one size
     train(linked := confirm(searched, seeds=2), EVEN)
     assert test(linked).steps == ()
+
+
+def test_of_a_study_with_strata_the_best_of_each_is_confirmed(sized: SearchStudy) -> None:
+    # Controls of 900,000 are left out, and trial 4 is a step of less than the interval.
+    of = {"of": "parameters", "at": (15_000.0, 100_000.0, 1_000_000.0)}
+    sized.config = Study.model_validate(sized.config.model_dump() | {"strata": of})
+    assert [arm.trial for arm in frontier_candidates(sized, 5)] == [3, 4]
+    linked = confirm_frontier(sized)
+    assert linked.config.strata is None
+    train(linked, EVEN | {"trial 3": 0.80})
+    assert bought(test(linked)) == [("trial 3", "trial 4")]
+    sized.config = Study.model_validate(sized.config.model_dump() | {"strata": of | {"at": (1.0, 1_000_000.0)}})
+    with pytest.raises(UsageError, match="fewer than two strata"):
+        frontier_candidates(sized, 5)

@@ -19,6 +19,7 @@ from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.cost import StudentCost
 from igkd_hpo.config.provenance import Execution
 from igkd_hpo.config.reading import read_study
+from igkd_hpo.config.strata import Stratum
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.class_table import ClassResult, ClassTable
 from igkd_hpo.distillation.metrics import EpochMetrics, MemoryUse
@@ -333,6 +334,18 @@ def test_a_trial_beyond_a_limit_has_its_cost_and_no_value(bench: Bench) -> None:
     bench.run(beyond, Infeasible(reason="too many"))
     assert (bench.row.value, bench.row.constraints) == (None, {"parameters": 0.5})
     assert bench.row.user_attrs["parameters"] == 1000
+
+
+def test_the_stratum_of_a_claim_goes_with_its_task(bench: Bench) -> None:
+    stratum = Stratum(cost="parameters", above=0.0, end=500.0)
+    tasks = []
+
+    def start(task: Any) -> MadeUpTrial:
+        tasks.append(task)
+        return MadeUpTrial((MEASURED, Infeasible(reason="too many")))
+
+    bench.run(claim=replace(bench.claim(), stratum=stratum), start=start)
+    assert [task.stratum for task in tasks] == [stratum]
 
 
 @pytest.mark.parametrize("after", range(len(NOT_LAST) + 1))
