@@ -22,16 +22,7 @@ from igkd_hpo.search.enqueued import enqueued_trials, remark_on
 from igkd_hpo.search.given_trials import EXCESS
 from igkd_hpo.search.heartbeat_watch import HeartbeatWatch
 from igkd_hpo.search.identity import ProcessIdentity, is_dead, kill
-from igkd_hpo.search.lease_table import (
-    BEAT,
-    IS_HELD,
-    REACH,
-    START,
-    Lease,
-    drop_lease,
-    read_leases,
-    write_lease,
-)
+from igkd_hpo.search.lease_table import BEAT, IS_HELD, REACH, START, Lease, drop_lease, read_leases, write_lease
 from igkd_hpo.search.optuna_internals import id_of
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.stopping import hands_back, stop_where_due
