@@ -75,7 +75,7 @@ def rows(name: str, trials: list[Trial]) -> list[str]:
     """Say for each stratum how many trials were trained there, and how good the best is."""
     trained = [trial for trial in trials if trial.epochs]
     beyond, epochs = len(trials) - len(trained), sum(trial.epochs for trial in trained)
-    found = [f"{name}: {len(trained)} trained, {beyond} beyond a stratum, {epochs} epochs"]
+    found = [f"{name}: {len(trained)} trained, {beyond} not trained, {epochs} epochs"]
     for above, end in pairwise((0, *ENDS)):
         within = [trial for trial in trained if above < trial.parameters <= end]
         complete = sum(trial.state == "COMPLETE" for trial in within)
