@@ -66,25 +66,26 @@ def frontier_candidates(study: SearchStudy, top: int) -> list[Arm]:
     if top < 2:
         raise UsageError(f"--top {top} leaves no step to confirm with --frontier; give 2 or more")
     # What the confirmation has trained so far must not change what it trains: the same command goes on.
-    if study.config.strata is None:
-        found = [step.trial for step in frontier(study, "parameters", confirmed=False).told_apart]
+    trials, strata = study.trials(), study.config.strata
+    if strata is None:
+        found = [step.trial for step in frontier(study, "parameters", trials, confirmed=False).told_apart]
         why = f"no larger student of {study.name} is better by more than another seed may be"
     else:
-        found = _best_of_strata(study, study.config.strata)
+        found = _best_of_strata(study, strata, trials)
         why = f"fewer than two strata of {study.name} have a completed trial of its search"
     if len(found) < 2:
         raise UsageError(
             f"--frontier: {why}, so there is no step to confirm; `igkd-hpo confirm {study.name}` confirms the best few"
         )
-    steps = [study.trials()[number] for number in found]
+    steps = [trials[number] for number in found]
     gains = {after.number: accuracy(after) - accuracy(before) for before, after in pairwise(steps)}
     largest = sorted(gains, key=lambda number: -gains[number])[: top - 1]
     return [_candidate(study, trial) for trial in steps if trial is steps[0] or trial.number in largest]
 
 
-def _best_of_strata(study: SearchStudy, strata: Strata) -> list[int]:
+def _best_of_strata(study: SearchStudy, strata: Strata, trials: Sequence[FrozenTrial]) -> list[int]:
     """Return the numbers of the best trials of the strata that have a completed one, controls left out."""
-    searched = [trial for trial in completed_trials(study) if "control" not in trial.user_attrs]
+    searched = [trial for trial in completed_trials(study, trials) if "control" not in trial.user_attrs]
     found = strata_status(strata, searched)
     return [stratum.best_trial for stratum in found if stratum.best_trial is not None]
 

@@ -40,7 +40,7 @@ def why_pruned(
     if strata is not None:
         stratum = stratum_of(strata, trial)
         why = why_pruned(pruner, trial, see_within(strata, stratum, trials))
-        return f"{why}, among students {stratum or f'beyond {strata.each[-1]}'}"
+        return f"{why}, among students {stratum or 'of no stratum'}"
     epoch = max(trial.intermediate_values)
     match pruner:
         case config.PercentilePruner() | config.MedianPruner():

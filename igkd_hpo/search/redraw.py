@@ -26,7 +26,7 @@ Shape = tuple[str, tuple[float, ...]]
 
 
 class TooLarge:
-    """What is known of students beyond a stratum, from the trials so far.
+    """Students that are beyond a stratum, as far as the trials so far tell.
 
     A student that is nowhere smaller than one of the same architecture that is beyond the end is beyond it too.
     """

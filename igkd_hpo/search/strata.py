@@ -95,9 +95,11 @@ def see_within(strata: Strata, stratum: Stratum | None, trials: Iterable[FrozenT
 
 def strata_status(strata: Strata | None, trials: Sequence[FrozenTrial]) -> tuple[StratumStatus, ...]:
     """Return how many trials of each size there are, and the best; nothing without strata."""
+    if strata is None:
+        return ()
     found = []
-    for one in () if strata is None else strata.each:
-        within = [trial for trial in trials if strata is not None and stratum_of(strata, trial) == one]
+    for one in strata.each:
+        within = see_within(strata, one, trials)
         ended = [trial for trial in within if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         complete = [trial for trial in within if trial.state is TrialState.COMPLETE]
         best = max(complete, key=lambda trial: (trial.value, -trial.number), default=None)

@@ -44,14 +44,20 @@ def test_only_what_fits_is_trained(workspace: Workspace) -> None:
     assert status.best_cost["macs"] > 0
 
 
+def refused_before_training(workspace: Workspace, why: str) -> str:
+    """What `validate` says of the study, which `launch` refuses for the same reason."""
+    line = workspace.refused_here("validate", "study.yaml", code=2)
+    assert why in line
+    done = workspace.here("launch", "study.yaml", code=2)
+    assert why in done.stderr.strip().splitlines()[-1]
+    assert workspace.trials() == []
+    return line
+
+
 def test_a_study_in_which_nothing_fits_is_refused(workspace: Workspace) -> None:
     workspace.write(limited("parameters: 100"))
-    line = workspace.refused_here("validate", "study.yaml", code=2)
-    assert "even the smallest student" in line
+    line = refused_before_training(workspace, "even the smallest student")
     assert "limits.parameters allows 100" in line
-    done = workspace.here("launch", "study.yaml", code=2)
-    assert "even the smallest student" in done.stderr.strip().splitlines()[-1]
-    assert workspace.trials() == []
 
 
 def test_each_stratum_is_searched_and_told_of(workspace: Workspace) -> None:
@@ -77,9 +83,6 @@ def test_each_stratum_is_searched_and_told_of(workspace: Workspace) -> None:
 
 def test_a_stratum_without_a_student_is_refused(workspace: Workspace) -> None:
     workspace.write(SIZES + STRATA.format("480, 8k"))
-    line = workspace.refused_here("validate", "study.yaml", code=2)
+    line = refused_before_training(workspace, "no student is in the stratum")
     assert "no student is in the stratum from 0 parameters to 480 parameters" in line
     assert "490 parameters to" in line
-    done = workspace.here("launch", "study.yaml", code=2)
-    assert "no student is in the stratum" in done.stderr.strip().splitlines()[-1]
-    assert workspace.trials() == []

@@ -95,8 +95,9 @@ class WorkerActor:
     def _fetch(self) -> None:
         parcel = self._task.place.parcel
         assert parcel is not None, "assets are packed before workers start"
-        chunks = chunks_from(self._task.sender, self._task.sender_root)
-        if (url := self._settings.remote) is not None:
+        if (url := self._settings.remote) is None:
+            chunks = chunks_from(self._task.sender, self._task.sender_root)
+        else:
             chunks = chunks_at(Remote(url))
         if received := receive(parcel, AssetStore(self._settings.paths.assets), chunks, SilentProgress()):
             self._say(f"{byte_size(received)} of assets sent to {host_name()}")
