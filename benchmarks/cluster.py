@@ -46,6 +46,7 @@ RAY = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_worker_niceness": "0",  # not Ray's 15: under the local engine trials have 0, and so has all else that runs
     "IGKD_HPO_LEASE_SECONDS": str(LEASE_SECONDS),
 }
 

@@ -30,6 +30,7 @@ from igkd_hpo.words import byte_size
 
 STOP_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
+_GATHER_SECONDS = 0.5  # a call costs 3 ms of CPU at each end, and epochs may take a tenth of a second
 _TAIL_BYTES = 4096
 
 
@@ -69,8 +70,9 @@ class WorkerActor:
         return WorkerEnd(exit_code=code, why=why, where=where)
 
     def events(self) -> list[Event | str]:
-        """Return what was said since the last call, lines for people included; wait a moment for it."""
+        """Return what was said since the last call, lines for people included; wait a moment for it, and for more."""
         with self._changed:
+            self._changed.wait_for(lambda: self._ended, _GATHER_SECONDS)
             self._changed.wait_for(lambda: self._said or self._ended, _LOOK_SECONDS)
             said, self._said = self._said, []
             return said
