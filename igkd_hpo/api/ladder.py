@@ -122,7 +122,7 @@ def _choose(
         if not config.is_search:
             if trial is not None:
                 raise UsageError(f"--trial {trial}: {config.name} is a file without ranges; leave --trial out")
-            return config, None, candidate_of_file(config)
+            return config.without_controls(), None, candidate_of_file(config)
     study = existing_study(given, settings)
     refuse_linked(study)
     arm, begun = configuration(study, trial), begun_with(study)

@@ -43,7 +43,7 @@ def train(
         IgkdError: the assets cannot be made.
     """
     settings = settings_here(allow_import=allow_import)
-    config = study_to_run(study, settings)
+    config = study_to_run(study, settings).without_controls()
 
     import torch
 

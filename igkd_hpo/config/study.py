@@ -369,6 +369,10 @@ class Study(Frozen):
         """Return whether any trial, controls included, can ask for this of the teacher."""
         return bool(self.hyperparameters.using(role)) or not controls_using(role).isdisjoint(self.controls)
 
+    def without_controls(self) -> "Study":
+        """Return it without controls, so that of the teacher nothing is made that only they would ask for."""
+        return self.model_copy(update={"controls": ()})
+
     @property
     def seconds(self) -> int | None:
         """Return the seconds of `timeout`; None without one."""

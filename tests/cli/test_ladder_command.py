@@ -1,8 +1,11 @@
 """`ladder` from the command to the results: trained, tested once, gone on with, and what is refused."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 import igkd_hpo
@@ -59,6 +62,22 @@ def test_a_ladder_is_trained_tested_once_and_gone_on_with(
 
     with pytest.raises(UsageError, match=r"no rung of tiny can be had: 90,000 times: .*; .*--rungs"):
         _alone(searched, linked, rungs=[9e4])
+
+
+@pytest.mark.parametrize(
+    ("of_file", "n_steps"),  # other steps for each: maps that one made would be there for the other
+    [(igkd_hpo.train, 3), (partial(ladder, rungs=[512], seeds=2, engine="in_process"), 2)],
+)
+def test_of_the_teacher_only_that_is_made_which_a_file_without_ranges_asks_for(
+    workspace: Workspace, of_file: Callable[..., object], n_steps: int
+) -> None:
+    assets = workspace.folder / "storage" / "assets"
+    before = {folder.name for folder in assets.glob("maps-*")}
+    fixed = {"temperature": 2.0, "alpha": 0.5, "overlay_probability": 0.0, "learning_rate": 0.1}
+    study = yaml.safe_load(STUDY)
+    study |= {"controls": ["kd_ig"], "attribution": {"n_steps": n_steps}, "training": {"epochs": 1}}
+    of_file(study | {"hyperparameters": study["hyperparameters"] | fixed}, progress=False)
+    assert {folder.name for folder in assets.glob("maps-*")} == before
 
 
 def _alone(searched: SearchStudy, linked: SearchStudy, *, rungs: list[float]) -> None:
