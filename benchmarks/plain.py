@@ -1,6 +1,7 @@
 """Is the fast path right? The same students from the same seeds, trained on a plain path beside it.
 
     python benchmarks/plain.py --seeds 5 --check
+    python benchmarks/plain.py photographs.yaml --seeds 20  # a study file whose students see what their teacher sees
     python benchmarks/plain.py --seeds 5 --device cuda      # there the fast path is in bfloat16, as a CUDA graph
 
 The plain path is what a careful person would write first: one sample at a time is cropped, mirrored and overlaid; the
@@ -26,8 +27,10 @@ from tempfile import TemporaryDirectory
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import map_coordinates
 from scipy.stats import t
 from torch import Tensor
 
@@ -40,12 +43,15 @@ from igkd_hpo.distillation.batches import EpochPlan, TrainingData, draw_plan
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.training import Training
-from igkd_hpo.distillation.views import make_views
+from igkd_hpo.distillation.views import Boxes, ShiftedCrops, make_views
 from igkd_hpo.settings import Paths, Settings
 from igkd_hpo.terminal.progress import make_progress
 from igkd_hpo.trial.build import PreparedTrial, make_student, make_trial
 
 ROUNDING = 1e-6  # of the length of a step in float64; pixels and overlays are float32 in both paths
+# Where a box lies is float32 in the fast path alone. With such places in the plain one too, steps differed by 5e-7 in
+# the median in place of 1e-5, by 2e-4 at worst in place of 3e-3; views that are a pixel off made them differ by 0.6.
+ROUNDING_OF_BOXES = 1e-2
 
 
 class PlainTraining:
@@ -64,6 +70,7 @@ class PlainTraining:
             foreach=False, fused=False,
         )  # fmt: skip
         self.data = data
+        self.views = make_views(recipe, data.digests)
         self.images = data.images.float() / 255
         assert data.maps is not None
         self.maps = data.maps.float()
@@ -78,7 +85,7 @@ class PlainTraining:
 
     def plan(self, epoch: int) -> EpochPlan:
         """What chance decides in an epoch."""
-        return draw_plan(self.recipe, make_views(self.recipe, None), len(self.images), epoch)
+        return draw_plan(self.recipe, self.views, len(self.images), epoch)
 
     def step(self, plan: EpochPlan, step: int) -> float:
         """One step; returns its loss."""
@@ -88,7 +95,8 @@ class PlainTraining:
             raised = (self.maps[row] / self.maps[row].max().clamp_min(1e-30)) ** plan.exponents[step, j]
             spread = raised.max() - raised.min()
             stretched = (raised - raised.min()) / spread if spread > 0 else torch.zeros_like(raised)
-            view, its_map = self._sample(self.images[row], stretched, plan, step, j)
+            sample = self._shifted if isinstance(self.views, ShiftedCrops) else self._boxed
+            view, its_map = sample(self.images[row], stretched, plan, step, j)
             strength = plan.strengths[step, j]
             clean.append(view)
             seen.append((1 - strength) * view + strength * its_map)
@@ -107,7 +115,7 @@ class PlainTraining:
         self.schedule.step()
         return loss.item()
 
-    def _sample(self, image: Tensor, map_: Tensor, plan: EpochPlan, step: int, j: int) -> tuple[Tensor, Tensor]:
+    def _shifted(self, image: Tensor, map_: Tensor, plan: EpochPlan, step: int, j: int) -> tuple[Tensor, Tensor]:
         """One image (3, H, W) in [0, 1] and its map (H, W) in a view, cut out of their padded selves."""
         height, width = map_.shape
         side = 2 * self.recipe.crop_padding + 1
@@ -118,6 +126,21 @@ class PlainTraining:
             view = F.pad(part, (self.recipe.crop_padding,) * 4)[..., dy : dy + height, dx : dx + width]
             views.append(view.flip(-1) if flip else view)
         return views[0], views[1]
+
+    def _boxed(self, image: Tensor, map_: Tensor, plan: EpochPlan, step: int, j: int) -> tuple[Tensor, Tensor]:
+        """The same in a box of the image, brought to its size by SciPy; beyond the edge lies the edge."""
+        assert isinstance(self.views, Boxes)
+        row, number = int(plan.rows[step, j]), int(plan.numbers[step, j])
+        top, left, tall, wide = self.views.corners[row, number].tolist()
+        height, width = map_.shape
+        down = (top + tall * (np.arange(height) + 0.5) / height) * height - 0.5
+        right = (left + wide * (np.arange(width) + 0.5) / width) * width - 0.5
+        if self.views.flips[row, number]:
+            right = right[::-1]
+        places = np.meshgrid(down, right, indexing="ij")
+        layers = [*image.numpy(), map_.numpy()]
+        cut = [torch.from_numpy(map_coordinates(layer, places, order=1, mode="nearest")) for layer in layers]
+        return torch.stack(cut[:3]).contiguous(), cut[3]
 
     @torch.no_grad()
     def accuracy(self) -> float:
@@ -179,13 +202,13 @@ def step_by_step(fast: Training, plain: PlainTraining) -> list[float]:
     return differences
 
 
-def same_steps(differences: list[float]) -> bool:
+def same_steps(differences: list[float], rounding: float = ROUNDING) -> bool:
     """Whether only rounding makes the steps differ: an activation in a step of ten may lie across a kink of ReLU6."""
-    return sorted(differences)[int(0.9 * len(differences))] <= ROUNDING
+    return sorted(differences)[int(0.9 * len(differences))] <= rounding
 
 
 class Bench:
-    """The control `kd_ig` of `digits`, on both paths."""
+    """The control `kd_ig` of a study, on both paths."""
 
     def __init__(self, study: Study, assets: Assets, device: torch.device) -> None:
         self.study, self.assets, self.device = study, assets, device
@@ -227,9 +250,10 @@ class Bench:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", nargs="?", default="digits", help="a file, or the name of a built-in study")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, help="instead of the study's 12")
+    parser.add_argument("--epochs", type=int, help="instead of the study's")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--check", action="store_true", help="exit code 1 where the paths differ")
@@ -237,9 +261,9 @@ def main() -> int:
     device = torch.device(options.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
-    digits = read_study(builtin_studies()["digits"]).model_dump()
-    digits["training"] |= {} if options.epochs is None else {"epochs": options.epochs}
-    study = Study.model_validate(digits)
+    study = read_study(builtin_studies().get(options.study) or Path(options.study))
+    if options.epochs is not None:
+        study = study.model_copy(update={"training": study.training.model_copy(update={"epochs": options.epochs})})
     with TemporaryDirectory() as folder, make_progress() as progress:
         settings = Settings(
             paths=Paths(root=Path(folder)), storage_url="sqlite://", data_root=Path(folder), allow_import=frozenset()
@@ -279,7 +303,8 @@ def main() -> int:
             f"fast minus plain {mean * 100:+.2f} points (95 %: {100 * (mean - half):+.2f} to "
             f"{100 * (mean + half):+.2f}); the seeds' own standard deviation is {100 * spread:.2f}"
         )
-    equal = same_steps(steps) and mean - half <= 0 <= mean + half
+    rounding = ROUNDING if study.augmentation.views is None else ROUNDING_OF_BOXES
+    equal = same_steps(steps, rounding) and mean - half <= 0 <= mean + half
     return int(options.check and not equal)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.plain import AskedTeacher, PlainTraining, in_double, same_steps, step_by_step
+from benchmarks.plain import ROUNDING_OF_BOXES, AskedTeacher, PlainTraining, in_double, same_steps, step_by_step
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.batches import TrainingData
 from igkd_hpo.distillation.models import Network
@@ -31,6 +31,18 @@ def test_every_step_is_the_plain_step(batch_size: int, data: TrainingData, recip
     steps = step_by_step(fast, plain)
     assert len(steps) == 2 * -(-70 // batch_size)
     assert same_steps(steps)
+
+
+@pytest.mark.parametrize(("plain_seed", "alike"), [(0, True), (1, False)])
+def test_a_step_on_boxes_is_the_plain_step_on_the_same_boxes(
+    plain_seed: int, alike: bool, data: TrainingData, recipe: Callable[..., Recipe]
+) -> None:
+    boxes = [replace(data, digests=torch.arange(len(data.images)) + seed) for seed in (0, plain_seed)]
+    used = recipe(epochs=2, views=4, scale=(0.35, 1.0), crop_padding=0, overlay_strength=0.7, alpha=0.3)
+    teacher = in_double(network(1, 5).eval())
+    plain = PlainTraining(in_double(network(2, 9)), boxes[1], used, teacher=teacher, device=CPU)
+    fast = Training(in_double(network(2, 9)), boxes[0], used, device=CPU, teaching=AskedTeacher(teacher))
+    assert same_steps(step_by_step(fast, plain), ROUNDING_OF_BOXES) is alike
 
 
 @pytest.mark.parametrize("changes", [{"alpha": 0.31}, {"weight_decay": 6e-4}, {"temperature": 5.0}, {"epochs": 2}])
