@@ -30,7 +30,7 @@ _LONG_EPOCHS = 200  # only where an epoch is but a few steps
 _FEW_IMAGES = 1000
 _CONTROLS = {True: 4, False: 2}  # with and without maps; they run to their end
 _BEGINNING = 2.0  # seconds of a trial before its first step
-_EPOCHS_LEFT = 0.6  # of the epochs of the others, when pruning is done
+_EPOCHS_LEFT = 0.65  # of the epochs of the others, when pruning is done from a third of them on
 
 
 @dataclass(frozen=True, kw_only=True)

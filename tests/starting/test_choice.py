@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from igkd_hpo.config.pruner import SuccessiveHalvingPruner
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.doctor.check import CheckVerdict
@@ -109,6 +110,12 @@ def test_of_few_images_more_are_for_validation(counts: tuple[int, ...], fraction
 def test_splits_that_the_images_bring_are_not_cut_again() -> None:
     choice = choose(photographs(validation=(50,) * 4, test=(50,) * 4))
     assert {"validation_fraction", "test_fraction"}.isdisjoint(choice.document["dataset"])
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 1e-3, 0.1])
+def test_no_trial_is_stopped_in_the_first_third_of_its_epochs(seconds: float) -> None:
+    study = choose(photographs(), seconds=seconds).study
+    assert study.pruner == SuccessiveHalvingPruner(grace_period=study.training.epochs // 3)
 
 
 def test_a_class_with_too_few_images_is_named() -> None:
