@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-import scipy
+import scipy.special
 from numpy.typing import NDArray
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
@@ -351,22 +351,23 @@ class Outlook(BasePruner):
         completed = [one.value for one in others if one.state is TrialState.COMPLETE]
         if len(completed) < STARTUP_TRIALS:
             return False
+        reported = itertools.zip_longest(*(one.intermediate_values.values() for one in others), fillvalue=np.nan)
+        seen = np.array(list(reported))  # epochs x trials; of a step both ends count
+        count = np.isfinite(seen[1:]).sum(axis=1)
+        centre, aim = (np.nansum(np.where(np.isfinite(seen[1:]), end, np.nan), axis=1) / count
+                       for end in (seen[:-1], seen[1:]))  # fmt: skip
+        off, height = seen[:-1] - centre[:, None], seen[1:] - aim[:, None]
+        spread = np.nansum(np.where(np.isfinite(height), off, np.nan) ** 2, axis=1) + 1e-9
+        slope = np.nansum(off * height, axis=1) / spread
+        left = np.nansum((height - slope[:, None] * off) ** 2, axis=1) / (count - 2)
         newest = trial.last_step
-        mean, variance, freedom = trial.intermediate_values[newest], 0.0, float("inf")
-        for epoch in range(newest, self._epochs):
-            both = [one.intermediate_values for one in others if epoch + 1 in one.intermediate_values]
-            before, after = (np.array([values[step] for values in both]) for step in (epoch, epoch + 1))
-            off = before - before.mean()
-            spread = float((off**2).sum()) + 1e-9
-            slope = float((off * after).sum()) / spread
-            left = after - after.mean() - slope * off
-            step_variance = float((left**2).sum()) / (len(both) - 2)
-            at = mean - float(before.mean())
-            mean = float(after.mean()) + slope * at
-            variance = slope**2 * variance + step_variance * (1 + 1 / len(both) + at**2 / spread)
-            freedom = min(freedom, len(both) - 2)
-        above = scipy.stats.t.sf((max(completed) - mean) / max(variance**0.5, 1e-9), freedom)
-        return bool(above < self._chance)
+        mean, variance = trial.intermediate_values[newest], 0.0
+        for step in range(newest - 1, self._epochs - 1):
+            at = mean - centre[step]
+            mean = aim[step] + slope[step] * at
+            variance = slope[step] ** 2 * variance + left[step] * (1 + 1 / count[step] + at**2 / spread[step])
+        freedom = count[newest - 1 :].min() - 2
+        return bool(scipy.special.stdtr(freedom, (mean - max(completed)) / max(variance**0.5, 1e-9)) < self._chance)
 
 
 def others_to_try(epochs: int, noise: Sequence[float]) -> dict[str, Callable[[], BasePruner]]:
