@@ -1,6 +1,7 @@
 """Which pruner, by experiment: learning curves recorded to their end, then replayed under every pruner there is.
 
     python benchmarks/pruners.py record digits --output benchmarks/curves/digits.jsonl
+    python benchmarks/pruners.py record benchmarks/pruners-cifar.yaml --output benchmarks/curves/cifar.jsonl
     python benchmarks/pruners.py replay benchmarks/curves/digits.jsonl --check
 
 `record` trains configurations drawn at random from a study file's search space, and its controls, each to the last
@@ -11,6 +12,10 @@ training; the same command goes on where it stopped.
 trial each, report its recorded accuracies when its recorded seconds have passed, and ask Optuna's own pruner, made as
 the workers make it. Controls come first and are never pruned. A configuration that was trained with several seeds
 shows the curve of one of them, drawn anew in every replay. What this leaves out: a sampler that learns.
+
+Beside the pruners of the study file are those of others, with their own defaults: Optuna's median and Wilcoxon
+pruners, and Ray Tune's ASHA, its scheduler's own class, asked about the same trials at the same times. Two rules know
+noise, and are here alone. And there is no pruner at all for fewer trials: what a search loses that ends sooner.
 """
 
 import argparse
@@ -20,16 +25,21 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import optuna
+import scipy.special
 from numpy.typing import NDArray
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter
 
 from igkd_hpo.config.builtin import builtin_studies
@@ -40,7 +50,7 @@ from igkd_hpo.config.reading import read_study, study_from_json
 from igkd_hpo.config.sampler import RandomSampler
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
-from igkd_hpo.search.pruner import make_pruner
+from igkd_hpo.search.pruner import STARTUP_TRIALS, make_pruner
 from igkd_hpo.search.space import as_setting, distributions
 from igkd_hpo.search.suggest import make_sampler
 from igkd_hpo.settings import Paths, Settings
@@ -48,7 +58,9 @@ from igkd_hpo.terminal.progress import make_progress
 
 SEED_STEP = 1000  # between two seeds of a configuration: trial n trains with the study's seed + n
 DEFAULT = "the default"
-GOAL_SHARE = 0.4  # of the epochs that a study without pruning trains
+GOAL_SHARE = 1 / 3  # of the epochs that a study without pruning trains
+FEWER = (1 / 3, 0.4, 0.5)  # of the trials, the first ones
+MEDIAN, ASHA = "Optuna's median", "Ray's ASHA 1 in 4, grace 1"  # what the goal names beside it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +287,116 @@ def settings_to_try() -> dict[str, Pruner]:
     return {name: adapter.validate_python(document) for name, document in documents.items()}
 
 
+class RayAsha(BasePruner):
+    """Ray Tune's own scheduler, told what a trial reports in the order in which its controller would hear it.
+
+    Of a trial it reads the identifier alone. It remembers, so that each study needs a new one.
+    """
+
+    def __init__(self, epochs: int, *, grace_period: int, reduction_factor: float) -> None:
+        from ray.tune.schedulers import AsyncHyperBandScheduler
+
+        self._scheduler = AsyncHyperBandScheduler(
+            metric="accuracy", mode="max", max_t=epochs, grace_period=grace_period, reduction_factor=reduction_factor
+        )
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Tell it the newest accuracy; whether it says STOP."""
+        known, epoch = SimpleNamespace(trial_id=str(trial.number)), trial.last_step
+        if epoch == 1:
+            self._scheduler.on_trial_add(None, known)
+        result = {"training_iteration": epoch, "accuracy": trial.intermediate_values[epoch]}
+        return bool(self._scheduler.on_trial_result(None, known, result) == "STOP")
+
+
+class LowerBar(BasePruner):
+    """Successive halving that spares what its bar misses by less than some standard deviations of one seed.
+
+    `noise` is that of each epoch, from all recorded repeats: more than a study knows, so what is lost here is lost.
+    """
+
+    def __init__(self, grace_period: int, *, reduction_factor: int, deviations: float, noise: Sequence[float]) -> None:
+        self._rungs = [grace_period * reduction_factor**rung for rung in range(len(noise))]
+        self._factor = reduction_factor
+        self._slack = [deviations * one for one in noise]
+        self._reached: dict[int, list[float]] = {}
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the newest accuracy is below the bar of a rung by more than the slack."""
+        epoch = trial.last_step
+        if epoch not in self._rungs:
+            return False
+        value = trial.intermediate_values[epoch]
+        reached = self._reached.setdefault(epoch, [])
+        reached.append(value)
+        bar = sorted(reached, reverse=True)[max(len(reached) // self._factor, 1) - 1]
+        return value < bar - self._slack[epoch - 1]
+
+
+class Outlook(BasePruner):
+    """Stop a trial whose chance to end above the best completed one is below `chance`.
+
+    Where it will end is foretold from epoch to epoch: a line through what all trials, stopped ones too, had at both,
+    with its own error and what is left beside it, which holds the noise between seeds. That trials were stopped by
+    what is on the line already does not bend it.
+    """
+
+    def __init__(self, epochs: int, *, chance: float) -> None:
+        self._epochs = epochs
+        self._chance = chance
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the outlook is that poor; not before STARTUP_TRIALS have completed."""
+        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+        completed = [one.value for one in others if one.state is TrialState.COMPLETE]
+        if len(completed) < STARTUP_TRIALS:
+            return False
+        reported = itertools.zip_longest(*(one.intermediate_values.values() for one in others), fillvalue=np.nan)
+        seen = np.array(list(reported))  # epochs x trials; of a step both ends count
+        count = np.isfinite(seen[1:]).sum(axis=1)
+        centre, aim = (np.nansum(np.where(np.isfinite(seen[1:]), end, np.nan), axis=1) / count
+                       for end in (seen[:-1], seen[1:]))  # fmt: skip
+        off, height = seen[:-1] - centre[:, None], seen[1:] - aim[:, None]
+        spread = np.nansum(np.where(np.isfinite(height), off, np.nan) ** 2, axis=1) + 1e-9
+        slope = np.nansum(off * height, axis=1) / spread
+        left = np.nansum((height - slope[:, None] * off) ** 2, axis=1) / (count - 2)
+        newest = trial.last_step
+        mean, variance = trial.intermediate_values[newest], 0.0
+        for step in range(newest - 1, self._epochs - 1):
+            at = mean - centre[step]
+            mean = aim[step] + slope[step] * at
+            variance = slope[step] ** 2 * variance + left[step] * (1 + 1 / count[step] + at**2 / spread[step])
+        freedom = count[newest - 1 :].min() - 2
+        return bool(scipy.special.stdtr(freedom, (mean - max(completed)) / max(variance**0.5, 1e-9)) < self._chance)
+
+
+def others_to_try(epochs: int, noise: Sequence[float]) -> dict[str, Callable[[], BasePruner]]:
+    """What no study file has, by a short name: others' pruners with their own defaults, and two rules."""
+    asha = {f"Ray's ASHA 1 in {factor}, grace 1": partial(RayAsha, epochs, grace_period=1, reduction_factor=factor)
+            for factor in (2, 3, 4)}  # fmt: skip
+    lower = {
+        f"bar lowered by {deviations:g} sigma, 1 in {factor}, grace 1": partial(
+            LowerBar, 1, reduction_factor=factor, deviations=deviations, noise=noise
+        )
+        for factor, deviations in itertools.product((2, 4), (0.5, 1.0))
+    }
+    outlook = {f"outlook, chance {chance:g}": partial(Outlook, epochs, chance=chance) for chance in (0.05, 0.1, 0.2)}
+    return {
+        MEDIAN: optuna.pruners.MedianPruner,
+        # It asks for values that belong together by their step, of which a trial has as many as it likes: epochs.
+        "Optuna's Wilcoxon": partial(_quiet, optuna.pruners.WilcoxonPruner),
+        **asha,
+        **lower,
+        **outlook,
+    }
+
+
+def _quiet(make: Callable[[], BasePruner]) -> BasePruner:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return make()
+
+
 def draw_study(lines: Sequence[Line], trials: int, random: np.random.Generator) -> list[Line]:
     """The controls, then other configurations in random order, `trials` in all; each with one of its seeds."""
     by_number: dict[int, list[Line]] = {}
@@ -286,20 +408,24 @@ def draw_study(lines: Sequence[Line], trials: int, random: np.random.Generator) 
     return controls + [others[index] for index in random.permutation(len(others))[: trials - len(controls)]]
 
 
-def seed_noise(lines: Sequence[Line]) -> tuple[float, int]:
-    """Standard deviation of the final accuracy between the seeds of a configuration, pooled, and its freedoms."""
+def seed_noise(lines: Sequence[Line], epoch: int | None = None) -> tuple[float, int]:
+    """Standard deviation of accuracy between the seeds of a configuration, pooled, and its freedoms.
+
+    After an epoch, or the last. One that diverged had an accuracy of 0 from there on.
+    """
     squares, freedoms = 0.0, 0
-    for mean, finals in _by_configuration(lines).values():
-        squares += float(((finals - mean) ** 2).sum())
-        freedoms += len(finals) - 1
+    for mean, values in _by_configuration(lines, epoch).values():
+        squares += float(((values - mean) ** 2).sum())
+        freedoms += len(values) - 1
     return (float((squares / freedoms) ** 0.5) if freedoms else float("nan")), freedoms
 
 
-def _by_configuration(lines: Sequence[Line]) -> dict[int, tuple[float, NDArray[np.float64]]]:
-    finals: dict[int, list[float]] = {}
+def _by_configuration(lines: Sequence[Line], epoch: int | None = None) -> dict[int, tuple[float, NDArray[np.float64]]]:
+    found: dict[int, list[float]] = {}
     for line in lines:
-        finals.setdefault(line.configuration, []).append(line.final)
-    return {number: (float(np.mean(values)), np.array(values)) for number, values in finals.items()}
+        reached = line.final if epoch is None else (line.accuracy[epoch - 1] if epoch <= len(line.accuracy) else 0.0)
+        found.setdefault(line.configuration, []).append(reached)
+    return {number: (float(np.mean(values)), np.array(values)) for number, values in found.items()}
 
 
 MEASURES = {
@@ -345,13 +471,19 @@ def summarize(values: Sequence[float]) -> dict[str, float]:
 
 
 def replay(
-    found: Curves, pruners: dict[str, Pruner], *, orders: int, workers: Sequence[int], trials: int
+    found: Curves, *, orders: int, workers: Sequence[int], trials: int, only: Sequence[str] = ("",)
 ) -> dict[str, Any]:
-    """Every pruner in the same studies."""
+    """Every pruner whose name contains one of `only` in the same studies, and fewer trials without one."""
     study = study_from_json(json.dumps(found.header["study"]), source="the file of curves")
     epochs = study.training.epochs
     noise, freedoms = seed_noise(found.lines)
     means = {number: mean for number, (mean, _) in _by_configuration(found.lines).items()}
+    every: dict[str, Callable[[], BasePruner]] = {
+        name: partial(make_pruner, pruner, epochs) for name, pruner in settings_to_try().items()
+    }
+    every |= others_to_try(epochs, [seed_noise(found.lines, epoch)[0] for epoch in range(1, epochs + 1)])
+    fewer = {f"none, {share:.0%} of the trials": share for share in FEWER}
+    asked = [name for name in [*every, *fewer] if any(part in name for part in only)]
     measured: dict[tuple[int, str], list[dict[str, float]]] = {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with make_progress() as progress, progress.task("replayed studies", orders * len(workers)) as advance:
@@ -359,8 +491,9 @@ def replay(
             curves = draw_study(found.lines, trials, np.random.default_rng(order))
             facts: dict[str, Any] = {"epochs": epochs, "workers": count, "name": f"replay-{order}"}
             without = replay_study(curves, optuna.pruners.NopPruner(), **facts)
-            for name, pruner in pruners.items():
-                with_it = replay_study(curves, make_pruner(pruner, epochs), **facts)
+            for name in asked:
+                some = curves[: round(fewer.get(name, 1) * trials)]
+                with_it = replay_study(some, every.get(name, optuna.pruners.NopPruner)(), **facts)
                 measured.setdefault((count, name), []).append(compare(curves, means, with_it, without))
             advance(1)
     rows = [
@@ -383,14 +516,21 @@ def replay(
 
 
 def goals(found: dict[str, Any]) -> dict[str, bool]:
-    """Whether the study file's default reaches the goal with each number of workers."""
-    return {
-        f"{row['workers']} workers: at most {GOAL_SHARE:.0%} of the epochs, a choice within seed noise": (
-            row["epochs"]["mean_high"] <= GOAL_SHARE and row["regret_of_means"]["mean_high"] <= found["seed_noise"]
+    """Whether the study file's default reaches the goals with each number of workers."""
+    reached = {}
+    for count, group in itertools.groupby(found["rows"], key=lambda row: row["workers"]):
+        rows = {row["pruner"]: row for row in group}
+        if (default := rows.get(DEFAULT)) is None:
+            continue
+        epochs, regret = default["epochs"], default["regret_of_means"]
+        reached[f"{count} workers: at most {GOAL_SHARE:.1%} of the epochs, a choice within seed noise"] = (
+            epochs["mean_high"] <= GOAL_SHARE and regret["mean_high"] <= found["seed_noise"]
         )
-        for row in found["rows"]
-        if row["pruner"] == DEFAULT
-    }
+        for other in (MEDIAN, ASHA):
+            if other in rows:
+                fewer = epochs["mean_high"] < rows[other]["epochs"]["mean_low"]
+                reached[f"{count} workers: fewer epochs than {other}"] = fewer
+    return reached
 
 
 def show(found: dict[str, Any]) -> None:
@@ -435,7 +575,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replaying.add_argument("--orders", type=int, default=200, help="random orders, for each number of workers")
     replaying.add_argument("--workers", type=int, nargs="+", default=[1, 4, 16])
     replaying.add_argument("--trials", type=int, help="of each study; default: all configurations")
-    replaying.add_argument("--only", help="pruners whose name contains this")
+    replaying.add_argument("--only", nargs="+", default=[""], help="pruners whose name contains one of these")
     replaying.add_argument("--json", action="store_true", help="print JSON")
     replaying.add_argument("--check", action="store_true", help="exit code 1 where the default pruner misses the goal")
     options = parser.parse_args(arguments)
@@ -443,9 +583,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _record(options)
         return 0
     curves = Curves.read(options.curves)
-    recorded = len({line.configuration for line in curves.lines})
-    pruners = {name: pruner for name, pruner in settings_to_try().items() if (options.only or "") in name}
-    found = replay(curves, pruners, orders=options.orders, workers=options.workers, trials=options.trials or recorded)
+    trials = options.trials or len({line.configuration for line in curves.lines})
+    found = replay(curves, orders=options.orders, workers=options.workers, trials=trials, only=options.only)
     reached = goals(found)
     if options.json:
         print(json.dumps(found | {"goals": reached}, indent=2))

@@ -5,9 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna.pruners import BasePruner
 
 from benchmarks import pruners
-from benchmarks.pruners import Curves, Line, compare, draw_study, replay_study, seed_noise, settings_to_try
+from benchmarks.pruners import (
+    Curves,
+    Line,
+    LowerBar,
+    Outlook,
+    RayAsha,
+    compare,
+    draw_study,
+    goals,
+    replay_study,
+    seed_noise,
+    settings_to_try,
+)
 from igkd_hpo.search.pruner import make_pruner
 
 TINY = """
@@ -113,6 +126,67 @@ def test_seed_noise_is_pooled_over_configurations() -> None:
     lines = [line(0, 0.9), line(0, 0.92, repeat=1), line(1, 0.5), line(1, 0.54, repeat=1), line(2, 0.1)]
     # Squares: 2 * 0.01**2 + 2 * 0.02**2 = 0.001, with 2 degrees of freedom.
     assert seed_noise(lines) == (pytest.approx(0.0005**0.5), 2)
+
+
+def test_seed_noise_of_an_epoch() -> None:
+    lines = [line(0, 0.5, 0.9), line(0, 0.7, 0.9, repeat=1), line(1, 0.1), line(1, 0.1, 0.4, repeat=1)]
+    assert seed_noise(lines, 1) == (pytest.approx(0.01**0.5), 2)
+    assert seed_noise(lines, 2) == (pytest.approx(0.04**0.5), 2)  # one diverged
+
+
+def stopped(curves: list[Line], pruner: BasePruner, epochs: int) -> tuple[int, set[int]]:
+    found = replay_study(curves, pruner, epochs=epochs, workers=1, name="by-hand")
+    return found.epochs, set(found.pruned)
+
+
+def test_rays_own_scheduler_judges_by_what_was_there_before() -> None:
+    # Rungs after 1 and 2 epochs. The bar of the second is the first's, of the third the mean of both, of the fourth
+    # the middle one; the fifth is above it and misses the bar of the next rung, (0.7 + 0.8) / 2.
+    curves = [line(0, 0.6, 0.7, 0.9), line(1, 0.5, 0.9, 0.9), line(2, 0.58, 0.8, 0.9), line(3, 0.5, 0.9, 0.9)]
+    curves.append(line(4, 0.9, 0.72, 0.1))
+    assert stopped(curves, RayAsha(3, grace_period=1, reduction_factor=2), 3) == (3 + 1 + 3 + 1 + 2, {1, 3, 4})
+
+
+@pytest.mark.parametrize(("deviations", "expected"), [(0.0, (7, {1, 2, 3})), (1.0, (13, {3}))])
+def test_a_lower_bar_spares_what_noise_may_have_put_below_it(deviations: float, expected: tuple[int, set[int]]) -> None:
+    curves = [line(number, first, 0.1, 0.1, 0.9) for number, first in enumerate((0.5, 0.41, 0.45, 0.39))]
+    noise = [0.1, 0.0, 0.0, 0.0]
+    assert stopped(curves, LowerBar(1, reduction_factor=4, deviations=deviations, noise=noise), 4) == expected
+
+
+FIVE_EVEN = [line(number, 0.1 * number, 0.2 * number, 0.2 * number) for number in range(5)]
+
+
+@pytest.mark.parametrize(("first", "stops"), [(0.1, True), (0.36, True), (0.42, False), (0.5, False)])
+def test_an_outlook_follows_the_others_curves(first: float, stops: bool) -> None:
+    """All double in an epoch and keep that, so that 0.4 after the first epoch is as good as the best, 0.8."""
+    crooked = [
+        line(each.configuration, *(accuracy + 0.01 * (each.configuration % 2) for accuracy in each.accuracy))
+        for each in FIVE_EVEN
+    ]
+    found = stopped([*crooked, line(5, first, 0.1, 0.1)], Outlook(3, chance=0.05), 3)
+    assert (found == (16, {5})) is stops
+
+
+def test_an_outlook_needs_five_that_completed() -> None:
+    curves = [*FIVE_EVEN[1:], line(5, 0.0, 0.0, 0.0)]
+    assert stopped(curves, Outlook(3, chance=0.05), 3) == (15, set())
+
+
+def test_what_the_default_is_held_to() -> None:
+    def row(pruner: str, epochs: float, regret: float = 0.0) -> dict[str, object]:
+        return {
+            "workers": 1,
+            "pruner": pruner,
+            "epochs": {"mean_low": epochs, "mean_high": epochs},
+            "regret_of_means": {"mean_high": regret},
+        }
+
+    others = [row(pruners.MEDIAN, 0.33), row(pruners.ASHA, 0.5)]
+    found = {"seed_noise": 0.01, "rows": [row(pruners.DEFAULT, 0.33), *others]}
+    assert list(goals(found).values()) == [True, False, True]
+    assert list(goals(found | {"rows": [row(pruners.DEFAULT, 0.3, 0.02), *others]}).values()) == [False, True, True]
+    assert goals(found | {"rows": others}) == {}
 
 
 def test_a_drawn_study_has_its_controls_first_and_each_configuration_once() -> None:
