@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,12 +151,8 @@ def study_file(options: argparse.Namespace, seed: int) -> str:
 def start(options: argparse.Namespace, side: str, folder: Path, seed: int) -> subprocess.Popen[bytes]:
     """Start a side's search in an empty folder."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("IGKD_HPO_", "OPTUNA_"))}
-    environment |= {
-        "OMP_NUM_THREADS": "1",
-        "SYNETUNE_FOLDER": str(folder),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "disabled",
-    }
+    environment |= {"OMP_NUM_THREADS": "1", "SYNETUNE_FOLDER": str(folder)}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     if side == "ours":
         (folder / "study.yaml").write_text(study_file(options, seed), encoding="utf-8")
         command = ["-m", "igkd_hpo", "launch", "study.yaml", "--workers", str(options.workers), "--device", "cpu"]
@@ -168,6 +164,11 @@ def start(options: argparse.Namespace, side: str, folder: Path, seed: int) -> su
         return subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, stdout=log, stderr=log)
 
 
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Lines of JSON; none where there is no file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
 @contextmanager
 def our_study(folder: Path) -> Iterator[SearchStudy | None]:
     """Open our side's study; None before it is there."""
@@ -177,16 +178,9 @@ def our_study(folder: Path) -> Iterator[SearchStudy | None]:
         yield None
         return
     try:
-        found = find_study(storage, "peers")
-        yield found
+        yield find_study(storage, "peers")
     finally:
         storage.engine.dispose()
-
-
-def log_lines(folder: Path) -> list[dict[str, Any]]:
-    """Of each epoch that a peer's process trained."""
-    log = folder / "epochs.jsonl"
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def look_at_ours(folder: Path) -> tuple[int, list[Trained]]:
@@ -201,7 +195,7 @@ def look_at_ours(folder: Path) -> tuple[int, list[Trained]]:
 
 def look_at_peer(folder: Path) -> tuple[int, list[Trained]]:
     """Epochs that all trials have, and the last one of each process that wrote some."""
-    lines = log_lines(folder)
+    lines = read_lines(folder / "epochs.jsonl")
     last = {line["pid"]: line["epoch"] for line in lines}
     return len(lines), [Trained(pid, epoch) for pid, epoch in last.items()]
 
@@ -273,7 +267,7 @@ def read_ours(folder: Path) -> dict[str, Any]:
 
 def read_peer(folder: Path, victim: int | None) -> dict[str, Any]:
     """What a peer's search came to."""
-    lines = log_lines(folder)
+    lines = read_lines(folder / "epochs.jsonl")
     last = {line["pid"]: line["training"] for line in lines}  # a victim's is the one that it was killed in
     return {
         "prepared": (folder / "maps.pt").stat().st_mtime,
@@ -321,7 +315,7 @@ def measure(options: argparse.Namespace) -> tuple[list[Run], list[Fresh]]:
     """Run what is not there yet: all sides in each round, then the winners of those without a kill."""
     output: Path = options.folder / "runs.jsonl"
     options.folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+    lines = read_lines(output)
     runs = [Run(**line["run"]) for line in lines if "run" in line]
     fresh = [Fresh(**line["fresh"]) for line in lines if "fresh" in line]
 
@@ -388,22 +382,17 @@ def show(runs: Sequence[Run], fresh: Sequence[Fresh], sides: Sequence[str]) -> N
     told = [side for side in sides if len(samples[side]) > 1]
     for side in told:
         within = t_interval(samples[side])
-        print(
-            f"{SAYS[side]:18} the winners with fresh seeds, on test: {within.value:.2%} ({within.low:.2%} to "
-            f"{within.high:.2%}), n {len(samples[side])}"
-        )
-    if "ours" not in told or len(told) < 2:
+        ends = f"{within.low:.2%} to {within.high:.2%}"
+        print(f"{SAYS[side]:18} winners with fresh seeds, on test: {within.value:.2%} ({ends}), n {len(samples[side])}")
+    others = [side for side in told if side != "ours"]
+    if "ours" not in told or not others:
         return
-    pairs = [(0, index) for index in range(1, len(told))]
-    every = [samples["ours"], *(samples[side] for side in told if side != "ours")]
-    for side, found in zip(
-        [side for side in told if side != "ours"], contrasts(every, pairs, resolution=1 / TEST_IMAGES), strict=True
-    ):
-        gain = found.difference
-        print(
-            f"ours - {SAYS[side]:18} {100 * gain.value:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
-            + ("" if found.significant else "; cannot be told")
-        )
+    every = [samples[side] for side in ("ours", *others)]
+    found_all = contrasts(every, [(0, index + 1) for index in range(len(others))], resolution=1 / TEST_IMAGES)
+    for side, found in zip(others, found_all, strict=True):
+        gain, told_apart = found.difference, "" if found.significant else "; cannot be told"
+        ends = f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"
+        print(f"ours - {SAYS[side]:18} {100 * gain.value:+.2f} points ({ends}){told_apart}")
 
 
 def goals(runs: Sequence[Run]) -> dict[str, bool]:
@@ -423,12 +412,8 @@ def goals(runs: Sequence[Run]) -> dict[str, bool]:
 
 def versions() -> str:
     """Of what took part."""
-    found = []
-    for name in ("torch", "optuna", "ray", "syne-tune"):
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
+    here = {one.name: one.version for one in distributions()}
+    found = [f"{name} {here[name]}" for name in ("torch", "optuna", "ray", "syne-tune") if name in here]
     return f"Python {platform.python_version()}, {', '.join(found)}, commit {(code_commit() or 'unknown')[:9]}"
 
 
@@ -444,24 +429,20 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3, help="fresh ones, for each winner")
     parser.add_argument("--folder", type=Path, default=Path("peers"), help="for everything; finished runs are kept")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a goal is missed")
     options = parser.parse_args()
     import torch
 
-    options.folder, options.sides = options.folder.absolute(), installed(options.sides)
-    print(
-        f"{processor(torch.device('cpu'))}, {len(os.sched_getaffinity(0))} cores, {versions()}\n"
-        f"{options.trials} trials of {options.epochs} epochs, {options.workers} processes, {options.rounds} rounds"
-    )
+    what = f"{options.trials} trials of {options.epochs} epochs, {options.workers} processes"
+    sizes = (options.trials, options.epochs, options.workers, options.teacher_epochs)  # runs of others are others
+    options.folder = options.folder.absolute() / "-".join(map(str, sizes))
+    options.sides = installed(options.sides)
+    print(f"{processor(torch.device('cpu'))}, {len(os.sched_getaffinity(0))} cores, {versions()}\n{what}")
     runs, fresh = measure(options)
     show(runs, fresh, options.sides)
     reached = goals(runs)
     for goal, holds in reached.items():
         print(f"{'reached' if holds else 'MISSED '}  {goal}")
-    if options.json is not None:
-        found = {"runs": [asdict(run) for run in runs], "fresh": [asdict(one) for one in fresh], "goals": reached}
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return int(options.check and not all(reached.values()))
 
 
