@@ -41,6 +41,10 @@ class SuccessiveHalvingPruner(Frozen):
     reduction_factor: int = Field(default=3, ge=2)
     """One in this many goes on."""
 
+    def first_rung(self, epochs: int) -> int:
+        """Return the first epoch at which trials of so many epochs are stopped."""
+        return self.grace_period or max(1, epochs // 12)
+
 
 class HyperbandPruner(Frozen):
     """Several successive halvings with different grace periods, side by side."""

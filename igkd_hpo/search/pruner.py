@@ -21,8 +21,8 @@ def make_pruner(pruner: config.Pruner, epochs: int) -> pruners.BasePruner:
     match pruner:
         case config.PercentilePruner() | config.MedianPruner():
             return _percentile_pruner(pruner)
-        case config.SuccessiveHalvingPruner(grace_period=grace, reduction_factor=factor):
-            return pruners.SuccessiveHalvingPruner(grace or max(1, epochs // 12), reduction_factor=factor)
+        case config.SuccessiveHalvingPruner(reduction_factor=factor):
+            return pruners.SuccessiveHalvingPruner(pruner.first_rung(epochs), reduction_factor=factor)
         case config.HyperbandPruner(grace_period=grace, reduction_factor=factor):
             # Without max_resource each process finds its own from the trials that it has seen.
             return pruners.HyperbandPruner(min(grace, epochs), max_resource=epochs, reduction_factor=factor)

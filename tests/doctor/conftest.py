@@ -104,6 +104,7 @@ class Patient:
             "dataset": {"validation_fraction": 0.4, "test_fraction": 0.2},
             "teacher": {"architecture": "quarters:good"},
             "hyperparameters": {"width": 0.1, "layers_removed": 9, "batch_size": 16},
+            "pruner": {"name": "none"},
         }
         for name, value in sections.items():
             healthy[name] = {**healthy.get(name, {}), **value} if isinstance(value, dict) else value

@@ -16,7 +16,8 @@ from .conftest import Patient
 
 def document() -> dict[str, object]:
     section = {"architecture": "resnet18", "checkpoint": "teacher.pt"}
-    return make_study(teacher=section, student={"architecture": "mobilenet_v2"}).model_dump(mode="json")
+    study = make_study(teacher=section, student={"architecture": "mobilenet_v2"}, pruner={"name": "none"})
+    return study.model_dump(mode="json")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "text"])

@@ -238,6 +238,7 @@ def test_a_study_file_with_faults_leaves_the_surroundings_to_check(patient: Pati
             "search space",
         ),
         ({"training": {"epochs": 3}, "pruner": {"name": "percentile"}}, "pruner"),
+        ({"training": {"epochs": 12}, "pruner": {"name": "successive_halving"}, "n_trials": 43}, "pruner"),
         ({"n_trials": 4}, "trials"),
     ],
 )
@@ -247,6 +248,23 @@ def test_what_a_valid_study_file_cannot_do_is_a_warning(
     found = Found(check_study_file(patient.study(**sections)))
     assert (found.faults, found.warnings) == (set(), {f"study: {name}"})
     assert found[f"study: {name}"].advice
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"training": {"epochs": 12}, "n_trials": 44},
+        {"training": {"epochs": 4}, "n_trials": 24},
+        {"training": {"epochs": 12}, "n_trials": 24, "pruner": {"name": "successive_halving", "grace_period": 4}},
+    ],
+)
+def test_halving_is_doubted_only_where_few_trials_are_stopped_early(
+    patient: Patient, sections: dict[str, object]
+) -> None:
+    assert (
+        Found(check_study_file(patient.study(**{"pruner": {"name": "successive_halving"}} | sections))).warnings
+        == set()
+    )
 
 
 def test_nothing_is_found_in_the_built_in_study_files() -> None:
