@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from igkd_hpo.compression.ladder import Ladder, Rise, Step
 from igkd_hpo.compression.plan import DISTILLED, PLAIN_KIND
 from igkd_hpo.compression.rung import student_in_words
-from igkd_hpo.config.space import shown
+from igkd_hpo.config.space import Value, shown
 from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.words import counted, points, times
 
@@ -132,15 +132,22 @@ def ladder_table(ladder: Ladder) -> "RenderableType":
         table.add_column(heading, justify="right", no_wrap=True)
     for name in knobs:
         table.add_column(name.replace("_", " "), justify="right", max_width=16, overflow="fold")
+    libraries = {str(step.student["architecture"]).partition("/")[0] for step in ladder.steps}
+    library = f"{libraries.pop()}/" if len(libraries) == 1 else ""
     rows = step_rows(ladder)
     in_int8 = any(row.int8 for row in rows)
     for heading in ("params", "Mmacs", "ms", "plain %", "distilled %", "gain", *(["int8"] if in_int8 else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     for step, row in zip(ladder.steps, rows, strict=True):
-        student = [Text(shown(step.student[name]) if name in step.student else "") for name in knobs]
+        student = [Text(_short(name, step.student[name], library) if name in step.student else "") for name in knobs]
         figures = (row.parameters, row.macs, row.latency, row.plain, row.distilled, row.gain)
         table.add_row(row.asked, row.reached, *student, *figures, *([row.int8] if in_int8 else []))
     return table
+
+
+def _short(name: str, value: Value, library: str) -> str:
+    """Write a knob's value, and an architecture without the library that all are of."""
+    return str(value).removeprefix(library) if name == "architecture" else shown(value)
 
 
 def _mean(step: Step, kind: str) -> str:

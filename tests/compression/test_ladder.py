@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -113,6 +114,18 @@ def test_the_table_fits_a_terminal_and_json_is_whole(searched: SearchStudy) -> N
     assert told["steps"][1]["cost"]["peak_ram_kb"] == 19.5
     # Where it helps, where not, that the smaller distilled one is better, what is left out, how far to trust it.
     assert len(told["sentences"]) == 5
+
+
+def test_architectures_of_one_library_are_named_without_it(searched: SearchStudy) -> None:
+    found = climb(begin_ladder(searched), LEVEL)
+    for names, wanted in ((("timm/lcnet_035", "timm/lcnet_050"), "lcnet_035"), (("timm/a", "mine:b"), "timm/a")):
+        steps = [
+            replace(step, student={**step.student, "architecture": name})
+            for step, name in zip(found.steps, names, strict=True)
+        ]
+        shown = io.StringIO()
+        Console(file=shown, width=120).print(ladder_table(replace(found, steps=tuple(steps))))
+        assert wanted in shown.getvalue().split()
 
 
 def test_what_int8_costs_is_a_column_where_it_was_measured(searched: SearchStudy, paths: Paths) -> None:
