@@ -10,7 +10,7 @@ from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.starting.balance import Balance
 from igkd_hpo.starting.budget import TRIALS_EACH, Budget, plan_budget
 from igkd_hpo.starting.images import ImageFacts
-from igkd_hpo.starting.networks import BUILT_IN, Machine, Network, StepTime, Survey
+from igkd_hpo.starting.networks import BUILT_IN, MOST_STAGES_REMOVED, Machine, Network, StepTime, Survey
 from igkd_hpo.starting.size import Sizing
 from igkd_hpo.starting.students import MOST
 from igkd_hpo.starting.teacher import TeacherPlan
@@ -20,7 +20,7 @@ _BATCHES = ((500, 16), (2000, 32), (20_000, 64))  # images to train on, up to wh
 _LARGEST_BATCH = {"cpu": 64, "cuda": 128}
 _ABOUT_KNOBS = {
     "layers_removed": "blocks cut from its end; more make it smaller and faster",
-    "stages_removed": "stages cut from its end, to keep the limits",
+    "stages_removed": "stages cut from its end",
     "width": "a channel multiplier; less makes it smaller and faster",
 }
 # On photographs from shops mixtures gave plain students of 60 epochs more than distillation did, and showed nothing in
@@ -244,7 +244,10 @@ def _add_hyperparameters(
     else:
         add("architecture", students[0].architecture, f"{costs[0]}; more networks would need more trials")
     for knob, value in students[0].knobs:
-        if value or students[0].architecture == BUILT_IN:
+        if knob == "stages_removed" and value != MOST_STAGES_REMOVED and not pretrained:
+            few = "of few photographs a shallow network may learn more than a deep one"
+            add(knob, {"type": "int", "low": value, "high": MOST_STAGES_REMOVED}, f"cut from its end: {few}")
+        elif value or students[0].architecture == BUILT_IN:
             add(knob, value, _ABOUT_KNOBS[knob])
     if pretrained:
         add("init", "pretrained", f"published weights, {survey.weights[students[0].architecture].told}")

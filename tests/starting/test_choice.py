@@ -8,6 +8,7 @@ import pytest
 
 from igkd_hpo.config.pruner import SuccessiveHalvingPruner
 from igkd_hpo.config.reading import parse_study
+from igkd_hpo.config.space import IntRange
 from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.study_file import check_study_file
@@ -172,7 +173,7 @@ def test_the_teacher_that_is_asked_for_is_taken() -> None:
 def test_students_keep_the_limits(limits: Limits, first: str, removed: int) -> None:
     choice = choose(photographs(), limits=limits)
     assert choice.study.hyperparameters.words("architecture")[0] == first
-    assert choice.study.hyperparameters.stages_removed == removed  # type: ignore[attr-defined]
+    assert choice.study.hyperparameters.searched()["stages_removed"] == IntRange(type="int", low=removed, high=2)
     assert choice.study.limits == limits
 
 
@@ -196,6 +197,7 @@ def test_students_begin_with_weights_where_they_can_be_had() -> None:
     assert study.hyperparameters.words("architecture") == ("torchvision/shufflenet_v2_x0_5",)
     assert study.hyperparameters.words("init") == ("pretrained",)
     assert study.student.normalize == "weights"
+    assert "stages_removed" not in study.hyperparameters.searched()
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 1e-3, 1e-2, 2e-2])
