@@ -42,11 +42,15 @@ def sent(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(checkpoint_copies, "PAUSE_SECONDS", 0.0)
     copies = CheckpointCopies(url, host(tmp_path, "a", 1))
     copies.start()
-    folder = tmp_path / "remote" / "checkpoints" / "study" / "trial-00003"
+    remote, place = Remote(url), "checkpoints/study/trial-00003"
+
+    def there() -> list[bytes]:  # one may go between its name and its content, which is then empty
+        return [b"".join(remote.read(f"{place}/{name}")) for name in remote.names(place)]
+
     for content in (b"first", b"second"):
         copies.offer(content)
-        wait_until(lambda: folder.is_dir() and [p.read_bytes() for p in folder.iterdir()] == [content], "it alone")  # noqa: B023
-    (copy,) = folder.iterdir()
+        wait_until(lambda: there() == [content], "it alone")  # noqa: B023
+    (copy,) = (tmp_path / "remote" / place).iterdir()
     return copy
 
 
