@@ -18,7 +18,7 @@ _TRIALS_EACH = 20  # of an architecture, before a sampler knows anything of its 
 _MANY = 8  # architectures in one study; more are compared better in studies of their own
 
 # In replays of 24 recorded trials halving from a twelfth of the epochs on cost the search 1.7 points on `digits` and
-# 1.8 on photographs, from a third of them on 0.2 and 0.1; in 68 trials of `digits` 0.2 and 0.1 (docs/experiments.md).
+# 2.2 on photographs, from a third of them on 0.2 and 0.3; in 68 trials of `digits` 0.2 and 0.1 (docs/experiments.md).
 _MANY_TRIALS = 40
 
 
