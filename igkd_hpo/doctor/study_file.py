@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from igkd_hpo.assets.checkpoint_file import find_format
-from igkd_hpo.config.pruner import SuccessiveHalvingPruner
+from igkd_hpo.config.pruner import SuccessiveHalvingPruner, grace_of_few
 from igkd_hpo.config.space import shown
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import find_architecture, kind_of
@@ -16,10 +16,7 @@ from igkd_hpo.words import counted
 _GROUP = "study"
 _TRIALS_EACH = 20  # of an architecture, before a sampler knows anything of its other hyperparameters
 _MANY = 8  # architectures in one study; more are compared better in studies of their own
-
-# In replays of 24 recorded trials halving from a twelfth of the epochs on cost the search 1.7 points on `digits` and
-# 2.2 on photographs, from a third of them on 0.2 and 0.3; in 68 trials of `digits` 0.2 and 0.1 (docs/experiments.md).
-_MANY_TRIALS = 40
+_MANY_TRIALS = 40  # that are searched, from which on the default pruner is no worse, see `grace_of_few`
 
 
 def check_study_file(study: Study) -> list[Check]:
@@ -92,10 +89,9 @@ def _doubtful_pruner(study: Study) -> Iterator[tuple[str, str]]:
         yield f"no trial can be stopped: {late}", "lower pruner.grace_period, or write pruner: {name: none}"
 
     searched, epochs = study.n_trials - len(study.controls), study.training.epochs
-    halving = study.pruner if isinstance(study.pruner, SuccessiveHalvingPruner) else None
-    if halving is None or not study.is_search or searched >= _MANY_TRIALS:
+    if not isinstance(study.pruner, SuccessiveHalvingPruner) or not study.is_search or searched >= _MANY_TRIALS:
         return
-    if (first := halving.first_rung(epochs)) < (third := epochs // 3) - 1:
+    if (first := study.pruner.first_rung(epochs)) < (third := grace_of_few(epochs)) - 1:
         early = f"most of {searched} searched trials are stopped at epoch {first} of {epochs}"
         yield early, f"write pruner: {{name: successive_halving, grace_period: {third}}}: early epochs say little"
 

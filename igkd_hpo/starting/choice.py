@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from igkd_hpo.config.pruner import grace_of_few
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.starting.balance import Balance
@@ -122,11 +123,9 @@ def choose_study(
         for key, limit in limits.model_dump().items():
             if limit is not None:
                 draft.add(f"limits.{key}", limit, "asked for")
-    # The default would judge after a twelfth of the epochs, which in a replay of 24 trials cost the search 1.7 points,
-    # and this 0.2; see docs/experiments.md. Of 9 trials on photographs it left 1.
     draft.add("pruner", {}, "stops trials that will not be among the best")
     draft.add("pruner.name", "successive_halving", "of a rung's trials the best go on")
-    draft.add("pruner.grace_period", max(1, budget.epochs // 3), "epochs that every trial gets: early ones say little")
+    draft.add("pruner.grace_period", grace_of_few(budget.epochs), "epochs that every trial gets: early ones say little")
     draft.add("pruner.reduction_factor", 3, "the best third")
     controls = "4 of them controls" if budget.maps else "2 of them controls"
     draft.add("n_trials", budget.n_trials, f"{controls}, which are fixed trials to compare with")
