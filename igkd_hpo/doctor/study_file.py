@@ -89,7 +89,8 @@ def _doubtful_pruner(study: Study) -> Iterator[tuple[str, str]]:
         yield f"no trial can be stopped: {late}", "lower pruner.grace_period, or write pruner: {name: none}"
 
     searched, epochs = study.n_trials - len(study.controls), study.training.epochs
-    if not isinstance(study.pruner, SuccessiveHalvingPruner) or not study.is_search or searched >= _MANY_TRIALS:
+    few = study.is_search and 0 < searched < _MANY_TRIALS
+    if not few or not isinstance(study.pruner, SuccessiveHalvingPruner):
         return
     if (first := study.pruner.first_rung(epochs)) < (third := grace_of_few(epochs)) - 1:
         early = f"most of {searched} searched trials are stopped at epoch {first} of {epochs}"

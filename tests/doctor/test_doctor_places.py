@@ -240,6 +240,7 @@ def test_a_study_file_with_faults_leaves_the_surroundings_to_check(patient: Pati
         ({"training": {"epochs": 3}, "pruner": {"name": "percentile"}}, "pruner"),
         ({"training": {"epochs": 12}, "pruner": {"name": "successive_halving"}, "n_trials": 43}, "pruner"),
         ({"n_trials": 4}, "trials"),
+        ({"n_trials": 4, "training": {"epochs": 12}, "pruner": {"name": "successive_halving"}}, "trials"),
     ],
 )
 def test_what_a_valid_study_file_cannot_do_is_a_warning(
