@@ -97,7 +97,7 @@ def kd_ig_recipe(device: torch.device, batch: int) -> Recipe:
         {
             **plain_values(),
             **study.training.model_dump(),
-            **study.augmentation.model_dump(),
+            **dict(study.augmentation),
             "epochs": 1_000_000,
             "batch_size": batch,
             "learning_rate": 0.1,
