@@ -34,6 +34,7 @@ from reference import IG_STEPS, LAYERS_REMOVED, Reference, attribute, make_image
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from igkd_hpo.assets.map_plan import choose_steps
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.reading import read_study
@@ -307,8 +308,10 @@ def real_images(folder: Path, count: int) -> tuple[Tensor, Tensor]:
     return pixels, torch.tensor([label for _, label in chosen])
 
 
-def attribution_arms(options: argparse.Namespace, device: torch.device) -> tuple[list[Arm], Callable[[], float | None]]:
-    """The published call and ours on the same images, and how well ours agree with maps of 200 steps."""
+def attribution_arms(
+    options: argparse.Namespace, device: torch.device
+) -> tuple[list[Arm], int, Callable[[], float | None]]:
+    """The published call and ours on the same images, our steps, and how well ours agree with maps of 200 steps."""
     torch.manual_seed(0)
     body = mobilenet_v2(num_classes=10, layers_removed=LAYERS_REMOVED)
     if options.teacher is not None:
@@ -335,20 +338,21 @@ def attribution_arms(options: argparse.Namespace, device: torch.device) -> tuple
         attribute(plain, pixels[few], labels[few])
         return len(labels[few])
 
+    real = options.images is not None and options.teacher is not None
+    steps = options.ig_steps or (choose_steps(ours)[0] if real else 16)
+
     def own() -> int:
-        ours(options.ig_steps)
+        ours(steps)
         return count
 
     def agreement() -> float | None:
-        if options.images is None or options.teacher is None:
-            return None
-        return float(rank_correlation(ours(options.ig_steps), ours(200)).mean())
+        return float(rank_correlation(ours(steps), ours(200)).mean()) if real else None
 
     arms = [
         Arm(says=f"IG maps as published ({IG_STEPS} steps)", run=published),
-        Arm(says=f"IG maps, ours ({options.ig_steps} steps)", run=own),
+        Arm(says=f"IG maps, ours ({steps} steps)", run=own),
     ]
-    return arms, agreement
+    return arms, steps, agreement
 
 
 def ratio_of(arm: Arm, base: Arm) -> dict[str, float]:
@@ -399,7 +403,7 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
     }
     take_turns([*arms.values()], options.rounds, device)
     together.close()
-    attributing, agreement = attribution_arms(options, device)
+    attributing, ig_steps, agreement = attribution_arms(options, device)
     # Afterwards, because it leaves this process with gigabytes, which each loader process would have been forked with.
     take_turns(attributing, options.rounds, device)
     student = make_student()
@@ -446,7 +450,7 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
         "attribution": {
             "published": attributing[0].rate,
             "ours": attributing[1].rate,
-            "steps": options.ig_steps,
+            "steps": ig_steps,
             "rank_correlation": agreement(),
         }
         | ratio_of(attributing[1], attributing[0]),
@@ -513,7 +517,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, help="trials side by side; one per core, 4 on a GPU")
     parser.add_argument("--ig-images", type=int, default=24)
-    parser.add_argument("--ig-steps", type=int, default=16)
+    parser.add_argument("--ig-steps", type=int, help="what `n_steps: auto` chooses; 16 without --images and --teacher")
     parser.add_argument("--images", type=Path, help="a folder with train/<class>/* for the attribution")
     parser.add_argument("--teacher", type=Path, help="a state dict of the 543,498-parameter student to attribute")
     parser.add_argument("--profile", action="store_true", help="profile one epoch instead")
