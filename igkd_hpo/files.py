@@ -54,16 +54,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write what a person asked for to where they said, a device or a pipe included. Raises OSError.
+    """Write what a person asked for to where they said, a device or a pipe included. Raises UsageError.
 
     A file is replaced in one step, and where the path is a link, the file that it leads to: /dev/stdout and /dev/null
     stay what they are. Files of ours, below `storage/`, are written by the other functions, which follow no link.
     """
-    if path.exists() and not path.is_file():
-        with path.open("wb") as file:
-            file.write(content)
-    else:
-        write_bytes(Path(os.path.realpath(path)), content)
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                file.write(content)
+        else:
+            write_bytes(Path(os.path.realpath(path)), content)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; give another place with -o") from error
+
+
+def check_output(path: Path, *, example: str) -> None:
+    """Raise UsageError where a file cannot be written because its path is a folder, or its folder is not there."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file with -o, for example {path / example}")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}; make it, or give another place with -o")
 
 
 def make_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.errors import DataError, UsageError
-from igkd_hpo.files import user_path, write_output
+from igkd_hpo.files import check_output, user_path, write_output
 from igkd_hpo.names import accept_name
 from igkd_hpo.settings import Settings
 from igkd_hpo.starting.balance import choose_balance
@@ -265,10 +265,7 @@ def study_name(path: Path) -> str:
 
 def refuse_existing(path: Path) -> None:
     """Raise UsageError where a study file is not to be written: in place of another, or of a folder."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file with -o, for example {path / 'study.yaml'}")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}; make it, or give another place with -o")
+    check_output(path, example="study.yaml")
     if path.is_file():
         raise UsageError(f"{path} is there already; launch it as it is, remove it, or give another place with -o")
 
@@ -276,10 +273,7 @@ def refuse_existing(path: Path) -> None:
 def write_new(path: Path, text: str) -> None:
     """Write a study file where none is. Raises UsageError where there is one, or it cannot be written."""
     refuse_existing(path)
-    try:
-        write_output(path, text.encode())
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; give another place with -o") from error
+    write_output(path, text.encode())
 
 
 def names_images(study: object) -> TypeGuard[str]:

@@ -18,8 +18,8 @@ from igkd_hpo.confirmation.choice import best_or_confirmed, confirmed_under, des
 from igkd_hpo.confirmation.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirmation.sentences import classes_in_words, short_answer
 from igkd_hpo.distillation.metrics import measured
-from igkd_hpo.errors import IgkdError, UsageError
-from igkd_hpo.files import user_path, write_output
+from igkd_hpo.errors import IgkdError
+from igkd_hpo.files import check_output, user_path, write_output
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import BestTrial, best_trial, summary
 from igkd_hpo.search.confirmation_study import parent_of
@@ -262,10 +262,7 @@ class Study:
     def report(self, output: str | PathLike[str] = "report.html") -> ReportFile:
         """Write one HTML page with the answer, its pictures and their sources. Raises UsageError."""
         path = user_path(output)
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder; name a file with -o, for example {path / 'report.html'}")
-        if not path.parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent}; make it, or give another place with -o")
+        check_output(path, example="report.html")
         study = parent_of(self._study)
         page = write_report(study, self._settings)
         return ReportFile(study=study.name, path=path, completed=page.completed, replaced=_write(path, page.html))
@@ -330,9 +327,6 @@ def status(*, storage: str | None = None) -> list[StudyStatus]:
 
 def _write(path: Path, text: str) -> bool:
     """Write a file, and return whether one was there before. Raises UsageError."""
-    try:
-        replaced = path.is_file()
-        write_output(path, text.encode())
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; give another place with -o") from error
+    replaced = path.is_file()
+    write_output(path, text.encode())
     return replaced

@@ -8,10 +8,10 @@ from igkd_hpo.compression.rung import Rung
 from igkd_hpo.config.controls import PLAIN, replaced
 from igkd_hpo.config.space import Value
 from igkd_hpo.config.study import Study
-from igkd_hpo.confirmation.plan import best_candidates
+from igkd_hpo.confirmation.plan import best_candidates, candidate_of_trial
 from igkd_hpo.distillation.recipe import KNOB_OF
 from igkd_hpo.errors import UsageError
-from igkd_hpo.search.best import accuracy
+from igkd_hpo.search.best import completed_trials
 from igkd_hpo.search.confirmation_study import Arm, arms_of, open_linked
 from igkd_hpo.search.counts import count
 from igkd_hpo.search.study import SearchStudy
@@ -36,13 +36,7 @@ def configuration(study: SearchStudy, number: int | None) -> Arm:
     if trial.state is not TrialState.COMPLETE or not {"hyperparameters", "seed"} <= trial.user_attrs.keys():
         state = count([trial]).in_words()
         raise UsageError(f"--trial {number} of {study.name} is not COMPLETE ({state}); give one that is")
-    return Arm(
-        names=(f"trial {number}",),
-        kinds=("candidate",),
-        trial=number,
-        search_accuracy=accuracy(trial),
-        hyperparameters=study.config.hyperparameters.fixed() | trial.user_attrs["hyperparameters"],
-    )
+    return candidate_of_trial(study, trial)
 
 
 def is_taught(arm: Arm) -> bool:
@@ -56,8 +50,7 @@ def check_taught(arm: Arm, study: SearchStudy | None, config: Study) -> None:
         return
     advice = "let alpha, or another weight that asks for the teacher, be above 0, and search again under a new name"
     if study is not None:
-        completed = [trial for trial in study.trials() if trial.state is TrialState.COMPLETE]
-        arms = [configuration(study, t.number) for t in completed if {"hyperparameters", "seed"} <= t.user_attrs.keys()]
+        arms = [candidate_of_trial(study, trial) for trial in completed_trials(study)]
         if taught := sorted(filter(is_taught, arms), key=lambda one: -(one.search_accuracy or 0)):
             advice = f"--trial {taught[0].trial} is the best that does"
     raise UsageError(f"{arm.name} of {config.name} asks nothing of the teacher, so it has no distilled form; {advice}")

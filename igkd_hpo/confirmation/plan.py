@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from igkd_hpo.config.controls import PLAIN, ControlName, make_control, replaced
 from igkd_hpo.config.space import Value
@@ -34,13 +34,7 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
     Raises:
         NoCompletedTrial: there is none; controls are not the search's.
     """
-    completed = [
-        trial
-        for trial in study.trials()
-        if trial.state is TrialState.COMPLETE
-        and {"hyperparameters", "seed"} <= trial.user_attrs.keys()
-        and "control" not in trial.user_attrs
-    ]
+    completed = [trial for trial in completed_trials(study) if "control" not in trial.user_attrs]
     if not completed:
         raise NoCompletedTrial(
             f"study {study.name} has no completed trial of its search ({study.counts().in_words()}, "
@@ -48,7 +42,7 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
         )
     distinct: dict[str, Arm] = {}
     for trial in sorted(completed, key=lambda trial: (-accuracy(trial), trial.number)):
-        arm = _candidate(study, trial)
+        arm = candidate_of_trial(study, trial)
         distinct.setdefault(arm.training_key, arm)
     return list(distinct.values())[:top]
 
@@ -80,7 +74,7 @@ def frontier_candidates(study: SearchStudy, top: int) -> list[Arm]:
     steps = [trials[number] for number in found]
     gains = {after.number: accuracy(after) - accuracy(before) for before, after in pairwise(steps)}
     largest = sorted(gains, key=lambda number: -gains[number])[: top - 1]
-    return [_candidate(study, trial) for trial in steps if trial is steps[0] or trial.number in largest]
+    return [candidate_of_trial(study, trial) for trial in steps if trial is steps[0] or trial.number in largest]
 
 
 def _best_of_strata(study: SearchStudy, strata: Strata, trials: Sequence[FrozenTrial]) -> list[int]:
@@ -90,7 +84,8 @@ def _best_of_strata(study: SearchStudy, strata: Strata, trials: Sequence[FrozenT
     return [stratum.best_trial for stratum in found if stratum.best_trial is not None]
 
 
-def _candidate(study: SearchStudy, trial: FrozenTrial) -> Arm:
+def candidate_of_trial(study: SearchStudy, trial: FrozenTrial) -> Arm:
+    """Return the configuration of a trial that completed."""
     return Arm(
         names=(f"trial {trial.number}",),
         kinds=("candidate",),

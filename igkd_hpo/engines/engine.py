@@ -15,7 +15,7 @@ from igkd_hpo.engines.events import Event
 from igkd_hpo.engines.probe import Probe
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.errors import StorageError
-from igkd_hpo.search.lease import Leases
+from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
 
@@ -150,6 +150,14 @@ def refresh(leases: Leases, watcher: Watcher) -> None:
         watcher.on_message(str(error))
         return
     let_read(watcher)
+
+
+def drop_worker(leases: Leases, watcher: Watcher, worker: Worker) -> None:
+    """Free what a worker held that was killed; tell the watcher where the database is away."""
+    try:
+        leases.drop_worker(worker)
+    except StorageError as error:
+        watcher.on_message(f"{error}; the next launch frees the trial of {worker.name}")
 
 
 def let_read(watcher: Watcher) -> None:

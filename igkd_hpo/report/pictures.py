@@ -182,10 +182,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
         raise UsageError(f"cannot draw {path.name}: a picture's name ends in .png, .svg or .pdf")
     buffer = BytesIO()
     figure.savefig(buffer, format=kind, dpi=160)
-    try:
-        write_output(path, buffer.getvalue())
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; name another file with -o") from error
+    write_output(path, buffer.getvalue())
 
 
 def new_figure(*, width: float, height: float) -> "Figure":

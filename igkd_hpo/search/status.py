@@ -91,21 +91,21 @@ class StudyStatus:
     """
 
     name: str
-    confirms: str | None
+    confirms: str | None = None
     n_trials: int
     counts: Counts
-    best_accuracy: float | None
-    best_trial: int | None
-    best_control: str | None
-    best_cost: dict[str, Any] | None
-    controls: tuple[ControlStatus, ...]
-    last_pruned: PrunedTrial | None
+    best_accuracy: float | None = None
+    best_trial: int | None = None
+    best_control: str | None = None
+    best_cost: dict[str, Any] | None = None
+    controls: tuple[ControlStatus, ...] = ()
+    last_pruned: PrunedTrial | None = None
     epochs: int
-    running: tuple[RunningTrial, ...]
-    seconds_left: float | None
-    finished: bool
-    stopped: str | None
-    last_failure: str | None
+    running: tuple[RunningTrial, ...] = ()
+    seconds_left: float | None = None
+    finished: bool = False
+    stopped: str | None = None
+    last_failure: str | None = None
     unusable: str | None = None
     stop_planned: bool = False
     deadline: str | None = None
@@ -135,25 +135,7 @@ def _status_of(storage: SharedStorage, name: str) -> StudyStatus:
         return study_status(SearchStudy(storage, name))
     except UsageError as error:  # of another version, or damaged: the others are shown all the same
         why = str(error)
-    return StudyStatus(
-        name=name,
-        confirms=None,
-        n_trials=0,
-        counts=count([]),
-        best_accuracy=None,
-        best_trial=None,
-        best_control=None,
-        best_cost=None,
-        controls=(),
-        last_pruned=None,
-        epochs=0,
-        running=(),
-        seconds_left=None,
-        finished=False,
-        stopped=None,
-        last_failure=None,
-        unusable=why,
-    )
+    return StudyStatus(name=name, n_trials=0, counts=count([]), epochs=0, unusable=why)
 
 
 def study_status(study: SearchStudy) -> StudyStatus:

@@ -1,9 +1,6 @@
 """What networks cost on this machine: counted, and timed in training steps, in forked processes that they may end."""
 
 import os
-import resource
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -14,7 +11,7 @@ from typing import Any, TypeVar, cast
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.architectures import Request, find_architecture
-from igkd_hpo.engines.local.child import Child
+from igkd_hpo.engines.local.child import Child, keep_quiet
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import IgkdError, UsageError, first_line
 from igkd_hpo.starting.networks import Machine, Network, StepTime, Survey
@@ -106,11 +103,7 @@ class Measuring:
 
 
 def _answer(asked: tuple[Callable[[Any], Any], Any], pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with open(os.devnull, "w") as nowhere:  # what libraries say is not for people
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+    keep_quiet()
     function, argument = asked
     try:
         pipe.send(function(argument))

@@ -8,22 +8,5 @@ from igkd_hpo.search.status import StudyStatus
 
 def begun_study(**facts: Any) -> StudyStatus:
     """A study `digits` of 24 trials of 12 epochs in which nothing has ended, but for these facts."""
-    nothing = {
-        "name": "digits",
-        "confirms": None,
-        "n_trials": 24,
-        "counts": Counts(complete=0, pruned=0, fail=0, running=0, waiting=0),
-        "best_accuracy": None,
-        "best_trial": None,
-        "best_control": None,
-        "best_cost": None,
-        "controls": (),
-        "last_pruned": None,
-        "epochs": 12,
-        "running": (),
-        "seconds_left": None,
-        "finished": False,
-        "stopped": None,
-        "last_failure": None,
-    }
-    return StudyStatus(**(nothing | facts))
+    counts = Counts(complete=0, pruned=0, fail=0, running=0, waiting=0)
+    return StudyStatus(**({"name": "digits", "n_trials": 24, "counts": counts, "epochs": 12} | facts))

@@ -41,12 +41,10 @@ RUNNING = RunningTrial(
 )
 DIGITS = StudyStatus(
     name="digits",
-    confirms=None,
     n_trials=6,
     counts=Counts(complete=3, pruned=0, fail=1, running=1, waiting=0),
     best_accuracy=0.8125,
     best_trial=2,
-    best_control=None,
     best_cost=None,
     controls=(
         ControlStatus(control="student", trial=0, validation_accuracy=0.7),
@@ -56,8 +54,6 @@ DIGITS = StudyStatus(
     epochs=3,
     running=(RUNNING,),
     seconds_left=62.0,
-    finished=False,
-    stopped=None,
     last_failure="ValueError: no",
 )
 ENDED = replace(

@@ -1,16 +1,13 @@
 """Code of others, called in a forked process for each layout of memory until one will do: it may end that process."""
 
-import os
-import resource
 import signal
-import sys
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
 from igkd_hpo.config.provenance import MemoryFormat
-from igkd_hpo.engines.local.child import Child
+from igkd_hpo.engines.local.child import Child, keep_quiet
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.errors import IgkdError
 
@@ -80,11 +77,7 @@ def _take(task: "StepTask | TeacherTask", pipe: Connection) -> None:
     from igkd_hpo.trial.step import StepFailed, StepTask, take_steps
     from igkd_hpo.trial.teacher_step import take_teacher_steps
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is what is looked for
-    with open(os.devnull, "w") as nowhere:  # the C library's words on it too
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+    keep_quiet()
     try:
         pipe.send(take_steps(task) if isinstance(task, StepTask) else take_teacher_steps(task))
     except IgkdError as error:

@@ -12,13 +12,13 @@ from types import FrameType
 from typing import Any, Literal
 
 from igkd_hpo.engines import restarts
-from igkd_hpo.engines.engine import Host, SlotState, Watcher, refresh
+from igkd_hpo.engines.engine import Host, SlotState, Watcher, drop_worker, refresh
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.local.worker_main import WorkerTask
-from igkd_hpo.engines.local.worker_process import WorkerProcess
+from igkd_hpo.engines.local.worker_process import WorkerProcess, signal_session
 from igkd_hpo.engines.restarts import Restarts, describe_exit
 from igkd_hpo.engines.running_trial import Slot
-from igkd_hpo.errors import ExitCode, StorageError
+from igkd_hpo.errors import ExitCode
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
@@ -120,7 +120,7 @@ class Supervisor:
         for worker, process in running:
             killed = process.end_by(deadline - time.monotonic())
             if killed is not None:
-                self._drop(Worker(name=worker.name, process=killed))
+                drop_worker(self._leases, self._watcher, Worker(name=worker.name, process=killed))
             self._read(worker)
             self._let_go(worker)
         self._selector.close()
@@ -176,25 +176,12 @@ class Supervisor:
     def _log(self, worker: SupervisedWorker) -> Path:
         return self._host.settings.paths.worker_log(self._study.folder, str(worker.slot.number))
 
-    def _drop(self, worker: Worker) -> None:
-        try:
-            self._leases.drop_worker(worker)
-        except StorageError as error:
-            self._watcher.on_message(f"{error}; the next launch frees the trial of {worker.name}")
-
     def _pause(self, number: int, frame: FrameType | None) -> None:
         """Pause with Ctrl-Z what a terminal's signal does not reach: the workers, and all that was forked for them."""
         leaders = [worker.process.pid for worker in self._workers if worker.process is not None]
         leaders += [pid for pid in (self._fork_server.pid,) if pid is not None]
         for leader in leaders:
-            _signal_group(leader, signal.SIGSTOP)
+            signal_session(leader, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         for leader in leaders:  # `fg` has let us go on
-            _signal_group(leader, signal.SIGCONT)
-
-
-def _signal_group(leader: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(leader, number)  # the session that was started for it; a trial process leaves with its worker
-    except ProcessLookupError:
-        return
+            signal_session(leader, signal.SIGCONT)

@@ -76,12 +76,17 @@ class WorkerProcess:
         return None
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal all of its session; a trial process leaves with its worker."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        """Signal all of its session."""
+        signal_session(self.pid, number)
 
     def close(self) -> None:
         """Let go of one that has ended, or let it end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self.events.close()
+
+
+def signal_session(leader: int, number: signal.Signals) -> None:
+    """Signal all processes of a session that was started for one; a trial process leaves with its worker."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, number)

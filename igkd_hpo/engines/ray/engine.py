@@ -9,7 +9,7 @@ from igkd_hpo.assets.parcel import Parcel
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.config.study import Study
-from igkd_hpo.engines.engine import Host, SlotState, Watcher
+from igkd_hpo.engines.engine import Host, SlotState, Watcher, drop_worker
 from igkd_hpo.engines.local.engine import LocalEngine
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.probe import Probe
@@ -20,7 +20,7 @@ from igkd_hpo.engines.ray.messages import NodeReport
 from igkd_hpo.engines.ray.report import describe_node, refuse_unfit, remarks
 from igkd_hpo.engines.ray.request import Request
 from igkd_hpo.engines.running_trial import Slot
-from igkd_hpo.errors import IgkdError, StorageError, UsageError
+from igkd_hpo.errors import IgkdError, UsageError
 from igkd_hpo.files import create_file, make_folder, user_path
 from igkd_hpo.search.lease import Leases
 from igkd_hpo.search.storage_url import is_server, mask
@@ -191,7 +191,4 @@ class Ray:
                 self._states = slots
             case messages.Stopped(killed):
                 for worker in killed:
-                    try:
-                        self._leases.drop_worker(worker)
-                    except StorageError as error:
-                        self._watcher.on_message(f"{error}; the next launch frees the trial of {worker.name}")
+                    drop_worker(self._leases, self._watcher, worker)

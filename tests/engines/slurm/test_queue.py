@@ -12,24 +12,7 @@ from igkd_hpo.search.counts import count
 from igkd_hpo.search.status import StudyStatus
 from igkd_hpo.settings import Paths, Settings
 
-DIGITS = StudyStatus(
-    name="digits",
-    confirms=None,
-    n_trials=8,
-    counts=count([]),
-    best_accuracy=None,
-    best_trial=None,
-    best_control=None,
-    best_cost=None,
-    controls=(),
-    last_pruned=None,
-    epochs=4,
-    running=(),
-    seconds_left=None,
-    finished=False,
-    stopped=None,
-    last_failure=None,
-)
+DIGITS = StudyStatus(name="digits", n_trials=8, counts=count([]), epochs=4)
 SQUEUE = """\
 #!/bin/bash
 echo "$@" >> asked
