@@ -166,8 +166,11 @@ def open_teacher(study: Study, dataset: Dataset, settings: Settings, store: Asse
 
 
 def teacher_asset(study: Study, dataset: Dataset, store: AssetStore, *, member: int = 0) -> Asset:
-    """Find the teacher's asset without building its network; facts: sha256, validation_accuracy and parameters."""
-    return store.recall("teacher", _request(study, dataset, member))
+    """Find the teacher's asset without building its network; facts: sha256, validation_accuracy and parameters.
+
+    `dataset` may be the student's, which knows the images at the teacher's own size.
+    """
+    return store.recall("teacher", _request(study, dataset.shown, member))
 
 
 def teacher_identity(study: Study, teacher_sha256: str) -> dict[str, Any]:

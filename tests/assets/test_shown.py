@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from igkd_hpo.assets.shown import open_images, prepare_images
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
+from igkd_hpo.assets.teacher import teacher_asset
 from igkd_hpo.distillation.models import to_pixels
 from igkd_hpo.distillation.teaching import CachedLogits
 from igkd_hpo.distillation.views import make_views
@@ -80,6 +81,12 @@ def test_a_teacher_that_needs_the_files_own_pixels_gets_them(settings, progress)
     maps = open_assets(fine_study(), settings).maps.array("maps")
     assert maps.shape[1:] == (8, 8)
     assert maps.any()
+
+
+def test_the_teacher_is_found_from_the_students_images(settings, progress, store):
+    made = prepare_assets(fine_study(), settings, device="cpu", progress=progress)
+    found = teacher_asset(fine_study(), open_assets(fine_study(), settings).dataset, store)
+    assert found.facts["validation_accuracy"] == made.teacher_accuracy
 
 
 @pytest.mark.parametrize("augmentation", [BOXES, SHIFTED, MIXED])
