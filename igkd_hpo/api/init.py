@@ -104,10 +104,16 @@ def init(
     warning = (
         () if choice.budget.fits else ("more than two hours: fewer images, a GPU, or a lower n_trials shorten it",)
     )
+    damaged = (
+        (f"{images.unreadable} of {images.looked_at} images that were looked at cannot be read; doctor names them",)
+        if images.unreadable
+        else ()
+    )
     return FirstStudy(
         study_file=choice.study,
         text=write_choice(choice, images, machine),
         about=(
+            *damaged,
             f"students: {choice.students}",
             f"teacher: {choice.teacher}",
             f"about {total} on {machine.shown}, one trial at a time",
@@ -284,6 +290,11 @@ def names_images(study: object) -> TypeGuard[str]:
     return any(one.is_dir() or (one.suffix.lower() == ".csv" and one.is_file()) for one in (path, user_path(study)))
 
 
+def default_file(folder: str | PathLike[str], settings: Settings) -> Path:
+    """Return the place of a folder's study file where no other is given: in the current directory."""
+    return Path(f"{study_name(_place(folder, settings)[0])}.yaml")
+
+
 def study_file_of(folder: str, settings: Settings) -> tuple[Path, Study | None]:
     """Return the file of a folder's study in the current directory, and the study to go on with; None for a new one.
 
@@ -294,8 +305,7 @@ def study_file_of(folder: str, settings: Settings) -> tuple[Path, Study | None]:
         StudyFileError: it has faults.
     """
     path, _ = _place(folder, settings)
-    file = Path(f"{study_name(path)}.yaml")
-    of = None
+    file, of = default_file(folder, settings), None
     if file.exists():
         study = read_study(file)
         of = study.dataset.root or study.dataset.name

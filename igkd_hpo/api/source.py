@@ -49,7 +49,9 @@ def study_to_run(given: StudyLike, settings: Settings) -> Study:
         return open_study(storage, name).config
     _check_no_file(name)
     near = near_or_all(name, [*builtin, *existing])
-    raise UsageError(f"no study named {name!r}{near}; give a study file, or the name of a study")
+    raise UsageError(
+        f"no study or folder named {name!r}{near}; give a study file, a study's name or a folder of images"
+    )
 
 
 def known_study(name: str, settings: Settings) -> Study | None:

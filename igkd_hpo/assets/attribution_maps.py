@@ -99,18 +99,16 @@ def _plan(
         return MapPlan(**json.loads(kept))
     if recorded is not None and recorded.n_steps == study.attribution.n_steps and recorded.map_points is not None:
         return MapPlan(n_steps=recorded.n_steps, agreement=None, points=recorded.map_points)
-    if study.attribution.n_steps == "auto":
-        progress.note("choosing attribution.n_steps")
     networks = teachers.networks(device)
     for network in networks:  # which a study without maps may have taken in
         check_gradients(network, dataset.shown, device=device)
     with fastest_threads(dataset.shown.image_size, device):  # what is chosen is kept, whatever bits led to it
-        plan = make_plan(study, dataset, networks[0], device=device)
+        plan = make_plan(study, dataset, networks[0], device=device, progress=progress)
     if plan.agreement == 1:
-        progress.note(f"attribution.n_steps: {plan.n_steps}, the most that are tried: with fewer, maps still change")
+        progress.note(f"maps of {plan.n_steps} steps (attribution.n_steps), the most: those of fewer still differ")
     elif plan.agreement is not None:
         progress.note(
-            f"attribution.n_steps: {plan.n_steps}, whose maps order the pixels as those of 64 steps do "
+            f"maps of {plan.n_steps} steps (attribution.n_steps), which order the pixels as those of 64 do "
             f"(rank correlation {plan.agreement:.3f})"
         )
     draft.write(_PLAN, json.dumps(asdict(plan)).encode())

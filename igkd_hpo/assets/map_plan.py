@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from igkd_hpo.assets.dataset import Dataset
+from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.teachers import average_answers
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.memory import exhausted_memory
@@ -49,7 +50,7 @@ class MapPlan:
     precision: str = "float32"
 
 
-def make_plan(study: Study, dataset: Dataset, network: Network, *, device: torch.device) -> MapPlan:
+def make_plan(study: Study, dataset: Dataset, network: Network, *, device: torch.device, progress: Progress) -> MapPlan:
     """Choose the fewest steps whose maps have converged, if the study says `auto`, and the fastest way to make them.
 
     Args:
@@ -64,7 +65,14 @@ def make_plan(study: Study, dataset: Dataset, network: Network, *, device: torch
     points = points_at_once(study, dataset, device)
     steps, agreement = study.attribution.n_steps, None
     if steps == "auto":
-        steps, agreement = choose_steps(lambda some: maps(rows, some, points))
+        with progress.task("trying how many steps maps need", 1 + len(_STEPS)) as advance:
+
+            def tried_maps(some: int) -> Tensor:
+                made = maps(rows, some, points)
+                advance(1)
+                return made
+
+            steps, agreement = choose_steps(tried_maps)
     tried = _affordable(study, dataset, device, n_steps=steps)
     if points in tried:
 

@@ -1,6 +1,5 @@
 """`igkd-hpo init`: a first study file for a folder of images."""
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
@@ -41,18 +40,18 @@ def init(
         igkd-hpo init flowers
         igkd-hpo init flowers -o small.yaml --under parameters=500k
     """
+    from igkd_hpo.api.init import default_file, refuse_existing, write_new
     from igkd_hpo.api.init import init as api
-    from igkd_hpo.api.init import refuse_existing, write_new
+    from igkd_hpo.api.source import settings_here
     from igkd_hpo.files import user_path
 
-    path = None if output in (None, "-") else user_path(str(output))
-    if path is not None:
+    if output != "-":  # before seconds of looking
+        path = default_file(folder, settings_here()) if output is None else user_path(str(output))
         refuse_existing(path)
     first = api(folder, under=under or (), teacher=teacher, weights=weights, follow_links=follow_links, device=device)
     if output == "-":
         print_file(first.text)
     else:
-        path = path or Path(f"{first.study_file.name}.yaml")
         write_new(path, first.text)
         print_line(f"{path}: written; change what you know better, then `igkd-hpo launch {path}`", err=True)
     for line in first.about:

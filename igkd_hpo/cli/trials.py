@@ -1,5 +1,6 @@
-"""`igkd-hpo trials`: every trial of a study, for programs and spreadsheets."""
+"""`igkd-hpo trials`: every trial of a study, for people, programs and spreadsheets."""
 
+import sys
 from typing import Annotated
 
 from typer import Option
@@ -10,13 +11,14 @@ from igkd_hpo.errors import UsageError
 
 def trials(
     study: ExistingStudy = None,
-    as_csv: Annotated[bool, Option("--csv", help="Print CSV, which it does without --json too.")] = False,
+    as_csv: Annotated[bool, Option("--csv", help="Print CSV, which it does too where no terminal shows it.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print a JSON array, with the learning curves.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Print all trials by number: state, accuracy, time, the student's cost and the hyperparameters.
+    """List all trials by number; in CSV and JSON with time, the student's cost and every hyperparameter.
 
     Examples:
+        igkd-hpo trials digits
         igkd-hpo trials digits --csv
         igkd-hpo trials digits --json
     """
@@ -25,5 +27,13 @@ def trials(
     from igkd_hpo.api.study import open_study
     from igkd_hpo.search import trial_table
 
-    found = open_study(study, storage=storage).trials
+    opened = open_study(study, storage=storage)
+    found = opened.trials
+    if not (as_csv or as_json) and sys.stdout.isatty():
+        from igkd_hpo.terminal.console import Console
+        from igkd_hpo.terminal.trial_list import trial_list
+
+        searched = opened.study_file.hyperparameters.searched()
+        Console().print(trial_list(found, searched, opened.study_file.metric))
+        return
     print_stream(trial_table.as_json(found) if as_json else trial_table.as_csv(found))

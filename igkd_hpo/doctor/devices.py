@@ -84,7 +84,8 @@ def _check_memory(study: Study, dataset: Dataset | None, settings: Settings, slo
         shares = {gpu: (torch.cuda.mem_get_info(gpu)[0], slots.count(gpu)) for gpu in slots}
         free, most = min(shares.values(), key=lambda share: share[0] / share[1])
     need = most * each
-    finding = f"{counted(most, 'trial')} side by side take about {byte_size(need)}, and {byte_size(free)} are free"
+    side_by_side = "1 trial" if most == 1 else f"{most} trials side by side"
+    finding = f"{side_by_side}: about {byte_size(need)}; {byte_size(free)} are free"
     advice = f"start {max(1, int(_TIGHT * free // each))} workers, or lower batch_size or width"
     if free < each:
         advice = "lower batch_size or width, or free memory"

@@ -13,6 +13,7 @@ from igkd_hpo.search.storage import open_storage_here
 from igkd_hpo.search.storage_url import mask
 from igkd_hpo.search.study import SearchStudy, check_unchanged
 from igkd_hpo.settings import Settings
+from igkd_hpo.sources import find_source
 from igkd_hpo.words import counted, duration
 
 _UNREAD = "images: files changed; launch reads them again, and refuses them where they are not those of the study"
@@ -36,7 +37,7 @@ def describe_launch(
 
     Raises:
         UsageError, StorageError: the study changed, the device is not there, or the database cannot be used.
-        DataError: the images are not those of the study.
+        DataError: the images are not those of the study, or there are none where they are to be read.
     """
     from igkd_hpo.distillation.device import choose_device
 
@@ -98,11 +99,14 @@ def _check_images(existing: SearchStudy, study: Study, settings: Settings) -> bo
 
 def _assets(study: Study, settings: Settings) -> tuple[int | None, list[Check]]:
     """Return the number of training images, None until the assets are made, and what the limits allow."""
+    from igkd_hpo.assets.dataset import find_images
     from igkd_hpo.assets.study_assets import open_assets
 
     try:
         dataset = open_assets(study, settings).dataset
     except IgkdError:
+        if find_source(study.dataset.name).root == "needed":  # others may have to be downloaded first
+            find_images(study.dataset, settings)
         return None, check_limits_of_file(study, settings)
     height, width = dataset.train_images.shape[-2:]
     return len(dataset.train_images), check_limits(study, len(dataset.class_names), (height, width), settings)

@@ -101,7 +101,8 @@ def check_teachers_step(
         return [failed("teacher", "training step", error)]
     if layout is None:
         return []
-    found = layout.memory_format if layout.why is None else f"contiguous, since in channels_last it {layout.why}"
+    how = layout.memory_format if layout.why is None else f"contiguous, since in channels_last it {layout.why}"
+    found = f"the teacher takes one; its memory format is {how}"
     return [ok("teacher", "training step", found)]
 
 

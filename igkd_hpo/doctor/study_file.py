@@ -11,6 +11,7 @@ from igkd_hpo.distillation.recipe import KNOB_OF, SETTING_OF, needs
 from igkd_hpo.doctor.check import Check, failed, grade, ok, warning
 from igkd_hpo.errors import DataError
 from igkd_hpo.settings import Settings
+from igkd_hpo.sources import find_source
 from igkd_hpo.words import counted
 
 _GROUP = "study"
@@ -46,6 +47,15 @@ def check_checkpoints(study: Study, settings: Settings) -> list[Check]:
                 found, advice = f"teacher.checkpoint {path} is not there", "have it on every host that prepares"
                 checks.append(warning(_GROUP, "checkpoint", found, advice))
     return checks
+
+
+def check_root(study: Study, settings: Settings) -> list[Check]:
+    """Check whether the place of the images is there, without a look into it; nothing where they are downloaded."""
+    if find_source(study.dataset.name).root != "needed" or study.dataset.root is None:
+        return []
+    if (path := settings.data_path(study.dataset.root)).exists():
+        return [ok(_GROUP, "images", f"{path} is there")]
+    return [warning(_GROUP, "images", f"dataset.root {path} is not there", "have it on the host that prepares")]
 
 
 def _check(name: str, fine: str, problems: list[tuple[str, str]]) -> Check:
@@ -105,7 +115,8 @@ def _architectures(study: Study) -> list[Check]:
     faulty, few = count > left, study.n_trials < _TRIALS_EACH * count
     found = f"{count} to choose from in {study.n_trials} trials, {len(study.controls)} of them controls"
     raised = f"raise n_trials to {_TRIALS_EACH * count}, or leave some out" if few else "leave some out"
-    advice = f"{raised}: a sampler needs about {_TRIALS_EACH} trials of each"
+    least = f", and {count + len(study.controls)} are the fewest" if faulty else ""
+    advice = f"{raised}: a sampler needs about {_TRIALS_EACH} trials of each{least}"
     return [grade(_GROUP, "architectures", found, advice, faulty=faulty, doubtful=few or count > _MANY)]
 
 

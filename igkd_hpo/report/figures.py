@@ -31,6 +31,7 @@ MOST_POINTS = 600
 MOST_POINTS_IN_A_SLICE = 400
 MOST_LINES = 80
 
+_LETTERS_OF_CHOICES = 20  # that fit side by side below a panel
 PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD"}
 
 
@@ -249,7 +250,9 @@ def _scale(axis: "Axes", setting: Range) -> None:
 
     match setting:
         case Choices(choices=choices) | WordChoices(choices=choices):
-            axis.set_xticks(range(len(choices)), [shown(choice) for choice in choices])
+            names = [shown(choice).rpartition("/")[2] for choice in choices]  # a network without its library
+            slanted = {"rotation": 20, "ha": "right"} if sum(map(len, names)) > _LETTERS_OF_CHOICES else {}
+            axis.set_xticks(range(len(choices)), names, **slanted)
             axis.set_xlim(-0.7, len(choices) - 0.3)
             return
         case FloatRange(low=low, high=high, log=True) | IntRange(low=low, high=high, log=True):

@@ -21,7 +21,8 @@ def provenance_facts(
     config, record = study.config, study.read()
     pins, attributes = record.pins, record.attributes
     root = f" from {config.dataset.root}" if config.dataset.root else ""
-    teacher = ", ".join(config.teacher.checkpoints) or f"trained here for {config.teacher.epochs} epochs"
+    begun = "" if config.teacher.weights is None else f" from the weights {config.teacher.weights}"
+    teacher = ", ".join(config.teacher.checkpoints) or f"trained here for {config.teacher.epochs} epochs{begun}"
     if config.teacher.n_networks > 1:
         teacher += f", {config.teacher.n_networks} networks"
     facts = [

@@ -178,7 +178,7 @@ class SharedStorage(CachedStorage):
 
 def no_studies(url: URL) -> str:
     """Say that a database holds no studies."""
-    return f"{mask(url)} holds no studies yet; igkd-hpo launch makes one when its maps are there"
+    return f"{mask(url)} holds no studies; igkd-hpo launch makes one, once teacher and maps are there"
 
 
 def open_storage_here(settings: Settings, *, create: bool) -> SharedStorage:

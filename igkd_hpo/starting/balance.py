@@ -62,7 +62,7 @@ def choose_balance(images: ImageFacts) -> Balance:
         n_validation=sum(validation),
         validation_fraction=fraction,
         validation_because=f"{sum(validation):,} images decide between trials"
-        + (", a larger share since classes have few" if fraction > _FRACTIONS[0] else ""),
+        + (", a larger share since some classes have few images" if fraction > _FRACTIONS[0] else ""),
         test_fraction=test_fraction,
         metric=metric,
         metric_because=because,

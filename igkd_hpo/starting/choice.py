@@ -108,7 +108,9 @@ def choose_study(
         draft.add("augmentation.scale", [0.35, 1.0], "smallest and largest part, in shares of the area")
         if budget.epochs >= _EPOCHS_OF_MIXED and not pretrained:
             draft.add(
-                "augmentation.mixed", 0.6, "share of them that another photograph is blended into, or has a box in"
+                "augmentation.mixed",
+                0.6,
+                "share of them that another photograph is blended into, or a part of it cut in",
             )
     else:
         draft.add("augmentation.crop_padding", sizing.padding, sizing.views_because)
@@ -124,9 +126,9 @@ def choose_study(
             if limit is not None:
                 draft.add(f"limits.{key}", limit, "asked for")
     draft.add("pruner", {}, "stops trials that will not be among the best")
-    draft.add("pruner.name", "successive_halving", "of a rung's trials the best go on")
+    draft.add("pruner.name", "successive_halving", "at some epochs the best go on, the others end")
     draft.add("pruner.grace_period", grace_of_few(budget.epochs), "epochs that every trial gets: early ones say little")
-    draft.add("pruner.reduction_factor", 3, "the best third")
+    draft.add("pruner.reduction_factor", 3, "one trial of so many goes on")
     controls = "4 of them controls" if budget.maps else "2 of them controls"
     draft.add("n_trials", budget.n_trials, f"{controls}, which are fixed trials to compare with")
     if not budget.maps:
@@ -239,7 +241,8 @@ def _add_hyperparameters(
     if len(students) > 1:
         names = [student.architecture for student in students]
         choice = {"type": "categorical", "choices": names}
-        add("architecture", choice, f"{', '.join(costs)}; each needs some {TRIALS_EACH} trials")
+        sizes = ", ".join(f"{name.rpartition('/')[2]} {cost}" for name, cost in zip(names, costs, strict=True))
+        add("architecture", choice, f"uncut, {sizes}; each needs some {TRIALS_EACH} trials")
     else:
         add("architecture", students[0].architecture, f"{costs[0]}; more networks would need more trials")
     for knob, value in students[0].knobs:
@@ -259,7 +262,7 @@ def _add_hyperparameters(
         add("overlay_probability", 0.0, "off: on this machine the teacher's maps of all images would take too long")
         add("overlay_strength", 0.5, "without effect while overlay_probability is 0")
     low, high = (float(f"{rate * batch / 64:.1g}") for rate in _RATES[pretrained])
-    add("learning_rate", real(low, high, log=True), "the setting that matters most; its peak")
+    add("learning_rate", real(low, high, log=True), "at its highest; no other setting matters as much")
     add(
         "batch_size",
         batch,

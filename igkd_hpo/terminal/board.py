@@ -280,7 +280,7 @@ def _trial_columns(board: Board) -> list[_Column]:
     return [
         _Column("trial", max([6, *map(len, names)]), trial),
         _Column("try", 3, attempt, right=True),
-        _Column("epoch", 2 * len(str(epochs)) + 1, epoch, right=True),
+        _Column("epoch", max(len("epoch"), 2 * len(str(epochs)) + 1), epoch, right=True),
         _Column(_heading(board.study.metric), 8, accuracy, right=True),
     ]
 

@@ -50,7 +50,9 @@ def status_board(
         parts += [Text("")] if parts else []
         parts += [cut(line, width) for line in _overview(others, {study.name for study in studies})]
         parts += [line for study in others for line in _notes(study, queued or {}, width, whole=whole)]
-    return Group(*parts) if parts else Text("no studies yet; igkd-hpo launch makes the first one")
+    if not parts:
+        return Text("no studies yet; igkd-hpo launch makes one, once teacher and maps are there")
+    return Group(*parts)
 
 
 def _row(trial: RunningTrial, stale: float | None) -> WorkerRow:

@@ -20,6 +20,7 @@ from igkd_hpo.config.reading import parse_study, read_study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.engines.engine import SlotState
 from igkd_hpo.engines.in_process import InProcessEngine
+from igkd_hpo.errors import DataError
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.storage import open_storage
@@ -99,6 +100,15 @@ def test_a_dry_run_of_a_finished_study_asks_for_no_time(workspace: Workspace) ->
     storage.engine.dispose()
     told = dry_run(study, settings_here(), workers=1, trials=None, device="cpu", new_version=False)
     assert told.splitlines()[-1].startswith("nothing is left to run")
+
+
+def test_images_that_are_not_there_are_missed_before_a_launch(workspace: Workspace) -> None:
+    study = parse_study(STUDY, source="test")
+    study = study.model_copy(update={"dataset": study.dataset.model_copy(update={"name": "folder", "root": "fotos"})})
+    with pytest.raises(DataError):
+        dry_run(study, settings_here(), workers=1, trials=None, device="cpu", new_version=False)
+    (warning,) = igkd_hpo.validate(study, progress=False).warnings
+    assert "fotos is not there" in warning
 
 
 def test_a_launch_beside_another_one_says_so(

@@ -97,7 +97,7 @@ def test_the_number_of_steps_is_found_told_and_kept(settings, progress):
     assert maps.facts["agreement"] > 0.999
     assert maps.inputs["attribution"]["n_steps"] == "auto"
     assert not (maps.folder / "plan.json").exists()
-    assert any(note.startswith("attribution.n_steps: 8, whose maps") for note in progress.notes)
+    assert any(note.startswith("maps of 8 steps") for note in progress.notes)
 
 
 @pytest.mark.usefixtures("images", "own_teacher")
@@ -131,5 +131,5 @@ def test_a_faster_way_is_looked_for_only_where_there_is_much_to_do(settings, pro
         "explain",
         lambda *given, plan, **named: tried.append(plan.points) or explain(*given, plan=plan, **named),
     )
-    assert map_plan.make_plan(study, dataset, network, device=CPU).points in (1, 2)
+    assert map_plan.make_plan(study, dataset, network, device=CPU, progress=progress).points in (1, 2)
     assert tried == [1, 1, 1, 2, 2, 2]

@@ -30,7 +30,7 @@ def test_init_writes_a_valid_file_once(bare: Workspace) -> None:
     assert "about " in said
     bare.here("validate", "trees.yaml")
     written = (bare.folder / "trees.yaml").read_text()
-    assert "is there already" in refused(bare, "init", "trees")
+    assert bare.refused_here("init", "trees", code=2).startswith("error: trees.yaml is there already")  # at once
     assert (bare.folder / "trees.yaml").read_text() == written
     other = bare.here("init", "trees", "-o", "-").stdout
     assert parse_study(other, source="standard output").limits.parameters is None
@@ -126,4 +126,4 @@ def test_a_dry_run_of_a_folder_writes_nothing(bare: Workspace) -> None:
 def test_a_name_that_is_no_folder_is_a_studys(bare: Workspace) -> None:
     (bare.folder / "digits").mkdir()
     assert "study digits" in bare.here("launch", "digits", "--dry-run").stdout
-    assert "no study named 'tree'" in bare.refused_here("launch", "tree", code=2)
+    assert "no study or folder named 'tree'" in bare.refused_here("launch", "tree", code=2)

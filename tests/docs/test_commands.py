@@ -218,6 +218,6 @@ def test_the_python_of_the_guide_runs(
     said = capsys.readouterr().out
     assert "3 of 3 trials finished" in said
     assert "confirmed with " in said
-    assert "no study named 'digit' (did you mean digits?)" in said
+    assert "no study or folder named 'digit' (did you mean digits?)" in said
     for made in ("best.yaml", "report.html"):
         assert (folder / made).is_file(), made

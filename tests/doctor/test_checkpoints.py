@@ -33,6 +33,7 @@ def test_validate_refuses_what_cannot_be_a_checkpoint(
 
 def test_validate_warns_of_a_checkpoint_that_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IGKD_HPO_DATA", str(tmp_path))
+    (tmp_path / "images").mkdir()
     (warning,) = igkd_hpo.validate(document()).warnings
     assert "is not there" in warning
     torch.save({"a": torch.ones(1)}, tmp_path / "teacher.pt")
