@@ -1,6 +1,7 @@
 """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real."""
 
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 from igkd_hpo.api.source import StudyLike, existing_study, looks_like_path, settings_here, study_to_run
 from igkd_hpo.api.supervise import EngineLike, WorkerCount, open_engine, supervise
@@ -28,11 +29,13 @@ from igkd_hpo.search.confirmation_study import (
     open_linked,
 )
 from igkd_hpo.search.note import save_study_note
+from igkd_hpo.search.records import study_trials
 from igkd_hpo.search.storage import SharedStorage, open_storage_here
 from igkd_hpo.search.study import CALLED, Purpose, SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
+from igkd_hpo.words import duration
 
 _USUAL_SEEDS = 5
 
@@ -84,6 +87,8 @@ def confirm(
             with make_progress(progress) as shown:
                 pins = opened.prepare(config, host, shown, None)
         linked = create_trials(database, config, arms, seeds, pins, console, frontier=steps, purpose="confirm")
+        if searched is not None:
+            _tell_time(searched, linked, console)
         train(linked, opened, host, console, workers=workers, progress=progress, assets_needed=explanations)
     check_complete(linked)
     with make_progress(progress) as shown:
@@ -96,6 +101,16 @@ def confirm(
             explain(linked, confirmation, settings, device=device, progress=shown)
         confirmation = _read(linked)
     return confirmation
+
+
+def _tell_time(searched: SearchStudy, linked: SearchStudy, console: Console) -> None:
+    """Say how long what is left may take, by the trials of the search, where any completed."""
+    took = [trial.seconds for trial in study_trials(searched) if trial.state == "COMPLETE" and trial.seconds]
+    left = linked.read().n_trials - linked.counts().finished
+    if took and left:
+        each = median(took)
+        told = f"the search's trials took {duration(each)} each (median), so these take"
+        tell(console, f"{told} about {duration(left * each)} one after the other")
 
 
 def _read(linked: SearchStudy) -> Confirmation:

@@ -54,6 +54,7 @@ def test_from_confirm_to_export(
     assert "8 of 8 trials are new" in told.err
     assert "4 arms with 2 seeds each, 8 trainings of " in told.err
     assert "--seeds 5" in told.err
+    assert "one after the other" in told.err
 
     # Four arms, two seeds each.
     trials = workspace.checked_to_end(8, "tiny-confirm")
