@@ -31,7 +31,7 @@ MOST_POINTS = 600
 MOST_POINTS_IN_A_SLICE = 400
 MOST_LINES = 80
 
-_LETTERS_OF_CHOICES = 20  # that fit side by side below a panel
+_LETTERS_OF_CHOICES = 20  # of all that fit side by side below a panel, and of one that is slanted
 PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD"}
 
 
@@ -250,9 +250,13 @@ def _scale(axis: "Axes", setting: Range) -> None:
 
     match setting:
         case Choices(choices=choices) | WordChoices(choices=choices):
-            names = [shown(choice).rpartition("/")[2] for choice in choices]  # a network without its library
-            slanted = {"rotation": 20, "ha": "right"} if sum(map(len, names)) > _LETTERS_OF_CHOICES else {}
-            axis.set_xticks(range(len(choices)), names, **slanted)
+            names = [
+                _shortened(shown(choice).rpartition("/")[2]) for choice in choices
+            ]  # a network without its library
+            axis.set_xticks(range(len(choices)), names)
+            if sum(map(len, names)) > _LETTERS_OF_CHOICES:
+                for label in axis.get_xticklabels():
+                    label.set(rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
             axis.set_xlim(-0.7, len(choices) - 0.3)
             return
         case FloatRange(low=low, high=high, log=True) | IntRange(low=low, high=high, log=True):
@@ -263,6 +267,10 @@ def _scale(axis: "Axes", setting: Range) -> None:
         case _:
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=isinstance(setting, IntRange)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LETTERS_OF_CHOICES else f"{name[: _LETTERS_OF_CHOICES - 1]}…"
 
 
 def wrap_name(name: str, width: int) -> str:
