@@ -53,20 +53,24 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_output(path: Path, content: bytes) -> None:
+def write_output(path: Path, content: bytes) -> bool:
     """Write what a person asked for to where they said, a device or a pipe included. Raises UsageError.
+
+    Returns whether a file was there before.
 
     A file is replaced in one step, and where the path is a link, the file that it leads to: /dev/stdout and /dev/null
     stay what they are. Files of ours, below `storage/`, are written by the other functions, which follow no link.
     """
     try:
-        if path.exists() and not path.is_file():
+        replaced = path.is_file()
+        if path.exists() and not replaced:
             with path.open("wb") as file:
                 file.write(content)
         else:
             write_bytes(Path(os.path.realpath(path)), content)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; give another place with -o") from error
+    return replaced
 
 
 def check_output(path: Path, *, example: str) -> None:

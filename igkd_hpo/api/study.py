@@ -230,7 +230,7 @@ class Study:
         path = user_path(output)
         study, best = best_or_confirmed(self._study, under=check_under(under))
         exported = exported_study(study, best)
-        replaced = _write(path, to_yaml(exported))
+        replaced = write_output(path, to_yaml(exported).encode())
         about = describe_trial(study, best)
         return Export(path=path, study_file=exported, about=about, replaced=replaced, remarks=best.remarks)
 
@@ -265,7 +265,8 @@ class Study:
         check_output(path, example="report.html")
         study = parent_of(self._study)
         page = write_report(study, self._settings)
-        return ReportFile(study=study.name, path=path, completed=page.completed, replaced=_write(path, page.html))
+        replaced = write_output(path, page.html.encode())
+        return ReportFile(study=study.name, path=path, completed=page.completed, replaced=replaced)
 
     def stop(self, *, now: bool = False) -> int:
         """Let no new trial begin, on any host, until the study is launched again. A finished study stays as it is.
@@ -323,10 +324,3 @@ def status(*, storage: str | None = None) -> list[StudyStatus]:
         StorageError: the database is out of reach.
     """
     return every_status(open_storage_here(settings_here(storage), create=False))
-
-
-def _write(path: Path, text: str) -> bool:
-    """Write a file, and return whether one was there before. Raises UsageError."""
-    replaced = path.is_file()
-    write_output(path, text.encode())
-    return replaced
