@@ -273,6 +273,8 @@ def mps_variables(device: str) -> Iterator[dict[str, str] | None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         places = {"CUDA_MPS_PIPE_DIRECTORY": f"{folder}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{folder}/log"}
+        for place in places.values():
+            os.mkdir(place)
         subprocess.run([control, "-d"], env=os.environ | places, check=True)
         try:
             yield places

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import kit
-import scipy
 import torch
 from kit import ablation
 
@@ -249,14 +248,6 @@ def run(crew: Crew, lines: list[dict[str, Any]], deadline: float) -> str:
     )
 
 
-def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
-    """The difference of the means and its 95 % t interval, variances not taken as equal; two values or more each."""
-    found = scipy.stats.ttest_ind(one, other, equal_var=False)
-    difference = statistics.fmean(one) - statistics.fmean(other)
-    interval = found.confidence_interval(0.95)
-    return difference, float(interval.low), float(interval.high)
-
-
 def table(lines: list[dict[str, Any]]) -> str:
     """Means, deviations and differences, for people."""
     if not lines:
@@ -285,14 +276,8 @@ def table(lines: list[dict[str, Any]]) -> str:
         pace = statistics.fmean(line["epoch_seconds"] for line in own)
         ways = ", ".join(sorted({str(line.get("compile")) for line in own}))
         told.append(f"{arm:14} {value} {pace:8.2f}  {ways}{f', {lost} diverged' if lost else ''}")
-    told.append("differences, points, with a 95 % t interval of each by itself (Welch):")
-    for question in ablation.QUESTIONS:
-        one, other = samples.get(question.arm, []), samples.get(question.than, [])
-        if min(len(one), len(other)) > 1 and len({*one, *other}) > 1:
-            told.append("  {}: {:+.2f} ({:+.2f} to {:+.2f}; n {}, {})".format(
-                question.says, *welch(one, other), len(one), len(other)))  # fmt: skip
     whole = ablation.results(lines)
-    told.append("the same with intervals that hold for all at once (benchmarks/ablation.py):")
+    told.append("differences, with intervals that hold for all at once (benchmarks/ablation.py):")
     told += [f"  {sentence}" for sentence in whole["sentences"]]
     told += [f"  {'reached' if holds else 'MISSED '}  {goal}" for goal, holds in whole["goals"].items()]
     return "\n".join(told)

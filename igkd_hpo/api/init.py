@@ -292,7 +292,11 @@ def names_images(study: object) -> TypeGuard[str]:
 
 def default_file(folder: str | PathLike[str], settings: Settings) -> Path:
     """Return the place of a folder's study file where no other is given: in the current directory."""
-    return Path(f"{study_name(_place(folder, settings)[0])}.yaml")
+    return _file_of(_place(folder, settings)[0])
+
+
+def _file_of(images: Path) -> Path:
+    return Path(f"{study_name(images)}.yaml")
 
 
 def study_file_of(folder: str, settings: Settings) -> tuple[Path, Study | None]:
@@ -305,7 +309,7 @@ def study_file_of(folder: str, settings: Settings) -> tuple[Path, Study | None]:
         StudyFileError: it has faults.
     """
     path, _ = _place(folder, settings)
-    file, of = default_file(folder, settings), None
+    file, of = _file_of(path), None
     if file.exists():
         study = read_study(file)
         of = study.dataset.root or study.dataset.name

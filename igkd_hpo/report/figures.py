@@ -30,8 +30,8 @@ WIDTH = 4.2  # inches: a phone shows it at four fifths of its size, a desk scree
 MOST_POINTS = 600
 MOST_POINTS_IN_A_SLICE = 400
 MOST_LINES = 80
-
 _LETTERS_OF_CHOICES = 20  # of all that fit side by side below a panel, and of one that is slanted
+
 PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD"}
 
 
@@ -250,9 +250,7 @@ def _scale(axis: "Axes", setting: Range) -> None:
 
     match setting:
         case Choices(choices=choices) | WordChoices(choices=choices):
-            names = [
-                _shortened(shown(choice).rpartition("/")[2]) for choice in choices
-            ]  # a network without its library
+            names = [_shortened(shown(choice)) for choice in choices]
             axis.set_xticks(range(len(choices)), names)
             if sum(map(len, names)) > _LETTERS_OF_CHOICES:
                 for label in axis.get_xticklabels():
@@ -269,7 +267,8 @@ def _scale(axis: "Axes", setting: Range) -> None:
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _shortened(name: str) -> str:
+def _shortened(choice: str) -> str:
+    name = choice.rpartition("/")[2]  # a network without its library
     return name if len(name) <= _LETTERS_OF_CHOICES else f"{name[: _LETTERS_OF_CHOICES - 1]}…"
 
 

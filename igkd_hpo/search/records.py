@@ -48,6 +48,11 @@ class TrialRecord:
     ended: datetime | None
 
     @property
+    def epochs(self) -> int:
+        """Return how many it has finished."""
+        return max(self.accuracies, default=0)
+
+    @property
     def seconds(self) -> float | None:
         """Return how long its last attempt took; None where it has not ended."""
         return (self.ended - self.started).total_seconds() if self.started and self.ended else None

@@ -64,7 +64,6 @@ def as_json(trials: Iterable[TrialRecord]) -> Iterator[str]:
 def _facts(trial: TrialRecord) -> dict[str, Any]:
     known = {
         "validation_accuracy": trial.accuracy,
-        "epochs": max(trial.accuracies, default=0),
         "started": _utc(trial.started),
         "ended": _utc(trial.ended),
     }

@@ -123,7 +123,7 @@ def plan_budget(
         epochs=epochs,
         n_trials=n_trials,
         trial_seconds=_BEGINNING + epochs * each_epoch,
-        seconds={**before, "trials, some of them stopped early,": trials(epochs, n_trials)},
+        seconds={**before, "trials": trials(epochs, n_trials)},
     )
 
 

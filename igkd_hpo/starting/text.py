@@ -25,7 +25,7 @@ def write_choice(choice: Choice, images: ImageFacts, machine: Machine) -> str:
     header = [
         "Written by igkd-hpo init, from a look at the images and timed steps of networks. Change what you know better.",
         seen,
-        f"About {duration(choice.budget.total)} on {machine.shown}, one trial at a time: {parts}.",
+        f"About {duration(choice.budget.total)} on {machine.shown}, one trial at a time, some stopped early: {parts}.",
     ]
     lines = [f"# {one_line(text)}" for text in header]
     return "\n".join([*lines, *_lines(choice.document, choice.reasons, "", "")]) + "\n"

@@ -21,7 +21,7 @@ def trial_list(trials: Iterable[TrialRecord], searched: Collection[str], metric:
         table.add_row(
             str(trial.number),
             "" if trial.accuracy is None else percent(trial.accuracy),
-            str(max(trial.accuracies, default=0)),
+            str(trial.epochs),
             "" if parameters is None else f"{parameters:,}",
             trial.state.lower(),
             _settings(trial, searched),

@@ -97,7 +97,7 @@ def test_the_number_of_steps_is_found_told_and_kept(settings, progress):
     assert maps.facts["agreement"] > 0.999
     assert maps.inputs["attribution"]["n_steps"] == "auto"
     assert not (maps.folder / "plan.json").exists()
-    assert any(note.startswith("maps of 8 steps") for note in progress.notes)
+    assert any(note.startswith("maps of 8 steps (attribution.n_steps), which order") for note in progress.notes)
 
 
 @pytest.mark.usefixtures("images", "own_teacher")

@@ -105,7 +105,7 @@ def test_a_database_that_optuna_made_alone_gets_our_table_too(database_url: str)
     if url.startswith("sqlite"):
         Path(make_url(url).database or "").parent.mkdir()
     theirs = optuna.create_study(study_name="theirs", storage=url, direction="minimize")
-    with pytest.raises(UsageError, match="holds no studies"):
+    with pytest.raises(UsageError, match="holds no studies; igkd-hpo launch makes one"):
         open_storage(url, create=False)
     storage = open_storage(url, create=True)
     assert study_names(storage) == []

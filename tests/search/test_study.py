@@ -161,9 +161,9 @@ def test_a_study_that_minimises_is_refused(storage: SharedStorage, study_file: S
 
 
 def test_names(storage: SharedStorage, study_file: Study) -> None:
-    with pytest.raises(UsageError, match="holds no studies"):
+    with pytest.raises(UsageError, match="holds no studies; igkd-hpo launch makes one"):
         latest_study(storage)
-    with pytest.raises(UsageError, match="holds no studies"):
+    with pytest.raises(UsageError, match="holds no studies; igkd-hpo launch makes one"):
         open_study(storage, "digits")
     for name in ("digits", "cifar10", "digits-v2"):
         create_or_open(storage, changed(study_file, name=name), n_trials=None, pins=None)
