@@ -12,6 +12,7 @@ as many after each; `side by side` runs one trial per core, or --processes of th
 """
 
 import argparse
+import copy
 import json
 import multiprocessing
 import os
@@ -43,6 +44,7 @@ from igkd_hpo.distillation.attribution import integrated_gradients, rank_correla
 from igkd_hpo.distillation.batches import TrainingData, draw_plan
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.heap import keep_freed_memory
+from igkd_hpo.distillation.kernels import choose_kernels
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.optimization import make_optimizer
 from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
@@ -154,7 +156,7 @@ def epochs_of(training: Training) -> Callable[[], int]:
 def bare_steps(count: int, device: torch.device, batch: int) -> Callable[[], int]:
     """Forward, backward and optimizer on tensors in place, in the execution of ours."""
     recipe = kd_ig_recipe(device, batch)
-    network = make_student().to(device).to(memory_format=torch.channels_last).train()
+    network = choose_kernels(make_student()).to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(network.parameters(), recipe.optimizer, 0.1, recipe.weight_decay, device)
     pixels = torch.rand(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,), device=device)
@@ -322,19 +324,18 @@ def attribution_arms(
     else:
         pixels, labels = torch.rand(count, 3, 32, 32), torch.randint(10, (count,))
     plain = body.to(device).eval()
-    network = Network(plain, [0.0] * 3, [1.0] * 3).to(device).eval()  # the published students take pixels as they are
+    taken = Network(copy.deepcopy(plain), [0.0] * 3, [1.0] * 3)  # the published students take pixels as they are
+    network = choose_kernels(taken).to(device).to(memory_format=torch.channels_last).eval()
     pixels, labels = pixels.to(device), labels.to(device)
     few = slice(0, min(count, 8 if device.type == "cpu" else count))
 
     def ours(steps: int) -> Tensor:
         maps, _ = integrated_gradients(
-            network.to(memory_format=torch.channels_last), pixels, labels,
-            baseline=torch.zeros(3), n_steps=steps, points=IG_POINTS[device.type],
-        )  # fmt: skip
+            network, pixels, labels, baseline=torch.zeros(3), n_steps=steps, points=IG_POINTS[device.type]
+        )
         return maps
 
     def published() -> int:
-        plain.to(memory_format=torch.contiguous_format)
         attribute(plain, pixels[few], labels[few])
         return len(labels[few])
 

@@ -34,6 +34,8 @@ class Execution(Frozen):
     """Points that went through the teacher at once when the maps were made; null without maps."""
     map_precision: Literal["float32", "bfloat16"] | None = None
     """Precision of the maps' making; null without maps."""
+    pointwise: Literal["convolution", "matmul"] | None = None
+    """How 1x1 convolutions were computed; null is as convolutions."""
     teacher_threads: int | None = None
     """Threads of the teacher's training on a CPU; null where it was given, or trained on a GPU."""
 

@@ -18,6 +18,7 @@ from igkd_hpo.distillation.blocks import copy_prefix
 from igkd_hpo.distillation.device import processor
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
+from igkd_hpo.distillation.kernels import pointwise
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
 from igkd_hpo.distillation.recipe import Recipe, knobs_of, make_recipe
@@ -52,6 +53,7 @@ def make_execution(study: Study, architecture: str, assets: Assets, device: torc
             "n_steps": None if maps is None else maps.facts["n_steps"],
             "map_points": None if maps is None else maps.facts.get("points"),
             "map_precision": None if maps is None else maps.facts.get("precision"),
+            "pointwise": pointwise(device),
             "teacher_threads": assets.teacher_threads,
         }
     )

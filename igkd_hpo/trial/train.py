@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -198,6 +198,7 @@ def _repeat(study: Study, device: "torch.device", notes: list[str]) -> Execution
     import torch
 
     from igkd_hpo.distillation.device import processor
+    from igkd_hpo.distillation.kernels import pointwise
 
     execution = study.provenance.execution if study.provenance else None
     if execution is None:
@@ -208,16 +209,21 @@ def _repeat(study: Study, device: "torch.device", notes: list[str]) -> Execution
             "chooses its own precision; the last digits will differ"
         )
         return None
-    here = {"processor": processor(device), "torch": torch.__version__}
-    there = {"processor": execution.processor or here["processor"], "torch": execution.torch}
+    here = {"processor": processor(device), "torch": torch.__version__, "pointwise": pointwise(device)}
+    there = {
+        "processor": execution.processor or here["processor"],
+        "torch": execution.torch,
+        "pointwise": execution.pointwise or "convolution",
+    }
     if there != here:
-        notes.append(
-            f"the exported trial ran on {there['processor']} with torch {there['torch']}, this is "
-            f"{here['processor']} with torch {here['torch']}; the last digits may differ"
-        )
+        notes.append(f"the exported trial ran on {_where(there)}, this is {_where(here)}; the last digits may differ")
     if study.teacher.logits == "auto" and study.uses(Role.LOGITS):
         notes.append(
             "the file does not say whether the exported trial asked its teacher in each step (logits: online) or "
             "beforehand (cached); the result may differ"
         )
     return execution.model_copy(update=here)
+
+
+def _where(facts: Mapping[str, str]) -> str:
+    return f"{facts['processor']} with torch {facts['torch']} (1x1 convolutions as {facts['pointwise']})"
