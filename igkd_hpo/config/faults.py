@@ -27,11 +27,20 @@ _EXPECTED = {
 def describe(error: ValidationError) -> list[str]:
     """Write one line for each faulty place in the file, in the order of the file format."""
     lines: dict[str, str] = {}
+    missing: set[str] = set()
     for fault in error.errors(include_url=False):
         path, keys = _locate(fault["loc"])
         # A place can be in the list twice, once for each type that it could have had: the last is the widest.
         lines[path] = _line(fault, path, keys)
-    return list(lines.values())
+        missing |= {path} if fault["type"] == "missing" else set()
+    return [line for path, line in lines.items() if path not in missing or not _is_misspelt(path, lines)]
+
+
+def _is_misspelt(path: str, lines: dict[str, str]) -> bool:
+    """Return whether a key that is missing is there under a name that is nearly its own: one mistake, not two."""
+    parent, _, key = path.rpartition(".")
+    unknown = [line for other, line in lines.items() if other.rpartition(".")[0] == parent]
+    return any(f": unknown key (did you mean {key}?)" in line for line in unknown)
 
 
 def _line(fault: ErrorDetails, path: str, keys: list[str]) -> str:

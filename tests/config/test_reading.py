@@ -34,6 +34,8 @@ def faults_of(text: str) -> str:
     [
         # unknown keys, with the near name
         ("n_trials: 24", "n_trails: 24", "n_trails: unknown key (did you mean n_trials?); remove or rename it"),
+        ("learning_rate: {", "learning_rat: {",
+         "hyperparameters.learning_rat: unknown key (did you mean learning_rate?); remove or rename it"),
         (PRUNER, "{name: percentile, kep: 50}", "pruner.kep: unknown key (did you mean keep?); remove or rename it"),
         ("split_seed: 0", "splitseed: 0",
          "dataset.splitseed: unknown key (did you mean split_seed?); remove or rename it"),
@@ -195,8 +197,7 @@ def test_all_faults_come_in_one_message() -> None:
         PRUNER, "{name: percentile, keep: 500, kep: 1}"
     )
     assert [line.split(": ")[0] for line in faults_of(text).splitlines()] == [
-        "study.yaml has 7 faults:",
-        "  dataset.name",
+        "study.yaml has 6 faults:",
         "  dataset.nmae",
         "  hyperparameters.temperature.high",
         "  hyperparameters.layers_removed",
