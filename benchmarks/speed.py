@@ -44,9 +44,9 @@ from igkd_hpo.distillation.attribution import integrated_gradients, rank_correla
 from igkd_hpo.distillation.batches import TrainingData, draw_plan
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.heap import keep_freed_memory
-from igkd_hpo.distillation.kernels import choose_kernels
 from igkd_hpo.distillation.models import Network, count_parameters
 from igkd_hpo.distillation.optimization import make_optimizer
+from igkd_hpo.distillation.pointwise import multiply_pointwise
 from igkd_hpo.distillation.recipe import Recipe, make_recipe, plain_values
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
 from igkd_hpo.distillation.teaching import CachedLogits
@@ -156,7 +156,8 @@ def epochs_of(training: Training) -> Callable[[], int]:
 def bare_steps(count: int, device: torch.device, batch: int) -> Callable[[], int]:
     """Forward, backward and optimizer on tensors in place, in the execution of ours."""
     recipe = kd_ig_recipe(device, batch)
-    network = choose_kernels(make_student()).to(device).to(memory_format=torch.channels_last).train()
+    network = make_student().to(device).to(memory_format=torch.channels_last).train()
+    multiply_pointwise(network, torch.channels_last)
     optimizer = make_optimizer(network.parameters(), recipe.optimizer, 0.1, recipe.weight_decay, device)
     pixels = torch.rand(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,), device=device)
@@ -325,7 +326,8 @@ def attribution_arms(
         pixels, labels = torch.rand(count, 3, 32, 32), torch.randint(10, (count,))
     plain = body.to(device).eval()
     taken = Network(copy.deepcopy(plain), [0.0] * 3, [1.0] * 3)  # the published students take pixels as they are
-    network = choose_kernels(taken).to(device).to(memory_format=torch.channels_last).eval()
+    network = taken.to(device).to(memory_format=torch.channels_last).eval()
+    multiply_pointwise(network, torch.channels_last)
     pixels, labels = pixels.to(device), labels.to(device)
     few = slice(0, min(count, 8 if device.type == "cpu" else count))
 

@@ -41,7 +41,7 @@ from igkd_hpo.errors import TeacherError
 from igkd_hpo.settings import Settings
 from igkd_hpo.words import counted
 
-_SCHEMA = 1  # of the recipe and the file: raise it when the same inputs would give another teacher
+_SCHEMA = 1  # of the recipe and the file: raise it when the same inputs would give another teacher, but for rounding
 _WEIGHTS = "weights.pt"
 
 

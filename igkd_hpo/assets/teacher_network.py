@@ -16,8 +16,8 @@ from igkd_hpo.config.provenance import MemoryFormat
 from igkd_hpo.distillation.architectures import Request, find_architecture, kind_of
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.architectures.torchvision import check_name, create
-from igkd_hpo.distillation.kernels import choose_kernels
 from igkd_hpo.distillation.models import Network, Resized
+from igkd_hpo.distillation.pointwise import multiply_pointwise
 from igkd_hpo.errors import DataError
 from igkd_hpo.settings import Settings
 
@@ -154,7 +154,8 @@ def wrap(
     mean, std = normalization(teacher, statistics, lambda: _statistics(request))
     network = Network(body if teacher.input_size is None else Resized(body, teacher.input_size), mean, std)
     network.memory_format = torch_format(memory_format)
-    return choose_kernels(network).eval().requires_grad_(False).to(memory_format=network.memory_format)
+    multiply_pointwise(network, network.memory_format)
+    return network.eval().requires_grad_(False).to(memory_format=network.memory_format)
 
 
 def _statistics(request: Request) -> Statistics:

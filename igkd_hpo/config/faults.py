@@ -27,13 +27,13 @@ _EXPECTED = {
 def describe(error: ValidationError) -> list[str]:
     """Write one line for each faulty place in the file, in the order of the file format."""
     lines: dict[str, str] = {}
-    missing: set[str] = set()
+    kinds: dict[str, str] = {}
     for fault in error.errors(include_url=False):
         path, keys = _locate(fault["loc"])
         # A place can be in the list twice, once for each type that it could have had: the last is the widest.
         lines[path] = _line(fault, path, keys)
-        missing |= {path} if fault["type"] == "missing" else set()
-    return [line for path, line in lines.items() if path not in missing or not _is_misspelt(path, lines)]
+        kinds[path] = fault["type"]
+    return [line for path, line in lines.items() if kinds[path] != "missing" or not _is_misspelt(path, lines)]
 
 
 def _is_misspelt(path: str, lines: dict[str, str]) -> bool:

@@ -38,7 +38,6 @@ from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.evaluation import forward_chunks, forward_in_batches, score, tally
 from igkd_hpo.distillation.features import FeatureTerms, Taught
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.distillation.kernels import choose_kernels
 from igkd_hpo.distillation.losses import balanced_weights, distillation_loss
 from igkd_hpo.distillation.metrics import EpochMetrics, Metric
 from igkd_hpo.distillation.models import Network
@@ -52,6 +51,7 @@ from igkd_hpo.distillation.optimization import (
     make_schedule,
     slow_down,
 )
+from igkd_hpo.distillation.pointwise import multiply_pointwise
 from igkd_hpo.distillation.recipe import Recipe
 from igkd_hpo.distillation.sparsity import Pruning
 from igkd_hpo.distillation.step_graph import NotCaptured, StepGraph
@@ -130,8 +130,9 @@ class Training:
         self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
         self._class_weights = balanced_weights(self.data.labels) if recipe.class_weights == "balanced" else None
         self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self._trained = choose_kernels(network).to(device).to(memory_format=self._memory_format)
+        self._trained = network.to(device).to(memory_format=self._memory_format)
         self._trained.memory_format = self._memory_format
+        multiply_pointwise(self._trained, self._memory_format)
         self._objective = make_objective(recipe.objective, recipe.settings, torch.bincount(self.data.labels))
         self._terms = added_terms(recipe)
         self._learned = nn.ModuleList([self._trained])

@@ -18,9 +18,9 @@ from igkd_hpo.distillation.blocks import copy_prefix
 from igkd_hpo.distillation.device import processor
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.hyperparameter import Role
-from igkd_hpo.distillation.kernels import pointwise
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.distillation.overlay import normalize_maps, overlay
+from igkd_hpo.distillation.pointwise import name_pointwise
 from igkd_hpo.distillation.recipe import Recipe, knobs_of, make_recipe
 from igkd_hpo.distillation.reparameterization import learned_in_place_of, reparameterize
 from igkd_hpo.distillation.training import Training
@@ -40,12 +40,13 @@ def make_execution(study: Study, architecture: str, assets: Assets, device: torc
     """Return the settings with which this process would train such a student, and those its assets came from."""
     training, maps = training_on(study, device.type), assets.maps
     precision = resolve_precision(training.precision, device)
+    layout = memory_format(study, architecture, assets.dataset, assets.settings, device)
     return Execution.model_validate(
         {
             "device": device.type,
             "threads": torch.get_num_threads(),
             "precision": precision,
-            "memory_format": memory_format(study, architecture, assets.dataset, assets.settings, device),
+            "memory_format": layout,
             "compile": resolve_compile(training.compile, device, precision),
             "torch": torch.__version__,
             "processor": processor(device),
@@ -53,7 +54,7 @@ def make_execution(study: Study, architecture: str, assets: Assets, device: torc
             "n_steps": None if maps is None else maps.facts["n_steps"],
             "map_points": None if maps is None else maps.facts.get("points"),
             "map_precision": None if maps is None else maps.facts.get("precision"),
-            "pointwise": pointwise(device),
+            "pointwise": name_pointwise(device, channels_last=layout == "channels_last"),
             "teacher_threads": assets.teacher_threads,
         }
     )

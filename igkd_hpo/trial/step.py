@@ -279,7 +279,9 @@ def _try_student(
             _train(network, TrainingData(**few), task, values, device, teacher)  # who answers for 64 images at once
         except UsageError as error:
             raise UsageError(f"student {task.architecture}: {error}") from error
-    shipped = deployed(network.cpu().body, task.architecture).to(memory_format=layout)
+    unused = make_body(values, dataset.num_classes, dataset.image_size, task.settings.allow_import)
+    reparameterize(unused, values)  # a bundle is made of a body that was built anew, not of one that was trained
+    shipped = deployed(unused, task.architecture).to(memory_format=layout)
     with evaluating(shipped):
         shipped(to_pixels(dataset.train_images[:1], layout))
     return seconds, side

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -198,7 +198,7 @@ def _repeat(study: Study, device: "torch.device", notes: list[str]) -> Execution
     import torch
 
     from igkd_hpo.distillation.device import processor
-    from igkd_hpo.distillation.kernels import pointwise
+    from igkd_hpo.distillation.pointwise import name_pointwise
 
     execution = study.provenance.execution if study.provenance else None
     if execution is None:
@@ -209,21 +209,22 @@ def _repeat(study: Study, device: "torch.device", notes: list[str]) -> Execution
             "chooses its own precision; the last digits will differ"
         )
         return None
-    here = {"processor": processor(device), "torch": torch.__version__, "pointwise": pointwise(device)}
-    there = {
-        "processor": execution.processor or here["processor"],
-        "torch": execution.torch,
-        "pointwise": execution.pointwise or "convolution",
-    }
+    here = {"processor": processor(device), "torch": torch.__version__}
+    there = {"processor": execution.processor or here["processor"], "torch": execution.torch}
     if there != here:
-        notes.append(f"the exported trial ran on {_where(there)}, this is {_where(here)}; the last digits may differ")
+        notes.append(
+            f"the exported trial ran on {there['processor']} with torch {there['torch']}, this is "
+            f"{here['processor']} with torch {here['torch']}; the last digits may differ"
+        )
+    pointwise = name_pointwise(device, channels_last=execution.memory_format == "channels_last")
+    if (before := execution.pointwise or "convolution") != pointwise:
+        notes.append(
+            f"the exported trial computed 1x1 convolutions as {before}, this version as {pointwise}; the last digits "
+            "may differ"
+        )
     if study.teacher.logits == "auto" and study.uses(Role.LOGITS):
         notes.append(
             "the file does not say whether the exported trial asked its teacher in each step (logits: online) or "
             "beforehand (cached); the result may differ"
         )
-    return execution.model_copy(update=here)
-
-
-def _where(facts: Mapping[str, str]) -> str:
-    return f"{facts['processor']} with torch {facts['torch']} (1x1 convolutions as {facts['pointwise']})"
+    return execution.model_copy(update={**here, "pointwise": pointwise})

@@ -85,6 +85,10 @@ def test_what_code_of_ones_own_prints_lies_not_between_our_data(
     assert (written.out, "hello" in written.err) == ("", True)
 
 
+def test_what_is_deployed_was_built_anew(settings: Settings) -> None:
+    assert steps_of("nets:rewriting", settings).seconds > 0
+
+
 @pytest.mark.parametrize("name", ["flagged", "merging"])
 def test_an_attribute_deploy_need_not_be_a_method_nor_give_a_network(settings: Settings, name: str) -> None:
     assert steps_of(f"nets:{name}", settings).seconds > 0
