@@ -129,10 +129,9 @@ class Training:
         self.completed_epochs = 0
         self.steps_done = 0  # of this object, validation batches included: another thread reads it to see life
         self._class_weights = balanced_weights(self.data.labels) if recipe.class_weights == "balanced" else None
-        self._memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self._trained = network.to(device).to(memory_format=self._memory_format)
-        self._trained.memory_format = self._memory_format
-        multiply_pointwise(self._trained, self._memory_format)
+        network.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self._trained = network.to(device).to(memory_format=network.memory_format)
+        multiply_pointwise(self._trained, network.memory_format)
         self._objective = make_objective(recipe.objective, recipe.settings, torch.bincount(self.data.labels))
         self._terms = added_terms(recipe)
         self._learned = nn.ModuleList([self._trained])
@@ -288,7 +287,7 @@ class Training:
 
     def _update(self, plan: EpochPlan, step: int, samples: Samples | None = None) -> Tensor:
         """Change the weights by one step; nothing in here depends on the host, so that a graph can hold it."""
-        batch = make_batch(self.data, self.views, plan, step, self._memory_format, samples)
+        batch = make_batch(self.data, self.views, plan, step, self._trained.memory_format, samples)
         recipe = self.recipe
         taught = self._ask_teacher(batch)
         features, terms = (None, []) if self._labels_alone else (self.features, self._terms)
