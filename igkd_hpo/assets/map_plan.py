@@ -21,7 +21,7 @@ _STEPS = (8, 12, 16, 20, 24, 32, 48)
 _MANY_STEPS = 64
 # Mean rank correlation with the maps of 64 steps. The goal is 0.98 with those of the paper's 50; the rest is for the
 # luck of 32 images, over which the mean varies by 0.003 either way, and for those 50, which are not the limit either.
-_AGREEMENT = 0.985
+_AGREEMENT = 0.983  # 0.98 with the paper's 50 steps is the goal; means of 32 images vary by 0.003 around it
 _SAME_AGREEMENT = 0.99  # of bfloat16 with float32, both with the same steps
 _PROBED = 32  # images
 # Pixels that go through the network at once, with gradients: 64 or 256 points of 32x32. On a CPU, 4 images at 16 steps
