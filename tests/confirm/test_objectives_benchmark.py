@@ -45,12 +45,13 @@ def changed(study: Study, key: str, value: object) -> Study:
     return Study.model_validate_json(json.dumps(document))
 
 
-def test_weights_of_terms_are_a_hundredth_between_families_and_some_cannot_be_had() -> None:
+def test_weights_of_features_are_a_hundredth_between_families_and_some_cannot_be_had() -> None:
     base = read_study(CIFAR)
     other = changed(base, "architecture", "timm/lcnet_050")
     within, between = (arm_study(each, "hint", sampler_seed=0).hyperparameters for each in (base, other))
     assert (within.highest("hint_weight"), between.highest("hint_weight")) == (10, 1)
     assert arm_study(other, "attribution_matching", sampler_seed=0).hyperparameters.highest("attribution_weight") == 10
+    assert arm_study(other, "attention", sampler_seed=0).hyperparameters.highest("attention_weight") == 30
     with pytest.raises(StudyFileError):
         arm_study(other, "teacher_tail", sampler_seed=0)
 
