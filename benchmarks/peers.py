@@ -98,7 +98,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Fresh:
-    """A winner's settings, trained anew with another seed: its accuracy on test, a fraction."""
+    """A winner's settings, trained anew with another seed: its accuracy on test, a fraction; 0 where it diverged."""
 
     side: str
     round: int
@@ -278,12 +278,13 @@ def read_peer(folder: Path, victim: int | None) -> dict[str, Any]:
 
 
 def retrain(folder: Path, settings: dict[str, float], seed: int) -> float:
-    """Train our side's student with these settings; return its accuracy on the test split."""
+    """Train our side's student with these settings; return its accuracy on the test split, 0 where it diverged."""
     import torch
 
     from igkd_hpo.assets.study_assets import open_assets
     from igkd_hpo.assets.test_split import TestPurpose, open_test
     from igkd_hpo.distillation.evaluation import accuracy, predict
+    from igkd_hpo.distillation.training import NonFiniteLoss
     from igkd_hpo.trial.build import make_trial
 
     torch.set_num_threads(1)
@@ -293,8 +294,11 @@ def retrain(folder: Path, settings: dict[str, float], seed: int) -> float:
     )
     values = study.hyperparameters.middle() | settings
     training = make_trial(study, values, open_assets(study, here), seed=seed, device=device).training
-    for _ in training.epochs():
-        pass
+    try:
+        for _ in training.epochs():
+            pass
+    except NonFiniteLoss:  # as a winner's that was lucky in its search
+        return 0.0
     images, labels = open_test(study.dataset, here, purpose=TestPurpose.BENCHMARK)
     return accuracy(predict(training.network, images, device=device), labels)
 
