@@ -100,7 +100,7 @@ FILES = {
 STUDY: dict[str, Any] = {
     "name": "extended",
     "dataset": {"name": "colours", "validation_fraction": 0.2},
-    "teacher": {"width": 0.25, "epochs": 3},
+    "teacher": {"width": 0.25, "epochs": 8},
     "student": {"architecture": "patches"},
     "training": {"epochs": 1},
     "hyperparameters": {

@@ -34,9 +34,10 @@ Compute = Callable[[slice], Columns]
 Maker = Callable[[Study, Dataset, Teachers, torch.device], Compute]
 """Picklable factory of the function that computes one chunk on a device."""
 
-_LONG = 20.0  # seconds of work that is left, on one thread; processes need 5 to start
+_LONG = 10.0  # seconds of work that is left, on one thread; a process needs 2 to 5 to start
 _PROCESS_BYTES = 2 << 30  # a process on a CPU, with 64 points of 32x32 at once: 2.0 to 2.2 GB at its peak
-_AHEAD = 2  # chunks for each process that may be done before their turn
+_HANDED_OUT = 2  # chunks that a process has at most: it must not wait while we compute one ourselves
+_AHEAD = 2  # chunks for each device that may be done before their turn
 
 
 def devices_for(device: torch.device) -> list[torch.device]:
@@ -84,9 +85,10 @@ def compute_chunks(
 ) -> Generator[Columns, None, None]:
     """Yield the chunks' rows, in order; closing the generator ends its processes.
 
-    This process computes the first chunk. Where the others would then take more than 20 s, one process for each
-    device computes them; each opens data set and teachers from the asset store. On a CPU each has one thread: two
-    processes of one thread made 13 maps a second where one process of two made 7.
+    This process computes the first chunk. Where the others would then take more than 10 s, it shares them with one
+    process for each further device, and goes on while these start; each opens data set and teachers from the asset
+    store. On a CPU each has one thread: two processes of one thread made 13 maps a second where one process of two
+    made 7.
 
     Raises:
         AssetError: a process was killed.
@@ -98,19 +100,25 @@ def compute_chunks(
     left = chunks[1:]
     seconds = (time.perf_counter() - begun) * len(left)
     if len(devices) > 1 and len(left) > 1 and seconds > _LONG:
-        yield from _share(make, left, study=study, settings=settings, devices=devices[: len(left)])
+        yield from _share(make, compute, left, study=study, settings=settings, others=devices[1 : len(left)])
     else:
         yield from map(compute, left)
 
 
 def _share(
-    make: Maker, chunks: Sequence[slice], *, study: Study, settings: Settings, devices: Sequence[torch.device]
+    make: Maker,
+    compute: Compute,
+    chunks: Sequence[slice],
+    *,
+    study: Study,
+    settings: Settings,
+    others: Sequence[torch.device],
 ) -> Generator[Columns, None, None]:
     # Not a ProcessPoolExecutor: it waits for ever for the rest of a result that a killed process was writing.
     context = multiprocessing.get_context("spawn")
     with ExitStack() as crew:
         processes: dict[Connection, BaseProcess] = {}
-        for device in devices:
+        for device in others:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make, study, settings, str(device)), daemon=True)
             with _shield_start():
@@ -118,17 +126,26 @@ def _share(
             theirs.close()
             processes[ours] = process
             crew.callback(_end, process, ours)
-        idle, busy, done, handed_out = list(processes), dict[Connection, int](), dict[int, Columns](), 0
+        # What each that has started was given, in the order in which it computes them.
+        given: dict[Connection, list[int]] = {}
+        waiting, done = list(reversed(range(len(chunks)))), dict[int, Columns]()
         for number in range(len(chunks)):
+            last = number + _AHEAD * (1 + len(processes)) - 1
             while number not in done:
-                while idle and handed_out < min(len(chunks), number + _AHEAD * len(processes)):
-                    pipe = idle.pop()
-                    pipe.send(chunks[handed_out])
-                    busy[pipe], handed_out = handed_out, handed_out + 1
-                for ready in connection.wait(list(busy)):
+                for pipe, numbers in given.items():
+                    while len(numbers) < _HANDED_OUT and waiting and waiting[-1] <= last:
+                        numbers.append(waiting.pop())
+                        pipe.send(chunks[numbers[-1]])
+                if ours_too := bool(waiting) and waiting[-1] <= last:
+                    one = waiting.pop()
+                    done[one] = compute(chunks[one])
+                speaking = [pipe for pipe in processes if given.get(pipe) != []]
+                for ready in connection.wait(speaking, 0 if ours_too else None):
                     assert isinstance(ready, Connection)
-                    done[busy.pop(ready)] = _receive(ready, processes[ready])
-                    idle.append(ready)
+                    columns = _receive(ready, processes[ready])
+                    if ready in given:
+                        done[given[ready].pop(0)] = columns
+                    given.setdefault(ready, [])
             yield done.pop(number)
 
 
@@ -178,6 +195,7 @@ def _serve(pipe: Connection, make: Maker, study: Study, settings: Settings, devi
         store = AssetStore(settings.paths.assets)
         dataset = open_images(study, store)
         compute = make(study, dataset, open_teachers(study, dataset.shown, settings, store), torch.device(device))
+        pipe.send({})  # it has started
         while True:
             try:
                 chunk = pipe.recv()

@@ -165,10 +165,13 @@ def check_accuracy(
     gets = f"{percent(measured)} of {len(labels)} validation images right"
     if metric != "accuracy":
         gets = f"{percent(measured)} {METRICS[metric]} on {len(labels)} validation images"
+    better = measured > of_guessing(counts.tolist(), metric)
     raise TeacherError(
-        f"the teacher gets {gets}, and always guessing {common!r} gets {guessed}: it has nothing to teach; "
+        f"the teacher gets {gets}, and always guessing {common!r} gets {guessed}: "
+        + ("on so few, that can be luck; " if better else "it has nothing to teach; ")
         + _likely_cause(network, dataset, logits, measured, device, metric, others)
         + (", or set teacher.class_weights: balanced" if weighable and metric != "accuracy" else "")
+        + (f", or {dataset.more_validation}" if better else "")
     )
 
 

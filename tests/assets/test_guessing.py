@@ -10,6 +10,7 @@ from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.guessing import beats_guessing
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.teacher import Teacher, prepare_teacher, teacher_asset
+from igkd_hpo.assets.teacher_check import check_accuracy
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.metrics import METRICS, Metric
 from igkd_hpo.errors import TeacherError
@@ -120,3 +121,20 @@ def test_weights_are_advised_for_a_teacher_that_is_trained_here_and_guesses(
     study = make_study(metric="balanced_accuracy", teacher=teacher, augmentation={"crop_padding": 0})
     with pytest.raises(TeacherError, match=r"teacher\.class_weights: balanced"):
         prepared(study, settings, store)
+
+
+@pytest.mark.usefixtures("own_teacher", "images")
+@pytest.mark.parametrize(("more", "verdict"), [(0, "nothing to teach"), (1, "luck")])
+def test_a_teacher_that_is_a_little_better_than_guessing_is_not_said_to_know_nothing(
+    more: int, verdict: str, settings: Settings, store: AssetStore
+) -> None:
+    teacher = prepared(make_study(), settings, store)
+    dataset = prepare_dataset(make_study().dataset, settings, store, RecordingProgress())
+    labels = dataset.validation_labels
+    common = int(torch.bincount(labels).argmax())
+    answers = torch.full_like(labels, common)
+    others = (labels != common).nonzero().flatten()[:more]
+    answers[others] = labels[others]
+    logits = torch.nn.functional.one_hot(answers, dataset.num_classes).float()
+    with pytest.raises(TeacherError, match=verdict):
+        check_accuracy(teacher.network, dataset, logits, device=torch.device("cpu"), metric="accuracy")
