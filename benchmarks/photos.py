@@ -157,7 +157,7 @@ def ours(options: argparse.Namespace, files: Path, size: int, store: str) -> Cal
             "epochs": 1_000_000, "batch_size": options.batch, "optimizer": "sgd", "schedule": "constant",
             "learning_rate": 0.01, "weight_decay": 5e-4, "temperature": 4.0, "alpha": 0.5,
             "overlay_probability": 0.0, "overlay_strength": 0.0, "crop_padding": 0, "horizontal_flip": True,
-            "views": VIEWS, "scale": SCALE, "seed": 0, "precision": precision, "channels_last": True,
+            "views": VIEWS, "scale": SCALE, "mixed": None, "seed": 0, "precision": precision, "channels_last": True,
             "compile": resolve_compile("auto", device, precision),
         }
     )  # fmt: skip
