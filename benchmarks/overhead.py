@@ -5,7 +5,8 @@
 Each figure is taken with so many trials in the study before (30 % COMPLETE with 100 epochs, the others PRUNED after 4
 to 20), and with so many trials RUNNING, each with up to 99 epochs reported. `first claim` is that of a process that
 knows nothing yet: it opens the database and reads the whole history. `epoch` is the report of an accuracy together
-with the pruner's answer. `crowd` is the same while as many processes as there are workers report as fast as they can.
+with the pruner's answer, in all epochs of a trial; what it is of a trial counts by its mean. `crowd` is the same while
+as many processes as there are workers report as fast as they can.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import fmean, median, quantiles
 from typing import Any
 
 import psutil
@@ -43,7 +44,6 @@ from igkd_hpo.search.study import SearchStudy, create_or_open, open_study
 
 EPOCHS = 100
 CYCLES = 5  # claims and results a figure
-FIRST_MEASURED = 90  # epoch of a trial's first report that counts
 CROWD_EPOCHS = 20  # reports of each process of a crowd
 FOR_EVER = 1e6  # lease seconds: nobody beats here
 EPOCH_GOAL_MS = 30.0
@@ -65,6 +65,8 @@ FACTS: dict[str, Any] = {
     "compression_factor": 12.3,
 }
 INTERMEDIATE: Table = models.TrialIntermediateValueModel.__table__
+RUNGS: Table = models.TrialSystemAttributeModel.__table__  # where Optuna's successive halving keeps what it compares
+DEFAULT_PRUNER = Study.model_fields["pruner"].default.model_dump()
 FINITE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
 
 
@@ -74,6 +76,7 @@ class Cost:
 
     Args:
         cpu: of this process, median; the database server's is not in it.
+        cpu_mean: the same, with all that comes in few calls alone, such as a rung of the pruner.
         statements: SQL statements of one call, median.
     """
 
@@ -86,6 +89,7 @@ class Cost:
     wall_10: float
     wall_90: float
     cpu: float
+    cpu_mean: float
     statements: float
 
 
@@ -119,16 +123,18 @@ def costs(samples: list[tuple[float, float, int]], **where: Any) -> Cost:
         wall_10=round(tenths[0], 2),
         wall_90=round(tenths[-1], 2),
         cpu=round(1000 * median(sample[1] for sample in samples), 2),
+        cpu_mean=round(1000 * fmean(sample[1] for sample in samples), 2),
         statements=median(sample[2] for sample in samples),
         **where,
     )
 
 
-def study_file(pruner: str) -> Study:
-    """`digits` with 100 epochs and more trials than will ever finish here."""
+def study_file(pruner: str | None) -> Study:
+    """`digits` with 100 epochs and more trials than will ever finish here, and this pruner, or the default one."""
     digits = read_study(builtin_studies()["digits"])
     training = digits.training.model_copy(update={"epochs": EPOCHS})
-    changes: dict[str, Any] = {"training": training, "controls": (), "n_trials": 1_000_000, "pruner": {"name": pruner}}
+    asked = DEFAULT_PRUNER if pruner is None else {"name": pruner}
+    changes: dict[str, Any] = {"training": training, "controls": (), "n_trials": 1_000_000, "pruner": asked}
     return digits.model_validate(digits.model_dump() | changes)
 
 
@@ -167,6 +173,7 @@ def make_history(study: SearchStudy, leases: Leases, count: int) -> None:
                         copied["value"] = final
                     made[table].append(copied)
             made[INTERMEDIATE] += curve(trial_id, 1, last, final)
+            made[RUNGS] += rungs(trial_id, last, final)
         for table, rows in made.items():
             if rows:
                 connection.execute(insert(table), rows)
@@ -191,10 +198,24 @@ def curve(trial_id: int, first: int, last: int, final: float) -> list[dict[str, 
         {
             "trial_id": trial_id,
             "step": step,
-            "intermediate_value": final * (1 - 0.9**step),
+            "intermediate_value": accuracy_after(step, final),
             "intermediate_value_type": FINITE,
         }
         for step in range(first, last + 1)
+    ]
+
+
+def accuracy_after(step: int, final: float) -> float:
+    """A curve that rises to `final`."""
+    return final * (1 - 0.9**step)
+
+
+def rungs(trial_id: int, last: int, final: float) -> list[dict[str, Any]]:
+    """Rows of what successive halving noted of such a curve: 1 in 3 goes on after epoch 1, 3, 9 …"""
+    steps = [3**rung for rung in range(5) if 3**rung <= last]
+    return [
+        {"trial_id": trial_id, "key": f"completed_rung_{rung}", "value_json": str(accuracy_after(step, final))}
+        for rung, step in enumerate(steps)
     ]
 
 
@@ -217,8 +238,7 @@ def alone(study: SearchStudy, meter: Meter, leases: Leases) -> None:
     for _ in range(CYCLES):
         claim = meter.time("claim", lambda: leases.claim(me()))
         assert isinstance(claim, Claim)
-        set_epochs(study, [claim], FIRST_MEASURED - 1)
-        for epoch in range(FIRST_MEASURED, EPOCHS):
+        for epoch in range(1, EPOCHS):
             report = lambda claim=claim, epoch=epoch: leases.report(claim, epoch=epoch, accuracy=0.96)  # noqa: E731
             assert meter.time("epoch", report) is Verdict.GO_ON
         meter.time("beat", lambda claim=claim: leases.heartbeat(claim, last_epoch=EPOCHS - 1))
@@ -309,7 +329,7 @@ def emptied(storage: SharedStorage) -> Iterator[None]:
     try:
         yield
     finally:
-        name = study_file("percentile").name
+        name = study_file(None).name
         storage.delete_study(storage.get_study_id_from_name(name))
         storage.engine.dispose()
 
@@ -392,7 +412,7 @@ def goals(found: list[Cost]) -> dict[str, bool]:
             by_call = {cost.call: cost for cost in here if (cost.earlier, cost.workers) == (earlier, workers)}
             # Nothing trains during claim, start and tell; epochs and beats take CPU beside the training.
             waited = start.wall + by_call["claim"].wall + by_call["tell"].wall
-            beside = EPOCHS * by_call["epoch"].cpu + TRIAL_SECONDS / BEAT_SECONDS * by_call["beat"].cpu
+            beside = EPOCHS * by_call["epoch"].cpu_mean + TRIAL_SECONDS / BEAT_SECONDS * by_call["beat"].cpu
             share = (waited + beside) / 1000 / TRIAL_SECONDS
             name = f"{kind}, {earlier} trials before, {workers} running: {share:.2%} of a trial of {TRIAL_SECONDS:g} s"
             reached[f"{name} and {EPOCHS} epochs, at most {SHARE_GOAL:.0%}"] = share <= SHARE_GOAL
@@ -407,7 +427,7 @@ def main() -> int:
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 4, 16, 32])
     parser.add_argument("--crowds", nargs="*", type=int, default=[1, 4, 16, 32], help="sizes, with the fewest trials")
     parser.add_argument("--first-claims", type=int, default=3)
-    parser.add_argument("--pruner", default="percentile")
+    parser.add_argument("--pruner", help="its name; without it the default one")
     parser.add_argument("--no-start", action="store_true", help="leave out the trial process")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a goal is missed")

@@ -15,7 +15,8 @@ shows the curve of one of them, drawn anew in every replay. What this leaves out
 
 Beside the pruners of the study file are those of others, with their own defaults: Optuna's median and Wilcoxon
 pruners, and Ray Tune's ASHA, its scheduler's own class, asked about the same trials at the same times. Two rules know
-noise, and are here alone. And there is no pruner at all for fewer trials: what a search loses that ends sooner.
+noise, and are here alone; so is halving whose trials wait at a rung until they are among its best, as ASHA's paper has
+it. And there is no pruner at all for fewer trials: what a search loses that ends sooner.
 """
 
 import argparse
@@ -267,6 +268,59 @@ def replay_study(curves: Sequence[Line], pruner: BasePruner, *, epochs: int, wor
     return Replayed(epochs=trained, seconds=now, completed=frozenset(completed), pruned=frozenset(pruned))
 
 
+def replay_waiting(
+    curves: Sequence[Line], *, grace_period: int, reduction_factor: int, epochs: int, workers: int
+) -> Replayed:
+    """One study by ASHA as published (Li et al. 2020, algorithm 2): at a rung a trial waits, and a free worker first
+    goes on with one that is among the best 1 in `reduction_factor` there, from the highest rung down, else begins anew.
+
+    What still waits when nothing is left to do was pruned.
+    """
+    seen: dict[int, dict[int, float]] = {}  # by epoch, what each trial had at that rung
+    rung = grace_period
+    while rung < epochs:
+        seen[rung] = {}
+        rung *= reduction_factor
+    waiting: dict[int, set[int]] = {rung: set() for rung in seen}
+    new = iter(range(len(curves)))
+    clock: list[tuple[float, int, int]] = []  # when an epoch ends, of which trial, which epoch
+    trained, now = 0, 0.0
+    completed: set[int] = set()
+
+    def next_one() -> tuple[int, int] | None:
+        """A trial, and the epochs that it has."""
+        for rung in reversed(seen):
+            best = sorted(seen[rung], key=lambda index: (-seen[rung][index], index))
+            for index in best[: len(best) // reduction_factor]:
+                if index in waiting[rung]:
+                    waiting[rung].remove(index)
+                    return index, rung
+        return next(((index, 0) for index in new if curves[index].accuracy), None)
+
+    def fill() -> None:
+        while len(clock) < workers and (found := next_one()) is not None:
+            index, reached = found
+            heapq.heappush(clock, (now + curves[index].seconds[reached], index, reached + 1))
+
+    fill()
+    while clock:
+        now, index, epoch = heapq.heappop(clock)
+        curve = curves[index]
+        trained += 1
+        if epoch == epochs:
+            completed.add(index)
+        elif epoch < len(curve.accuracy):  # else the next epoch's loss was not finite
+            if curve.control is None and epoch in seen:
+                seen[epoch][index] = curve.accuracy[epoch - 1]
+                waiting[epoch].add(index)
+            else:
+                heapq.heappush(clock, (now + curve.seconds[epoch], index, epoch + 1))
+        fill()
+    return Replayed(
+        epochs=trained, seconds=now, completed=frozenset(completed), pruned=frozenset().union(*waiting.values())
+    )
+
+
 def settings_to_try() -> dict[str, Pruner]:
     """Every pruner of the study file, by a short name. A median is a percentile that keeps 50."""
     documents: dict[str, dict[str, Any]] = {"none": {"name": "none"}}
@@ -482,18 +536,26 @@ def replay(
         name: partial(make_pruner, pruner, epochs) for name, pruner in settings_to_try().items()
     }
     every |= others_to_try(epochs, [seed_noise(found.lines, epoch)[0] for epoch in range(1, epochs + 1)])
+    waits = {
+        f"waits, 1 in {factor}, grace {grace}": {"grace_period": grace, "reduction_factor": factor}
+        for factor, grace in itertools.product((2, 3, 4), (1, 2, 4))
+    }
     fewer = {f"none, {share:.0%} of the trials": share for share in FEWER}
-    asked = [name for name in [*every, *fewer] if any(part in name for part in only)]
+    asked = [name for name in [*every, *waits, *fewer] if any(part in name for part in only)]
     measured: dict[tuple[int, str], list[dict[str, float]]] = {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with make_progress() as progress, progress.task("replayed studies", orders * len(workers)) as advance:
         for count, order in itertools.product(workers, range(orders)):
             curves = draw_study(found.lines, trials, np.random.default_rng(order))
-            facts: dict[str, Any] = {"epochs": epochs, "workers": count, "name": f"replay-{order}"}
-            without = replay_study(curves, optuna.pruners.NopPruner(), **facts)
+            facts: dict[str, Any] = {"epochs": epochs, "workers": count}
+            replayed = partial(replay_study, name=f"replay-{order}", **facts)
+            without = replayed(curves, optuna.pruners.NopPruner())
             for name in asked:
-                some = curves[: round(fewer.get(name, 1) * trials)]
-                with_it = replay_study(some, every.get(name, optuna.pruners.NopPruner)(), **facts)
+                if name in waits:
+                    with_it = replay_waiting(curves, **waits[name], **facts)
+                else:
+                    some = curves[: round(fewer.get(name, 1) * trials)]
+                    with_it = replayed(some, every.get(name, optuna.pruners.NopPruner)())
                 measured.setdefault((count, name), []).append(compare(curves, means, with_it, without))
             advance(1)
     rows = [

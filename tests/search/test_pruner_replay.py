@@ -18,6 +18,7 @@ from benchmarks.pruners import (
     draw_study,
     goals,
     replay_study,
+    replay_waiting,
     seed_noise,
     settings_to_try,
 )
@@ -71,6 +72,23 @@ def test_what_completes_first_decides_what_is_pruned(
     workers: int, expected: tuple[int, float, set[int], set[int]]
 ) -> None:
     assert replayed(STUDY, "percentile 50, grace 1, patience 0", workers) == expected
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [
+        # 1 waits when 2 is seen, for of two the better one goes on; so does 3, the second of four, and 4 diverges.
+        (1, (9, 9.0, {0, 2, 3}, {1, 5})),
+        (2, (9, 5.0, {0, 2, 3}, {1, 5})),
+    ],
+)
+def test_who_waits_goes_on_once_it_is_among_the_best(
+    workers: int, expected: tuple[int, float, set[int], set[int]]
+) -> None:
+    curves = [line(0, 0.1, 0.2, control="kd"), *(line(number, 0.1 * number, 0.9) for number in (1, 3))]
+    curves += [line(3, 0.2, 0.8), line(4, 0.9), line(5, 0.1, 0.9)]
+    found = replay_waiting(curves, grace_period=1, reduction_factor=2, epochs=2, workers=workers)
+    assert (found.epochs, found.seconds, set(found.completed), set(found.pruned)) == expected
 
 
 def test_controls_are_never_pruned_and_what_diverges_is_not_completed() -> None:
