@@ -180,7 +180,11 @@ def make_history(study: SearchStudy, leases: Leases, count: int) -> None:
         if connection.dialect.name == "postgresql":  # its sequence has not seen the copies' ids
             connection.execute(text("SELECT setval('trials_trial_id_seq', (SELECT max(trial_id) FROM trials))"))
     with study.storage.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("ANALYZE"))  # as autovacuum would have done long before
+        # What the server would have done long before, and would do beside the measurements now.
+        connection.execute(text("ANALYZE"))
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("VACUUM"))
+            connection.execute(text("CHECKPOINT"))
 
 
 MODELS = (

@@ -140,6 +140,10 @@ class HistoryStorage(PlainStorage):
         with self._statements() as connection:
             return list(connection.scalars(_ENDED_SINCE, values))
 
+    def get_unfinished_to_compare(self, study_id: int) -> list[FrozenTrial]:
+        with self._statements() as connection:
+            return _UNFINISHED_TO_COMPARE.read(connection, study=study_id)
+
     def get_trials(self, trial_ids: Sequence[int]) -> list[FrozenTrial]:
         size = _MOST_IN_ONE_STATEMENT
         parts = [trial_ids[first : first + size] for first in range(0, len(trial_ids), size)]
@@ -279,6 +283,7 @@ _OF_STUDY = _TRIAL.c.study_id == bindparam("study")
 _SINCE = or_(_TRIAL.c.trial_id > bindparam("last"), _TRIAL.c.trial_id.in_(bindparam("some", expanding=True)))
 _ALL_TRIALS = _Queries(_OF_STUDY)
 _NEW_TRIALS = _Queries(_OF_STUDY & _SINCE)
+_UNFINISHED_TO_COMPARE = _Queries(_OF_STUDY & _TRIAL.c.state.not_in(_ENDED), (_SYSTEM,))
 _ENDED_SINCE = select(_TRIAL.c.trial_id).where(_OF_STUDY, _TRIAL.c.state.in_(_ENDED), _SINCE)
 _NEW_EPOCH = insert(_EPOCH)
 

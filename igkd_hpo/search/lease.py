@@ -346,7 +346,7 @@ class Leases:
             return Idle.STOPPED
         for trial in waiting:
             try:
-                claim = self._begin(connection, worker, trial)
+                claim = self._begin(connection, worker, trial, trials)
             except UnusableTrial as error:
                 self._fail(trial, str(error))
                 continue
@@ -360,9 +360,9 @@ class Leases:
         trial_id = self._storage.create_new_trial(self._study_id)
         if (stratum := stratum_to_draw_for(self._study, trials)) is not None:
             self._storage.set_trial_user_attrs(trial_id, {STRATUM: stratum.end})
-        return self._begin(connection, worker, self._storage.get_trial(trial_id))
+        return self._begin(connection, worker, self._storage.get_trial(trial_id), trials)
 
-    def _begin(self, connection: Connection, worker: Worker, trial: FrozenTrial) -> Claim:
+    def _begin(self, connection: Connection, worker: Worker, trial: FrozenTrial, trials: list[FrozenTrial]) -> Claim:
         trial_id, attributes = id_of(trial), trial.user_attrs
         stratum = drawn_for(self._study.config.strata, trial)
         if trial.state is TrialState.WAITING:
@@ -372,7 +372,7 @@ class Leases:
             trial_id=trial_id,
             number=trial.number,
             attempt=attributes.get("attempts", 0) + 1,
-            hyperparameters=suggest(self._study, trial, stratum),
+            hyperparameters=suggest(self._study, trial, trials, stratum),
             seed=attributes.get("seed", self._study.config.training.seed + trial.number),
             control=attributes.get("control", attributes.get("arm_name")),
             reported_epochs=frozenset(trial.intermediate_values),

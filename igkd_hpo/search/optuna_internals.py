@@ -117,6 +117,10 @@ class PlainStorage(RDBStorage):
         """Return the trials with these ids."""
         return [self.get_trial(trial_id) for trial_id in trial_ids]
 
+    def get_unfinished_to_compare(self, study_id: int) -> list[FrozenTrial]:
+        """Return the trials that have not ended, with what pruners compare of them: system attributes alone."""
+        return [trial for trial in self.get_all_trials(study_id, deepcopy=False) if not trial.state.is_finished()]
+
     def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
         """Set several user attributes at once, of a trial that has not ended, which the caller has checked."""
         for key, value in attributes.items():

@@ -49,6 +49,8 @@ _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not af
     "application_name": "igkd-hpo",
     "client_encoding": "utf8",  # a database without an encoding (SQL_ASCII) would give bytes for every text
 }
+ENDED = tuple(state for state in TrialState if state.is_finished())
+_UNFINISHED = tuple(state for state in TrialState if not state.is_finished())
 _log = logging.getLogger(__name__)
 
 
@@ -150,7 +152,7 @@ class SharedStorage(CachedStorage):
 
         32 trials that run, with up to 99 epochs each, took 60 ms of CPU to read, and 5,000 took 0.8 ms to sort.
         """
-        if not CACHES or states is None or any(state in states for state in TrialState if not state.is_finished()):
+        if not CACHES or states is None or any(state in states for state in _UNFINISHED):
             return super().get_all_trials(study_id, deepcopy, states)
         with self._lock:
             study = self._studies.setdefault(study_id, StudyInfo())
@@ -165,15 +167,32 @@ class SharedStorage(CachedStorage):
                 self._in_order[study_id, wanted] = trials
         return copy.deepcopy(trials) if deepcopy else list(trials)
 
+    def get_trials_to_compare(self, study_id: int, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        """Return trials by number, in these states; of those that have not ended the system attributes alone.
+
+        At a rung successive halving compares all trials by these. 32 that run, with up to 99 epochs each, took 25 ms to
+        read as a whole.
+        """
+        if not CACHES or (states is not None and not any(state in states for state in _UNFINISHED)):
+            return self.get_all_trials(study_id, deepcopy=False, states=states)
+        unfinished = self._backend.get_unfinished_to_compare(study_id)
+        self._spoil_damaged(study_id, unfinished)
+        ended = self.get_all_trials(study_id, deepcopy=False, states=ENDED)
+        by_number = {trial.number: trial for trial in (*unfinished, *ended)}  # one may have ended in between
+        return [trial for _, trial in sorted(by_number.items()) if states is None or trial.state in states]
+
     def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
+        self._spoil_damaged(study_id, trials)
+        super()._add_trials_to_cache(study_id, trials)
+        if any(trial.state.is_finished() for trial in trials):
+            self._in_order.clear()
+
+    def _spoil_damaged(self, study_id: int, trials: list[FrozenTrial]) -> None:
         if study_id not in self._searched:
             self._searched[study_id] = searched_by(self._backend.get_study_user_attrs(study_id))
         if (searched := self._searched[study_id]) is not None:
             for trial in trials:
                 spoil_damaged(trial, searched)
-        super()._add_trials_to_cache(study_id, trials)
-        if any(trial.state.is_finished() for trial in trials):
-            self._in_order.clear()
 
 
 def no_studies(url: URL) -> str:

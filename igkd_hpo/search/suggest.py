@@ -1,7 +1,7 @@
 """Choose all hyperparameters of a trial at once, from the sampler or from whoever enqueued the trial."""
 
 import warnings
-from functools import partial
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from igkd_hpo.config.cost import STRATUM
@@ -30,13 +30,16 @@ class UnusableTrial(Exception):
     """A trial that somebody enqueued with values that cannot be trained."""
 
 
-def suggest(study: SearchStudy, frozen: FrozenTrial, stratum: Stratum | None = None) -> dict[str, Value]:
+def suggest(
+    study: SearchStudy, frozen: FrozenTrial, trials: Sequence[FrozenTrial], stratum: Stratum | None = None
+) -> dict[str, Value]:
     """Return all hyperparameters that a RUNNING trial trains with, in the order of the study file's class.
 
     What the trial has already is kept. All are drawn before the trial can be pruned: one PRUNED trial without
     a parameter would take that parameter out of the multivariate sampler for good.
 
     Args:
+        trials: of the study, as the sampler sees them: nothing is read again. This one need not be among them.
         stratum: that the trial is drawn for.
 
     Raises:
@@ -47,7 +50,7 @@ def suggest(study: SearchStudy, frozen: FrozenTrial, stratum: Stratum | None = N
     enqueued = frozen.system_attrs.get("fixed_params", {})
     if unknown := sorted(enqueued.keys() - searched.keys()):
         raise UnusableTrial(f"enqueued with {', '.join(unknown)}, which this study does not search")
-    trial = optuna.Trial(_study_to_draw_in(study, frozen.number, stratum), id_of(frozen))
+    trial = optuna.Trial(_study_to_draw_in(study, frozen.number, trials, stratum), id_of(frozen))
     values = hyperparameters.fixed()
     try:
         with warnings.catch_warnings():
@@ -93,23 +96,31 @@ def _options(config: Sampler) -> dict[str, Any]:
     return {name: value for name, value in config if name not in ("name", "seed")}
 
 
-def _study_to_draw_in(study: SearchStudy, number: int, stratum: Stratum | None) -> optuna.Study:
+def _study_to_draw_in(
+    study: SearchStudy, number: int, trials: Sequence[FrozenTrial], stratum: Stratum | None
+) -> optuna.Study:
     """Return Optuna's study with the sampler of a trial; for a stratum, with the other trials as seen from there."""
-    sampler = _sampler_for(study, number, stratum)
-    if stratum is None:
-        return optuna.Study(study.name, study.storage, sampler, study.pruner)
-    settings, trials = study.config.hyperparameters, study.trials()
-    sampler = Redraw(
-        sampler,
-        _chance(study, number),
-        settings,
-        TooLarge(stratum, trials, settings),
-        draws=1 if study.config.sampler.name == "gp" else DRAWS,  # it takes seconds, and would draw much the same
-    )
-    return view_study(study, partial(see_from, stratum), sampler)
+    sampler = _sampler_for(study, number, trials, stratum)
+    if stratum is not None:
+        settings = study.config.hyperparameters
+        sampler = Redraw(
+            sampler,
+            _chance(study, number),
+            settings,
+            TooLarge(stratum, trials, settings),
+            draws=1 if study.config.sampler.name == "gp" else DRAWS,  # it takes seconds, and would draw much the same
+        )
+
+    def see(states: Container[TrialState] | None) -> list[FrozenTrial]:
+        found = [trial for trial in trials if states is None or trial.state in states]
+        return found if stratum is None else see_from(stratum, found)
+
+    return view_study(study, see, sampler)
 
 
-def _sampler_for(study: SearchStudy, number: int, stratum: Stratum | None) -> BaseSampler:
+def _sampler_for(
+    study: SearchStudy, number: int, trials: Sequence[FrozenTrial], stratum: Stratum | None
+) -> BaseSampler:
     """Make the study's sampler; a random one after a trial beyond a limit for those that do not learn from it.
 
     Of what it has learned nothing has changed then, and it would propose much the same again.
@@ -117,7 +128,7 @@ def _sampler_for(study: SearchStudy, number: int, stratum: Stratum | None) -> Ba
     config = study.config
     if config.sampler.name == "gp" and (config.limits.any or config.strata is not None):
         end = None if stratum is None else stratum.end
-        ended = [trial for trial in ended_trials(study.trials()) if trial.user_attrs.get(STRATUM) == end]
+        ended = [trial for trial in ended_trials(trials) if trial.user_attrs.get(STRATUM) == end]
         if ended and is_infeasible(ended[-1]):
             return _chance(study, number)
     return make_sampler(config.sampler, config.hyperparameters, number)

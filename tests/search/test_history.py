@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from igkd_hpo.search import history
 from igkd_hpo.search.history import HistoryStorage
-from igkd_hpo.search.lease import Claim, Leases, Worker
+from igkd_hpo.search.lease import Claim, Leases, Verdict, Worker
 from igkd_hpo.search.storage import SharedStorage, open_storage
 from igkd_hpo.search.study import SearchStudy
 
@@ -96,6 +96,7 @@ def test_a_pruner_sees_every_ended_trial_wherever_and_in_whatever_order_they_end
         match draw.choice(["start", "start", "end", "read all"]):
             case "start":
                 running.append(side.create_new_trial(study_id))
+                side.set_trial_system_attr(running[-1], "completed_rung_0", draw.random())
             case "read all":
                 storage.get_all_trials(study_id)
             case "end" if running:
@@ -107,7 +108,30 @@ def test_a_pruner_sees_every_ended_trial_wherever_and_in_whatever_order_they_end
             seen = storage.get_all_trials(study_id, deepcopy=False, states=TRAINED)
             there = RDBStorage._get_trials(storage._backend, study_id, TRAINED, set(), -1)
             assert [facts(trial) for trial in seen] == [facts(trial) for trial in there]
+            compared = storage.get_trials_to_compare(study_id)
+            there = RDBStorage._get_trials(storage._backend, study_id, None, set(), -1)
+            assert [compared_by(trial) for trial in compared] == [compared_by(trial) for trial in there]
     elsewhere.engine.dispose()
+
+
+def compared_by(trial: FrozenTrial) -> tuple[object, ...]:
+    """What successive halving compares trials by."""
+    return trial.number, trial.state, trial.system_attrs
+
+
+def test_of_what_runs_a_damaged_rung_spoils_its_own_trial_alone(
+    make_study: Callable[..., SearchStudy], worker: Worker
+) -> None:
+    study = make_study(pruner={"name": "successive_halving", "grace_period": 1, "reduction_factor": 2})
+    leases = Leases(study)
+    good, damaged, new = (claim for _ in range(3) if isinstance(claim := leases.claim(worker), Claim))
+    for claim in (good, damaged):
+        leases.report(claim, epoch=1, accuracy=0.5)
+    study.storage.set_trial_system_attr(damaged.trial_id, "completed_rung_0", "high")
+    assert leases.report(new, epoch=1, accuracy=0.6) is Verdict.GO_ON
+    seen = {trial.number: trial for trial in study.storage.get_trials_to_compare(study.study_id)}
+    assert seen[damaged.number].state is TrialState.FAIL
+    assert seen[good.number].system_attrs["completed_rung_0"] == 0.5
 
 
 def test_a_report_reads_its_own_trial_and_no_other_that_runs(
@@ -115,6 +139,25 @@ def test_a_report_reads_its_own_trial_and_no_other_that_runs(
 ) -> None:
     leases = Leases(make_study(pruner={"name": "percentile", "grace_period": 0}))
     claims = [claim for _ in range(4) if isinstance(claim := leases.claim(worker), Claim)]
+    read = numbers_read(monkeypatch)
+    for claim in claims:
+        leases.report(claim, epoch=1, accuracy=0.5)
+    assert read == [claim.number for claim in claims] == [0, 1, 2, 3]
+
+
+def test_a_claim_reads_what_runs_before_the_lock_and_once_under_it(
+    make_study: Callable[..., SearchStudy], worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(make_study(controls=(), n_trials=9))
+    for _ in range(4):
+        leases.claim(worker)
+    read = numbers_read(monkeypatch)
+    assert isinstance(claim := leases.claim(worker), Claim)
+    assert [number for number in read if number != claim.number] == 2 * [0, 1, 2, 3]
+
+
+def numbers_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the trials that are read from now on."""
     read: list[int] = []
     plain = history._Queries.read
 
@@ -124,9 +167,7 @@ def test_a_report_reads_its_own_trial_and_no_other_that_runs(
         return trials
 
     monkeypatch.setattr(history._Queries, "read", noted)
-    for claim in claims:
-        leases.report(claim, epoch=1, accuracy=0.5)
-    assert read == [claim.number for claim in claims] == [0, 1, 2, 3]
+    return read
 
 
 def test_attributes_written_at_once_replace_and_add(storage: SharedStorage) -> None:
