@@ -118,7 +118,7 @@ class Leases:
 
     def claim(self, worker: Worker) -> Claim | Idle:
         """Take the next trial for one attempt: an orphan, else one that waits, else a new one."""
-        self._study.trials()  # reads what is new before others have to wait for it
+        self._study.read_ended()  # before others have to wait for it
         with self._step() as connection:
             reaped = self._reap(connection)
             claim = self._next(connection, worker)

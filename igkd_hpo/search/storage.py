@@ -167,6 +167,14 @@ class SharedStorage(CachedStorage):
                 self._in_order[study_id, wanted] = trials
         return copy.deepcopy(trials) if deepcopy else list(trials)
 
+    def read_ended(self, study_id: int) -> None:
+        """Read the trials that have ended since the last look, and keep them; no trial that runs is read for it."""
+        if not CACHES:
+            return
+        with self._lock:
+            begun = study_id in self._studies and self._studies[study_id].last_finished_trial_id != -1
+        self.get_all_trials(study_id, deepcopy=False, states=ENDED if begun else None)  # all at once is faster read
+
     def get_trials_to_compare(self, study_id: int, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
         """Return trials by number, in these states; of those that have not ended the system attributes alone.
 

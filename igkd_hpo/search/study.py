@@ -115,6 +115,11 @@ class SearchStudy:
         with storage_errors(self.storage.url), self._still_there():
             return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
+    def read_ended(self) -> None:
+        """Read the trials that have ended since the last look, which are kept; `trials` reads the others each time."""
+        with storage_errors(self.storage.url), self._still_there():
+            self.storage.read_ended(self.study_id)
+
     def counts(self) -> Counts:
         """Count the trials by state."""
         return count(self.trials())

@@ -145,15 +145,17 @@ def test_a_report_reads_its_own_trial_and_no_other_that_runs(
     assert read == [claim.number for claim in claims] == [0, 1, 2, 3]
 
 
-def test_a_claim_reads_what_runs_before_the_lock_and_once_under_it(
+def test_a_claim_reads_once_what_runs(
     make_study: Callable[..., SearchStudy], worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leases = Leases(make_study(controls=(), n_trials=9))
-    for _ in range(4):
-        leases.claim(worker)
+    ended, *_ = (leases.claim(worker) for _ in range(5))
+    assert isinstance(ended, Claim)
+    leases.complete(ended, 0.5, {})
+    leases.claim(worker)
     read = numbers_read(monkeypatch)
     assert isinstance(claim := leases.claim(worker), Claim)
-    assert [number for number in read if number != claim.number] == 2 * [0, 1, 2, 3]
+    assert [number for number in read if number != claim.number] == [1, 2, 3, 4, 5]
 
 
 def numbers_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
