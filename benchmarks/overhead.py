@@ -5,8 +5,8 @@
 Each figure is taken with so many trials in the study before (30 % COMPLETE with 100 epochs, the others PRUNED after 4
 to 20), and with so many trials RUNNING, each with up to 99 epochs reported. `first claim` is that of a process that
 knows nothing yet: it opens the database and reads the whole history. `epoch` is the report of an accuracy together
-with the pruner's answer, in all epochs of a trial; what it is of a trial counts by its mean. `crowd` is the same while
-as many processes as there are workers report as fast as they can.
+with the pruner's answer, and `rung` the same where successive halving compares trials; all epochs of a trial are
+reported. `crowd` is `epoch` while as many processes as there are workers report as fast as they can.
 """
 
 import argparse
@@ -21,10 +21,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import count, takewhile
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from statistics import fmean, median, quantiles
+from statistics import median, quantiles
 from typing import Any
 
 import psutil
@@ -66,7 +67,11 @@ FACTS: dict[str, Any] = {
 }
 INTERMEDIATE: Table = models.TrialIntermediateValueModel.__table__
 RUNGS: Table = models.TrialSystemAttributeModel.__table__  # where Optuna's successive halving keeps what it compares
-DEFAULT_PRUNER = Study.model_fields["pruner"].default.model_dump()
+DEFAULT_PRUNER = Study.model_fields["pruner"].default
+FIRST_RUNG = DEFAULT_PRUNER.first_rung(EPOCHS)
+RUNG_EPOCHS = list(
+    takewhile(lambda epoch: epoch < EPOCHS, (FIRST_RUNG * DEFAULT_PRUNER.reduction_factor**rung for rung in count()))
+)
 FINITE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
 
 
@@ -76,7 +81,6 @@ class Cost:
 
     Args:
         cpu: of this process, median; the database server's is not in it.
-        cpu_mean: the same, with all that comes in few calls alone, such as a rung of the pruner.
         statements: SQL statements of one call, median.
     """
 
@@ -89,7 +93,6 @@ class Cost:
     wall_10: float
     wall_90: float
     cpu: float
-    cpu_mean: float
     statements: float
 
 
@@ -123,7 +126,6 @@ def costs(samples: list[tuple[float, float, int]], **where: Any) -> Cost:
         wall_10=round(tenths[0], 2),
         wall_90=round(tenths[-1], 2),
         cpu=round(1000 * median(sample[1] for sample in samples), 2),
-        cpu_mean=round(1000 * fmean(sample[1] for sample in samples), 2),
         statements=median(sample[2] for sample in samples),
         **where,
     )
@@ -133,7 +135,7 @@ def study_file(pruner: str | None) -> Study:
     """`digits` with 100 epochs and more trials than will ever finish here, and this pruner, or the default one."""
     digits = read_study(builtin_studies()["digits"])
     training = digits.training.model_copy(update={"epochs": EPOCHS})
-    asked = DEFAULT_PRUNER if pruner is None else {"name": pruner}
+    asked = DEFAULT_PRUNER.model_dump() if pruner is None else {"name": pruner}
     changes: dict[str, Any] = {"training": training, "controls": (), "n_trials": 1_000_000, "pruner": asked}
     return digits.model_validate(digits.model_dump() | changes)
 
@@ -215,11 +217,11 @@ def accuracy_after(step: int, final: float) -> float:
 
 
 def rungs(trial_id: int, last: int, final: float) -> list[dict[str, Any]]:
-    """Rows of what successive halving noted of such a curve: 1 in 3 goes on after epoch 1, 3, 9 …"""
-    steps = [3**rung for rung in range(5) if 3**rung <= last]
+    """Rows of what successive halving noted of such a curve."""
     return [
         {"trial_id": trial_id, "key": f"completed_rung_{rung}", "value_json": str(accuracy_after(step, final))}
-        for rung, step in enumerate(steps)
+        for rung, step in enumerate(RUNG_EPOCHS)
+        if step <= last
     ]
 
 
@@ -244,7 +246,7 @@ def alone(study: SearchStudy, meter: Meter, leases: Leases) -> None:
         assert isinstance(claim, Claim)
         for epoch in range(1, EPOCHS):
             report = lambda claim=claim, epoch=epoch: leases.report(claim, epoch=epoch, accuracy=0.96)  # noqa: E731
-            assert meter.time("epoch", report) is Verdict.GO_ON
+            assert meter.time("rung" if epoch in RUNG_EPOCHS else "epoch", report) is Verdict.GO_ON
         meter.time("beat", lambda claim=claim: leases.heartbeat(claim, last_epoch=EPOCHS - 1))
         meter.time("tell", lambda claim=claim: tell(leases, claim))
 
@@ -405,7 +407,7 @@ def goals(found: list[Cost]) -> dict[str, bool]:
     start = next((cost for cost in found if cost.call == "ready to train"), None)
     for kind in ("sqlite", "postgresql"):
         here = [cost for cost in found if cost.storage == kind]
-        epochs = [cost for cost in here if cost.call == "epoch" and cost.workers == GOAL_WORKERS]
+        epochs = [cost for cost in here if cost.call in ("epoch", "rung") and cost.workers == GOAL_WORKERS]
         if epochs:
             slowest = max(cost.wall for cost in epochs)
             name = f"{kind}: an epoch at {GOAL_WORKERS} running trials takes at most {EPOCH_GOAL_MS:g} ms ({slowest:g})"
@@ -416,7 +418,8 @@ def goals(found: list[Cost]) -> dict[str, bool]:
             by_call = {cost.call: cost for cost in here if (cost.earlier, cost.workers) == (earlier, workers)}
             # Nothing trains during claim, start and tell; epochs and beats take CPU beside the training.
             waited = start.wall + by_call["claim"].wall + by_call["tell"].wall
-            beside = EPOCHS * by_call["epoch"].cpu_mean + TRIAL_SECONDS / BEAT_SECONDS * by_call["beat"].cpu
+            beside = (EPOCHS - len(RUNG_EPOCHS)) * by_call["epoch"].cpu + len(RUNG_EPOCHS) * by_call["rung"].cpu
+            beside += TRIAL_SECONDS / BEAT_SECONDS * by_call["beat"].cpu
             share = (waited + beside) / 1000 / TRIAL_SECONDS
             name = f"{kind}, {earlier} trials before, {workers} running: {share:.2%} of a trial of {TRIAL_SECONDS:g} s"
             reached[f"{name} and {EPOCHS} epochs, at most {SHARE_GOAL:.0%}"] = share <= SHARE_GOAL

@@ -495,12 +495,13 @@ MEASURES = {
 def compare(curves: Sequence[Line], means: dict[int, float], with_it: Replayed, without: Replayed) -> dict[str, float]:
     """One study under a pruner against the same study without one; `means` of the final accuracy by configuration."""
 
-    def best_of(completed: frozenset[int]) -> Line:
-        return curves[max(sorted(completed), key=lambda index: curves[index].final)]
+    def best_of(completed: frozenset[int]) -> Line | None:
+        return curves[max(sorted(completed), key=lambda index: curves[index].final)] if completed else None
 
     searched = frozenset(index for index, curve in enumerate(curves) if curve.control is None)
     best, chosen = best_of(without.completed), best_of(with_it.completed)
-    # A pruner that lets nothing of the search complete has chosen nothing, at an accuracy of 0.
+    assert best is not None, "without a pruner something completes"
+    # A pruner that lets nothing, or nothing of the search, complete has chosen nothing, at an accuracy of 0.
     found = [
         max((curves[index].final for index in ran.completed & searched), default=0.0) for ran in (without, with_it)
     ]
@@ -508,9 +509,9 @@ def compare(curves: Sequence[Line], means: dict[int, float], with_it: Replayed, 
     return {
         "epochs": with_it.epochs / without.epochs,
         "time": with_it.seconds / without.seconds,
-        "regret": best.final - chosen.final,
+        "regret": best.final - (chosen.final if chosen else 0.0),
         "regret_of_searched": found[0] - found[1],
-        "regret_of_means": means[best.configuration] - means[chosen.configuration],
+        "regret_of_means": means[best.configuration] - (means[chosen.configuration] if chosen else 0.0),
         "good_pruned": len(with_it.pruned.intersection(ranked)) / len(ranked),
     }
 

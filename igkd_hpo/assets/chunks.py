@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
@@ -135,7 +136,8 @@ def _share(
                 for pipe, numbers in given.items():
                     while len(numbers) < _HANDED_OUT and waiting and waiting[-1] <= last:
                         numbers.append(waiting.pop())
-                        pipe.send(chunks[numbers[-1]])
+                        with suppress(OSError):  # it has ended; what it said of that is received in its turn
+                            pipe.send(chunks[numbers[-1]])
                 if ours_too := bool(waiting) and waiting[-1] <= last:
                     one = waiting.pop()
                     done[one] = compute(chunks[one])
@@ -196,12 +198,17 @@ def _serve(pipe: Connection, make: Maker, study: Study, settings: Settings, devi
         dataset = open_images(study, store)
         compute = make(study, dataset, open_teachers(study, dataset.shown, settings, store), torch.device(device))
         pipe.send({})  # it has started
-        while True:
-            try:
-                chunk = pipe.recv()
-            except EOFError:
-                return
-            pipe.send(compute(chunk))
+        with ThreadPoolExecutor(1) as sender:  # whoever receives may compute a chunk itself meanwhile
+            sent: Future[None] | None = None
+            while True:
+                try:
+                    chunk = pipe.recv()
+                except EOFError:
+                    return
+                columns = compute(chunk)
+                if sent is not None:
+                    sent.result()
+                sent = sender.submit(pipe.send, columns)
     except Exception as error:
         with suppress(OSError):
             pipe.send(error)

@@ -165,13 +165,19 @@ def check_accuracy(
     gets = f"{percent(measured)} of {len(labels)} validation images right"
     if metric != "accuracy":
         gets = f"{percent(measured)} {METRICS[metric]} on {len(labels)} validation images"
-    better = measured > of_guessing(counts.tolist(), metric)
+    cause = _likely_cause(network, dataset, logits, measured, device, metric, others)
+    # Right as often on four times as many images it would be better than guessing.
+    answers = logits.argmax(dim=1).repeat(4)
+    few = cause is None and beats_guessing(answers, labels.repeat(4), metric, num_classes=dataset.num_classes)
     raise TeacherError(
         f"the teacher gets {gets}, and always guessing {common!r} gets {guessed}: "
-        + ("on so few, that can be luck; " if better else "it has nothing to teach; ")
-        + _likely_cause(network, dataset, logits, measured, device, metric, others)
+        + ("on so few, that can be luck; " if few else "it has nothing to teach; ")
+        + (
+            cause
+            or "check teacher.normalize, teacher.input_size, the order of the classes, or train it for more epochs"
+        )
         + (", or set teacher.class_weights: balanced" if weighable and metric != "accuracy" else "")
-        + (f", or {dataset.more_validation}" if better else "")
+        + (f", or {dataset.more_validation}" if few else "")
     )
 
 
@@ -194,7 +200,7 @@ def _likely_cause(
     device: torch.device,
     metric: Metric,
     others: Sequence[str],
-) -> str:
+) -> str | None:
     order = best_order(logits, dataset.validation_labels, dataset.num_classes)
     reordered, labels = order[logits.argmax(dim=1)], dataset.validation_labels
     permuted = score(reordered, labels, metric, num_classes=dataset.num_classes, dtype=torch.float64).item()
@@ -210,7 +216,7 @@ def _likely_cause(
             return f"with teacher.normalize {name} it would get {percent(other)}"
     if others:
         return f"its checkpoint holds other weights that fit: set teacher.checkpoint_key to {' or '.join(others)}"
-    return "check teacher.normalize, teacher.input_size, the order of the classes, or train it for more epochs"
+    return None
 
 
 def _check_logits(logits: Tensor) -> TeacherCheck:

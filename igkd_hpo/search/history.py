@@ -135,10 +135,12 @@ class HistoryStorage(PlainStorage):
             raise KeyError(NOT_FOUND)
         return trials[0]
 
-    def ended_trial_ids(self, study_id: int, unfinished: Collection[int], trial_id_greater_than: int) -> list[int]:
+    def get_states(
+        self, study_id: int, unfinished: Collection[int], trial_id_greater_than: int
+    ) -> dict[int, TrialState]:
         values = {"study": study_id, "last": trial_id_greater_than, "some": list(unfinished)}
         with self._statements() as connection:
-            return list(connection.scalars(_ENDED_SINCE, values))
+            return dict(_fetch(connection, _STATES_SINCE, values))
 
     def get_unfinished_to_compare(self, study_id: int) -> list[FrozenTrial]:
         with self._statements() as connection:
@@ -284,7 +286,7 @@ _SINCE = or_(_TRIAL.c.trial_id > bindparam("last"), _TRIAL.c.trial_id.in_(bindpa
 _ALL_TRIALS = _Queries(_OF_STUDY)
 _NEW_TRIALS = _Queries(_OF_STUDY & _SINCE)
 _UNFINISHED_TO_COMPARE = _Queries(_OF_STUDY & _TRIAL.c.state.not_in(_ENDED), (_SYSTEM,))
-_ENDED_SINCE = select(_TRIAL.c.trial_id).where(_OF_STUDY, _TRIAL.c.state.in_(_ENDED), _SINCE)
+_STATES_SINCE = select(_TRIAL.c.trial_id, _TRIAL.c.state).where(_OF_STUDY, _SINCE)
 _NEW_EPOCH = insert(_EPOCH)
 
 

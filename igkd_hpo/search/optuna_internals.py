@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import scoped_session, sessionmaker
 
@@ -108,10 +108,12 @@ class PlainStorage(RDBStorage):
         """Return a trial's state, epochs and system attributes, as pruners read them. Raises KeyError for no trial."""
         return self.get_trial(trial_id)
 
-    def ended_trial_ids(self, study_id: int, unfinished: Collection[int], trial_id_greater_than: int) -> list[int]:
-        """Return the ids of a study's ended trials, of these unfinished and of later ones."""
-        ended = [id_of(trial) for trial in self.get_all_trials(study_id, deepcopy=False) if trial.state.is_finished()]
-        return [trial_id for trial_id in ended if trial_id > trial_id_greater_than or trial_id in unfinished]
+    def get_states(
+        self, study_id: int, unfinished: Collection[int], trial_id_greater_than: int
+    ) -> dict[int, TrialState]:
+        """Return the states of a study's trials by id, of these unfinished and of later ones."""
+        states = {id_of(trial): trial.state for trial in self.get_all_trials(study_id, deepcopy=False)}
+        return {id_: state for id_, state in states.items() if id_ > trial_id_greater_than or id_ in unfinished}
 
     def get_trials(self, trial_ids: Sequence[int]) -> list[FrozenTrial]:
         """Return the trials with these ids."""

@@ -156,10 +156,13 @@ class SharedStorage(CachedStorage):
             return super().get_all_trials(study_id, deepcopy, states)
         with self._lock:
             study = self._studies.setdefault(study_id, StudyInfo())
-            ids = self._backend.ended_trial_ids(study_id, study.unfinished_trial_ids, study.last_finished_trial_id)
-            if new := [trial_id for trial_id in ids if self._get_cached_trial(trial_id) is None]:
-                self._add_trials_to_cache(study_id, self._backend.get_trials(new))
-                study.unfinished_trial_ids.difference_update(new)
+            found = self._backend.get_states(study_id, study.unfinished_trial_ids, study.last_finished_trial_id)
+            if ended := [trial_id for trial_id, state in found.items() if state.is_finished()]:
+                self._add_trials_to_cache(study_id, self._backend.get_trials(ended))
+                # As Optuna keeps account of what it has read, so that neither of us reads a trial again.
+                study.unfinished_trial_ids.update(found.keys() - ended)
+                study.unfinished_trial_ids.difference_update(ended)
+                study.last_finished_trial_id = max(study.last_finished_trial_id, *ended)
             wanted = tuple(state for state in TrialState if state in states)
             trials = self._in_order.get((study_id, wanted))
             if trials is None:  # samplers and pruners rely on the order, which is almost the cache's

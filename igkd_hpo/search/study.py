@@ -79,7 +79,8 @@ class SearchStudy:
         with storage_errors(storage.url):
             self.study_id: int = storage.get_study_id_from_name(name)
             attributes = storage.get_study_user_attrs(self.study_id)
-            if "fingerprint" not in attributes:
+            self._fingerprint = attributes.get("fingerprint")
+            if self._fingerprint is None:
                 raise UsageError(f"{place} was not made by igkd-hpo; choose another name or storage")
             if storage.get_study_directions(self.study_id) != [StudyDirection.MAXIMIZE]:
                 raise UsageError(f"{place} does not maximise one value; choose another name")
@@ -97,6 +98,8 @@ class SearchStudy:
         """Read what the study says about itself now."""
         with storage_errors(self.storage.url), self._still_there():
             attributes = self.storage.get_study_user_attrs(self.study_id)
+            if attributes.get("fingerprint") != self._fingerprint:  # SQLite gives a deleted study's id to the next one
+                raise KeyError(NOT_FOUND)
         if (damage := study_damage(attributes)) is not None:
             raise unusable(f"study {self.name!r} in {self.storage.place}", attributes, damage)
         n_trials, stopped, deadline = attributes["n_trials"], attributes.get("stopped"), attributes.get("deadline")

@@ -42,11 +42,38 @@ DANGEROUS = """
                     with open("first", "x") as file:
                         file.write(str(os.getpid()))
                 except FileExistsError:
-                    Path("second").write_text(str(os.getpid()))
+                    Path("part").write_text(str(os.getpid()))
+                    Path("part").rename("second")
                     time.sleep(600)
                 while not Path("second").exists():
                     time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGKILL)
+            return {"row": np.arange(rows.start, rows.stop)}
+        return compute
+"""
+
+
+# Here it ends with its second chunk, when the parent has not yet seen what became of its first.
+SOON_DEAD = """
+    import multiprocessing, os, signal, time
+    from pathlib import Path
+
+    import numpy as np
+
+    def prepare(study, dataset, teachers, device):
+        done = []
+
+        def compute(rows):
+            if multiprocessing.parent_process() is not None:
+                while done and not Path("waits").exists():
+                    time.sleep(0.01)
+                if done:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                done.append(rows)
+            elif rows.start == 40:
+                Path("waits").touch()
+                while multiprocessing.active_children():
+                    time.sleep(0.01)
             return {"row": np.arange(rows.start, rows.stop)}
         return compute
 """
@@ -81,11 +108,17 @@ def test_maps_made_by_several_are_those_made_by_one(settings, progress, tmp_path
 
 
 @pytest.fixture
-def dangerous(tmp_path, settings, store, progress, monkeypatch):
+def danger():
+    """How chunks do harm."""
+    return DANGEROUS
+
+
+@pytest.fixture
+def dangerous(danger, tmp_path, settings, store, progress, monkeypatch):
     """Arguments of `compute_chunks`, with a maker of which some chunks do harm."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "dangerous.py").write_text(textwrap.dedent(DANGEROUS))
+    (tmp_path / "dangerous.py").write_text(textwrap.dedent(danger))
     import dangerous
 
     study = make_study()
@@ -111,6 +144,16 @@ def test_rows_come_in_order_and_a_process_that_is_killed_is_told_and_the_others_
     assert not psutil.pid_exists(busy)  # it had 600 seconds to go
     assert multiprocessing.active_children() == []
     assert seen == [0, 10]
+
+
+@pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("danger", [SOON_DEAD])
+def test_a_process_that_is_killed_before_it_is_given_more_is_told(dangerous, monkeypatch):
+    monkeypatch.setattr(chunks, "_LONG", 0.0)
+    rows = [slice(start, start + 10) for start in range(0, 100, 10)]
+    with pytest.raises(AssetError, match=r" -9\b"):
+        list(chunks.compute_chunks(chunks=rows, devices=[CPU, CPU], **dangerous))
+    assert multiprocessing.active_children() == []
 
 
 def test_work_that_is_soon_done_starts_no_process(dangerous, tmp_path):

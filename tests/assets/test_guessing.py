@@ -1,18 +1,20 @@
 """What is better than guessing: by hand, and by how often guesses pass."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from igkd_hpo.assets.dataset import prepare_dataset
+from igkd_hpo.assets.dataset import Dataset, prepare_dataset
 from igkd_hpo.assets.guessing import beats_guessing
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.teacher import Teacher, prepare_teacher, teacher_asset
 from igkd_hpo.assets.teacher_check import check_accuracy
 from igkd_hpo.config.study import Study
 from igkd_hpo.distillation.metrics import METRICS, Metric
+from igkd_hpo.distillation.models import Network
 from igkd_hpo.errors import TeacherError
 from igkd_hpo.settings import Settings
 
@@ -124,11 +126,26 @@ def test_weights_are_advised_for_a_teacher_that_is_trained_here_and_guesses(
 
 
 @pytest.mark.usefixtures("own_teacher", "images")
-@pytest.mark.parametrize(("more", "verdict"), [(0, "nothing to teach"), (1, "luck")])
-def test_a_teacher_that_is_a_little_better_than_guessing_is_not_said_to_know_nothing(
+@pytest.mark.parametrize("metric", METRICS)
+def test_noise_on_many_images_is_not_taken_for_bad_luck(metric: Metric, settings: Settings, store: AssetStore) -> None:
+    dataset = prepare_dataset(make_study().dataset, settings, store, RecordingProgress())
+    times = 2000 // len(dataset.validation_labels)
+    many = replace(
+        dataset,
+        validation_images=dataset.validation_images.repeat(times, 1, 1, 1),
+        validation_labels=dataset.validation_labels.repeat(times),
+    )
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.rand(len(many.validation_labels), many.num_classes, generator=draw)
+    with pytest.raises(TeacherError, match="nothing to teach"):
+        check_accuracy(one_answer(many), many, logits, device=torch.device("cpu"), metric=metric)
+
+
+@pytest.mark.usefixtures("own_teacher", "images")
+@pytest.mark.parametrize(("more", "verdict"), [(0, "nothing to teach"), (1, "nothing to teach"), (4, "luck")])
+def test_a_teacher_that_would_be_better_than_guessing_on_more_images_is_not_said_to_know_nothing(
     more: int, verdict: str, settings: Settings, store: AssetStore
 ) -> None:
-    teacher = prepared(make_study(), settings, store)
     dataset = prepare_dataset(make_study().dataset, settings, store, RecordingProgress())
     labels = dataset.validation_labels
     common = int(torch.bincount(labels).argmax())
@@ -137,4 +154,14 @@ def test_a_teacher_that_is_a_little_better_than_guessing_is_not_said_to_know_not
     answers[others] = labels[others]
     logits = torch.nn.functional.one_hot(answers, dataset.num_classes).float()
     with pytest.raises(TeacherError, match=verdict):
-        check_accuracy(teacher.network, dataset, logits, device=torch.device("cpu"), metric="accuracy")
+        check_accuracy(one_answer(dataset), dataset, logits, device=torch.device("cpu"), metric="accuracy")
+
+
+def one_answer(dataset: Dataset) -> Network:
+    """A network that no other normalisation would help."""
+
+    class Body(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.eye(1, dataset.num_classes).expand(len(images), -1)
+
+    return Network(Body(), [0.5] * 3, [0.5] * 3)

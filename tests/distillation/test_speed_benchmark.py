@@ -18,7 +18,7 @@ def test_the_speed_benchmark_times_a_training_of_kd_and_ig(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("store", ["arrays", "jpeg"])
-def test_the_benchmark_of_photographs_times_an_epoch_of_every_image(
+def test_the_benchmark_of_photographs_trains_an_epoch(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(FOLDER)

@@ -16,7 +16,7 @@ from igkd_hpo.search import history
 from igkd_hpo.search.history import HistoryStorage
 from igkd_hpo.search.lease import Claim, Leases, Verdict, Worker
 from igkd_hpo.search.storage import SharedStorage, open_storage
-from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.search.study import SearchStudy, open_study
 
 TRAINED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -145,17 +145,22 @@ def test_a_report_reads_its_own_trial_and_no_other_that_runs(
     assert read == [claim.number for claim in claims] == [0, 1, 2, 3]
 
 
-def test_a_claim_reads_once_what_runs(
-    make_study: Callable[..., SearchStudy], worker: Worker, monkeypatch: pytest.MonkeyPatch
+def test_a_claim_reads_once_what_runs_and_what_others_have_ended(
+    make_study: Callable[..., SearchStudy], worker: Worker, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leases = Leases(make_study(controls=(), n_trials=9))
-    ended, *_ = (leases.claim(worker) for _ in range(5))
-    assert isinstance(ended, Claim)
-    leases.complete(ended, 0.5, {})
-    leases.claim(worker)
+    claims = [claim for _ in range(6) if isinstance(claim := leases.claim(worker), Claim)]
+    leases.complete(claims[0], 0.5, {})
+    last = leases.claim(worker)
+    assert isinstance(last, Claim)
+    elsewhere = Leases(open_study(open_storage(database_url, create=False), "digits"))
+    for claim in (*claims[2:4], last):
+        assert elsewhere.complete(claim, 0.5, {})
     read = numbers_read(monkeypatch)
-    assert isinstance(claim := leases.claim(worker), Claim)
-    assert [number for number in read if number != claim.number] == [1, 2, 3, 4, 5]
+    claim = leases.claim(worker)
+    assert isinstance(claim, Claim)
+    ended, running = [2, 3, last.number], [1, 4, 5]
+    assert [number for number in read if number != claim.number] == ended + running
 
 
 def numbers_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -286,6 +286,16 @@ def test_a_deleted_study_is_named(make_study: MakeStudy, worker: Worker) -> None
             call()
 
 
+def test_a_study_that_was_deleted_is_not_the_next_one_that_has_its_id(make_study: MakeStudy, worker: Worker) -> None:
+    old = make_study()
+    leases = Leases(old)
+    optuna.delete_study(study_name=old.name, storage=old.storage)
+    new = make_study(name="next", max_retries=1, training=old.config.training.model_copy(update={"seed": 7}))
+    with pytest.raises(UsageError, match="was it deleted or renamed"):
+        leases.claim(worker)
+    assert not any("attempts" in trial.user_attrs for trial in new.trials())
+
+
 def test_leases_of_a_deleted_study_do_not_bind_the_next_one(make_study: MakeStudy, worker: Worker) -> None:
     old = make_study()
     claimed(Leases(old), worker)
