@@ -71,6 +71,8 @@ SOON_DEAD = """
                     os.kill(os.getpid(), signal.SIGKILL)
                 done.append(rows)
             elif rows.start == 40:
+                while not said_something():
+                    time.sleep(0.01)
                 Path("waits").touch()
                 while multiprocessing.active_children():
                     time.sleep(0.01)
@@ -84,6 +86,7 @@ def unhurried(monkeypatch):
     """After each chunk of ours another process gets to say something, so that each takes part however slow it is."""
     wait = chunks.connection.wait
     monkeypatch.setattr(chunks.connection, "wait", lambda pipes, timeout=None: wait(pipes) if pipes else [])
+    return wait
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -146,9 +149,12 @@ def test_rows_come_in_order_and_a_process_that_is_killed_is_told_and_the_others_
     assert seen == [0, 10]
 
 
-@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("danger", [SOON_DEAD])
-def test_a_process_that_is_killed_before_it_is_given_more_is_told(dangerous, monkeypatch):
+def test_a_process_that_is_killed_before_it_is_given_more_is_told(dangerous, unhurried, monkeypatch):
+    pipes = []
+    receive = chunks._receive
+    monkeypatch.setattr(chunks, "_receive", lambda pipe, process: pipes.append(pipe) or receive(pipe, process))
+    sys.modules["dangerous"].said_something = lambda: unhurried(pipes, 0)
     monkeypatch.setattr(chunks, "_LONG", 0.0)
     rows = [slice(start, start + 10) for start in range(0, 100, 10)]
     with pytest.raises(AssetError, match=r" -9\b"):
