@@ -35,7 +35,7 @@ Compute = Callable[[slice], Columns]
 Maker = Callable[[Study, Dataset, Teachers, torch.device], Compute]
 """Picklable factory of the function that computes one chunk on a device."""
 
-_LONG = 5.0  # seconds of work that is left, on one thread; a process needs 2 to 5 to start
+_LONG = 10.0  # seconds of work that is left, on one thread; of 6 s nothing was saved, as a process starts in 2 to 5
 _PROCESS_BYTES = 2 << 30  # a process on a CPU, with 64 points of 32x32 at once: 2.0 to 2.2 GB at its peak
 _HANDED_OUT = 2  # chunks that a process has at most: it must not wait while we compute one ourselves
 _AHEAD = 2  # chunks for each device that may be done before their turn
@@ -86,7 +86,7 @@ def compute_chunks(
 ) -> Generator[Columns, None, None]:
     """Yield the chunks' rows, in order; closing the generator ends its processes.
 
-    This process computes the first chunk. Where the others would then take more than 5 s, it shares them with one
+    This process computes the first chunk. Where the others would then take more than 10 s, it shares them with one
     process for each further device, and goes on while these start; each opens data set and teachers from the asset
     store. On a CPU each has one thread: two processes of one thread made 13 maps a second where one process of two
     made 7.
