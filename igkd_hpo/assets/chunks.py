@@ -147,7 +147,8 @@ def _share(
                     columns = _receive(ready, processes[ready])
                     if ready in given:
                         done[given[ready].pop(0)] = columns
-                    given.setdefault(ready, [])
+                    else:  # its first word: it has started
+                        given[ready] = []
             yield done.pop(number)
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, inse
 
 from igkd_hpo.errors import StudyUnusable
 from igkd_hpo.search.damage import spoil
-from igkd_hpo.search.optuna_internals import NOT_FOUND, FrozenStudy, PlainStorage, models
+from igkd_hpo.search.optuna_internals import ENDED, NOT_FOUND, FrozenStudy, PlainStorage, models
 
 
 def _table(model: Any) -> Table:
@@ -43,7 +43,6 @@ _COLUMNS: dict[Table, tuple[str, ...]] = {
     _SYSTEM: ("key", "value_json"),
 }
 _PARTS = tuple(_COLUMNS)
-_ENDED = [state for state in TrialState if state.is_finished()]
 _MOST_IN_ONE_STATEMENT = 5000  # of the 32,766 parameters that SQLite takes
 _distribution = lru_cache(maxsize=1024)(json_to_distribution)  # a study has a few, and each of its trials repeats them
 
@@ -285,7 +284,7 @@ _OF_STUDY = _TRIAL.c.study_id == bindparam("study")
 _SINCE = or_(_TRIAL.c.trial_id > bindparam("last"), _TRIAL.c.trial_id.in_(bindparam("some", expanding=True)))
 _ALL_TRIALS = _Queries(_OF_STUDY)
 _NEW_TRIALS = _Queries(_OF_STUDY & _SINCE)
-_UNFINISHED_TO_COMPARE = _Queries(_OF_STUDY & _TRIAL.c.state.not_in(_ENDED), (_SYSTEM,))
+_UNFINISHED_TO_COMPARE = _Queries(_OF_STUDY & _TRIAL.c.state.not_in(ENDED), (_SYSTEM,))
 _STATES_SINCE = select(_TRIAL.c.trial_id, _TRIAL.c.state).where(_OF_STUDY, _SINCE)
 _NEW_EPOCH = insert(_EPOCH)
 

@@ -47,6 +47,9 @@ else:
 NOT_FOUND: str = getattr(models, "NOT_FOUND_MSG", "Record does not exist.")
 """The text of Optuna's KeyError for a study or a trial that is not there."""
 
+ENDED = tuple(state for state in TrialState if state.is_finished())
+"""The states of trials that have ended."""
+
 CACHES = StudyInfo is not None
 """True where `CachedStorage` keeps what it has read, in attributes that this project understands."""
 

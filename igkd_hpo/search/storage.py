@@ -28,6 +28,7 @@ from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
 from igkd_hpo.search.optuna_internals import (
     CACHES,
+    ENDED,
     CachedStorage,
     PlainStorage,
     StudyInfo,
@@ -49,8 +50,7 @@ _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not af
     "application_name": "igkd-hpo",
     "client_encoding": "utf8",  # a database without an encoding (SQL_ASCII) would give bytes for every text
 }
-ENDED = tuple(state for state in TrialState if state.is_finished())
-_UNFINISHED = tuple(state for state in TrialState if not state.is_finished())
+_UNFINISHED = tuple(state for state in TrialState if state not in ENDED)
 _log = logging.getLogger(__name__)
 
 
