@@ -124,16 +124,19 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return ` (did you mean X?)`, to put behind an unknown name; empty where none of the choices is near.
+    """Return ` (did you mean X?)`, to put behind an unknown name; empty where none of the choices is near."""
+    near = nearest(name, choices)
+    return f" (did you mean {near}?)" if near else ""
 
-    A near name differs by a few letters, by upper and lower case, or is cut short.
-    """
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that differs from a name by a few letters or by case, or of which the name is cut short."""
     names = {other.lower(): other for other in reversed(list(choices))}
     given = name.lower()
     close = difflib.get_close_matches(given, names, n=1)
     if not close and len(given) >= 3:
         close = [other for other in names if other.startswith(given)][-1:]
-    return f" (did you mean {names[close[0]]}?)" if close else ""
+    return names[close[0]] if close else None
 
 
 def near_or_all(name: str, choices: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from igkd_hpo.config.study import Study
-from igkd_hpo.errors import did_you_mean
+from igkd_hpo.errors import did_you_mean, nearest
 
 _EXPECTED = {
     "int_type": "must be a whole number",
@@ -27,20 +27,18 @@ _EXPECTED = {
 def describe(error: ValidationError) -> list[str]:
     """Write one line for each faulty place in the file, in the order of the file format."""
     lines: dict[str, str] = {}
-    kinds: dict[str, str] = {}
+    missing: set[str] = set()
+    misspelt: set[str] = set()
     for fault in error.errors(include_url=False):
         path, keys = _locate(fault["loc"])
         # A place can be in the list twice, once for each type that it could have had: the last is the widest.
         lines[path] = _line(fault, path, keys)
-        kinds[path] = fault["type"]
-    return [line for path, line in lines.items() if kinds[path] != "missing" or not _is_misspelt(path, lines)]
-
-
-def _is_misspelt(path: str, lines: dict[str, str]) -> bool:
-    """Return whether a key that is missing is there under a name that is nearly its own: one mistake, not two."""
-    parent, _, key = path.rpartition(".")
-    unknown = [line for other, line in lines.items() if other.rpartition(".")[0] == parent]
-    return any(f": unknown key (did you mean {key}?)" in line for line in unknown)
+        if fault["type"] == "missing":
+            missing.add(path)
+        elif fault["type"] == "extra_forbidden" and (near := nearest(str(fault["loc"][-1]), keys)):
+            misspelt.add(path.removesuffix(str(fault["loc"][-1])) + near)
+    # A key that is there under a name that is nearly its own is one mistake, not two.
+    return [line for path, line in lines.items() if path not in missing & misspelt]
 
 
 def _line(fault: ErrorDetails, path: str, keys: list[str]) -> str:
