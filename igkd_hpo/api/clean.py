@@ -16,7 +16,9 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from igkd_hpo.api.source import settings_here
-from igkd_hpo.assets.store import AssetStore
+from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.assets.store import Asset, AssetStore
+from igkd_hpo.config.study import Study
 from igkd_hpo.confirmation.choice import best_or_confirmed
 from igkd_hpo.confirmation.evaluation import untested
 from igkd_hpo.errors import IgkdError, UsageError
@@ -284,23 +286,30 @@ def _assets(paths: Paths, needs: _Needs) -> Iterator[tuple[Path, str]]:
         yield path, "an asset whose maker ended"
     if needs.all_assets:
         return
-    studies = list(needs.studies.values())
-    pins = {study.folder: pins for study in studies if (pins := study.read().pins) is not None}
+    studies = [(study.config, pins) for study in needs.studies.values() if (pins := study.read().pins) is not None]
     assets = AssetStore(paths.assets).finished()
-    data = {pin.dataset_sha256 for pin in pins.values()}
-    needed = [asset.inputs for asset in assets if asset.sha256 in data]
+    images = {sha256 for _, pins in studies for sha256 in (pins.dataset_sha256, pins.shown_sha256)}
+    made_of = [asset.inputs for asset in assets if asset.sha256 in images]  # those of a test split are the same
     for asset in assets:
-        kind, made_from = asset.folder.name.rpartition("-")[0], asset.inputs.get("dataset")
-        known = json.dumps([asset.inputs, asset.facts])
-        if kind in ("dataset", "test-split"):
-            kept = asset.inputs in needed
-        elif kind == "step":
-            names = [name for study in studies for name in study.config.hyperparameters.words("architecture")]
-            kept = asset.inputs["architecture"] in names
-        else:  # of several teachers a study pins one hash alone, which no single one has
-            sharing = [study for study in studies if made_from in (None, pins[study.folder].dataset_sha256)]
-            kept = any(
-                study.config.teacher.n_networks > 1 or pins[study.folder].teacher_sha256 in known for study in sharing
-            )
-        if not kept:
+        kind = asset.folder.name.rpartition("-")[0]
+        if not (asset.inputs in made_of or any(_is_needed(asset, kind, study, pins) for study, pins in studies)):
             yield asset.folder, f"{kind} that no study has"
+
+
+def _is_needed(asset: Asset, kind: str, study: Study, pins: AssetPins) -> bool:
+    """Return whether a study needs an asset that is not its images: its teacher's, or found by a network's name.
+
+    Layout, steps and weights are small, and kept for every study of such a network, whatever else they were found with.
+    """
+    students = study.hyperparameters.words("architecture")
+    if kind == "layout":
+        return bool(asset.inputs["teacher"] == study.teacher.architecture)
+    if kind == "step":
+        return asset.inputs["architecture"] in students
+    if kind == "weights":
+        begin = [*students * (pins.weights_sha256 is not None), study.teacher.weights and study.teacher.architecture]
+        return asset.inputs["network"] in begin
+    if asset.inputs.get("dataset") not in (None, pins.dataset_sha256, pins.shown_sha256):
+        return False
+    # Of several teachers a study pins one hash alone, which no single one has.
+    return study.teacher.n_networks > 1 or pins.teacher_sha256 in json.dumps([asset.inputs, asset.facts])

@@ -1,7 +1,7 @@
 """Layout of memory in which a teacher that others wrote is trained here and run: what was found by trying it."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -18,7 +18,7 @@ from igkd_hpo.errors import AssetMissing
 from igkd_hpo.settings import Settings
 
 _SCHEMA = 1
-_KIND = "layout"
+_KIND: Final = "layout"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -33,6 +33,10 @@ from igkd_hpo.files import make_folder, replacing, sha256_of
 
 Json = Mapping[str, Any]
 """Plain JSON values by name."""
+Kind = Literal[
+    "attention", "dataset", "layout", "logits", "maps", "step", "teacher", "teachers", "test-split", "weights"
+]
+"""Each kind of asset: `clean` knows for each which studies need it."""
 
 MANIFEST = "manifest.json"
 _ROWS = "rows.json"
@@ -157,7 +161,7 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) 
 class Draft:
     """An asset that is being made; `finished` is not None when it was made before."""
 
-    def __init__(self, kind: str, inputs: Json, target: Path, *, finished: Asset | None) -> None:
+    def __init__(self, kind: Kind, inputs: Json, target: Path, *, finished: Asset | None) -> None:
         self._kind = kind
         self._inputs = inputs
         self._target = target
@@ -246,7 +250,7 @@ class AssetStore:
         self.used: set[str] = set()
         """Manifests and references that were read so far, by their names below the folder."""
 
-    def open(self, kind: str, inputs: Json) -> Asset:
+    def open(self, kind: Kind, inputs: Json) -> Asset:
         """Open the asset of these inputs, its checksums verified.
 
         Raises:
@@ -275,7 +279,7 @@ class AssetStore:
         return assets
 
     @contextmanager
-    def build(self, kind: str, inputs: Json, progress: Progress) -> Iterator[Draft]:
+    def build(self, kind: Kind, inputs: Json, progress: Progress) -> Iterator[Draft]:
         """Yield a draft to fill and commit, under a lock: of two makers one waits, and then finds the asset finished.
 
         A block that ends without `commit` leaves the partial folder for the next maker. Raises AssetError when the
@@ -306,7 +310,7 @@ class AssetStore:
         finally:
             lock.release()
 
-    def remember(self, kind: str, request: Json, asset: Asset) -> None:
+    def remember(self, kind: Kind, request: Json, asset: Asset) -> None:
         """Note that `request` led to `asset`, so that `recall` finds it without the data."""
         path = self._reference(kind, request)
         with writing(path):
@@ -314,7 +318,7 @@ class AssetStore:
             with replacing(path) as file:
                 file.write(_canonical({"request": request, "asset": asset.folder.name}))
 
-    def recall(self, kind: str, request: Json) -> Asset:
+    def recall(self, kind: Kind, request: Json) -> Asset:
         """Open the asset that `request` last led to. Raises AssetMissing, AssetError."""
         path = self._reference(kind, request)
         try:
@@ -328,11 +332,11 @@ class AssetStore:
             raise AssetError(f"{path} is damaged; delete it and run `igkd-hpo prepare STUDY` again") from None
         return self._open(name)
 
-    def _reference(self, kind: str, request: Json) -> Path:
+    def _reference(self, kind: Kind, request: Json) -> Path:
         return self.root / "references" / f"{_name(kind, request)}.json"
 
 
-def _name(kind: str, inputs: Json) -> str:
+def _name(kind: Kind, inputs: Json) -> str:
     return f"{kind}-{content_hash({'kind': kind, 'inputs': inputs})[:16]}"
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ from igkd_hpo.settings import Settings
 from igkd_hpo.trial.student import count_pruned, deployed, make_body, students_at_end
 
 _SCHEMA = 1
-_KIND = "step"
+_KIND: Final = "step"
 # Where a kernel writes beyond its memory, that is seen by chance: of 12 processes all ended by three steps of 2 images,
 # of one step of 4 images 2 of 3 did not.
 _IMAGES, _BATCH = 6, 2
