@@ -1,6 +1,7 @@
 """Send a study's assets to hosts that share no folder with this one: by content, whole or not at all.
 
-They come from the sender itself, or from a remote folder, in which they lie as in a store.
+They come from the sender itself, or from a remote folder, in which each file is named by its SHA-256: two hosts that
+make assets of the same inputs at once may write other bits, and each of their parcels finds its own.
 """
 
 import json
@@ -10,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +58,15 @@ def pack(store: AssetStore) -> Parcel:
 
 def put_parcel(parcel: Parcel, key: str, store: AssetStore, remote: Remote) -> None:
     """Write into a remote folder what it lacks of a parcel, and last the parcel, under a key. Raises AssetError."""
-    for name, manifest in parcel.manifests.items():
-        there = remote.names(f"assets/{name}")
-        for file in _files(manifest):
-            if file not in there:
-                remote.write(f"assets/{name}/{file}", _chunks_of(store.root / name / file))
-    content = {
+    there = remote.names("files")
+    for content, name in {content: name for name, content in _contents(parcel).items()}.items():
+        if content not in there:
+            remote.write(f"files/{content}", _chunks_of(store.root / name))
+    written = {
         "manifests": {name: text.decode() for name, text in parcel.manifests.items()},
         "references": {name: text.decode() for name, text in parcel.references.items()},
     }
-    remote.write(f"parcels/{key}.json", [json.dumps(content).encode()])
+    remote.write(f"parcels/{key}.json", [json.dumps(written).encode()])
 
 
 def find_parcel(key: str, remote: Remote) -> Parcel | None:
@@ -77,18 +78,19 @@ def find_parcel(key: str, remote: Remote) -> Parcel | None:
         found = json.loads(content)
         manifests = {name: text.encode() for name, text in found["manifests"].items()}
         references = {name: text.encode() for name, text in found["references"].items()}
-        files = [file for manifest in manifests.values() for file in _files(manifest)]
+        files = [part for manifest in manifests.values() for part in _hashes(_files(manifest)).items()]
         inner = [name.removeprefix("references/") for name in references]
-        if not all(re.fullmatch(_NAME, name) for name in (*manifests, *files, *inner)):
+        if not all(re.fullmatch(_NAME, name) for name in (*manifests, *chain.from_iterable(files), *inner)):
             raise ValueError("a name that leads out of the store")
         return Parcel(manifests=manifests, references=references)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AssetError(f"parcels/{key}.json at {remote.shown} is damaged; delete it and launch again") from None
 
 
-def chunks_at(remote: Remote) -> Chunks:
-    """Return how a store's files come from a remote folder."""
-    return lambda name, size: remote.read(f"assets/{name}")
+def chunks_at(remote: Remote, parcel: Parcel) -> Chunks:
+    """Return how a parcel's files come from a remote folder."""
+    contents = _contents(parcel)
+    return lambda name, size: remote.read(f"files/{contents[name]}")
 
 
 def receive(parcel: Parcel, store: AssetStore, chunks: Chunks, progress: Progress) -> int:
@@ -116,6 +118,12 @@ def receive(parcel: Parcel, store: AssetStore, chunks: Chunks, progress: Progres
 def _files(manifest: bytes) -> _Files:
     files: _Files = json.loads(manifest)["files"]
     return files
+
+
+def _contents(parcel: Parcel) -> dict[str, str]:
+    """Return the SHA-256 of all files of a parcel, by their names below the store."""
+    hashes = {name: _hashes(_files(manifest)) for name, manifest in parcel.manifests.items()}
+    return {f"{name}/{file}": content for name, files in hashes.items() for file, content in files.items()}
 
 
 def _refuse_other(store: AssetStore, name: str, manifest: bytes) -> None:

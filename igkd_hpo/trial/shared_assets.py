@@ -24,7 +24,7 @@ def fetch_assets(study: Study, pins: AssetPins, settings: Settings, remote: Remo
         pass
     if (parcel := find_parcel(_key(study, pins), remote)) is None:
         return False
-    received = receive(parcel, AssetStore(settings.paths.assets), chunks_at(remote), progress)
+    received = receive(parcel, AssetStore(settings.paths.assets), chunks_at(remote, parcel), progress)
     progress.note(f"{byte_size(received)} of assets fetched from {remote.shown}")
     return open_assets(study, settings).pins == pins
 

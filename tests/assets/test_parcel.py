@@ -123,14 +123,31 @@ def test_what_was_put_into_a_remote_folder_arrives_elsewhere(
 ) -> None:
     assert find_parcel("key", remote) is None
     put_parcel(pack(sender), "key", sender, remote)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "remote" / "assets").rglob("*.npy")}
-    assert len(before) == 1
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "remote" / "files").iterdir()}
+    assert len(before) == 2
     put_parcel(pack(sender), "key", sender, remote)
     assert {path: path.stat().st_mtime_ns for path in before} == before, "what is there is not sent again"
     parcel = find_parcel("key", remote)
     assert parcel == pack(sender)
-    assert receive(parcel, there, chunks_at(remote), SILENT) == parcel.missing_bytes(AssetStore(tmp_path / "none"))
+    assert receive(parcel, there, chunks_at(remote, parcel), SILENT) == parcel.missing_bytes(
+        AssetStore(tmp_path / "none")
+    )
     assert there.recall("logits", {"request": "logits"}).array("array").tobytes() == b"0123456789"
+
+
+def test_of_two_hosts_that_made_other_bits_of_the_same_inputs_each_parcel_arrives_whole(
+    sender: AssetStore, remote: Remote, tmp_path: Path
+) -> None:
+    """As on GPUs, by two first launches at once: their teachers differ, or their maps alone, which no key tells."""
+    other = make(tmp_path / "other", b"9876543210")
+    put_parcel(pack(sender), "of the sender", sender, remote)
+    put_parcel(pack(sender), "of both", sender, remote)
+    put_parcel(pack(other), "of both", other, remote)
+    for key, content in (("of the sender", b"0123456789"), ("of both", b"9876543210")):
+        parcel, there = find_parcel(key, remote), AssetStore(tmp_path / key)
+        assert parcel is not None
+        receive(parcel, there, chunks_at(remote, parcel), SILENT)
+        assert there.recall("logits", {"request": "logits"}).array("array").tobytes() == content
 
 
 def test_what_is_damaged_in_a_remote_folder_is_refused(
@@ -139,13 +156,13 @@ def test_what_is_damaged_in_a_remote_folder_is_refused(
     put_parcel(pack(sender), "key", sender, remote)
     parcel = find_parcel("key", remote)
     assert parcel is not None
-    (array,) = (tmp_path / "remote" / "assets").rglob("*.npy")
+    array = max((tmp_path / "remote" / "files").iterdir(), key=lambda path: path.stat().st_size)
     array.write_bytes(array.read_bytes()[:-1] + b"?")
     with pytest.raises(AssetError, match="damaged"):
-        receive(parcel, there, chunks_at(remote), SILENT)
+        receive(parcel, there, chunks_at(remote, parcel), SILENT)
     array.unlink()
     with pytest.raises(AssetError, match="damaged"):
-        receive(parcel, there, chunks_at(remote), SILENT)
+        receive(parcel, there, chunks_at(remote, parcel), SILENT)
     assert [path.name for path in there.root.iterdir()] == ["locks"]
 
 
@@ -154,6 +171,7 @@ def test_what_is_damaged_in_a_remote_folder_is_refused(
     [
         {"manifests": {"../x": '{"files": {}}'}, "references": {}},
         {"manifests": {"x": '{"files": {"../../x": {"bytes": 1, "sha256": ""}}}'}, "references": {}},
+        {"manifests": {"x": '{"files": {"x": {"bytes": 1, "sha256": "../x"}}}'}, "references": {}},
         {"manifests": {}, "references": {"references/../../x": ""}},
         {"manifests": {}, "references": {"/etc/x": ""}},
         {"manifests": {"x": "no JSON"}, "references": {}},

@@ -100,7 +100,7 @@ class WorkerActor:
         if (url := self._settings.remote) is None:
             chunks = chunks_from(self._task.sender, self._task.sender_root)
         else:
-            chunks = chunks_at(Remote(url))
+            chunks = chunks_at(Remote(url), parcel)
         if received := receive(parcel, AssetStore(self._settings.paths.assets), chunks, SilentProgress()):
             self._say(f"{byte_size(received)} of assets sent to {host_name()}")
 
