@@ -232,6 +232,8 @@ def _stats(path: Path) -> list[os.stat_result]:
 
 
 def _temporary(paths: Paths) -> Iterator[tuple[Path, str]]:
+    for path in paths.root.glob(".ray-*"):  # one that runs touches its own
+        yield path, "of a launch on Ray that was killed"
     for folder in (paths.artifacts, paths.assets / "references", paths.assets / "verified", paths.checkpoints):
         places = folder.rglob(".*") if folder == paths.checkpoints else folder.glob(".*")
         yield from ((path, "half written") for path in places if _TEMPORARY.fullmatch(path.name))

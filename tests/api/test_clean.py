@@ -93,7 +93,9 @@ def test_what_nothing_needs_is_found_and_removed(
     touch(paths.artifacts / ".upload-abc" / "curve.png")
     touch(paths.checkpoints / study.name / "trial-00001" / ".attempt-001.pt.4711")
     touch(paths.assets / "maps-0123.partial" / "maps.npy")
+    touch(paths.root / ".ray-0123456789abcdef")
     gone |= {
+        ".ray-0123456789abcdef",
         f"checkpoints/{study.name}/trial-00000",
         f"checkpoints/{study.name}/trial-00001/.attempt-001.pt.4711",
         f"logs/{study.name}",

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -124,6 +125,9 @@ class Ray:
     def poll(self) -> Sequence[SlotState]:
         """Wait a moment, pass on what workers say, and return every slot's state. Raises IgkdError: no cluster."""
         assert self._driver is not None, "poll comes after start"
+        assert self._token is not None, "a start makes it"
+        with suppress(OSError):
+            self._token.touch()  # else `clean` would take it for that of a launch that was killed
         for message in self._driver.messages():
             self._take(message)
         return self._states

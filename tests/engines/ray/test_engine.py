@@ -1,8 +1,11 @@
 """What is wrong with a launch on Ray is found without a cluster, where it can be."""
 
+import os
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -66,6 +69,25 @@ def test_what_listens_and_is_no_cluster_is_one_line_and_leaves_no_process(monkey
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         assert f"--address {address} " in refused(address)
+
+
+def test_a_launch_that_runs_keeps_its_token_young() -> None:
+    """By its age `clean` tells it from that of a launch that was killed."""
+
+    class Quiet:
+        def messages(self) -> list[object]:
+            return []
+
+        def close(self) -> None:
+            pass
+
+    with Ray() as engine:
+        engine._driver = cast(driver.Driver, Quiet())
+        token = Settings.resolve().paths.root / engine._place(Settings.resolve(), None).token
+        os.utime(token, (1_700_000_000, 1_700_000_000))
+        engine.poll()
+        assert time.time() - token.stat().st_mtime < 3600
+    assert not token.exists()
 
 
 def test_a_node_with_another_version_is_refused_by_name() -> None:
