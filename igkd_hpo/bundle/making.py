@@ -2,6 +2,7 @@
 
 import os
 import platform
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -217,7 +218,7 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
     """Yield a new folder beside the one that is wanted, which takes its place at the end, and else leaves no trace."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there and not empty; give --bundle a new folder, or delete that one")
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    draft = folder.with_name(f".{folder.name}.{secrets.randbits(63)}")  # no process id, as in `files.replacing`
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
