@@ -132,7 +132,7 @@ def load_weights(
         DataError: none fit, with what differs and the advice that follows from it; or not those that are wanted.
     """
     expected = {name: tensor for name, tensor in body.state_dict().items() if isinstance(tensor, Tensor)}
-    given, shapes = _shapes(tensors), _shapes(expected)
+    given, shapes = shapes_of(tensors), shapes_of(expected)
     if wanted is not None:
         given = _below(given, wanted, path)
     fits = find_fits(given, shapes)
@@ -153,7 +153,8 @@ def load_weights(
     )
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Return the shapes of tensors by their names."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 

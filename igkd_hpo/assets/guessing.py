@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from igkd_hpo.distillation.evaluation import score
-from igkd_hpo.distillation.metrics import Metric
+from igkd_hpo.distillation.metrics import P_VALUE, Metric
 from igkd_hpo.distillation.tally import of_guessing
 
-_P_VALUE = 0.001  # one-sided; of a thousand teachers that guess, one would pass
 _MOST_SHUFFLES = 20_000
 _FEWEST_SHUFFLES = 2_000  # twice what the p-value needs
 _SHUFFLED = 50_000_000  # labels in all: about a second
@@ -37,15 +36,15 @@ def beats_guessing(answers: Tensor, labels: Tensor, metric: Metric, *, num_class
         rare = int(images.masked_fill(images == 0, len(labels) + 1).argmin())
         hits, population = int((right & (labels == rare)).sum()), len(labels)
         drawn, marked = int(answered[rare]), int(images[rare])
-        return bool(scipy.stats.hypergeom.sf(hits - 1, population, marked, drawn) < _P_VALUE)
+        return bool(scipy.stats.hypergeom.sf(hits - 1, population, marked, drawn) < P_VALUE)
     # As often as classes are in labels and answers, each right answer of a class is worth the same.
     worth = (1 / images if metric == "balanced_accuracy" else 2 / (images + answered)).masked_fill(images == 0, 0.0)
-    return _chance(answers.numpy(), labels.numpy(), worth.double().numpy()) < _P_VALUE
+    return _chance(answers.numpy(), labels.numpy(), worth.double().numpy()) < P_VALUE
 
 
 def beats_share(right: Tensor, share: float) -> bool:
     """Return whether answers, bool (N,), are right more often than this share by more than chance."""
-    return bool(scipy.stats.binomtest(int(right.sum()), len(right), share, alternative="greater").pvalue < _P_VALUE)
+    return bool(scipy.stats.binomtest(int(right.sum()), len(right), share, alternative="greater").pvalue < P_VALUE)
 
 
 def _chance(answers: np.ndarray, labels: np.ndarray, worth: np.ndarray) -> float:
@@ -57,6 +56,6 @@ def _chance(answers: np.ndarray, labels: np.ndarray, worth: np.ndarray) -> float
     for _ in range(shuffles):
         generator.shuffle(shuffled)
         as_good += bool(worth[shuffled[answers == shuffled]].sum() >= reached)
-        if as_good > shuffles * _P_VALUE:
+        if as_good > shuffles * P_VALUE:
             break
     return (as_good + 1) / (shuffles + 1)

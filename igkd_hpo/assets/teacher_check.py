@@ -14,19 +14,20 @@ from igkd_hpo.assets.guessing import beats_guessing, beats_share
 from igkd_hpo.assets.teacher_network import has_transform
 from igkd_hpo.config.networks import TeacherConfig
 from igkd_hpo.distillation.evaluation import judge, predict, score
-from igkd_hpo.distillation.metrics import METRICS, Metric
+from igkd_hpo.distillation.metrics import METRICS, P_VALUE, Metric
 from igkd_hpo.distillation.models import Network, to_pixels
 from igkd_hpo.distillation.tally import of_guessing
 from igkd_hpo.errors import TeacherError, first_line
 from igkd_hpo.words import percent
 
-_P_VALUE = 0.001  # one-sided; of a thousand teachers that guess the most common class, one would pass
+TOLERANCE = 0.01
+"""Of the largest logit: kernels for another batch size differ in their last bits only."""
+NO_PROBABILITY = 1e-3
+"""How far from 1 the sum of a softmax may be, in half precision too."""
 _SMALLEST_GAIN = 0.02  # of accuracy; published statistics of a data set differ from the split's own by less
 _PROBED = 1000  # validation images for each other normalisation
 _TRIED = 256  # validation images for each way of the input
 _BATCH = 32
-_TOLERANCE = 0.01  # of the largest logit: kernels for another batch size differ in their last bits only
-_NO_PROBABILITY = 1e-3  # how far from 1 the sum of a softmax may be, in half precision too
 _ON_THE_LINE = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # where gradients are looked for; at the image itself they may vanish
 _NORMALIZATIONS = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -117,7 +118,7 @@ def _check_evaluation_mode(network: Network, dataset: Dataset, device: torch.dev
         ) from error
     if not bool(torch.isfinite(together).all()):
         raise TeacherError("the teacher's logits are not finite; check the weights for NaN, and teacher.normalize")
-    tolerance = _TOLERANCE * float(together.abs().max())
+    tolerance = TOLERANCE * float(together.abs().max())
     if float((together - again).abs().max()) > tolerance:
         raise TeacherError("the teacher answers the same image differently each time; switch its dropout off in eval()")
     if float((together - beside).abs().max()) > tolerance:
@@ -225,8 +226,8 @@ def _check_logits(logits: Tensor) -> TeacherCheck:
     Every objective takes a softmax of the teacher's answer, or its order, and adding a number to all logits of an image
     changes neither.
     """
-    between = bool(((logits >= 0) & (logits <= 1 + _NO_PROBABILITY)).all())
-    if between and bool(((logits.sum(dim=1) - 1).abs() < _NO_PROBABILITY).all()):
+    between = bool(((logits >= 0) & (logits <= 1 + NO_PROBABILITY)).all())
+    if between and bool(((logits.sum(dim=1) - 1).abs() < NO_PROBABILITY).all()):
         error = TeacherError(
             "the teacher ends in a softmax: its outputs are probabilities, of which temperature makes nothing; "
             "return what it passes to the softmax"
@@ -238,7 +239,7 @@ def _check_logits(logits: Tensor) -> TeacherCheck:
             "tells classes apart; return what it passes to the sigmoid"
         )
         return TeacherCheck(name="logits", error=error, fatal=False)
-    if bool((logits.logsumexp(dim=1).abs() < _NO_PROBABILITY).all()):
+    if bool((logits.logsumexp(dim=1).abs() < NO_PROBABILITY).all()):
         return TeacherCheck(name="logits", found="log-probabilities, which teach as logits do")
     return TeacherCheck(name="logits", found="no probabilities")
 
@@ -320,7 +321,7 @@ def find_gain(before: Tensor, after: Tensor) -> str | None:
     if gain < _SMALLEST_GAIN:
         return None
     by_chance = scipy.stats.binomtest(better, better + worse, 0.5, alternative="greater").pvalue
-    return percent(gain) if by_chance < _P_VALUE else None
+    return percent(gain) if by_chance < P_VALUE else None
 
 
 def check_gradients(network: Network, dataset: Dataset, *, device: torch.device) -> str:

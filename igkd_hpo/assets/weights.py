@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from igkd_hpo.assets.checkpoint import read_tensors, weights_hash
+from igkd_hpo.assets.checkpoint import read_tensors, shapes_of, weights_hash
 from igkd_hpo.assets.checkpoint_fit import Shape, describe_misfit, find_fits, is_counter
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import Asset, AssetStore, content_hash
@@ -198,7 +198,7 @@ def _other_size(request: Request, given: Mapping[str, Shape], classifier: Collec
     """Return for which other images the network has tensors of these shapes; None for none of the usual ones."""
     for side in _SIDES:
         with suppress(UsageError):
-            own = _shapes(_state(replace(request, image_size=(side, side)), request.num_classes))
+            own = shapes_of(_state(replace(request, image_size=(side, side)), request.num_classes))
             if find_fits(given, {name: shape for name, shape in own.items() if name not in classifier})[0].whole:
                 return side
     return None
@@ -225,10 +225,6 @@ def _state(request: Request, num_classes: int) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in body.state_dict().items() if isinstance(tensor, Tensor)}
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
 def _select(
     request: Request,
     tensors: Mapping[str, Tensor],
@@ -239,7 +235,7 @@ def _select(
     classifier: Collection[str],
 ) -> dict[str, Tensor]:
     """Return the tensors by the network's names. Raises DataError where they do not fit, or are no weights."""
-    given, expected = _shapes(tensors), _shapes(own)
+    given, expected = shapes_of(tensors), shapes_of(own)
     fit, *others = find_fits(given, expected)
     if not fit.whole:  # for a layer beside the classifier, that belongs to the body, its own looks like one too many
         given = {name: shape for name, shape in given.items() if not _ends_with(name, classifier, but=own)}

@@ -17,6 +17,9 @@ COMMON_CLASS = 0.9
 UNEVEN_CLASSES = 10
 """Images of the largest class to those of the smallest, from which on accuracy hardly counts that."""
 
+P_VALUE = 0.001
+"""One-sided: of a thousand teachers that guess, one would be taken for better."""
+
 
 def measured(value: float, metric: Metric) -> str:
     """Write a value of a metric by its name: 97.60 %, which is accuracy, or 97.60 % balanced accuracy."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from igkd_hpo.assets.splits import fewest_images
-from igkd_hpo.distillation.metrics import COMMON_CLASS, UNEVEN_CLASSES, Metric
+from igkd_hpo.distillation.metrics import COMMON_CLASS, P_VALUE, UNEVEN_CLASSES, Metric
 from igkd_hpo.errors import DataError
 from igkd_hpo.starting.images import ImageFacts
 from igkd_hpo.words import counted
@@ -14,7 +14,6 @@ _FRACTIONS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 _LARGEST_FRACTION = 0.25  # for precision; more is taken only where a teacher could not be told from guessing
 _FINEST_STEP = 0.01  # of the metric by one validation image; `doctor` warns beyond
 _GOOD = 0.9  # share of each class that a good teacher of few images is right on
-_P_VALUE = 0.001  # of such a teacher against guessing, as `prepare` checks it
 _MANY = 1000  # validation images, with which it is always told
 
 
@@ -112,11 +111,11 @@ def _told_from_guessing(validation: list[int], metric: Metric) -> bool:
     if metric == "accuracy" or len(validation) > 2:
         share, right = largest / total, math.floor(_GOOD * total)
         chance = sum(math.comb(total, k) * share**k * (1 - share) ** (total - k) for k in range(right, total + 1))
-        return chance < _P_VALUE
+        return chance < P_VALUE
     hits, common = math.floor(_GOOD * rare), total - rare
     drawn = hits + math.ceil((1 - _GOOD) * common)  # that are taken for the rare class
     ways = sum(math.comb(rare, k) * math.comb(common, drawn - k) for k in range(hits, min(rare, drawn) + 1))
-    return ways / math.comb(total, drawn) < _P_VALUE
+    return ways / math.comb(total, drawn) < P_VALUE
 
 
 def _choose_metric(images: ImageFacts, counts: list[int], validation: list[int]) -> tuple[Metric, str]:

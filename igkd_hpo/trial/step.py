@@ -20,6 +20,7 @@ from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.shown import open_images
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.study_assets import student_request
+from igkd_hpo.assets.teacher_check import NO_PROBABILITY, TOLERANCE
 from igkd_hpo.assets.teacher_network import build_body, teacher_request, torch_format
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.provenance import MemoryFormat
@@ -46,8 +47,6 @@ _KIND: Final = "step"
 # Where a kernel writes beyond its memory, that is seen by chance: of 12 processes all ended by three steps of 2 images,
 # of one step of 4 images 2 of 3 did not.
 _IMAGES, _BATCH = 6, 2
-_NO_PROBABILITY = 1e-3  # how far from 1 the sum of a softmax may be, in half precision too
-_TOLERANCE = 0.01  # of the largest logit: kernels for another batch size differ in their last bits only
 _NO_SECOND = re.compile(r"derivative for aten::_*(\w+?)(?:_backward)* is not implemented")
 
 
@@ -347,13 +346,13 @@ def _check_output(network: Network, pixels: Tensor, task: StepTask, num_classes:
         raise UsageError(f"the output of {name} does not depend on any parameter that learns; {_remedy(task.study)}")
     if not bool(output.isfinite().all()):
         raise UsageError(f"the logits of {name} are not finite before any training; {_remedy(task.study)}")
-    if bool((output >= 0).all()) and bool(((output.sum(dim=1) - 1).abs() < _NO_PROBABILITY).all()):
+    if bool((output >= 0).all()) and bool(((output.sum(dim=1) - 1).abs() < NO_PROBABILITY).all()):
         raise UsageError(f"{name} ends in a softmax, and logits are wanted; return what it passes to the softmax")
     first, black = pixels[:1], torch.zeros_like(pixels[:1])
     with torch.no_grad():
         alone = _as_logits(network(first), (1, num_classes), task)
         beside = network(torch.cat([first, black]).contiguous(memory_format=network.memory_format))[:1]
-    if float((alone - beside).abs().max()) > _TOLERANCE * float(beside.abs().max()):
+    if float((alone - beside).abs().max()) > TOLERANCE * float(beside.abs().max()):
         raise UsageError(
             f"{name} answers an image otherwise beside another one, or each time; let its BatchNorm track running "
             "statistics, and switch its dropout off in eval()"
