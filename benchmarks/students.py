@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from igkd_hpo.bundle.onnx_files import write_onnx
+from igkd_hpo.bundle.onnx_files import InputFacts, write_onnx
 from igkd_hpo.bundle.quantisation import WAYS, write_int8
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.distillation.cost import count_macs, time_forward
@@ -61,7 +61,9 @@ def measure(name: str, size: int, folder: Path) -> dict[str, float]:
     }
     network = Network(body, (0.5,) * 3, (0.25,) * 3).eval()
     classes = tuple(map(str, range(CLASSES)))
-    write_onnx(network, folder / "f.onnx", class_names=classes, image_size=(size, size), bits=None)
+    write_onnx(
+        network, folder / "f.onnx", InputFacts(class_names=classes, image_size=(size, size), bits=None, fit="squeeze")
+    )
     images = np.random.default_rng(0).integers(0, 256, (_CALIBRATION, 3, size, size), dtype=np.uint8)
     write_int8(folder / "f.onnx", folder / "i.onnx", images, images, ways=WAYS[:1])
     for key, file in (("float", "f.onnx"), ("int8", "i.onnx")):

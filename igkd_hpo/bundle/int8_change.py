@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.bundle.deployed_form import deployed_form
 from igkd_hpo.bundle.measuring import draw_training_images, onnx_logits
-from igkd_hpo.bundle.onnx_files import OPSET, write_onnx
+from igkd_hpo.bundle.onnx_files import gather_facts, write_onnx
 from igkd_hpo.bundle.quantisation import write_int8
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.compression.int8 import Int8Change
@@ -32,22 +32,14 @@ def measure_int8(
         IgkdError: a network has no int8 form.
     """
     calibration, judged = draw_training_images(assets)
+    facts = gather_facts(assets)
     with progress.task(f"{len(trials)} students in int8", len(trials)) as advance:
         for trial in trials:
             values: dict[str, Value] = trial.user_attrs["hyperparameters"]
             network = deployed_form(networks[trial.number], str(values["architecture"]), calibration)
             with tempfile.TemporaryDirectory() as folder:
                 float_file, int8_file = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
-                dataset, described = assets.dataset, assets.study.dataset
-                write_onnx(
-                    network,
-                    float_file,
-                    class_names=dataset.class_names,
-                    image_size=dataset.image_size,
-                    bits=described.bits,
-                    fit=described.fit,
-                    opset=OPSET,
-                )
+                write_onnx(network, float_file, facts)
                 write_int8(float_file, int8_file, calibration, judged)
                 yield trial.number, _compare(network, OnnxStudent(int8_file), assets)
             advance(1)

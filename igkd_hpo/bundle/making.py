@@ -22,7 +22,7 @@ from igkd_hpo.bundle.contents import Record
 from igkd_hpo.bundle.deployed_form import deployed_form
 from igkd_hpo.bundle.expectation import expected_of
 from igkd_hpo.bundle.measuring import draw_training_images, measure_files
-from igkd_hpo.bundle.onnx_files import OPSET, check_opset, write_onnx
+from igkd_hpo.bundle.onnx_files import OPSET, check_opset, gather_facts, write_onnx
 from igkd_hpo.bundle.quantisation import WAYS, write_int8
 from igkd_hpo.bundle.runtime import NEEDED_TO_MAKE, require
 from igkd_hpo.bundle.usage import weights_metadata
@@ -107,25 +107,11 @@ def make_bundle(
         state = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
         # Written by us: what safetensors writes itself is a file for the owner alone.
         dataset, float_file, int8_file = assets.dataset, draft / contents.ONNX, draft / contents.INT8
-        metadata = weights_metadata(
-            network,
-            hyperparameters=best.hyperparameters,
-            class_names=dataset.class_names,
-            image_size=dataset.image_size,
-            fit=study.config.dataset.fit,
-            began_with=began_with,
-        )
+        facts = gather_facts(assets)
+        metadata = weights_metadata(network, facts, hyperparameters=best.hyperparameters, began_with=began_with)
         write_bytes(draft / contents.WEIGHTS, save(state, metadata=metadata))
         with progress.task("ONNX files", 1 + len(WAYS)) as advance:
-            write_onnx(
-                network,
-                float_file,
-                class_names=dataset.class_names,
-                image_size=dataset.image_size,
-                bits=study.config.dataset.bits,
-                fit=study.config.dataset.fit,
-                opset=opset,
-            )
+            write_onnx(network, float_file, facts, opset=opset)
             advance(1)
             quantisations = write_int8(float_file, int8_file, calibration, judged, on_way=lambda: advance(1))
             onnx, int8 = measure_files(network, [float_file, int8_file], assets, settings)

@@ -1,10 +1,11 @@
 """Use of a bundle without this project: what its weights' file says of itself, and plain code for people to copy."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from igkd_hpo.bundle import contents
+from igkd_hpo.bundle.onnx_files import InputFacts
 from igkd_hpo.config.space import Value
 from igkd_hpo.distillation.architectures import Request, find_architecture
 from igkd_hpo.distillation.recipe import knobs_of, own_knobs_of
@@ -36,11 +37,9 @@ image.paste(inner, ((width - inner.width) // 2, (height - inner.height) // 2))""
 
 def weights_metadata(
     network: "Network",
+    facts: InputFacts,
     *,
     hyperparameters: Mapping[str, Value],
-    class_names: Sequence[str],
-    image_size: tuple[int, int],
-    fit: Fit,
     began_with: "Weights | None",
 ) -> dict[str, str]:
     """Return the metadata of the weights' file: all that somebody needs to use them, lists and mappings as JSON.
@@ -49,7 +48,7 @@ def weights_metadata(
         began_with: the weights that the network had before it was trained; None where they were random.
     """
     architecture = {"name": hyperparameters["architecture"], **own_knobs_of(hyperparameters)}
-    code = building_code(hyperparameters, len(class_names), image_size)
+    code = building_code(hyperparameters, len(facts.class_names), facts.image_size)
     return {
         "format": "pt",
         "igkd_hpo_format": FORMAT,
@@ -58,11 +57,11 @@ def weights_metadata(
         **({"began_with": json.dumps(_facts(began_with))} if began_with else {}),
         "input": _INPUT,
         "channels": json.dumps(3),
-        "image_size": json.dumps(image_size),
-        **({} if fit == "squeeze" else {"fit": json.dumps(fit)}),
+        "image_size": json.dumps(facts.image_size),
+        **({} if facts.fit == "squeeze" else {"fit": json.dumps(facts.fit)}),
         "mean": json.dumps(network.mean.flatten().tolist()),
         "std": json.dumps(network.std.flatten().tolist()),
-        "classes": json.dumps(class_names),
+        "classes": json.dumps(facts.class_names),
     }
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from igkd_hpo.bundle.onnx_files import write_onnx
+from igkd_hpo.bundle.onnx_files import InputFacts, write_onnx
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.distillation.architectures import Request, find_architecture
 from igkd_hpo.distillation.cost import count_macs
@@ -63,7 +63,11 @@ def test_what_is_trained_here_is_what_runs_on_the_device(name: str, tmp_path: Pa
     assert count_macs(shipped.body, SIZE) > 0
     assert count_peak_activations(shipped.body, SIZE) >= 3 * SIZE[0] * SIZE[1]
 
-    write_onnx(shipped, tmp_path / "model.onnx", class_names=tuple("0123456789"), image_size=SIZE, bits=None)
+    write_onnx(
+        shipped,
+        tmp_path / "model.onnx",
+        InputFacts(class_names=tuple("0123456789"), image_size=SIZE, bits=None, fit="squeeze"),
+    )
     student = OnnxStudent(tmp_path / "model.onnx")
     for count in (4, 1):
         found = student.logits(images[:count].numpy())

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from igkd_hpo.bundle.onnx_files import write_onnx
+from igkd_hpo.bundle.onnx_files import InputFacts, write_onnx
 from igkd_hpo.bundle.quantisation import _percentile_images, write_int8
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.distillation.models import Network
 from igkd_hpo.errors import IgkdError
+
+FACTS = InputFacts(class_names=("dark", "bright"), image_size=(8, 8), bits=None, fit="squeeze")
 
 
 def brightness() -> nn.Module:
@@ -28,7 +30,7 @@ def test_where_all_ways_agree_alike_the_first_is_kept(tmp_path: Path) -> None:
     images = np.concatenate([np.full((20, 3, 8, 8), value, np.uint8) for value in (10, 240)])
     source, path = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
     network = Network(brightness(), [0.5] * 3, [0.25] * 3).eval()
-    write_onnx(network, source, class_names=("dark", "bright"), image_size=(8, 8), bits=None)
+    write_onnx(network, source, FACTS)
     seen: list[None] = []
     tried = write_int8(source, path, images, images[::3], on_way=lambda: seen.append(None))
     assert [one.agreement for one in tried] == [1, 1, 1, 1]
@@ -47,7 +49,7 @@ def test_a_way_that_finds_no_ranges_is_left_out(tmp_path: Path) -> None:
         body[0].bias.fill_(1e9)  # beside which what differs between images is a rounding
     source, path = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
     network = Network(body, [0.5] * 3, [0.25] * 3).eval()
-    write_onnx(network, source, class_names=("dark", "bright"), image_size=(8, 8), bits=None)
+    write_onnx(network, source, FACTS)
     tried = write_int8(source, path, images, images[::3])
     assert [one.activations for one in tried] == ["min-max", "min-max"]
     assert [one.kept for one in tried].count(True) == 1
@@ -67,10 +69,10 @@ def test_a_network_of_which_torch_or_onnxruntime_make_nothing_is_told_in_one_lin
     source, images = tmp_path / "model.onnx", np.zeros((4, 3, 8, 8), np.uint8)
     network = Network(Deciding(), [0.5] * 3, [0.25] * 3).eval()
     with pytest.raises(IgkdError, match="as ONNX") as told:
-        write_onnx(network, source, class_names=("a", "b", "c"), image_size=(8, 8), bits=None)
+        write_onnx(network, source, FACTS)
     assert len(str(told.value).splitlines()) == 1
     network = Network(brightness(), [0.5] * 3, [0.25] * 3).eval()
-    write_onnx(network, source, class_names=("dark", "bright"), image_size=(8, 8), bits=None)
+    write_onnx(network, source, FACTS)
     monkeypatch.setattr("igkd_hpo.bundle.quantisation._quantise", fail)
     with pytest.raises(IgkdError, match="no kernel"):
         write_int8(source, tmp_path / "model.int8.onnx", images, images)

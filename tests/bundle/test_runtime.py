@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from igkd_hpo.bundle import prediction
-from igkd_hpo.bundle.onnx_files import _describe
+from igkd_hpo.bundle.onnx_files import InputFacts, _describe
 from igkd_hpo.bundle.runtime import OnnxStudent
 from igkd_hpo.bundle.usage import onnx_code
 from igkd_hpo.errors import DataError
@@ -97,7 +97,7 @@ def test_predict_makes_8_bits_of_16_as_the_data_set_did(tmp_path: Path, monkeypa
     monkeypatch.setattr(prediction, "read_record", lambda bundle: None)
     for bits, likeliest in ((None, "dark"), (12, "bright")):
         model = brightness_model(["bright", "dark"])
-        _describe(model, class_names=("bright", "dark"), image_size=(8, 8), bits=bits, fit="squeeze")
+        _describe(model, InputFacts(class_names=("bright", "dark"), image_size=(8, 8), bits=bits, fit="squeeze"))
         onnx.save(model, str(tmp_path / "model.onnx"))
         ((one,), _) = prediction.predict_images(tmp_path, [tmp_path / os.fsdecode(b"\xe9.png")])
         assert one.classes[0][0] == likeliest
@@ -141,7 +141,7 @@ def test_the_cards_code_reads_an_image_as_predict_does(
 
 def brightness_student(folder: Path, *, fit: Fit = "squeeze") -> OnnxStudent:
     model = brightness_model(["bright", "dark"])
-    _describe(model, class_names=("bright", "dark"), image_size=(8, 8), bits=None, fit=fit)
+    _describe(model, InputFacts(class_names=("bright", "dark"), image_size=(8, 8), bits=None, fit=fit))
     onnx.save(model, str(folder / "model.onnx"))
     return OnnxStudent(folder / "model.onnx")
 
