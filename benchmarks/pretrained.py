@@ -109,7 +109,7 @@ def main() -> int:
     tested: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         assets = open_all(options, Path(folder))
-        images, labels = open_test(assets.study.dataset, assets.settings, purpose=TestPurpose.TRAIN_TEST)
+        images, labels = open_test(assets.study.dataset, assets.settings, purpose=TestPurpose.BENCHMARK)
         for init in ("pretrained", "random"):
             reached = {r: fmean(train(options, assets, init, r, seed)[1] for seed in CHOOSING) for r in RATES}
             print(f"{init}: validation by rate { ({r: round(value, 3) for r, value in reached.items()}) }", flush=True)
