@@ -28,6 +28,7 @@ from igkd_hpo.search.confirmation_study import (
     open_confirmation,
     open_linked,
 )
+from igkd_hpo.search.counts import needs_another
 from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.records import study_trials
 from igkd_hpo.search.storage import SharedStorage, open_storage_here
@@ -230,11 +231,12 @@ def _run(linked: SearchStudy, engine: Engine, host: Host, console: Console, *, w
 
 
 def check_complete(linked: SearchStudy) -> None:
-    """Raise IgkdError while trials are missing: the test split stays closed until all have ended."""
+    """Raise IgkdError while results are missing: the test split stays closed until every arm and seed has one."""
     n_trials = linked.read().n_trials
     missing = n_trials - linked.counts().finished
     if missing > 0:
-        reasons = [t.user_attrs["reason"] for t in linked.trials() if t.user_attrs.get("reason")]
+        without = [trial for trial in linked.trials() if needs_another(trial) or not trial.state.is_finished()]
+        reasons = [trial.user_attrs["reason"] for trial in without if trial.user_attrs.get("reason")]
         why = f"; the last reason: {reasons[-1]}" if reasons else ""
-        missed = f"{missing} of {n_trials} trials of {linked.name} did not end{why}"
+        missed = f"{missing} of {n_trials} trials of {linked.name} have no result{why}"
         raise IgkdError(f"{missed}; {linked.purpose} again tries them again")

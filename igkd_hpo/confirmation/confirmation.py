@@ -20,6 +20,7 @@ from igkd_hpo.distillation.metrics import Metric
 from igkd_hpo.distillation.tally import Tally, resolution
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.confirmation_study import Arm, arm_trials, arms_of, open_confirmation, parent_of
+from igkd_hpo.search.counts import needs_another
 from igkd_hpo.search.study import SearchStudy
 
 _QUESTIONS = ("ig", "kd", "both")
@@ -294,7 +295,7 @@ def measure_arm(
         cost=recorded_cost(done[0].user_attrs),
         seeds=tuple(int(trial.user_attrs["seed"]) for trial in done),
         trials=tuple(trial.number for trial in done),
-        diverged=sum(trial.state is TrialState.PRUNED for trial in own),
+        diverged=sum(trial.state is TrialState.PRUNED and not needs_another(trial) for trial in own),
         validation=Measured(accuracies=on_validation, mean=t_interval(on_validation).within(0, 1)),
         test=Measured(accuracies=on_test, mean=t_interval(on_test).within(0, 1)),
         against=None,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.controls import in_ranges
@@ -13,6 +13,7 @@ from igkd_hpo.config.space import LARGEST_SEED, Value
 from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.distillation.recipe import SETTING_OF, needs
 from igkd_hpo.errors import UsageError
+from igkd_hpo.search.counts import needs_another
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import CALLED, Purpose, SearchStudy, create_or_open, find_study
 from igkd_hpo.search.study_folder import name_by_folder
@@ -181,7 +182,7 @@ def extend(study: SearchStudy, arms: Sequence[Arm], seeds: Sequence[int], fronti
             places = {arm.training_key: place for place, arm in enumerate(joined)}
             steps = [places[arm.training_key] for arm in frontier]
             study.storage.set_study_user_attr(study.study_id, "frontier", list(dict.fromkeys(steps)))
-        trials = [trial for trial in study.trials() if trial.state is not TrialState.FAIL]
+        trials = [trial for trial in study.trials() if not needs_another(trial)]
         present = {(trial.user_attrs["arm"], trial.user_attrs["seed"]) for trial in arm_trials(trials)}
         all_seeds = sorted({seed for _, seed in present} | set(seeds))
         # Seed by seed, so that an early end leaves arms that can be compared.

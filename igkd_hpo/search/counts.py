@@ -46,6 +46,11 @@ def count(trials: list[FrozenTrial]) -> Counts:
     )
 
 
+def needs_another(trial: FrozenTrial) -> bool:
+    """Tell whether a trial whose configuration and seed were given ended without a result: another has to take them."""
+    return trial.state is TrialState.FAIL or (trial.state is TrialState.PRUNED and is_infeasible(trial))
+
+
 def is_infeasible(trial: FrozenTrial) -> bool:
     """Tell whether the trial was not trained because its student is beyond a limit."""
     return any(over > 0 for over in trial.constraints.values())

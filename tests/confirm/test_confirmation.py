@@ -245,6 +245,19 @@ def test_an_arm_that_diverged_is_shown_and_not_compared(searched: SearchStudy) -
     assert "The loss of kd was not finite with 5 seeds" in said(found)
 
 
+def test_a_seed_that_was_too_large_for_the_memory_did_not_diverge(searched: SearchStudy) -> None:
+    linked = confirm(searched)
+    with linked.transaction():
+        (trial, *_) = [trial for trial in linked.trials() if trial.user_attrs["arm_name"] == "kd"]
+        linked.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        linked.storage.set_trial_system_attr(trial._trial_id, "constraints:memory", 1.0)
+        linked.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+    train(linked, EVEN)
+    (kd,) = [arm for arm in test(linked).arms if arm.name == "kd"]
+    assert (kd.diverged, len(kd.seeds)) == (0, 4)
+    assert kd.against is not None
+
+
 def test_it_is_plain_json_and_a_table(searched: SearchStudy) -> None:
     linked = confirm(searched)
     train(linked, EVEN)

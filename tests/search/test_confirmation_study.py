@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 from optuna.trial import TrialState
 
+from igkd_hpo.api.confirm import check_complete
 from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.study import LARGEST_SEED
-from igkd_hpo.errors import DataError, UsageError
+from igkd_hpo.errors import DataError, IgkdError, UsageError
 from igkd_hpo.search.confirmation_study import (
     SEED_DISTANCE,
     Arm,
@@ -37,7 +38,11 @@ def work(study: SearchStudy, worker: Worker, *, end: str = "complete") -> Claim:
     claim = leases.claim(worker)
     assert isinstance(claim, Claim)
     assert leases.start(claim, this_process(), "cpu")
-    assert leases.complete(claim, 0.9, {}) if end == "complete" else leases.fail(claim, "out of luck", {})
+    if end == "too large":
+        assert leases.annotate(claim, {}, excess={"memory": 1.0})
+        assert leases.prune(claim, "out of memory", {})
+    else:
+        assert leases.complete(claim, 0.9, {}) if end == "complete" else leases.fail(claim, "out of luck", {})
     return claim
 
 
@@ -68,19 +73,24 @@ def test_every_arm_is_trained_with_every_fresh_seed_and_nothing_else(
     assert sorted(pairs) == sorted({(arm, seed) for arm in range(4) for seed in fresh_seeds(parent.config, 3)})
 
 
-def test_a_failed_trial_is_queued_again_and_not_replaced_by_an_invented_one(
-    storage: SharedStorage, make_study: Callable[..., SearchStudy], worker: Worker
+@pytest.mark.parametrize("end", ["fail", "too large"])
+def test_a_trial_without_a_result_is_queued_again_and_not_replaced_by_an_invented_one(
+    storage: SharedStorage, make_study: Callable[..., SearchStudy], worker: Worker, end: str
 ) -> None:
     linked = create_linked(storage, make_study().config, "confirm", pins=PINS)
     arms = [an_arm(linked, "a")]
     extend(linked, arms, (7, 8))
-    failed = work(linked, worker, end="fail")
+    failed = work(linked, worker, end=end)
     work(linked, worker)
     assert Leases(linked).claim(worker) is Idle.FINISHED
     assert len(linked.trials()) == 2
+    with pytest.raises(IgkdError, match="the last reason: out of"):
+        check_complete(linked)
     assert extend(linked, arms, (7, 8)) == 1
     again = work(linked, worker)
     assert (again.seed, linked.read().n_trials) == (failed.seed, 2)
+    check_complete(linked)
+    assert extend(linked, arms, (7, 8)) == 0
     assert linked.counts().finished == 2
 
 
