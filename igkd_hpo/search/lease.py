@@ -212,9 +212,8 @@ class Leases:
         """Free what the dead hold: at once on this host, else after `lease_seconds` without a heartbeat."""
         with self._step() as connection:
             reaped = self._reap(connection)
-            enough = count(trials := self._study.trials()).finished >= self._study.read().n_trials
-            if reaped and enough and not read_leases(connection, self._study_id):
-                self._end_excess(trials)
+            if reaped and not read_leases(connection, self._study_id):
+                self._end_excess(self._study.trials())
             return reaped
 
     def take_reaped(self) -> list[Reaped]:
@@ -320,8 +319,9 @@ class Leases:
         return reaped
 
     def _end_excess(self, trials: list[FrozenTrial]) -> None:
+        enough = count(trials).finished >= self._study.read().n_trials
         for trial in trials:
-            if not trial.state.is_finished() and not enqueued_trials([trial]):
+            if enough and not trial.state.is_finished() and not enqueued_trials([trial]):
                 self._fail(trial, EXCESS)
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:

@@ -38,6 +38,15 @@ def claimed(leases: Leases, worker: Worker) -> Claim:
     return claim
 
 
+def test_a_look_at_the_living_reads_no_trial(
+    make_study: MakeStudy, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(make_study())
+    claimed(leases, worker)
+    monkeypatch.setattr(SearchStudy, "trials", lambda _: pytest.fail("every supervisor looks every two seconds"))
+    assert leases.reap() == []
+
+
 def test_a_worker_that_died_on_this_host_is_reaped_at_once(
     make_study: MakeStudy, worker: Worker, process: subprocess.Popen[bytes]
 ) -> None:
