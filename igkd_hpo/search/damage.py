@@ -53,6 +53,7 @@ class _Trial(_Facts):
     hyperparameters: Hyperparameters | None = None
     seed: _Count | None = None
     attempts: _Count = 0
+    ended_after: _Count | None = None
     attempts_without_progress: _Count = 0
     out_of_memory: _Count = 0
     control: _Name | None = None

@@ -35,11 +35,11 @@ from igkd_hpo.search.lease_table import (
     read_leases,
     write_lease,
 )
-from igkd_hpo.search.optuna_internals import id_of
+from igkd_hpo.search.optuna_internals import ENDED, id_of
 from igkd_hpo.search.pruner import why_pruned
 from igkd_hpo.search.stopping import hands_back, stop_where_due, stratum_to_draw_for
 from igkd_hpo.search.strata import drawn_for
-from igkd_hpo.search.study import SearchStudy, unclaimed
+from igkd_hpo.search.study import ENDED_AFTER, SearchStudy, unclaimed
 from igkd_hpo.search.suggest import UnusableTrial, suggest
 from igkd_hpo.search.view import compared_with
 
@@ -275,8 +275,7 @@ class Leases:
                 accuracy = trial.intermediate_values.get(max(trial.intermediate_values, default=1), 0.0)
             elif state is TrialState.COMPLETE and "reason" in trial.user_attrs:
                 attributes = attributes | {"reason": None}  # why an earlier attempt was released
-            self._storage.set_trial_user_attrs(claim.trial_id, attributes)
-            self._storage.set_trial_state_values(claim.trial_id, state, None if accuracy is None else [accuracy])
+            self._write(claim.trial_id, state, attributes, accuracy)
             drop_lease(connection, claim.trial_id)
             return True
 
@@ -289,10 +288,15 @@ class Leases:
         if attempts > self._study.config.max_retries:
             state = TrialState.FAIL
             reason = f"{attempts} attempts in a row ended without one more finished epoch; the last: {reason}"
-        self._storage.set_trial_user_attrs(id_of(trial), {"reason": reason, "attempts_without_progress": attempts})
-        self._storage.set_trial_state_values(id_of(trial), state)
+        self._write(id_of(trial), state, {"reason": reason, "attempts_without_progress": attempts})
         drop_lease(connection, id_of(trial))
         return state
+
+    def _write(self, trial_id: int, state: TrialState, attributes: dict[str, Any], value: float | None = None) -> None:
+        """Write attributes and a state, and with an end its place among the study's ends: hosts' clocks differ."""
+        place = {ENDED_AFTER: self._storage.get_n_trials(self._study_id, ENDED)} if state.is_finished() else {}
+        self._storage.set_trial_user_attrs(trial_id, attributes | place)
+        self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
 
     def _free(self, connection: Connection, lease: Lease, reason: str, *, counted: bool) -> Reaped:
         if lease.trial_process is not None:
@@ -322,11 +326,7 @@ class Leases:
         enough = count(trials).finished >= self._study.read().n_trials
         for trial in trials:
             if enough and not trial.state.is_finished() and not enqueued_trials([trial]):
-                self._fail(trial, EXCESS)
-
-    def _fail(self, trial: FrozenTrial, reason: str) -> None:
-        self._storage.set_trial_user_attrs(id_of(trial), {"reason": reason})
-        self._storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
+                self._write(id_of(trial), TrialState.FAIL, {"reason": EXCESS})
 
     def _next(self, connection: Connection, worker: Worker) -> Claim | Idle:
         attributes = self._study.read().attributes
@@ -348,7 +348,7 @@ class Leases:
             try:
                 claim = self._begin(connection, worker, trial, trials)
             except UnusableTrial as error:
-                self._fail(trial, str(error))
+                self._write(id_of(trial), TrialState.FAIL, {"reason": str(error)})
                 continue
             if taken >= attributes["n_trials"]:
                 self._storage.set_study_user_attr(self._study_id, "n_trials", taken + 1)

@@ -9,7 +9,7 @@ from igkd_hpo.config.strata import Strata, Stratum
 from igkd_hpo.search.counts import is_infeasible
 from igkd_hpo.search.deadline import database_time, in_words
 from igkd_hpo.search.strata import next_stratum, unreached
-from igkd_hpo.search.study import SearchStudy, StudyRecord, ended_trials
+from igkd_hpo.search.study import SearchStudy, StudyRecord, ended_since
 
 MOST_INFEASIBLE = 200
 """Configurations in a row beyond a limit before a study is given up; each costs half a second."""
@@ -20,7 +20,7 @@ def stop_where_due(study: SearchStudy, connection: Connection, trials: list[Froz
     record = study.read()
     if _end_with_time(study, connection, record) or record.stopped is not None:
         return True
-    ended = ended_trials(trials)[record.attributes["ended_before_launch"] :]
+    ended = ended_since(trials, record.attributes["ended_before_launch"])
     reason = why_stopping(ended, study.config.max_failures, study.config.strata)
     if reason is not None:
         study.storage.set_study_user_attr(study.study_id, "stopped", reason)
@@ -40,7 +40,7 @@ def stratum_to_draw_for(study: SearchStudy, trials: list[FrozenTrial]) -> Stratu
     """
     if (strata := study.config.strata) is None:
         return None
-    ended = ended_trials(trials)[study.read().attributes["ended_before_launch"] :]
+    ended = ended_since(trials, study.read().attributes["ended_before_launch"])
     return next_stratum(strata, trials, unreached(strata, ended, MOST_INFEASIBLE))
 
 

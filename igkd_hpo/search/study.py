@@ -33,6 +33,8 @@ from igkd_hpo.search.study_folder import free_folder, name_by_folder, own_folder
 
 Purpose = Literal["search", "confirm", "ladder"]
 """Name what a study's trials are for; the latter two train another study's configurations with fresh seeds."""
+ENDED_AFTER = "ended_after"
+"""User attribute of a trial that has ended: how many of the study's had before it. No clock of a host says so."""
 CALLED: dict[Purpose, str] = {"search": "study", "confirm": "confirmation", "ladder": "ladder"}
 
 
@@ -289,9 +291,25 @@ def unclaimed(trials: list[FrozenTrial], leased: set[int]) -> list[FrozenTrial]:
 
 
 def ended_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the COMPLETE, PRUNED and FAIL trials, in the order of their ends."""
-    ended = [trial for trial in trials if trial.state.is_finished()]
-    return sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))  # noqa: DTZ901 - Optuna's are naive
+    """Return the COMPLETE, PRUNED and FAIL trials, in the order of their ends.
+
+    First come those whose place was not written down, as earlier versions and other tools end them, by hosts' clocks.
+    """
+
+    def place(trial: FrozenTrial) -> tuple[int, datetime, int]:
+        by_clock = trial.datetime_complete or datetime.min  # noqa: DTZ901 - Optuna's are naive
+        return trial.user_attrs.get(ENDED_AFTER, -1), by_clock, trial.number
+
+    return sorted((trial for trial in trials if trial.state.is_finished()), key=place)
+
+
+def ended_since(trials: Sequence[FrozenTrial], before: int) -> list[FrozenTrial]:
+    """Return the trials that ended when `before` others had, in the order of their ends."""
+    ended = ended_trials(trials)
+    placed = [trial for trial in ended if ENDED_AFTER in trial.user_attrs]
+    others = ended[: len(ended) - len(placed)]
+    earlier = sum(trial.user_attrs[ENDED_AFTER] < before for trial in placed)
+    return others[max(0, before - earlier) :] + placed[earlier:]
 
 
 def _create(

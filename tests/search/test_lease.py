@@ -1,15 +1,18 @@
 """Claims, fences, ends and the recovery of what the dead held, on both databases."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from igkd_hpo.errors import UsageError
 from igkd_hpo.search.identity import this_process
 from igkd_hpo.search.lease import Claim, Idle, Leases, Verdict, Worker
-from igkd_hpo.search.study import SearchStudy, open_study
+from igkd_hpo.search.optuna_internals import models
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import SearchStudy, ended_since, ended_trials, open_study
 
 MakeStudy = Callable[..., SearchStudy]
 
@@ -43,6 +46,7 @@ def test_a_trial_from_claim_to_complete(make_study: MakeStudy, worker: Worker) -
     assert trial.user_attrs == {
         "hyperparameters": claim.hyperparameters, "seed": 0, "attempts": 1, "worker": "here",
         "host": worker.process.host, "device": "cpu", "parameters": 543_498, "validation_loss": 0.25,
+        "ended_after": 0,
     }  # fmt: skip
     assert leases.held() == []
 
@@ -206,6 +210,41 @@ def test_the_study_stops_when_the_last_trials_all_failed(make_study: MakeStudy, 
     assert leases.claim(worker) is Idle.STOPPED
     again = Leases(make_study(max_failures=2))  # launched again: what failed before does not stop it at once
     assert claimed(again, worker).number == 4
+
+
+def test_the_order_of_ends_is_not_that_of_the_hosts_clocks(
+    make_study: MakeStudy, database_url: str, worker: Worker
+) -> None:
+    study = make_study(max_failures=2)
+    leases = Leases(study)
+    for _ in range(2):
+        assert leases.fail(claimed(leases, worker), "broken", {})
+    assert leases.claim(worker) is Idle.STOPPED
+    with study.storage.engine.begin() as connection:  # by the clock of their host, which is ahead
+        table = models.TrialModel.__table__
+        connection.execute(table.update().values(datetime_complete=datetime.now(UTC) + timedelta(days=2)))
+    make_study(max_failures=2)
+    elsewhere = open_storage(database_url, create=False)
+    leases = Leases(open_study(elsewhere, study.name))
+    for _ in range(2):
+        assert leases.complete(claimed(leases, worker), 0.5, {})
+    assert leases.fail(claimed(leases, worker), "broken", {})
+    assert leases.fail(claimed(leases, worker), "broken again", {})
+    assert leases.claim(worker) is Idle.STOPPED
+    assert [trial.number for trial in ended_trials(study.trials())] == [0, 1, 2, 3, 4, 5]
+    elsewhere.engine.dispose()
+
+
+def test_trials_that_earlier_versions_ended_are_forgiven_by_their_number() -> None:
+    def ended(number: int, **attributes: int) -> FrozenTrial:
+        trial = create_trial(state=TrialState.FAIL, user_attrs=attributes)
+        trial.number, trial.datetime_complete = number, datetime(2026, 1, 1, second=number, tzinfo=UTC)
+        return trial
+
+    theirs, ours = [ended(0), ended(1), ended(2)], [ended(3, ended_after=4), ended(4, ended_after=3)]
+    assert [trial.number for trial in ended_since([*ours, *theirs], 0)] == [0, 1, 2, 4, 3]
+    for before, expected in ((2, [2, 4, 3]), (3, [4, 3]), (4, [3]), (5, [])):
+        assert [trial.number for trial in ended_since([*ours, *theirs], before)] == expected
 
 
 def test_stop_lets_running_trials_end(make_study: MakeStudy, worker: Worker) -> None:
