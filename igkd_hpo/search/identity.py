@@ -31,8 +31,12 @@ class ProcessIdentity:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """Identify the process with this id on this host; None when there is none, or only its zombie."""
-    if (start_time := _start_time(pid)) is None:
+    """Identify the process with this id on this host; None when there is none, only its zombie, or a hidden one."""
+    try:
+        start_time = _start_time(pid)
+    except PermissionError:
+        return None
+    if start_time is None:
         return None
     return ProcessIdentity(host=host_name(), boot_id=_boot_id(), pid=pid, start_time=start_time)
 
@@ -45,19 +49,31 @@ def this_process() -> ProcessIdentity:
 
 
 def is_dead(identity: ProcessIdentity) -> bool | None:
-    """Tell whether the process has ended (a zombie has); None where another host would have to know."""
-    return None if identity.boot_id != _boot_id() else _start_time(identity.pid) != identity.start_time
+    """Tell whether the process has ended (a zombie has); None where another host, or another user, would have to know.
+
+    Where it cannot be known a lease stands as long as there are heartbeats.
+    """
+    if identity.boot_id != _boot_id():
+        return None
+    try:
+        return _start_time(identity.pid) != identity.start_time
+    except PermissionError:
+        return None
 
 
-def kill(identity: ProcessIdentity) -> bool:
-    """Send SIGKILL, only if the process is still the same one. Return whether it was sent."""
+def kill(identity: ProcessIdentity) -> bool | None:
+    """Send SIGKILL where the process is still the same one. Return whether it was sent; None: it is another user's."""
     if is_dead(identity) is not False:
         return False
     with suppress(ProcessLookupError), ExitStack() as stack:
         handle = os.pidfd_open(identity.pid)
         stack.callback(os.close, handle)
-        if not is_dead(identity):  # the handle is for whatever has the pid now, and stays with it: check once more
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        # The handle is for whatever has the pid now, and stays with it: check once more.
+        if is_dead(identity) is False:
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            except PermissionError:
+                return None
             return True
     return False
 
@@ -68,11 +84,14 @@ def _boot_id() -> str:
 
 
 def _start_time(pid: int) -> float | None:
+    """Return when the process began, None when it has ended. Raises PermissionError: it may not be looked at."""
     # Ticks since boot, as the kernel counts them. psutil's create_time adds the boot's wall-clock time, which moves
     # when the clock is set, and a living process would then look like another one.
     try:
         stat = (_PROC / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 0)  # raises PermissionError for one of another user, which /proc with hidepid does not show
         return None
     state, *fields = stat.rpartition(")")[2].split()  # the name before it may hold anything, brackets included
     return None if state in {"Z", "X"} else int(fields[18]) / _TICKS_PER_SECOND

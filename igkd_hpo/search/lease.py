@@ -299,8 +299,8 @@ class Leases:
         self._storage.set_trial_state_values(trial_id, state, None if value is None else [value])
 
     def _free(self, connection: Connection, lease: Lease, reason: str, *, counted: bool) -> Reaped:
-        if lease.trial_process is not None:
-            kill(lease.trial_process)
+        if lease.trial_process is not None and kill(lease.trial_process) is None:
+            reason += "; the process that trained is another user's, and was left alone"
         self._study.trials()  # from here on a damaged trial counts as one that has ended
         trial = self._storage.get_trial(lease.trial_id)
         host, state = lease.process.host, trial.state

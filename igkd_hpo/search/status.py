@@ -35,7 +35,7 @@ class RunningTrial:
         validation_accuracies: of all epochs so far.
         device: None until its process has started.
         beat: the heartbeat, which goes up as long as the worker lives.
-        lost: its worker is dead, and another one will take the trial over; None where the host is another one.
+        lost: its worker is dead, and another one will take the trial over; None where that cannot be known from here.
     """
 
     trial: int

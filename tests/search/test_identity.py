@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from igkd_hpo.search.identity import identify, is_dead, kill, this_process
+from igkd_hpo.search.identity import ProcessIdentity, identify, is_dead, kill, this_process
+from tests.fixtures.rights import as_anybody
 
 
 def test_a_process_lives_until_it_ends() -> None:
@@ -53,6 +56,43 @@ def test_a_process_may_have_any_name() -> None:
         assert before is not None
         assert identify(process.pid) == before
         process.kill()
+
+
+@pytest.fixture
+def anothers() -> Iterator[ProcessIdentity]:
+    """A process, in place of another user's: no test has two users."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        identity = identify(process.pid)
+        assert identity is not None
+        yield identity
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError
+
+
+def test_another_users_process_is_left_alone(anothers: ProcessIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("igkd_hpo.search.identity.signal.pidfd_send_signal", refuse)
+    assert kill(anothers) is None
+    assert is_dead(anothers) is False
+
+
+@pytest.mark.parametrize("hidden", ["its folder", "what is in it"])
+def test_a_process_that_is_hidden_is_not_taken_for_dead(
+    anothers: ProcessIdentity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
+    """As /proc looks to other users where it is mounted with hidepid=2, and with hidepid=1."""
+    for name in ("sys", "self"):
+        (tmp_path / name).symlink_to(f"/proc/{name}")
+    if hidden == "what is in it":
+        (tmp_path / str(anothers.pid)).mkdir(mode=0)
+    monkeypatch.setattr("igkd_hpo.search.identity._PROC", tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("igkd_hpo.search.identity.os.kill", refuse)
+        assert as_anybody(lambda: is_dead(anothers)) is None
+        assert as_anybody(lambda: kill(anothers)) is False
+        assert as_anybody(lambda: identify(anothers.pid)) is None
+    assert is_dead(replace(anothers, pid=2**22 + 1)) is True, "no process has this id"
 
 
 def test_processes_of_hosts_with_other_names_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,24 @@ def test_what_is_left_of_a_dead_worker_is_killed(make_study: MakeStudy, process:
         assert trial.wait(10) == -9
 
 
+def test_what_another_user_left_is_told_and_blocks_nobody(
+    make_study: MakeStudy, worker: Worker, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    study = make_study()
+    leases = Leases(study)
+    claim = claimed(leases, worker_of(process))
+    assert leases.start(claim, worker.process, "cpu")  # this process lives on
+    process.kill()
+    process.wait()
+    monkeypatch.setattr("igkd_hpo.search.identity.signal.pidfd_send_signal", refuse)
+    again = claimed(leases, worker)
+    assert (again.trial_id, again.attempt) == (claim.trial_id, 2)
+    assert "another user's" in study.trials()[0].user_attrs["reason"]
+
+
 def test_a_trial_that_gained_epochs_may_be_tried_for_ever(
     make_study: MakeStudy, clock: Callable[[], float], elsewhere: Callable[[str], Worker]
 ) -> None:
