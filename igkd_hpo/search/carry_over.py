@@ -9,6 +9,7 @@ from igkd_hpo.errors import NoCompletedTrial, UsageError
 from igkd_hpo.search.best import accuracy, completed_trials
 from igkd_hpo.search.given_trials import GivenTrial, enqueue_missing, known_good
 from igkd_hpo.search.study import SearchStudy
+from igkd_hpo.words import counted
 
 MOST = 5
 """Configurations that are carried over: a sampler begins with ten random ones, and these are better."""
@@ -54,7 +55,7 @@ def carry_over(other: SearchStudy, study: Study) -> CarriedOver:
     if not chosen:
         raise UsageError(f"--from {other.name}: no trial of it fits here; {left_out[0]}; widen it, or leave --from out")
     if left_out:
-        told.append(f"left out {len(left_out)} that had more than the last of these; {left_out[0]}")
+        told.append(f"{counted(len(left_out), 'trial')} left out; {left_out[0]}")
     theirs = other.config.hyperparameters.searched()
     if alone := ", ".join(name for name in searched if name not in theirs):
         told.append(f"{alone}: searched here alone; these begin with what {other.name} has it fixed at")

@@ -93,8 +93,7 @@ def test_the_best_of_another_study_that_fit(
     }
     assert carried.told[0] == f"begins with trial 3 of {old.name}, which had 80.00 % there"
     assert carried.told[-1] == (
-        f"left out 1 that had more than the last of these; trial 1 of {old.name} lies outside the search space: "
-        "alpha 0.9 is not 0 to 0.5"
+        f"1 trial left out; trial 1 of {old.name} lies outside the search space: alpha 0.9 is not 0 to 0.5"
     )
 
     alone = {**old.config.hyperparameters.middle(), "alpha": low["alpha"]}
@@ -112,6 +111,17 @@ def test_the_best_of_another_study_that_fit(
     elsewhere = Study.model_validate(narrow.model_dump() | {"name": "elsewhere"})
     pins = AssetPins(dataset_sha256="f" * 64, teacher_sha256="e" * 64)
     assert other_images(old, create_or_open(storage, elsewhere, n_trials=None, pins=pins))
+
+
+def test_the_worst_may_be_what_does_not_fit(make_study: MakeStudy, study_file: Study, worker: Worker) -> None:
+    old = make_study(n_trials=2, known_good=({"alpha": 0.1}, {"alpha": 0.9}))
+    run(old, worker, [0.8, 0.2])
+    low = study_file.model_dump()["hyperparameters"] | {"alpha": {"type": "float", "low": 0.0, "high": 0.5}}
+    carried = carry_over(old, Study.model_validate(study_file.model_dump() | {"name": "low", "hyperparameters": low}))
+    begun, left_out = carried.told
+    assert "trial 0 of digits" in begun
+    assert "trial 1 of digits" in left_out
+    assert "more" not in left_out
 
 
 def test_what_the_other_study_does_not_know_or_fixes(make_study: MakeStudy, study_file: Study, worker: Worker) -> None:
