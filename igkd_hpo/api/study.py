@@ -8,7 +8,7 @@ from pathlib import Path
 
 from igkd_hpo.api.confirm import confirm
 from igkd_hpo.api.source import StudyLike, existing_study, settings_here
-from igkd_hpo.api.supervise import WorkerCount
+from igkd_hpo.api.supervise import EngineLike, WorkerCount
 from igkd_hpo.bundle.making import Bundle, make_bundle
 from igkd_hpo.compression.ladder import Ladder, ladder_of
 from igkd_hpo.config import study as config
@@ -196,13 +196,14 @@ class Study:
         workers: WorkerCount = 1,
         device: str = "auto",
         allow_import: str | Iterable[str] = (),
+        engine: EngineLike = "local",
         progress: bool = True,
         explanations: bool = False,
         frontier: bool = False,
     ) -> Confirmation:
         """Train the best few with fresh seeds, and with parts taken out; test each network once; say what is real.
 
-        Arguments and errors are those of `igkd_hpo.confirm`.
+        Arguments and errors are those of `igkd_hpo.confirm`; the storage is the study's own.
         """
         return confirm(
             self.name,
@@ -212,6 +213,7 @@ class Study:
             storage=self._settings.storage_url,
             device=device,
             allow_import=allow_import,
+            engine=engine,
             progress=progress,
             explanations=explanations,
             frontier=frontier,

@@ -1,5 +1,6 @@
 """The Python API: what a script with four lines does, and how it ends."""
 
+import inspect
 import os
 import pkgutil
 import select
@@ -242,6 +243,21 @@ def test_the_package_is_light_and_lists_its_names() -> None:
     for name in igkd_hpo.__all__:
         if isinstance(found := getattr(igkd_hpo, name), type) and name != "StudyFile":
             assert found.__name__ == name
+
+
+def test_a_method_of_a_study_takes_what_the_function_of_its_name_takes() -> None:
+    compared = []
+    for name in igkd_hpo.__all__:
+        function, method = getattr(igkd_hpo, name), vars(igkd_hpo.Study).get(name)
+        if inspect.isfunction(function) and inspect.isfunction(method):
+            taken = {one.name: (one.kind, one.default) for one in inspect.signature(function).parameters.values()}
+            given = {one.name: (one.kind, one.default) for one in inspect.signature(method).parameters.values()}
+            of_the_study = {"study", "storage"}
+            assert {key: taken[key] for key in taken.keys() - of_the_study} == {
+                key: given[key] for key in given.keys() - {"self"}
+            }, name
+            compared.append(name)
+    assert compared == ["confirm"]
 
 
 def test_no_package_takes_the_place_of_a_function() -> None:
