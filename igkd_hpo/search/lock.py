@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, NullPool, create_engine, text
+from sqlalchemy import Connection, text
 
 from igkd_hpo.errors import StorageError
 
@@ -48,23 +48,23 @@ def begin_snapshot(connection: Connection) -> None:
 
 
 @contextmanager
-def creation_lock(url: URL) -> Iterator[None]:
-    """Hold a lock while tables are made, which Optuna does on connections of its own.
+def creation_lock(connection: Connection) -> Iterator[None]:
+    """Hold a lock by a fresh connection while tables are made, which Optuna does on connections of its own.
 
     Raises StorageError or sqlalchemy.exc.OperationalError: not free within 5 minutes, or the database is away.
     """
-    if url.get_backend_name() == "sqlite":
-        lock = FileLock(f"{url.database}.lock")
+    if connection.dialect.name == "sqlite":
+        path = connection.engine.url.database
+        lock = FileLock(f"{path}.lock")
         try:
             with lock.acquire(timeout=_CREATION_SECONDS):
                 yield
         except Timeout:
             raise StorageError(
-                f"another process has been making {url.database} for {_CREATION_SECONDS} s; end it and try again"
+                f"another process has been making {path} for {_CREATION_SECONDS} s; end it and try again"
             ) from None
         return
-    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5, "client_encoding": "utf8"})
-    with engine.begin() as connection:
+    with connection.begin():
         _lock_postgresql(connection, CREATION)
         # Making the tables takes longer than a step of the protocol, and this connection waits meanwhile.
         connection.execute(text("SELECT set_config('idle_in_transaction_session_timeout', '120s', true)"))

@@ -235,7 +235,7 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
         if not _holds_tables(checked):
             if not create:
                 raise UsageError(no_studies(checked))
-            with creation_lock(checked):
+            with bare_connection(checked) as connection, creation_lock(connection):
                 if not _holds_tables(checked):  # another process may have made them meanwhile
                     return SharedStorage(_make_tables(checked), checked)
         return SharedStorage(_open_backend(checked, create=False), checked)

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import psycopg
 import pytest
 from optuna.storages import RDBStorage
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, Engine, event, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from igkd_hpo.config.study import Study
@@ -319,6 +320,22 @@ def test_a_database_without_an_encoding_holds_text(postgresql_server: str) -> No
     assert optuna.get_all_study_names(storage) == ["Blüten"]
     assert optuna.load_study(study_name="Blüten", storage=storage).user_attrs == {"note": "größer"}
     storage.engine.dispose()
+
+
+def test_every_connection_to_a_server_follows_the_url(postgresql_url: str) -> None:
+    asked: list[dict[str, object]] = []
+
+    def note(*arguments: Any) -> None:
+        asked.append(dict(arguments[-1]))
+
+    event.listen(Engine, "do_connect", note)
+    try:
+        open_storage(f"{postgresql_url}&connect_timeout=60", create=True).engine.dispose()
+    finally:
+        event.remove(Engine, "do_connect", note)
+    assert len(asked) > 2, "to look for tables, to lock, and to make them"
+    assert {str(options["connect_timeout"]) for options in asked} == {"60"}
+    assert all(options["keepalives_count"] == 3 for options in asked)
 
 
 def test_a_lock_that_is_not_free_in_time_is_an_error_of_the_database(
