@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from igkd_hpo.engines.attempt_runner import Costs
 from igkd_hpo.engines.worker import Job
 from igkd_hpo.errors import IgkdError, Interrupted, StorageError
+from igkd_hpo.search.counts import count
 from igkd_hpo.search.enqueued import enqueued_trials
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
@@ -103,7 +104,8 @@ class OpenStudies:
         record = study.read()
         if record.stopped is not None:
             return False
-        return study.counts().finished < record.n_trials or bool(enqueued_trials(study.trials()))
+        trials = study.trials()
+        return count(trials).finished < record.n_trials or bool(enqueued_trials(trials))
 
     def _claim_of(self, known: _Launched) -> Job | None:
         if not known.prepared:

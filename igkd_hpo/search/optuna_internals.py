@@ -5,10 +5,10 @@ Without them everything works as before, and slower: histories are read Optuna's
 
 import dis
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
@@ -52,6 +52,11 @@ ENDED = tuple(state for state in TrialState if state.is_finished())
 
 CACHES = StudyInfo is not None
 """True where `CachedStorage` keeps what it has read, in attributes that this project understands."""
+
+
+def only_ended(states: Container[TrialState] | None) -> TypeGuard[Container[TrialState]]:
+    """Tell whether all trials in these states have ended; None are all states."""
+    return states is not None and not any(state in states for state in TrialState if state not in ENDED)
 
 
 _MIGRATIONS = Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic" / "versions"

@@ -33,6 +33,7 @@ from igkd_hpo.search.optuna_internals import (
     PlainStorage,
     StudyInfo,
     forget,
+    only_ended,
 )
 from igkd_hpo.search.storage_url import check_url, mask
 from igkd_hpo.settings import Settings, sqlite_url
@@ -50,7 +51,6 @@ _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not af
     "application_name": "igkd-hpo",
     "client_encoding": "utf8",  # a database without an encoding (SQL_ASCII) would give bytes for every text
 }
-_UNFINISHED = tuple(state for state in TrialState if state not in ENDED)
 _log = logging.getLogger(__name__)
 
 
@@ -152,7 +152,7 @@ class SharedStorage(CachedStorage):
 
         32 trials that run, with up to 99 epochs each, took 60 ms of CPU to read, and 5,000 took 0.8 ms to sort.
         """
-        if not CACHES or states is None or any(state in states for state in _UNFINISHED):
+        if not CACHES or not only_ended(states):
             return super().get_all_trials(study_id, deepcopy, states)
         with self._lock:
             study = self._studies.setdefault(study_id, StudyInfo())
@@ -184,7 +184,7 @@ class SharedStorage(CachedStorage):
         At a rung successive halving compares all trials by these. 32 that run, with up to 99 epochs each, took 25 ms to
         read as a whole.
         """
-        if not CACHES or (states is not None and not any(state in states for state in _UNFINISHED)):
+        if not CACHES or only_ended(states):
             return self.get_all_trials(study_id, deepcopy=False, states=states)
         unfinished = self._backend.get_unfinished_to_compare(study_id)
         self._spoil_damaged(study_id, unfinished)

@@ -86,6 +86,18 @@ def test_a_worker_without_a_name_runs_what_is_enqueued_in_a_finished_study(
     assert isinstance(served.claim(), Job)
 
 
+def test_to_see_that_nothing_is_left_takes_one_reading(
+    make_study: MakeStudy, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(n_trials=1)
+    run_all(study, worker)
+    served = OpenStudies(study.storage, Settings.resolve(), worker, prepare=lambda _: None, on_message=lambda _: None)
+    read, plain = [], SearchStudy.trials
+    monkeypatch.setattr(SearchStudy, "trials", lambda study: read.append(study.name) or plain(study))
+    assert served.claim() is Idle.WAIT
+    assert read == [study.name]
+
+
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
