@@ -16,7 +16,6 @@ from igkd_hpo.confirmation.confirmation import ConfirmedArm, measure_arm, sampli
 from igkd_hpo.confirmation.evaluation import read_record
 from igkd_hpo.confirmation.statistics import Contrast, Estimate, contrasts, t_interval
 from igkd_hpo.distillation.metrics import Metric
-from igkd_hpo.distillation.tally import resolution
 from igkd_hpo.search.confirmation_study import arm_trials, arms_of, open_linked, parent_of
 from igkd_hpo.search.study import SearchStudy
 
@@ -124,10 +123,8 @@ def read_ladder(linked: SearchStudy) -> Ladder | None:
     compared = [arm for arm in arms if arm.diverged == 0]
     if not trained or not compared:
         return None
-    metric, step = linked.config.metric, 1 / record.images
-    if metric != "accuracy" and record.tallies:
-        step = resolution(next(iter(record.tallies.values())).images, metric)
-    differences = _Differences(compared, step)
+    metric = linked.config.metric
+    differences = _Differences(compared, record.resolution(metric))
     pairs = {
         asked: (arms_of_it[DISTILLED].number, arms_of_it[PLAIN_KIND].number)
         for asked, arms_of_it in of_rung.items()

@@ -160,5 +160,4 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _with_reach(mean: Estimate, *, sign: str) -> str:
-    reach = max(mean.high - mean.value, mean.value - mean.low)  # one of its ends may be cut off
-    return f"{100 * mean.value:{sign}.1f} ± {100 * reach:.1f}"
+    return f"{100 * mean.value:{sign}.1f} ± {100 * mean.reach:.1f}"

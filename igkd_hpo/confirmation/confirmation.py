@@ -17,7 +17,7 @@ from igkd_hpo.confirmation.statistics import Against, Contrast, Estimate, compar
 from igkd_hpo.confirmation.steps import StepUp, steps_up
 from igkd_hpo.distillation.class_table import ClassTable, class_table
 from igkd_hpo.distillation.metrics import Metric
-from igkd_hpo.distillation.tally import Tally, resolution
+from igkd_hpo.distillation.tally import Tally
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.confirmation_study import Arm, arm_trials, arms_of, open_confirmation, parent_of
 from igkd_hpo.search.counts import needs_another
@@ -212,9 +212,8 @@ def read_confirmation(
     compared = [arm for arm in arms if arm.diverged == 0]
     if not compared:
         return None
-    metric, samples, step = linked.config.metric, [arm.test.accuracies for arm in compared], 1 / record.images
-    if metric != "accuracy" and record.tallies:
-        step = resolution(next(iter(record.tallies.values())).images, metric)
+    metric, samples = linked.config.metric, [arm.test.accuracies for arm in compared]
+    step = record.resolution(metric)
     comparison = compare(samples, resolution=step)
     by_number = {
         arm.number: replace(arm, against=against, shrunken=shrunken)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.assets.progress import Progress
-from igkd_hpo.distillation.tally import Tally
+from igkd_hpo.distillation.metrics import Metric
+from igkd_hpo.distillation.tally import Tally, resolution
 from igkd_hpo.errors import AssetMissing
 from igkd_hpo.search.confirmation_study import arm_trials
 from igkd_hpo.search.study import SearchStudy
@@ -39,6 +40,11 @@ class SplitRecord:
     opened: tuple[str, ...]
     class_names: tuple[str, ...] = ()
     tallies: Mapping[int, Tally] = field(default_factory=dict)
+
+    def resolution(self, metric: Metric) -> float:
+        """Return the step by which a metric's value can change on the split, of 1 image or more: `tally.resolution`."""
+        tally = next(iter(self.tallies.values()), None)
+        return 1 / self.images if metric == "accuracy" or tally is None else resolution(tally.images, metric)
 
 
 def read_record(linked: SearchStudy) -> SplitRecord:

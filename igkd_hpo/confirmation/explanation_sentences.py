@@ -141,4 +141,4 @@ def _interval(estimate: Estimate) -> str:
 
 
 def _with_reach(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} ± {max(estimate.high - estimate.value, estimate.value - estimate.low):.2f}"
+    return f"{estimate.value:.2f} ± {estimate.reach:.2f}"

@@ -256,5 +256,4 @@ def _with_difference(answer: ControlAnswer) -> str:
 
 
 def _with_interval(mean: Estimate, *, sign: str) -> str:
-    reach = max(mean.high - mean.value, mean.value - mean.low)  # one of its ends may be cut off
-    return f"{100 * mean.value:{sign}.2f} ± {100 * reach:.2f}"
+    return f"{100 * mean.value:{sign}.2f} ± {100 * mean.reach:.2f}"

@@ -28,6 +28,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def reach(self) -> float:
+        """Return the distance from the value to the farther end: the other one may be cut off."""
+        return max(self.high - self.value, self.value - self.low)
+
     def within(self, least: float, most: float) -> "Estimate":
         """Cut the interval to the values that are possible, which costs it no coverage."""
         return Estimate(value=self.value, low=max(least, self.low), high=min(most, self.high))

@@ -8,6 +8,7 @@ from scipy import stats
 
 from igkd_hpo.confirmation.statistics import (
     LEVEL,
+    Estimate,
     compare,
     contrasts,
     holm,
@@ -207,3 +208,8 @@ def test_among_equals_hardly_anything_is_claimed() -> None:
     assert claims <= 15
     assert helps <= 15
     assert beats <= 15
+
+
+def test_an_interval_reaches_as_far_as_its_farther_end() -> None:
+    assert Estimate(value=0.99, low=0.96, high=1.02).within(0, 1).reach == pytest.approx(0.03)
+    assert Estimate(value=0.01, low=-0.02, high=0.04).within(0, 1).reach == pytest.approx(0.03)
