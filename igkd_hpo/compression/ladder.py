@@ -12,7 +12,7 @@ from igkd_hpo.compression.plan import DISTILLED, PLAIN_KIND
 from igkd_hpo.compression.rung import Rung, rungs_of
 from igkd_hpo.config.cost import recorded_cost
 from igkd_hpo.config.space import Value
-from igkd_hpo.confirmation.confirmation import ConfirmedArm, measure_arm, sampling_error
+from igkd_hpo.confirmation.confirmation import ConfirmedArm, judge, measure_arm, sampling_error
 from igkd_hpo.confirmation.evaluation import read_record
 from igkd_hpo.confirmation.statistics import Contrast, Estimate, contrasts, t_interval
 from igkd_hpo.distillation.metrics import Metric
@@ -34,7 +34,7 @@ class Step:
         gain: the metric distilled minus plain on the test split, with an interval that holds for all rungs at once.
         int8: what the metric changes by in int8, on validation images: of the distilled and the plain student together,
             with an interval over their trainings; None before two were measured.
-        verdict: helps, hurts, unknown (0 is in the interval), or untested (an arm diverged or is not there yet).
+        verdict: helps, hurts, unknown (the sign cannot be told), or untested (an arm diverged or is not there yet).
     """
 
     asked: float
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Rise:
-    """A student that is better than a larger one, by more than the interval of the difference.
+    """A student that is better than a larger one, as far as the sign of their difference can be told.
 
     Args:
         kind: distilled or plain, both.
@@ -174,9 +174,6 @@ def _step(
     int8: Mapping[int, Int8Change],
 ) -> Step:
     assert rung.reached is not None, "it is not left out"
-    verdict = "untested"
-    if gain is not None:
-        verdict = "helps" if gain.difference.low > 0 else "hurts" if gain.difference.high < 0 else "unknown"
     own = [trial for trial in trials if trial.user_attrs["arm"] in {arm.number for arm in arms.values()}]
     cost = dict(next(iter(arms.values())).cost)
     for name in ("latency_ms", "latency_ms_p95"):
@@ -192,12 +189,12 @@ def _step(
         plain=arms.get(PLAIN_KIND),
         gain=gain,
         int8=t_interval(in_int8) if len(in_int8) > 1 else None,
-        verdict=verdict,
+        verdict=judge(gain, "helps", "hurts"),
     )
 
 
 def _rises(steps: Sequence[Step], differences: _Differences) -> tuple[Rise, ...]:
-    """Return where accuracy rises with compression by more than the interval, of each kind the largest rise."""
+    """Return where accuracy certainly rises with compression, of each kind the largest rise."""
     places: dict[tuple[int, int], tuple[str, float, float]] = {}
     for kind in KINDS:
         on = [(step.reached, arm.number) for step in steps if (arm := step.arm(kind)) and arm.diverged == 0]
@@ -206,7 +203,8 @@ def _rises(steps: Sequence[Step], differences: _Differences) -> tuple[Rise, ...]
     found = []
     for kind in KINDS:
         pairs = [pair for pair, (whose, *_) in places.items() if whose == kind]
-        risen = [(pair, one) for pair, one in differences.of(pairs).items() if one.difference.low > 0]
+        compared = differences.of(pairs).items()
+        risen = [(pair, one) for pair, one in compared if one.significant and one.difference.value > 0]
         if risen:
             pair, contrast = max(risen, key=lambda one: one[1].difference.value)
             _, larger, smaller = places[pair]

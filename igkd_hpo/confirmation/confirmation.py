@@ -329,7 +329,7 @@ def _answer(arms: Sequence[Arm], subject: int, compare_with: Compare) -> tuple[A
             subject=subject,
             without=None if other == subject else other,
             contrast=contrast_with.get(other),
-            verdict="absent" if other == subject else _judge(contrast_with.get(other), "helps", "hurts"),
+            verdict="absent" if other == subject else judge(contrast_with.get(other), "helps", "hurts"),
         )
         for question, other in zip(_QUESTIONS, others, strict=True)
     )
@@ -349,13 +349,14 @@ def _compare_with_controls(arms: Sequence[Arm], subject: int, compare_with: Comp
             control=name,
             arm=number,
             contrast=contrast_with.get(number),
-            verdict=_judge(contrast_with.get(number), "better", "worse"),
+            verdict=judge(contrast_with.get(number), "better", "worse"),
         )
         for name, number in controls
     )
 
 
-def _judge(contrast: Contrast | None, above: str, below: str) -> str:
+def judge(contrast: Contrast | None, above: str, below: str) -> str:
+    """Return the word for the sign of a difference: unknown where it cannot be told, untested where there is none."""
     if contrast is None:
         return "untested"
     if not contrast.significant:

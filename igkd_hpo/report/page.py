@@ -123,8 +123,9 @@ def _confirmation_pictures(confirmation: Confirmation) -> list[Picture]:
             "contrasts",
             f"What IG and KD add to {confirmation.subject_name}",
             figures.contrasts_figure(confirmation),
-            f"The {METRICS[confirmation.metric]} with a part minus that without it, on the test split. The intervals "
-            "hold for all together. Filled: the line does not cross zero, so the sign can be told. Hollow: it cannot.",
+            f"The {METRICS[confirmation.metric]} with a part minus that without it, on the test split. Filled: the "
+            "p-value (Holm's correction) tells the sign. Hollow: it cannot be told. The lines are intervals that hold "
+            "for all together, a little wider than the test: a filled dot's can still cross zero.",
         ),
     )
     return [picture for picture in pictures if picture.svg is not None]

@@ -25,7 +25,7 @@ from igkd_hpo.confirmation.confirmation import confirmation_of
 from igkd_hpo.errors import NoCompletedTrial, StudyUnusable, UsageError
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import best_trial
-from igkd_hpo.search.confirmation_study import arms_of, open_confirmation, open_linked
+from igkd_hpo.search.confirmation_study import arms_of, extend, fresh_seeds, open_confirmation, open_linked
 from igkd_hpo.search.note import study_note
 from igkd_hpo.search.status import status
 from igkd_hpo.search.study import SearchStudy, latest_study
@@ -56,7 +56,29 @@ def test_each_rung_has_two_arms_with_the_settings_of_the_best(searched: SearchSt
     assert rungs_of(linked) == RUNGS
 
 
-def test_where_distillation_helps_is_told_by_the_interval(searched: SearchStudy) -> None:
+def test_where_distillation_helps_is_told_by_the_p_value_as_by_confirm(searched: SearchStudy) -> None:
+    found = climb(begin_ladder(searched), LEVEL | {"4.1 times distilled": 0.9103, "12 times distilled": 0.95})
+    gain = found.steps[0].gain
+    assert gain is not None
+    assert gain.difference.low < 0 < gain.difference.value, (
+        "the interval holds for both rungs, and is wider than Holm's"
+    )
+    assert gain.p_value < 0.05
+    assert [step.verdict for step in found.steps] == ["helps", "helps"]
+
+
+def test_a_rise_is_told_by_the_p_value_too(searched: SearchStudy) -> None:
+    linked = begin_ladder(searched)
+    more = Rung(asked=29.0, reached=28.97, student={"architecture": "mobilenet_v2", "layers_removed": 11})
+    keep_rungs(linked, [*RUNGS[:2], more])
+    extend(linked, planned_arms(configuration(searched, None), [*RUNGS[:2], more]), fresh_seeds(searched.config, 3))
+    fallen = {"4.1 times plain": 0.95, "12 times plain": 0.90, "29 times plain": 0.9103, "29 times distilled": 0.90}
+    (rise,) = climb(linked, LEVEL | fallen).rises
+    assert (rise.kind, rise.larger, rise.smaller) == ("plain", 12.04, 28.97)
+    assert rise.contrast.difference.low < 0
+
+
+def test_where_distillation_helps_it_is_told_with_how_much(searched: SearchStudy) -> None:
     linked = begin_ladder(searched)
     found = climb(linked, LEVEL | {"4.1 times distilled": 0.903, "12 times distilled": 0.95})
     assert [(step.asked, step.verdict) for step in found.steps] == [(4.1, "unknown"), (12.0, "helps")]
@@ -72,7 +94,7 @@ def test_where_distillation_helps_is_told_by_the_interval(searched: SearchStudy)
     assert hurt.n_seeds == 4, "more seeds are added to the same ladder"
 
 
-def test_a_smaller_student_that_is_better_is_told_only_beyond_its_interval(searched: SearchStudy) -> None:
+def test_a_smaller_student_that_is_better_is_told(searched: SearchStudy) -> None:
     linked = begin_ladder(searched)
     found = climb(linked, LEVEL | {"12 times plain": 0.93})
     assert [(rise.kind, rise.larger, rise.smaller) for rise in found.rises] == [("plain", 4.115, 12.04)]
