@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from igkd_hpo.engines.attempt_runner import Costs
 from igkd_hpo.engines.worker import Job
-from igkd_hpo.errors import IgkdError, Interrupted, StorageError
+from igkd_hpo.errors import IgkdError, Interrupted, StorageError, UsageError
 from igkd_hpo.search.counts import count
 from igkd_hpo.search.enqueued import enqueued_trials
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
@@ -19,11 +19,10 @@ LOOK_SECONDS = 3.0  # how often to look for a trial while there is none
 
 @dataclass(kw_only=True)
 class _Launched:
-    """A study as it was launched; launching it again gives it another chance here.
+    """A study as it was launched.
 
     Args:
         prepared: its assets are here, and are the study's.
-        unfit: it cannot be run here, which was said.
     """
 
     launch: str
@@ -31,7 +30,6 @@ class _Launched:
     leases: Leases = field(repr=False)
     costs: Costs = field(default_factory=dict, repr=False)
     prepared: bool = False
-    unfit: bool = False
 
 
 class OpenStudies:
@@ -58,6 +56,7 @@ class OpenStudies:
         self._prepare = prepare
         self._on_message = on_message
         self._known: dict[str, _Launched] = {}
+        self._passed_over: dict[str, str] = {}  # launches of studies that cannot be run here; a new one is tried again
         self._last_served: dict[str, float] = {}
         self._waiting = False
 
@@ -74,7 +73,7 @@ class OpenStudies:
             except Interrupted:  # while its assets were made
                 return Idle.WAIT
             except IgkdError as error:
-                self._pass_over(known, str(error))
+                self._pass_over(known.study.name, known.launch, error)
                 continue
             if job is not None:
                 self._waiting = False
@@ -84,20 +83,27 @@ class OpenStudies:
             self._on_message(f"nothing to do in {self._storage.place}; waiting for a study")
         return Idle.WAIT
 
+    def lose(self, job: Job, error: UsageError) -> None:
+        """Pass over the study of a job, which was deleted or damaged in the middle of it."""
+        self._pass_over(job.study.name, self._known[job.study.name].launch, error)
+
     def _look_up(self, name: str, launch: str) -> _Launched | None:
+        if self._passed_over.get(name) == launch:
+            return None
         known = self._known.get(name)
         if known is None or known.launch != launch:
             try:
                 study = SearchStudy(self._storage, name)
             except StorageError:
                 raise
-            except (IgkdError, KeyError) as error:  # of a newer version, or deleted a moment ago
-                if known is None:
-                    self._on_message(f"study {name} is passed over: {error}")
+            except KeyError:  # deleted a moment ago
+                return None
+            except IgkdError as error:  # damaged, or of a newer version
+                self._pass_over(name, launch, error)
                 return None
             leases = Leases(study, lease_seconds=self._settings.lease_seconds)
             known = self._known[name] = _Launched(launch=launch, study=study, leases=leases)
-        return None if known.unfit else known
+        return known
 
     @staticmethod
     def _is_open(study: SearchStudy) -> bool:
@@ -117,6 +123,6 @@ class OpenStudies:
         self._last_served[known.study.name] = time.monotonic()
         return Job(claim=claim, study=known.study, leases=known.leases, costs=known.costs)
 
-    def _pass_over(self, known: _Launched, why: str) -> None:
-        known.unfit = True
-        self._on_message(f"study {known.study.name} is passed over until it is launched again: {why}")
+    def _pass_over(self, name: str, launch: str, error: IgkdError) -> None:
+        self._passed_over[name] = launch
+        self._on_message(f"study {name} is passed over until it is launched again: {error}")

@@ -15,7 +15,7 @@ from igkd_hpo.engines.attempt_runner import (
 from igkd_hpo.engines.events import Event
 from igkd_hpo.engines.running_trial import Slot, Start
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import StorageError
+from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.search.lease import Claim, Idle, Leases, Worker
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.settings import Settings
@@ -42,6 +42,10 @@ class Source(Protocol):
         """Claim a trial. Raises StorageError: the database is away; ask again."""
         ...
 
+    def lose(self, job: Job, error: UsageError) -> None:
+        """Go on without a job's study, which was deleted or damaged. Raises the error: there is no other study."""
+        ...
+
 
 @dataclass(kw_only=True)
 class OneStudy:
@@ -62,6 +66,9 @@ class OneStudy:
             return claim
         return Job(claim=claim, study=self.study, leases=self._leases, costs=self._costs)
 
+    def lose(self, job: Job, error: UsageError) -> None:
+        raise error
+
 
 def work(
     source: Source,
@@ -78,6 +85,7 @@ def work(
         on_event: told of everything that happens, with the name of the study; empty before there is one.
 
     Raises:
+        UsageError: the source's only study was deleted or damaged.
         IgkdError: this host cannot start a trial.
     """
     retry = FIRST_RETRY_SECONDS
@@ -96,7 +104,7 @@ def work(
         elif isinstance(job, Idle):
             return job
         else:
-            AttemptRunner(
+            attempt = AttemptRunner(
                 job.claim,
                 job.leases,
                 job.study,
@@ -106,5 +114,9 @@ def work(
                 emit=partial(on_event, job.study.name),
                 stop=stop,
                 costs=job.costs,
-            ).run()
+            )
+            try:
+                attempt.run()
+            except UsageError as error:
+                source.lose(job, error)
     return None
