@@ -102,7 +102,7 @@ class Engine(Protocol):
         ...
 
     def stop(self) -> None:
-        """End what still runs, in order, so that its trials wait for another attempt."""
+        """End what runs, in order, so that its trials wait for another attempt; also what `start` left half done."""
         ...
 
 
@@ -127,8 +127,8 @@ def run_slots(engine: Engine, study: SearchStudy, host: Host, watcher: Watcher, 
     """
     leases = Leases(study, lease_seconds=host.settings.lease_seconds)
     next_refresh = 0.0
-    engine.start(study, host, watcher, slots=slots)
     try:
+        engine.start(study, host, watcher, slots=slots)
         while True:
             states = engine.poll()
             if host.stop.received is not None or all(state.ended for state in states):

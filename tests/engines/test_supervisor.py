@@ -1,5 +1,6 @@
 """Workers that die are started again, with longer and longer pauses, not for ever; those that are stuck are ended."""
 
+import errno
 import os
 import re
 import signal
@@ -15,7 +16,10 @@ from igkd_hpo.config.reading import read_study
 from igkd_hpo.engines import restarts as module
 from igkd_hpo.engines.engine import Host, Watcher, run_slots
 from igkd_hpo.engines.events import Event
+from igkd_hpo.engines.local import supervisor
 from igkd_hpo.engines.local.engine import LocalEngine
+from igkd_hpo.engines.local.worker_main import WorkerTask
+from igkd_hpo.engines.local.worker_process import WorkerProcess
 from igkd_hpo.engines.restarts import restart_pause
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.search.identity import this_process
@@ -41,10 +45,12 @@ def supervise(
     settings: Settings,
     on_message: Callable[[str], None],
     on_event: Callable[[int, Event], None] = lambda slot, event: None,
+    *,
+    slots: int = 1,
 ) -> bool:
     watcher = Watcher(on_event=on_event, on_message=on_message, on_refresh=lambda: None)
     with engine, StopSignal() as stop:
-        return run_slots(engine, study, Host(settings=settings, device="cpu", stop=stop), watcher, slots=1)
+        return run_slots(engine, study, Host(settings=settings, device="cpu", stop=stop), watcher, slots=slots)
 
 
 def test_pauses_double_up_to_a_minute() -> None:
@@ -100,6 +106,25 @@ def test_a_stopped_worker_is_ended_and_another_one_takes_its_place(
     assert ended.startswith("worker 0 ended (SIGKILL); ")
     assert len(set(pids)) == 2
     assert study.counts().complete == 1
+
+
+def test_a_worker_that_cannot_be_started_leaves_none_of_the_others(
+    study: SearchStudy, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[WorkerProcess] = []
+
+    def make(task: WorkerTask, log: Path) -> WorkerProcess:
+        if len(started) == 2:
+            raise OSError(errno.EMFILE, "too many open files")
+        started.append(WorkerProcess(task, log))
+        return started[-1]
+
+    monkeypatch.setattr(supervisor, "WorkerProcess", make)
+    before = signal.getsignal(signal.SIGTSTP)
+    with pytest.raises(OSError, match="too many"):
+        supervise(LocalEngine(), study, Settings.resolve(storage_url=sqlite_url), lambda text: None, slots=3)
+    assert len([process for process in started if process.poll() is not None]) == 2
+    assert signal.getsignal(signal.SIGTSTP) is before
 
 
 def test_a_pause_reaches_workers_and_what_was_forked_for_them(

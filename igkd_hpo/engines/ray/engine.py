@@ -134,7 +134,7 @@ class Ray:
 
     def stop(self) -> None:
         """End the workers in order, wherever they are."""
-        if self._driver is not None:
+        if self._driver is not None and self._states:  # else nothing was launched, and nobody would answer
             for message in self._driver.stop():
                 self._take(message)
 

@@ -5,6 +5,7 @@ import socket
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -88,6 +89,12 @@ def test_a_launch_that_runs_keeps_its_token_young() -> None:
         engine.poll()
         assert time.time() - token.stat().st_mtime < 3600
     assert not token.exists()
+
+
+def test_a_launch_that_was_refused_waits_for_no_worker() -> None:
+    with Ray() as engine:
+        engine._driver = SimpleNamespace(stop=lambda: pytest.fail("nobody would answer"), close=lambda: None)  # type: ignore[assignment]
+        engine.stop()
 
 
 def test_a_node_with_another_version_is_refused_by_name() -> None:
