@@ -58,16 +58,26 @@ def _in_words(reasons: Mapping[str, int]) -> str:
 
 
 def _ask(jobs: Mapping[int, str]) -> dict[str, Counter[str]]:
-    waiting: dict[str, Counter[str]] = {}
     if not jobs:
-        return waiting
+        return {}
     command = ["squeue", "--noheader", "--array", "--states=PENDING", "--format=%F %r"]
     command.append(f"--jobs={','.join(map(str, jobs))}")
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False).stdout
+        told = subprocess.run(command, capture_output=True, timeout=_PATIENCE_SECONDS, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return waiting
+        return {}
+    return count_waiting(told.decode(errors="replace"), jobs)
+
+
+def count_waiting(told: str, jobs: Mapping[int, str]) -> dict[str, Counter[str]]:
+    """Count the tasks that squeue tells of, by their job's study and by reason; a line of no such job is passed over.
+
+    A site's own wrapper of squeue may greet its user first.
+    """
+    studies = {str(job): study for job, study in jobs.items()}
+    waiting: dict[str, Counter[str]] = {}
     for line in told.splitlines():
         job, _, reason = line.partition(" ")
-        waiting.setdefault(jobs[int(job)], Counter())[reason] += 1
+        if job in studies:
+            waiting.setdefault(studies[job], Counter())[reason] += 1
     return waiting

@@ -1,13 +1,16 @@
 """What the queue of Slurm is asked, and when it is left in peace."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from igkd_hpo.engines.slurm import queue
-from igkd_hpo.engines.slurm.queue import Queue
+from igkd_hpo.engines.slurm.queue import Queue, count_waiting
 from igkd_hpo.search.counts import count
 from igkd_hpo.search.status import StudyStatus
 from igkd_hpo.settings import Paths, Settings
@@ -71,6 +74,25 @@ def test_nobody_asks_where_nothing_was_submitted(settings: Settings, asked: Path
         settings.paths.slurm_jobs.write_text(notes)
     assert Queue(settings).waiting([DIGITS]) == {}
     assert asked.read_text() == ""
+
+
+JOBS = {7: "digits", 9: "more"}
+OURS = st.tuples(st.sampled_from(sorted(JOBS)), st.sampled_from(["Resources", "Held by a person"]))
+OTHERS = st.text().filter(lambda text: not {line.partition(" ")[0] for line in text.splitlines()} & {"7", "9"})
+
+
+@given(st.lists(OURS | OTHERS))
+def test_what_else_stands_among_the_lines_counts_for_nothing(told: list[tuple[int, str] | str]) -> None:
+    ours = [one for one in told if not isinstance(one, str)]
+    text = "\n".join(one if isinstance(one, str) else f"{one[0]} {one[1]}" for one in told)
+    counted = Counter((study, why) for study, whys in count_waiting(text, JOBS).items() for why in whys.elements())
+    assert counted == Counter((JOBS[job], why) for job, why in ours)
+
+
+def test_what_is_no_text_among_the_lines_counts_for_nothing(settings: Settings, asked: Path) -> None:
+    asked.with_name("squeue").write_text("#!/bin/bash\nprintf 'Gr\\374ezi\\n\\n10 Resources\\n7 Resources\\n'\n")
+    submitted(settings, (7, "digits", settings.storage_url))
+    assert Queue(settings).waiting([DIGITS]) == {"digits": {"Resources": 1}}
 
 
 @pytest.mark.parametrize("squeue", [None, "#!/bin/sh\nexec sleep 600\n", "#!/bin/sh\necho no controller >&2\nexit 1\n"])
