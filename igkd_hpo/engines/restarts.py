@@ -8,11 +8,18 @@ LAST_RESTART_SECONDS = 60.0
 MAX_RESTARTS = 5  # in a row, of one slot, without a trial that it finished in between
 SILENT_LEASES = 5  # a worker that says nothing for so many lease times is stopped or stuck; a database that does not
 # answer may keep it silent for one or two
+FIRST_WORD_SECONDS = 300.0  # one that starts on a busy node imports for half a minute, however short the lease time is
 
 
 def restart_pause(restarts: int) -> float:
     """Return the seconds before start number `restarts`, from 1, of a worker that died: each is twice the last."""
     return min(FIRST_RESTART_SECONDS * 2.0 ** (restarts - 1), LAST_RESTART_SECONDS)
+
+
+def longest_silence(lease_seconds: float, *, spoke: bool) -> float:
+    """Return for how many seconds a worker may say nothing before it is ended; more where it has not spoken yet."""
+    silence = SILENT_LEASES * lease_seconds
+    return silence if spoke else max(silence, FIRST_WORD_SECONDS)
 
 
 @dataclass(kw_only=True)

@@ -108,6 +108,31 @@ def test_a_stopped_worker_is_ended_and_another_one_takes_its_place(
     assert study.counts().complete == 1
 
 
+@pytest.mark.parametrize("seconds", [0.0, 600.0])
+def test_a_worker_that_has_not_spoken_yet_gets_time_to_start_which_ends_too(
+    study: SearchStudy, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(module, "FIRST_RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(module, "FIRST_WORD_SECONDS", seconds)
+    monkeypatch.setattr(module, "SILENT_LEASES", 0)  # shorter than any import
+    leases = Leases(study)
+    claim = leases.claim(Worker(name="test", process=this_process()))  # the only trial: the workers can only wait
+    assert isinstance(claim, Claim)
+    said: list[str] = []
+
+    def note(text: str) -> None:
+        said.append(text)
+        monkeypatch.setattr(module, "FIRST_WORD_SECONDS", 600.0)
+
+    def hear(slot: int, event: Event) -> None:
+        monkeypatch.setattr(module, "SILENT_LEASES", 5)
+        leases.complete(claim, 0.5, {})
+
+    assert supervise(LocalEngine(), study, Settings.resolve(storage_url=sqlite_url), note, hear), said
+    ends = [text for text in said if "SIGKILL" in text]
+    assert len(ends) == (1 if seconds == 0.0 else 0)
+
+
 def test_a_worker_that_cannot_be_started_leaves_none_of_the_others(
     study: SearchStudy, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from igkd_hpo.engines import restarts
 from igkd_hpo.engines.engine import Host, SlotState, Watcher, drop_worker, refresh
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.local.worker_main import WorkerTask
 from igkd_hpo.engines.local.worker_process import WorkerProcess, signal_session
-from igkd_hpo.engines.restarts import Restarts, describe_exit
+from igkd_hpo.engines.restarts import Restarts, describe_exit, longest_silence
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.errors import ExitCode
 from igkd_hpo.search.identity import this_process
@@ -36,6 +35,7 @@ class SupervisedWorker:
     process: WorkerProcess | None = None
     restarts: Restarts = field(default_factory=Restarts)
     silence: float = 0.0
+    spoke: bool = False
     exit_code: int | None = None
 
     @property
@@ -95,12 +95,12 @@ class Supervisor:
         # Time in which the supervisor itself was stopped counts for nothing: its workers may have been stopped with it.
         passed = min(now - self._looked, 2 * TICK_SECONDS)
         self._looked = now
-        longest_silence = restarts.SILENT_LEASES * self._host.settings.lease_seconds
+        lease_seconds = self._host.settings.lease_seconds
         for worker in self._workers:
             worker.silence += passed
             if worker.process is not None and worker.process.poll() is not None:
                 self._take_leave(worker)
-            elif worker.process is not None and worker.silence >= longest_silence:
+            elif worker.process is not None and worker.silence >= longest_silence(lease_seconds, spoke=worker.spoke):
                 text = f"worker {worker.slot.number} has said nothing for {worker.silence:.0f} s and is ended"
                 self._watcher.on_message(text)
                 worker.process.signal(signal.SIGKILL)
@@ -135,14 +135,14 @@ class Supervisor:
         )
         worker.process = WorkerProcess(task, self._log(worker))
         worker.exit_code = None
-        worker.silence = 0.0
+        worker.silence, worker.spoke = 0.0, False
         self._selector.register(worker.process.events, selectors.EVENT_READ, worker)
 
     def _read(self, worker: SupervisedWorker) -> None:
         assert worker.process is not None
         talked = worker.process.talks
         for event in worker.process.read():
-            worker.silence = 0.0
+            worker.silence, worker.spoke = 0.0, True
             if event.kind == "reaped":
                 self._watcher.on_message(str(event.reason))
             elif event.kind != "alive":

@@ -4,7 +4,6 @@ The worker is no part of the actor's process: it forks trials, and hears signals
 happen beside Ray's own threads. It ends when the actor does, however that ends, and releases its trial.
 """
 
-import math
 import os
 import threading
 import time
@@ -15,12 +14,12 @@ from pathlib import Path
 from igkd_hpo.assets.parcel import chunks_at, receive
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.store import AssetStore
-from igkd_hpo.engines import restarts
 from igkd_hpo.engines.events import Event
 from igkd_hpo.engines.local import worker_main
 from igkd_hpo.engines.local.worker_process import WorkerProcess
 from igkd_hpo.engines.ray.messages import WorkerEnd, WorkerPlace, WorkerTask
 from igkd_hpo.engines.ray.node import chunks_from, find_fault, is_shared, settings_there
+from igkd_hpo.engines.restarts import longest_silence
 from igkd_hpo.errors import ExitCode, IgkdError
 from igkd_hpo.files import make_folder
 from igkd_hpo.remote import Remote
@@ -115,15 +114,14 @@ class WorkerActor:
             study=self._task.study, settings=self._settings, name=self._name, slot=self._task.slot, fork_server=None
         )
         process = self._process = WorkerProcess(task, self._log)
-        # Before its first word nothing is concluded: on a busy node it imports for half a minute.
-        heard, longest_silence = math.inf, restarts.SILENT_LEASES * self._settings.lease_seconds
+        heard, spoke = time.monotonic(), False
         while process.talks:
             if wait([process.events], _LOOK_SECONDS):
                 for event in process.read():
-                    heard = time.monotonic()
+                    heard, spoke = time.monotonic(), True
                     if event.kind != "alive":
                         self._say(str(event.reason) if event.kind == "reaped" else event)
-            elif time.monotonic() - heard >= longest_silence:
+            elif time.monotonic() - heard >= longest_silence(self._settings.lease_seconds, spoke=spoke):
                 break
         killed = process.end_by(STOP_SECONDS)
         process.close()

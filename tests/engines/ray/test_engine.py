@@ -1,6 +1,7 @@
 """What is wrong with a launch on Ray is found without a cluster, where it can be."""
 
 import os
+import signal
 import socket
 import time
 from dataclasses import replace
@@ -14,14 +15,17 @@ import igkd_hpo
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
+from igkd_hpo.engines import restarts
 from igkd_hpo.engines.engine import Host
-from igkd_hpo.engines.ray import driver
+from igkd_hpo.engines.ray import driver, worker_actor
 from igkd_hpo.engines.ray.engine import Ray
-from igkd_hpo.engines.ray.messages import NodeReport, Place
+from igkd_hpo.engines.ray.messages import NodeReport, Place, WorkerTask
 from igkd_hpo.engines.ray.node import find_fault, look_around, settings_there
 from igkd_hpo.engines.ray.report import describe_node, refuse_unfit, remarks
+from igkd_hpo.engines.ray.worker_actor import WorkerActor
+from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import StorageError, UsageError
+from igkd_hpo.errors import ExitCode, StorageError, UsageError
 from igkd_hpo.settings import Settings
 from tests.cli.conftest import Workspace
 
@@ -89,6 +93,30 @@ def test_a_launch_that_runs_keeps_its_token_young() -> None:
         engine.poll()
         assert time.time() - token.stat().st_mtime < 3600
     assert not token.exists()
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(0.0, -signal.SIGKILL), (600.0, ExitCode.USAGE)])
+def test_an_actor_waits_for_the_first_word_of_its_worker_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, code: int
+) -> None:
+    monkeypatch.setattr(restarts, "FIRST_WORD_SECONDS", seconds)
+    monkeypatch.setattr(restarts, "SILENT_LEASES", 0)  # shorter than any import
+    monkeypatch.setattr(worker_actor, "_LOOK_SECONDS", 0.01)
+    if seconds == 0.0:
+        monkeypatch.setattr(worker_actor, "STOP_SECONDS", 0.0)
+    # The worker looks for a database that is not there, and ends as soon as it is up.
+    place = Place(
+        settings=Settings.resolve(storage_url=f"sqlite:///{tmp_path}/nowhere.db"), folder=None, token="t", parcel=None
+    )
+    task = WorkerTask(
+        study="s",
+        study_folder="s",
+        place=place,
+        slot=Slot(number=0, device="cpu", threads=1),
+        sender="",
+        sender_root=tmp_path,
+    )
+    assert WorkerActor(task)._run()[0] == code
 
 
 def test_a_launch_that_was_refused_waits_for_no_worker() -> None:
