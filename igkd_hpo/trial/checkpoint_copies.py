@@ -64,13 +64,14 @@ class CheckpointCopies:
             self._changed.notify()
 
     def _send(self) -> None:
-        remote, sent = Remote(self._url), ""
+        remote, sent = None, ""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._newest is not None)
                 content, self._newest = self._newest or b"", None
             name = f"{_folder(self._checkpoint)}/{self._checkpoint.stem}.{sha256(content).hexdigest()}.pt"
             try:
+                remote = remote or Remote(self._url)  # which may be out of reach at first
                 remote.write(name, [content])
                 if sent and sent != name:
                     remote.remove(sent)

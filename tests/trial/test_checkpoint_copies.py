@@ -12,6 +12,7 @@ from igkd_hpo.assets.pins import AssetPins
 from igkd_hpo.config.builtin import builtin_studies
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.distillation.metrics import EpochMetrics
+from igkd_hpo.errors import AssetError
 from igkd_hpo.remote import Remote
 from igkd_hpo.trial import checkpoint_copies
 from igkd_hpo.trial.checkpoint import open_journal
@@ -52,6 +53,27 @@ def sent(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
         wait_until(lambda: there() == [content], "it alone")  # noqa: B023
     (copy,) = (tmp_path / "remote" / place).iterdir()
     return copy
+
+
+def test_a_folder_that_was_out_of_reach_at_first_gets_what_is_offered_later(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def away_at_first(url: str) -> Remote:
+        asked.append(url)
+        if len(asked) == 1:
+            raise AssetError("nobody answers")
+        return Remote(url)
+
+    monkeypatch.setattr(checkpoint_copies, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint_copies, "Remote", away_at_first)
+    copies = CheckpointCopies(url, host(tmp_path, "a", 1))
+    copies.start()
+    copies.offer(b"first")
+    wait_until(lambda: asked, "a look")
+    copies.offer(b"second")
+    wait_until(lambda: Remote(url).names("checkpoints/study/trial-00003"), "a copy")
 
 
 def test_a_trial_goes_on_where_another_host_s_last_copy_ends(tmp_path: Path, url: str) -> None:
