@@ -322,7 +322,7 @@ class AttemptRunner:
     def _clean(self, outcome: Outcome) -> None:
         """Remove the checkpoints that nobody needs any more."""
         folder = self._paths.trial_checkpoints(self._study.folder, self._claim.number)
-        if self._remote is not None and isinstance(outcome, Completed | Pruned | Failed):
+        if self._remote is not None and self._is_over(outcome):
             remove_copies(self._remote, self._task.checkpoint)
         if isinstance(outcome, Pruned):
             shutil.rmtree(folder, ignore_errors=True)
@@ -333,6 +333,17 @@ class AttemptRunner:
             if not self._keep_checkpoints:
                 with suppress(StorageError):  # the next trial that completes removes them
                     remove_checkpoints(self._study, self._paths)
+
+    def _is_over(self, outcome: Outcome) -> bool:
+        """Return whether the trial has ended, by this attempt or, where that lost its lease, by another.
+
+        The other one has removed the copies as well, but the last of ours may have arrived after that.
+        """
+        if not isinstance(outcome, Lost):
+            return isinstance(outcome, Completed | Pruned | Failed)
+        with suppress(StorageError):
+            return self._study.trials()[self._claim.number].state.is_finished()
+        return False
 
     @property
     def _epochs_gained(self) -> bool:

@@ -474,6 +474,22 @@ def test_a_completed_trial_sends_away_the_checkpoints_that_nobody_needs(bench: B
     assert gone == (set() if keep else {1, 2})
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_copy_that_arrived_after_the_trial_was_another_s_goes_when_that_has_ended(
+    bench: Bench, tmp_path: Path, ended: bool
+) -> None:
+    bench.settings = replace(bench.settings, remote=f"file://{tmp_path}/remote")
+    folder = tmp_path / "remote" / "checkpoints" / bench.study.folder / "trial-00000"
+    folder.mkdir(parents=True)
+    claim = bench.claim()
+    bench.leases.drop_worker(bench.worker)
+    other = bench.claim()
+    if ended:
+        bench.leases.complete(other, 0.5, {})
+    assert isinstance(bench.run(*WHOLE, claim=claim), Lost)
+    assert folder.exists() is not ended
+
+
 def test_copies_of_checkpoints_stay_as_long_as_their_trial_has_not_ended(bench: Bench, tmp_path: Path) -> None:
     bench.settings = replace(bench.settings, remote=f"file://{tmp_path}/remote")
     folder = tmp_path / "remote" / "checkpoints" / bench.study.folder / "trial-00000"
