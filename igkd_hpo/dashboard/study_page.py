@@ -76,17 +76,17 @@ class StudyPage:
     def _study(
         self, study_id: int, after: int, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
+        try:
+            key = (
+                self._storage.get_study_name_from_id(study_id),
+                self._storage.get_study_user_attrs(study_id).get("launched"),
+                self._storage.get_study_system_attrs(study_id),
+            )
+        except KeyError:
+            return self._page(environ, start_response)  # says that there is no such study
         with self._lock:
             kept = self._kept.setdefault(study_id, _EndedTrials())
         with kept.lock:  # two browsers at once: the second takes what the first has made
-            try:
-                key = (
-                    self._storage.get_study_name_from_id(study_id),
-                    self._storage.get_study_user_attrs(study_id).get("launched"),
-                    self._storage.get_study_system_attrs(study_id),
-                )
-            except KeyError:
-                return self._page(environ, start_response)  # says that there is no such study
             if kept.key != key:
                 kept.key, kept.texts = key, []
             n_kept = len(kept.texts)

@@ -2,7 +2,8 @@
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import optuna
@@ -34,10 +35,29 @@ def stock(storage: SharedStorage, after: int = 0) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets what optuna-dashboard keeps grow too old for it; a test with it has that as it is."""
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Later":
+            return super().now(tz) + timedelta(minutes=1)
+
+    return lambda: monkeypatch.setattr("optuna_dashboard._storage.datetime", Later)
+
+
 @pytest.fixture(autouse=True)
-def nothing_is_kept_below(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_is_kept_below(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """optuna-dashboard keeps the trials that it read for some seconds; what is tested here is what we keep."""
+    if "later" in request.fixturenames:
+        return
     monkeypatch.setattr("optuna_dashboard._app.get_trials", lambda _, storage, study: storage.get_all_trials(study))
+
+
+def trials_shown(request_page: Request) -> list[str]:
+    """The states of the trials that the page shows."""
+    return [trial["state"] for trial in json.loads(request_page("GET", f"{ASK}0").content)["trials"]]
 
 
 def test_trials_are_those_of_optuna_dashboard_however_often_they_are_asked(
@@ -91,6 +111,28 @@ def test_the_answer_is_compressed_for_who_takes_it(request_page: Request, run: R
 
 def test_a_study_that_is_not_there_is_not_found(request_page: Request) -> None:
     assert request_page("GET", "/api/studies/7?after=0").status == 404
+
+
+def test_nothing_is_kept_of_a_study_that_is_not_there(storage: SharedStorage, study: SearchStudy) -> None:
+    page = study_page.StudyPage(wsgi(storage), storage, annotate=False)
+    for number in (study.study_id, 7, 8):
+        query = {"REQUEST_METHOD": "GET", "PATH_INFO": f"/api/studies/{number}", "QUERY_STRING": "after=0"}
+        buffer_response(page, query)
+    assert list(page._kept) == [study.study_id]
+
+
+def test_what_optuna_dashboard_keeps_for_some_seconds_is_not_kept_longer(
+    request_page: Request, storage: SharedStorage, study: SearchStudy, run: Run, later: Callable[[], None]
+) -> None:
+    run(0.5)
+    claim = run(0.1, end="leave")
+    assert trials_shown(request_page) == ["Complete", "Running"]
+    study.optuna_study.tell(claim.number, 0.3)
+    run(0.6)
+    assert trials_shown(request_page) in (["Complete", "Running"], ["Complete"] * 3)
+    later()
+    assert trials_shown(request_page) == ["Complete"] * 3
+    assert json.loads(request_page("GET", f"{ASK}0").content)["trials"] == stock(storage)["trials"]
 
 
 def test_strange_questions_go_to_optuna_dashboard(request_page: Request, run: Run) -> None:
