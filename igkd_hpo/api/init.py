@@ -174,9 +174,6 @@ def _choose(
             for network in dict.fromkeys(timed)
         ]
         survey = with_times(survey, measuring.time(tasks, progress))
-        fitting = [student for student in fitting if survey.time(student) is not None]
-        if not fitting:
-            raise UsageError("not one network could be trained here for a step; write the study file by hand")
         choice = choose_study(
             name=name,
             images=images,

@@ -8,6 +8,7 @@ from typing import Any
 from igkd_hpo.config.pruner import grace_of_few
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.config.study import Limits, Study
+from igkd_hpo.errors import IgkdError
 from igkd_hpo.starting.balance import Balance
 from igkd_hpo.starting.budget import TRIALS_EACH, Budget, plan_budget
 from igkd_hpo.starting.images import ImageFacts
@@ -88,7 +89,10 @@ def choose_study(
     Args:
         name: of the study.
         teacher: timed, or alike to one that was.
-        students: of which some were timed, the best first; see `fitting_students`.
+        students: the best first, see `fitting_students`; one that was not timed is not chosen.
+
+    Raises:
+        IgkdError: none was timed.
     """
     chosen, budget = _choose_students(images, machine, sizing, balance, survey, teacher, students)
     pretrained = (
@@ -153,8 +157,13 @@ def _choose_students(
     teacher: TeacherPlan,
     students: Sequence[Network],
 ) -> tuple[Sequence[Network], Budget]:
-    """Return as many students as there is time for, and their budget; one where there is too little for any."""
+    """Return as many students as there is time for, and their budget; one where there is too little for any.
+
+    Raises IgkdError where none was timed.
+    """
     timed = [(student, time) for student in students if (time := survey.time(student)) is not None]
+    if not timed:
+        raise IgkdError("not one network could be trained here for a step; write the study file by hand")
     groups = (
         [timed[:count] for count in range(min(MOST, len(timed)), 1, -1)]
         if timed[0][0].knobs == timed[-1][0].knobs

@@ -64,18 +64,19 @@ def choose(
     *,
     limits: Limits | None = None,
     places: dict[str, Place] | None = None,
-    seconds: float = 1e-3,
+    seconds: float | None = 1e-3,
     wanted: Wanted | None = None,
 ) -> Choice:
     """The study of these images at the first size, where a step takes `seconds` for an image and each million
-    parameters."""
+    parameters; None where no step came to its end."""
     limits, places = limits or Limits(), LITE0 if places is None else places
     balance, sizing = choose_balance(images), sizes_to_try(images, machine)[0]
     students = students_of(sizing.side)
     plans = candidates(images, machine, sizing, places, wanted)
     networks = [*students, *(plan.network for plan in plans)]
     costs = {network: cost_of(network) for network in networks}
-    times = {n: StepTime(*(seconds * costs[n].parameters / 1e6 * share for share in (1, 0.3))) for n in networks}
+    timed = networks if seconds is not None else []
+    times = {n: StepTime(*((seconds or 0) * costs[n].parameters / 1e6 * share for share in (1, 0.3))) for n in timed}
     survey = Survey(costs=costs, times=times, weights=places)
     return choose_study(
         name="photos",

@@ -12,7 +12,7 @@ from igkd_hpo.config.space import IntRange
 from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.study_file import check_study_file
-from igkd_hpo.errors import DataError, UsageError
+from igkd_hpo.errors import DataError, IgkdError, UsageError
 from igkd_hpo.starting.budget import SECONDS
 from igkd_hpo.starting.networks import Survey, students_of
 from igkd_hpo.starting.size import sizes_to_try
@@ -111,6 +111,11 @@ def test_of_few_images_more_are_for_validation(counts: tuple[int, ...], fraction
 def test_splits_that_the_images_bring_are_not_cut_again() -> None:
     choice = choose(photographs(validation=(50,) * 4, test=(50,) * 4))
     assert {"validation_fraction", "test_fraction"}.isdisjoint(choice.document["dataset"])
+
+
+def test_where_no_network_could_be_timed_nothing_is_chosen() -> None:
+    with pytest.raises(IgkdError):
+        choose(photographs(), seconds=None)
 
 
 @pytest.mark.parametrize("seconds", [1e-5, 1e-3, 0.1])
