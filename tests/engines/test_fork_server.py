@@ -40,6 +40,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         (folder / f"{name}.py").write_text("raise SystemExit(99)")
     with pytest.MonkeyPatch.context() as patched:  # the working directory is not on a server's path
         patched.setenv("PYTHONPATH", str(repository), prepend=os.pathsep)
+        patched.setenv("OPENBLAS_NUM_THREADS", "2")  # as somebody's shell has it
         started = ForkServer()
         with chdir(folder):
             started.keep_running()
@@ -87,6 +88,8 @@ def test_a_process_has_its_argument_and_its_exit_code(server: ForkServer, fork: 
     child = fork(server, answer, {"a": 1})
     assert take_in_until(child, lambda: child.ended) == [({"a": 1}, "1")]
     assert child.exit_code == 0
+    assert server.pid is not None
+    assert psutil.Process(server.pid).num_threads() == 1, "a fork has no other threads, and waits for their locks"
     assert end(fork(server, leave, 3)) == 3
 
 

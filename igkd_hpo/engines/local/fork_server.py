@@ -75,9 +75,9 @@ class ForkServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[self._answers.fileno()],
-            # NumPy's OpenBLAS would start a thread per core, which a fork does not survive; torch has its own setting.
-            # OpenMP's threads shall sleep while they wait: see cli/app.py.
-            env={"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
+            # NumPy's OpenBLAS would start a thread per core, or as many as somebody wants elsewhere, which a fork does
+            # not survive; torch has its own setting. OpenMP's threads shall sleep while they wait: see cli/app.py.
+            env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,  # a terminal's Ctrl-C is not for it
         )
         for module in self._modules:
