@@ -38,6 +38,11 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130  # 128 + SIGINT
     TERMINATED = 143  # 128 + SIGTERM
 
+    @classmethod
+    def after(cls, signal: int) -> "ExitCode":
+        """Return the code of a command that ended in order after this signal: 128 and its number, as shells have it."""
+        return cls(128 + signal)
+
 
 class IgkdError(Exception):
     """Base class of all errors meant for people. Each argument is one line, whatever names from outside stand in it."""

@@ -65,7 +65,7 @@ def _register(name: str, panel: str) -> None:
             command(*arguments, **options)
         except Interrupted as stopped:  # typer lets no KeyboardInterrupt out
             print_line(stopped, err=True)
-            raise typer.Exit(128 + stopped.signal) from None
+            raise typer.Exit(ExitCode.after(stopped.signal)) from None
 
 
 for _panel, _commands in PANELS.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from typer import Option
 
 from igkd_hpo.cli.arguments import AsJson, ExistingStudies, Storage, print_json
+from igkd_hpo.errors import ExitCode
 
 if TYPE_CHECKING:
     from igkd_hpo.search.status import StudyStatus
@@ -81,4 +82,4 @@ def _with_frontier(status: "StudyStatus", storage: "SharedStorage") -> dict[str,
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """End at once, also out of a wait for a database that is away, with the cursor back where it was."""
-    raise SystemExit(128 + number)
+    raise SystemExit(ExitCode.after(number))

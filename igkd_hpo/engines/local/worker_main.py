@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from igkd_hpo.engines.local.fork_server import ForkServer
 from igkd_hpo.engines.running_trial import Slot
 from igkd_hpo.engines.signals import StopSignal
-from igkd_hpo.errors import IgkdError
+from igkd_hpo.errors import ExitCode, IgkdError
 from igkd_hpo.settings import Settings
 
 
@@ -44,7 +44,7 @@ def main() -> int:
         with StopSignal() as stop:
             threading.Thread(target=_stop_with_supervisor, args=(stop,), daemon=True).start()
             _work(task, stop)
-            return 0 if stop.received is None else 128 + stop.received
+            return 0 if stop.received is None else ExitCode.after(stop.received)
     except IgkdError as error:
         sys.stderr.write(f"error: {error}\n")  # escaped, as every message of ours
         return int(error.exit_code)
