@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from igkd_hpo.errors import AssetError, UsageError, first_line
 
-CHUNK_BYTES = 1 << 25  # 32 MiB
+CHUNK_BYTES = 1 << 25  # 32 MiB, of a file that goes from host to host
 _OF_ONE_PROCESS = ("memory://",)
 
 

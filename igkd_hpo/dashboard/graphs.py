@@ -18,7 +18,7 @@ from igkd_hpo.distillation.metrics import METRICS, heading
 from igkd_hpo.escaping import one_line
 from igkd_hpo.report.palette import control_look
 from igkd_hpo.report.selection import learning_curve, lowest_shown, split_by_kind, thin
-from igkd_hpo.report.timeline import worker_of
+from igkd_hpo.report.timeline import begun_trials, newest_bars, worker_of
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.frontier import Frontier, Step, frontier
 from igkd_hpo.search.study import SearchStudy
@@ -29,8 +29,6 @@ Place = Callable[[FrozenTrial], tuple[float, float]]
 
 MOST_POINTS = 1000  # of a kind; each is 100 bytes of every refresh
 CROWD = 200  # points that are drawn large
-MOST_BARS = 600
-MOST_WORKERS = 40
 BEST_CURVES, OTHER_CURVES = 10, 100
 
 _TEXT, _FAINT, _LINE = "#808080", "rgba(128,128,128,0.55)", "rgba(128,128,128,0.25)"
@@ -220,14 +218,12 @@ def _scatter(
 
 def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
     """Draw the last attempt of each trial as a bar in its worker's row; the newest ones, where there are many."""
-    begun = [trial for trial in trials if trial.datetime_start and trial.state is not TrialState.WAITING]
-    if not begun:
+    last, workers = newest_bars(begun := begun_trials(trials))
+    if not last:
         return None
-    last = begun[-MOST_BARS:]
-    workers = list(dict.fromkeys(map(_worker, last)))[-MOST_WORKERS:]
     data = []
     for state, (name, colour) in _STATES.items():
-        some = [trial for trial in last if trial.state is state and _worker(trial) in workers]
+        some = [trial for trial in last if trial.state is state and worker_of(trial) in workers]
         if not some:
             continue
         times = [(trial.datetime_start or now, trial.datetime_complete or now) for trial in some]
@@ -237,7 +233,7 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
                 "type": "bar",
                 "orientation": "h",
                 "name": name,
-                "y": [_worker(trial) for trial in some],
+                "y": [_plain(worker_of(trial)) for trial in some],
                 "base": [begin.isoformat(sep=" ", timespec="milliseconds") for begin, _ in times],
                 "x": [max(1, round(1000 * taken)) for taken in seconds],
                 "text": [f"x{n}" if (n := trial.user_attrs.get("attempts", 1)) > 1 else "" for trial in some],
@@ -254,7 +250,8 @@ def _workers(trials: Sequence[FrozenTrial], now: datetime) -> Graph | None:
     newest = f": the last {len(last)} of {len(begun):,} trials" if len(begun) > len(last) else ""
     layout = _layout(f"Workers{newest}", "local time", "") | {"barmode": "overlay", "bargap": 0.25}
     layout["xaxis"]["type"] = "date"
-    layout["yaxis"] |= {"type": "category", "categoryarray": workers[::-1], "categoryorder": "array", "showgrid": False}
+    layout["yaxis"] |= {"type": "category", "categoryorder": "array", "showgrid": False}
+    layout["yaxis"]["categoryarray"] = [*map(_plain, workers[::-1])]
     return {"data": data, "layout": layout}
 
 
@@ -316,10 +313,6 @@ def _thin_but_best(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial
 
 def _shorten(value: float) -> float:
     return float(f"{value:.5g}")
-
-
-def _worker(trial: FrozenTrial) -> str:
-    return _plain(worker_of(trial))
 
 
 def _plain(name: str) -> str:

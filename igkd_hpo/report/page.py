@@ -26,7 +26,7 @@ from igkd_hpo.report.ladder import ladder_figure
 from igkd_hpo.report.pictures import curves_figure, importance_figure
 from igkd_hpo.report.provenance import provenance_facts
 from igkd_hpo.report.svg import drawing, inline_svg
-from igkd_hpo.report.timeline import MOST_BARS, MOST_WORKERS, timeline_figure, worker_of
+from igkd_hpo.report.timeline import MOST_BARS, MOST_WORKERS, begun_trials, timeline_figure, worker_of
 from igkd_hpo.search.best import completed_trials
 from igkd_hpo.search.confirmation_study import open_linked
 from igkd_hpo.search.frontier import frontier
@@ -227,7 +227,7 @@ def _timelines(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[Pictur
             shown.append((f"timeline-{purpose}", called, other.trials()))
     pictures = []
     for name, title, some in shown:
-        begun = [trial for trial in some if trial.datetime_start is not None]
+        begun = begun_trials(some)
         workers = {worker_of(trial) for trial in begun}
         again = sum(trial.user_attrs.get("attempts", 1) > 1 for trial in some)
         caption = (

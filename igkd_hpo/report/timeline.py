@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_BARS = 800
+MOST_BARS = 600  # the dashboard sends them with every refresh
 MOST_WORKERS = 40
 _LETTER = 0.022  # of the axis: the width of a letter in a bar
 _LONG_IDLE = 0.25  # of the busy time: what is longer is left out
@@ -60,11 +60,9 @@ def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure 
     Args:
         now: where the bars of running trials end; naive local time, as Optuna's times are.
     """
-    begun = [trial for trial in trials if trial.datetime_start and trial.state is not TrialState.WAITING]
-    if not begun:
+    last, workers = newest_bars(begun_trials(trials))
+    if not last:
         return None
-    last = begun[-MOST_BARS:]
-    workers = list(dict.fromkeys(worker_of(trial) for trial in last))[-MOST_WORKERS:]
     drawn = [trial for trial in last if worker_of(trial) in workers]
     figure = new_figure(width=WIDTH, height=1.3 + 0.34 * len(workers))
     axis = figure.subplots()
@@ -99,6 +97,17 @@ def timeline_figure(trials: Sequence[FrozenTrial], *, now: datetime) -> "Figure 
     plain_axes(axis, grid="x")
     figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=2)
     return figure
+
+
+def begun_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that run or have ended."""
+    return [trial for trial in trials if trial.datetime_start and trial.state is not TrialState.WAITING]
+
+
+def newest_bars(begun: Sequence[FrozenTrial]) -> tuple[Sequence[FrozenTrial], list[str]]:
+    """Return as many of the newest trials as bars are drawn of, and of their workers those that have a row."""
+    last = begun[-MOST_BARS:]
+    return last, list(dict.fromkeys(map(worker_of, last)))[-MOST_WORKERS:]
 
 
 def worker_of(trial: FrozenTrial) -> str:

@@ -15,6 +15,7 @@ from igkd_hpo.search.strata import strata_in_words
 from igkd_hpo.terminal.sparkline import sparkline
 from igkd_hpo.words import byte_size, duration, percent, points_between
 
+LOG_SECONDS = 30.0  # between two lines of a log that say the same, or that nothing has happened
 _LEAST_CURVE, _MOST_CURVE = 6, 48  # cells
 _LEAST_ERROR = 1e-3  # of a curve: what is below it looks like it
 _GAP = "  "

@@ -11,11 +11,10 @@ from typing import Self
 from igkd_hpo.distillation.metrics import measured
 from igkd_hpo.engines.events import Event
 from igkd_hpo.search.status import StudyStatus
-from igkd_hpo.terminal.board import Board, WorkerRow, name_trial, render, summary_line
+from igkd_hpo.terminal.board import LOG_SECONDS, Board, WorkerRow, name_trial, render, summary_line
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.screen import Screen
 
-HEARTBEAT_SECONDS = 30.0
 REDRAW_SECONDS = 0.25  # 64 workers with epochs of a tenth of a second would redraw 640 times a second
 _WORDS = {"complete": "complete", "pruned": "pruned", "fail": "failed", "released": "released", "lost": "lost"}
 
@@ -70,7 +69,7 @@ class LiveView:
     def message(self, text: str) -> None:
         """Print a line that stays; the same text again only after a while: a database may be away for hours."""
         now = self._clock()
-        if now - self._repeated.get(text, -math.inf) >= HEARTBEAT_SECONDS:
+        if now - self._repeated.get(text, -math.inf) >= LOG_SECONDS:
             self._repeated[text] = now
             self._say(text)
 
@@ -158,7 +157,7 @@ class LiveView:
             self._drawn = now
             board = self._timed()
             self._screen.show(lambda width, height: render(board, width, height))
-        elif not self._screen.redraws and now - self._said >= HEARTBEAT_SECONDS:
+        elif not self._screen.redraws and now - self._said >= LOG_SECONDS:
             self._say(summary_line(self._timed()))
 
     def _timed(self) -> Board:

@@ -11,12 +11,11 @@ from igkd_hpo.engines.slurm.queue import Queue
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.status import StudyStatus, status
 from igkd_hpo.search.storage import SharedStorage
-from igkd_hpo.terminal.board import cut, summary_line
+from igkd_hpo.terminal.board import LOG_SECONDS, cut, summary_line
 from igkd_hpo.terminal.status_board import status_board, study_board
 from igkd_hpo.words import duration
 
 STALE_SECONDS = 20.0  # a worker writes a heartbeat every four
-HEARTBEAT_SECONDS = 30.0
 
 
 class StatusWatch:
@@ -83,7 +82,7 @@ class StatusWatch:
         now, lines = self._clock(), []
         for study, (line, gist) in news.items():
             said_at, said = self._said.get(study, (-math.inf, None))
-            if gist != said or (now - said_at >= HEARTBEAT_SECONDS and gist is not _IDLE):
+            if gist != said or (now - said_at >= LOG_SECONDS and gist is not _IDLE):
                 self._said[study] = (now, gist)
                 lines.append(f"{study}: {line}" if study else line)
         return lines

@@ -14,6 +14,7 @@ from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.study import Study
 from igkd_hpo.dashboard import graphs
 from igkd_hpo.dashboard.graphs import Graph, study_graphs
+from igkd_hpo.report import timeline
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 from tests.fixtures.studies import STUDY
@@ -188,7 +189,7 @@ def test_learning_curves_are_few_lines_with_gaps(draw: Draw, monkeypatch: pytest
 
 def test_a_large_study_is_thinned_and_keeps_its_best(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "MOST_POINTS", 10)
-    monkeypatch.setattr(graphs, "MOST_BARS", 10)
+    monkeypatch.setattr(timeline, "MOST_BARS", 10)
     trials = [ended(number, number / 100, parameters=number) for number in range(1, 100)]
     found = draw(*trials)
     points = trace(found["accuracy-over-size"], "complete")

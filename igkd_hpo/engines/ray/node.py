@@ -14,10 +14,8 @@ from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.engines.ray.messages import NodeReport, Place
 from igkd_hpo.errors import StorageError, UsageError
 from igkd_hpo.files import user_path
-from igkd_hpo.remote import Remote
+from igkd_hpo.remote import CHUNK_BYTES, Remote
 from igkd_hpo.settings import Paths, Settings, host_name
-
-CHUNK_BYTES = 1 << 25  # 32 MiB: two of them are on their way to a node, whatever an asset's size
 
 
 def settings_there(place: Place) -> Settings:
@@ -87,8 +85,8 @@ def read_chunk(path: Path, offset: int, length: int) -> bytes:
 def chunks_from(sender: str, root: Path) -> Chunks:
     """Return how a store's files come from the node `sender`, through the object store, the next chunk read ahead.
 
-    Each chunk belongs to whoever asks for it and is gone once it was written: nothing stays in the object store, and
-    a node may come hours later.
+    Two chunks are on their way, whatever a file's size. Each belongs to whoever asks for it and is gone once it was
+    written: nothing stays in the object store, and a node may come hours later.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
