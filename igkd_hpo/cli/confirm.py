@@ -22,6 +22,7 @@ from igkd_hpo.cli.engine import (
     Folder,
     GpusPerWorker,
     MemoryPerWorker,
+    engine_options,
     make_engine,
 )
 
@@ -70,14 +71,7 @@ def confirm(
         storage=storage,
         device=device,
         allow_import=allowed,
-        engine=make_engine(
-            engine,
-            address=address,
-            cpus_per_worker=cpus_per_worker,
-            gpus_per_worker=gpus_per_worker,
-            memory_per_worker=memory_per_worker,
-            folder=folder,
-        ),
+        engine=make_engine(engine, **engine_options(locals())),
         explanations=explanations,
         frontier=frontier,
     )

@@ -1,5 +1,6 @@
 """The engine that a command runs workers with, from its options."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
@@ -47,6 +48,11 @@ Sbatch = Annotated[
     str | None,
     Option("--sbatch", metavar="OPTIONS", help="For sbatch: '--partition=gpu --gres=gpu:1 --time=04:00:00'."),
 ]
+
+
+def engine_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a command's arguments, its `locals()`, that are options of an engine."""
+    return {option: arguments[option] for option in _ENGINE_OF if option in arguments}
 
 
 def check_engine(name: str, **options: object) -> None:

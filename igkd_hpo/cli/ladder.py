@@ -22,6 +22,7 @@ from igkd_hpo.cli.engine import (
     Folder,
     GpusPerWorker,
     MemoryPerWorker,
+    engine_options,
     make_engine,
 )
 
@@ -72,14 +73,7 @@ def ladder(
         storage=storage,
         device=device,
         allow_import=allow_import or (),
-        engine=make_engine(
-            engine,
-            address=address,
-            cpus_per_worker=cpus_per_worker,
-            gpus_per_worker=gpus_per_worker,
-            memory_per_worker=memory_per_worker,
-            folder=folder,
-        ),
+        engine=make_engine(engine, **engine_options(locals())),
     )
     if as_json:
         print_json(ladder_json(found))

@@ -24,6 +24,7 @@ from igkd_hpo.cli.engine import (
     MemoryPerWorker,
     Sbatch,
     check_engine,
+    engine_options,
     make_engine,
 )
 
@@ -92,14 +93,7 @@ def launch(
         igkd-hpo launch cifar10 --engine slurm --workers 16 --sbatch=--gres=gpu:1
     """
     count = count_of_workers(workers)
-    for_engine: dict[str, Any] = {
-        "address": address,
-        "cpus_per_worker": cpus_per_worker,
-        "gpus_per_worker": gpus_per_worker,
-        "memory_per_worker": memory_per_worker,
-        "folder": folder,
-        "sbatch": sbatch,
-    }
+    for_engine = engine_options(locals())
     check_engine(engine, **for_engine)
     server = None
     if not dry_run and engine != "slurm":

@@ -51,6 +51,23 @@ def test_options_that_cannot_be_are_one_line(
     assert named in Workspace(tmp_path).refused_here("launch", "study.yaml", *flags, *dry, code=2)
 
 
+@pytest.mark.parametrize("command", ["confirm", "ladder"])
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--memory-per-worker", "3GiB"), "--memory-per-worker is for --engine ray"),
+        (("--engine", "ray", "--address", "ray://head:10001"), "ray://head:10001"),
+        (("--engine", "ray", "--cpus-per-worker", "-1"), "--cpus-per-worker -1"),
+        (("--engine", "ray", "--gpus-per-worker", "2"), "--gpus-per-worker 2"),
+        (("--engine", "ray", "--folder", "here"), "--folder here"),
+    ],
+)
+def test_options_of_the_engine_reach_it_from_every_command(
+    tmp_path: Path, command: str, flags: tuple[str, ...], named: str
+) -> None:
+    assert named in Workspace(tmp_path).refused_here(command, "digits", *flags, code=2)
+
+
 def refused(address: str) -> str:
     study = read_study(builtin_studies()["digits"])
     with Ray(address=address) as engine, StopSignal() as stop:
