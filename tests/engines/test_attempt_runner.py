@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -429,32 +429,20 @@ def test_a_pruner_is_asked_once_and_its_word_is_kept_through_an_outage(
 
 
 def test_the_pictures_are_written_before_the_transaction(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = False
-    holding = Leases.holding
-    write = Path.write_bytes
+    artifacts, holding = bench.settings.paths.artifacts, Leases.holding
+    ready: list[set[bytes]] = []
 
-    class Holding:
-        def __init__(self, leases: Leases, claim: Claim) -> None:
-            self._held = holding(leases, claim)
+    @contextmanager
+    def noted(leases: Leases, claim: Claim) -> Iterator[bool]:
+        ready.append({path.read_bytes() for path in artifacts.glob(".upload-*/*.png")})
+        with holding(leases, claim) as held:
+            yield held
 
-        def __enter__(self) -> bool:
-            nonlocal inside
-            inside = True
-            return self._held.__enter__()
-
-        def __exit__(self, *error: Any) -> Any:
-            nonlocal inside
-            inside = False
-            return self._held.__exit__(*error)
-
-    def outside(path: Path, content: bytes) -> int:
-        assert not inside, f"{path} is written while nobody else can write into the database"
-        return write(path, content)
-
-    monkeypatch.setattr(Leases, "holding", lambda leases, claim: Holding(leases, claim))  # noqa: PLW0108 - a method
-    monkeypatch.setattr(Path, "write_bytes", outside)
+    monkeypatch.setattr(Leases, "holding", noted)
     bench.run(*WHOLE)
-    assert len(list(bench.settings.paths.artifacts.iterdir())) == 2
+    attached = {path.read_bytes() for path in artifacts.iterdir()}
+    assert len(attached) == 2
+    assert attached in ready, "they are whole before nobody else can write into the database"
 
 
 @pytest.mark.parametrize("keep", [False, True])
