@@ -19,7 +19,7 @@ from igkd_hpo.engines.retention import remove_checkpoints
 from igkd_hpo.engines.running_trial import RunningTrial, Slot, Start
 from igkd_hpo.engines.signals import StopSignal
 from igkd_hpo.engines.stall import StepWatch
-from igkd_hpo.errors import StorageError
+from igkd_hpo.errors import IgkdError, StorageError
 from igkd_hpo.search.artifacts import attach_pictures, written_pictures
 from igkd_hpo.search.lease import Claim, Leases, Verdict
 from igkd_hpo.search.study import SearchStudy
@@ -341,7 +341,7 @@ class AttemptRunner:
         """
         if not isinstance(outcome, Lost):
             return isinstance(outcome, Completed | Pruned | Failed)
-        with suppress(StorageError):
+        with suppress(IgkdError):  # the database is away, or the study is gone
             return self._study.trials()[self._claim.number].state.is_finished()
         return False
 
