@@ -90,7 +90,7 @@ def prepare_attention(
 
 def _sizes(dataset: Dataset, teachers: Teachers) -> dict[int, tuple[int, int]]:
     """Return height and width of the teacher's maps by stride."""
-    teacher = teachers.members[0].network
+    (teacher,) = teachers.networks(torch.device("cpu"))
     taps = ByStride(teacher, dataset.image_size)
     pixels = dataset.shown.train_images[:1] / 255
     features, _ = ask_featured(teacher, taps, pixels, tuple(taps.taps), logits=False)

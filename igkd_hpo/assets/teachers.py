@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.store import AssetStore, content_hash
 from igkd_hpo.assets.teacher import Teacher, open_teacher, prepare_teacher, teacher_asset, teacher_identity
 from igkd_hpo.config.study import Study
+from igkd_hpo.distillation.batch_norm import fold_batch_norm
 from igkd_hpo.distillation.ensemble import average_members
 from igkd_hpo.distillation.evaluation import judge, predict
 from igkd_hpo.distillation.images import Images
@@ -34,15 +36,22 @@ class Teachers:
         folds: int64 (N,), for each training image the number of the member that did not see it, which alone is asked
             about it; None where every member is asked about every image.
         sha256: see `combined_hash`.
+        image_size: height and width of the images that they see, in pixels.
     """
 
     members: tuple[Teacher, ...]
     folds: Tensor | None
     sha256: str
+    image_size: tuple[int, int]
 
     def networks(self, device: torch.device) -> list[Network]:
-        """Return the members' networks, moved to the device."""
-        return [member.network.to(device) for member in self.members]
+        """Return networks that answer as the members do, moved to the device; their weights are other ones."""
+        return [network.to(device) for network in self._folded]
+
+    @cached_property
+    def _folded(self) -> list[Network]:
+        noise = torch.rand(1, 3, *self.image_size, generator=torch.Generator().manual_seed(0))
+        return [fold_batch_norm(member.network.cpu(), noise) for member in self.members]
 
     def teaching(self, device: torch.device) -> Teaching:
         """Return their logits, made when they are asked for."""
@@ -133,7 +142,7 @@ def average_answers(networks: Sequence[Network], images: Images, *, device: torc
 def _combine(study: Study, dataset: Dataset, members: Sequence[Teacher]) -> Teachers:
     folds = _folds(study, dataset)
     sha256 = combined_hash([member.sha256 for member in members], folds)
-    return Teachers(members=tuple(members), folds=folds, sha256=sha256)
+    return Teachers(members=tuple(members), folds=folds, sha256=sha256, image_size=dataset.image_size)
 
 
 def _folds(study: Study, dataset: Dataset) -> Tensor | None:

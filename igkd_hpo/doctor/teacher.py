@@ -75,7 +75,7 @@ class _Examined:
 def _networks(study: Study, dataset: Dataset, settings: Settings, device: torch.device) -> list[_Examined]:
     if study.teacher.is_trained_here:
         opened = open_teachers(study, dataset, settings, AssetStore(settings.paths.assets, in_full=True))
-        return [_Examined(network) for network in opened.networks(device)]
+        return [_Examined(member.network.to(device)) for member in opened.members]
     networks = []
     for member in range(study.teacher.n_networks):
         request = teacher_request(study.teacher, dataset.num_classes, dataset.image_size, settings)

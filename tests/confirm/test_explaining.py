@@ -85,7 +85,7 @@ def assets(*teachers: Network, labels: torch.Tensor, shown_size: int | None = No
         logits=None, attention=None, maps=None, weights={},
     )  # fmt: skip
     members = (Teacher(network=one, sha256="", validation_accuracy=1, parameters=1, folder=Path()) for one in teachers)
-    vars(made)["teachers"] = Teachers(members=tuple(members), folds=None, sha256="")  # a cached property
+    vars(made)["teachers"] = Teachers(members=tuple(members), folds=None, sha256="", image_size=(SIDE, SIDE))
     return made
 
 
