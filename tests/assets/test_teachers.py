@@ -71,7 +71,7 @@ def test_logits_and_map_of_an_image_are_those_of_the_teacher_that_did_not_see_it
     images = assets.dataset.train_images
     numbers = numbers_of(images)
     assert len(set(numbers)) == 45 == len(set().union(*seen))
-    networks = [member.network for member in assets.teachers.members]
+    networks = assets.teachers.networks(CPU)
     unseen = [[number for number in range(3) if image not in seen[number]] for image in numbers]
     assert all(len(which) == 1 for which in unseen)
 
