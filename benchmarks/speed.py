@@ -41,6 +41,7 @@ from igkd_hpo.config.commit import code_commit
 from igkd_hpo.config.reading import read_study
 from igkd_hpo.distillation.architectures.mobilenet_v2 import mobilenet_v2
 from igkd_hpo.distillation.attribution import integrated_gradients, rank_correlation
+from igkd_hpo.distillation.batch_norm import fold_batch_norm
 from igkd_hpo.distillation.batches import TrainingData, draw_plan
 from igkd_hpo.distillation.execution import resolve_compile, resolve_precision
 from igkd_hpo.distillation.heap import keep_freed_memory
@@ -324,11 +325,12 @@ def attribution_arms(
         pixels, labels = real_images(options.images, count)
     else:
         pixels, labels = torch.rand(count, 3, 32, 32), torch.randint(10, (count,))
-    plain = body.to(device).eval()
+    plain = body.eval()
     taken = Network(copy.deepcopy(plain), [0.0] * 3, [1.0] * 3)  # the published students take pixels as they are
-    network = taken.to(device).to(memory_format=torch.channels_last).eval()
+    network = taken.to(memory_format=torch.channels_last).eval()  # as teachers are opened
     multiply_pointwise(network, torch.channels_last)
-    pixels, labels = pixels.to(device), labels.to(device)
+    network = fold_batch_norm(network, pixels[:1]).to(device)
+    plain, pixels, labels = plain.to(device), pixels.to(device), labels.to(device)
     few = slice(0, min(count, 8 if device.type == "cpu" else count))
 
     def ours(steps: int) -> Tensor:
