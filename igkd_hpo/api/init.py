@@ -299,24 +299,27 @@ def _file_of(images: Path) -> Path:
 def study_file_of(folder: str, settings: Settings) -> tuple[Path, Study | None]:
     """Return the file of a folder's study in the current directory, and the study to go on with; None for a new one.
 
-    That is what is in the file; where there is no such file of these images, an existing study of the folder's name.
+    That is what is in the file; where there is no such file, an existing study of the folder's name.
 
     Raises:
-        UsageError: a file of that name is there, and is of other images.
+        UsageError: a file of that name is there, and is of other images, or of another study than the existing one.
         StudyFileError: it has faults.
     """
     path, _ = _place(folder, settings)
-    file, of = _file_of(path), None
-    if file.exists():
-        study = read_study(file)
-        of = study.dataset.root or study.dataset.name
-        if os.path.realpath(settings.data_path(of)) == os.path.realpath(path):
-            return file, study
-    if not looks_like_path(folder) and (existing := known_study(folder, settings)) is not None:
+    file = _file_of(path)
+    existing = None if looks_like_path(folder) else known_study(folder, settings)
+    if not file.exists():
         return file, existing
-    if of is not None:
+    study = read_study(file)
+    if existing is not None and study.name != folder:
+        raise UsageError(
+            f"{file} is of study {study.name}, and there is a study {folder} too; launch ./{file} for the one, or "
+            f"rename that file and launch {folder} for the other"
+        )
+    of = study.dataset.root or study.dataset.name
+    if os.path.realpath(settings.data_path(of)) != os.path.realpath(path):
         raise UsageError(
             f"{file} is there already, and is of other images ({of}); launch ./{file} if that is meant, or write "
             f"another with `igkd-hpo init {folder} -o FILE`"
         )
-    return file, None
+    return file, study

@@ -13,12 +13,13 @@ from igkd_hpo.bundle.making import Bundle, make_bundle
 from igkd_hpo.compression.ladder import Ladder, ladder_of
 from igkd_hpo.config import study as config
 from igkd_hpo.config.cost_limit import check_cost, check_under
+from igkd_hpo.config.reading import read_study
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirmation.choice import best_or_confirmed, confirmed_under, describe_trial, summary_under
 from igkd_hpo.confirmation.confirmation import Confirmation, confirmation_of
 from igkd_hpo.confirmation.sentences import classes_in_words, short_answer
 from igkd_hpo.distillation.metrics import measured
-from igkd_hpo.errors import IgkdError
+from igkd_hpo.errors import IgkdError, StudyFileError, UsageError
 from igkd_hpo.files import check_output, user_path, write_output
 from igkd_hpo.report.page import write_report
 from igkd_hpo.search.best import BestTrial, best_trial, summary
@@ -227,9 +228,11 @@ class Study:
 
         Raises:
             NoCompletedTrial: there is nothing to export, or nothing within the limits.
-            UsageError: the file cannot be written, or there is no such cost or unit.
+            UsageError: the file cannot be written, takes the place of one that is no earlier export, or there is no
+                such cost or unit.
         """
         path = user_path(output)
+        _check_replaced(path)
         study, best = best_or_confirmed(self._study, under=check_under(under))
         exported = exported_study(study, best)
         replaced = write_output(path, to_yaml(exported).encode())
@@ -299,6 +302,20 @@ class Study:
                 f"next launch frees them {self._settings.lease_seconds:g} s after their last sign of life"
             )
         return running
+
+
+def _check_replaced(path: Path) -> None:
+    """Raise UsageError where an export would take the place of what somebody wrote: of all but an earlier export."""
+    try:
+        if not path.is_file() or path.stat().st_size == 0:
+            return
+        study = read_study(path)
+    except OSError:  # writing says why
+        return
+    except StudyFileError:
+        study = None
+    if study is None or study.provenance is None or study.is_search:
+        raise UsageError(f"{path} is there already, and no earlier export; remove it, or give another place with -o")
 
 
 def open_study(study: StudyLike | None = None, *, storage: str | None = None) -> Study:

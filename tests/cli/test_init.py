@@ -8,6 +8,8 @@ from igkd_hpo.api import init as api
 from igkd_hpo.api import launch as launching
 from igkd_hpo.api.init import study_name
 from igkd_hpo.config.reading import parse_study, read_study
+from igkd_hpo.search.storage import open_storage
+from igkd_hpo.search.study import create_or_open
 from tests.cli.conftest import Workspace
 from tests.fixtures.measuring import MeasuringHere
 from tests.starting.test_images import folder
@@ -116,6 +118,22 @@ def test_a_file_of_other_images_is_not_taken_for_the_folders(bare: Workspace) ->
     folder(bare.folder / "other" / "trees", [(8, 8)] * 40)
     bare.here("init", "trees")
     assert "is of other images (trees)" in bare.refused_here("launch", "other/trees", code=2)
+
+
+def test_a_file_of_another_study_is_not_taken_for_the_one_of_the_name(bare: Workspace) -> None:
+    bare.here("init", "trees")
+    file = bare.folder / "trees.yaml"
+    study, text = read_study(file), file.read_text()
+    storage = open_storage(bare.url, create=True)
+    create_or_open(storage, study, n_trials=None, pins=None)
+    storage.engine.dispose()
+    assert "study trees" in bare.here("launch", "trees", "--dry-run").stdout
+    file.write_text(text.replace("name: trees", "name: trees-best", 1))
+    line = bare.refused_here("launch", "trees", "--dry-run", code=2)
+    assert "is of study trees-best" in line
+    assert "study trees-best" in bare.here("launch", "./trees.yaml", "--dry-run").stdout
+    file.rename(bare.folder / "best.yaml")
+    assert "study trees:" in bare.here("launch", "trees", "--dry-run").stdout
 
 
 def test_a_dry_run_of_a_folder_writes_nothing(bare: Workspace) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from igkd_hpo.config.reading import read_study
 from igkd_hpo.search.study import SearchStudy, study_names
 from igkd_hpo.search.trial_table import as_csv, as_json, table_columns
 from tests.cli.conftest import Workspace, json_of
-from tests.fixtures.studies import Run, paths, run, storage, study, study_file
+from tests.fixtures.studies import STUDY, Run, paths, run, storage, study, study_file
 
 __all__ = ["paths", "run", "storage", "study", "study_file"]
 
@@ -40,6 +41,21 @@ def test_best_and_export_take_limits(results: Workspace) -> None:
     provenance = read_study(results.folder / "small.yaml").provenance
     assert provenance is not None
     assert provenance.trial == 4
+
+
+@pytest.mark.parametrize("theirs", [STUDY, "a: letter", "name: [", "exported: with a range of its own"])
+def test_an_export_replaces_earlier_ones_alone(results: Workspace, theirs: str) -> None:
+    results.here("export", "-o", "best.yaml")
+    text = (results.folder / "best.yaml").read_text()
+    if "range" in theirs:
+        theirs = re.sub(r"(?m)^  alpha: .*$", "  alpha: {type: float, low: 0.1, high: 0.9}", text)
+    results.write(theirs, "best.yaml")
+    assert "best.yaml is there already" in results.refused_here("export", code=2)
+    assert (results.folder / "best.yaml").read_text() == theirs
+    for earlier in (text, ""):
+        results.write(earlier, "best.yaml")
+        assert "(replaced)" in results.here("export").stderr
+    assert read_study(results.folder / "best.yaml").name == "digits-best"
 
 
 @pytest.mark.parametrize("command", [["best"], ["best", "--json"], ["export"]])
