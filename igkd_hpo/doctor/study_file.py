@@ -112,12 +112,12 @@ def _architectures(study: Study) -> list[Check]:
     count, left = len(study.hyperparameters.words("architecture")), study.n_trials - len(study.controls)
     if count == 1:
         return []
-    faulty, few = count > left, study.n_trials < _TRIALS_EACH * count
-    found = f"{count} to choose from in {study.n_trials} trials, {len(study.controls)} of them controls"
+    few = study.n_trials < _TRIALS_EACH * count
+    too_few = ": too few to try each" if left < count else ""
+    found = f"{count} to choose from in {study.n_trials} trials, {len(study.controls)} of them controls{too_few}"
     raised = f"raise n_trials to {_TRIALS_EACH * count}, or leave some out" if few else "leave some out"
-    least = f", and {count + len(study.controls)} are the fewest" if faulty else ""
-    advice = f"{raised}: a sampler needs about {_TRIALS_EACH} trials of each{least}"
-    return [grade(_GROUP, "architectures", found, advice, faulty=faulty, doubtful=few or count > _MANY)]
+    advice = f"{raised}: a sampler needs about {_TRIALS_EACH} trials of each"
+    return [grade(_GROUP, "architectures", found, advice, doubtful=few or count > _MANY)]
 
 
 def _pretrained(study: Study) -> list[Check]:
