@@ -8,7 +8,7 @@ from igkd_hpo.config.study import Study
 from igkd_hpo.doctor.check import Check, CheckVerdict
 from igkd_hpo.doctor.limits import check_limits_of_file
 from igkd_hpo.doctor.networks import check_names, looked_up
-from igkd_hpo.doctor.study_file import check_checkpoints, check_root, check_study_file
+from igkd_hpo.doctor.study_file import check_root, check_study_file, check_weights
 from igkd_hpo.errors import StudyFileError
 from igkd_hpo.terminal.progress import make_progress
 
@@ -29,7 +29,7 @@ class Validation:
 
 
 def validate(study: StudyLike = DEFAULT, *, progress: bool = True) -> Validation:
-    """Check a study file alone: images are only looked for, and of a checkpoint only what kind of file it is.
+    """Check a study file alone: images are only looked for, and of weights only what kind of file they are.
 
     Networks of torchvision and timm are looked up there, which takes the seconds of their import.
 
@@ -38,12 +38,12 @@ def validate(study: StudyLike = DEFAULT, *, progress: bool = True) -> Validation
 
     Raises:
         StudyFileError: all faults at once, each with its path in the file; or a network that it names is not known, or
-            what it names cannot be a checkpoint.
+            what it names cannot be a file of weights.
         UsageError: there is no study of that name.
     """
     study_file = study_to_run(study, settings := settings_here())
     first, *others = check_study_file(study_file)
-    others += [*check_root(study_file, settings), *check_checkpoints(study_file, settings)]
+    others += [*check_root(study_file, settings), *check_weights(study_file, settings)]
     if named := looked_up(study_file):
         with make_progress(progress) as shown:
             shown.note(f"looking up {', '.join(named)}")

@@ -1,6 +1,7 @@
 """Checks of a valid study file that still would not do what it says, shared by `validate` and `doctor`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from igkd_hpo.assets.checkpoint_file import find_format
 from igkd_hpo.config.pruner import SuccessiveHalvingPruner, grace_of_few
@@ -33,20 +34,26 @@ def check_study_file(study: Study) -> list[Check]:
     ]
 
 
-def check_checkpoints(study: Study, settings: Settings) -> list[Check]:
-    """Check the files of `teacher.checkpoint` from outside: the part of the teacher's checks that needs no images."""
-    checks = []
-    for name in study.teacher.checkpoints:
-        path = settings.data_path(name)
-        try:
-            checks.append(ok(_GROUP, "checkpoint", f"{name} is a file of {find_format(path).value}"))
-        except DataError as error:
-            if path.exists():
-                checks.append(failed(_GROUP, "checkpoint", error))
-            else:
-                found, advice = f"teacher.checkpoint {path} is not there", "have it on every host that prepares"
-                checks.append(warning(_GROUP, "checkpoint", found, advice))
-    return checks
+def check_weights(study: Study, settings: Settings) -> list[Check]:
+    """Check files of checkpoints and weights from outside: the part of the networks' checks that needs no images."""
+    teacher, student = study.teacher, study.student
+    named = [("teacher.checkpoint", name) for name in teacher.checkpoints]
+    if teacher.weights not in (None, "pretrained"):
+        named.append(("teacher.weights", str(teacher.weights)))
+    if "pretrained" in study.hyperparameters.words("init"):
+        files = map(student.weights_of, study.hyperparameters.words("architecture"))
+        named += [("student.weights", name) for name in dict.fromkeys(files) if name is not None]
+    return [_check_file(key, settings.data_path(name)) for key, name in named]
+
+
+def _check_file(key: str, path: Path) -> Check:
+    """Check a file of weights that a key names, which hosts that do not prepare need not have."""
+    try:
+        return ok(_GROUP, key, f"{path} is a file of {find_format(path, called=key).value}")
+    except DataError as error:
+        if path.exists():
+            return failed(_GROUP, key, error)
+        return warning(_GROUP, key, f"{key} {path} is not there", "have it on every host that prepares")
 
 
 def check_root(study: Study, settings: Settings) -> list[Check]:

@@ -1,6 +1,7 @@
 """What `validate` says of a checkpoint without images, and `doctor` with them."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,30 +15,46 @@ from tests.assets.conftest import make_study
 from .conftest import Patient
 
 
-def document() -> dict[str, object]:
-    section = {"architecture": "resnet18", "checkpoint": "teacher.pt"}
-    study = make_study(teacher=section, student={"architecture": "mobilenet_v2"}, pruner={"name": "none"})
+def document(key: str) -> dict[str, object]:
+    section, name = key.split(".")
+    sections = {"teacher": {"architecture": "resnet18"}, "student": {"architecture": "torchvision/resnet18"}}
+    sections[section][name] = "net.pt"
+    init = {"init": "pretrained"} if section == "student" else {}
+    teacher = sections["teacher"] if section == "teacher" else {}
+    study = make_study(
+        teacher=teacher,
+        student=sections["student"],
+        hyperparameters={"architecture": "torchvision/resnet18", **init},
+        pruner={"name": "none"},
+    )
     return study.model_dump(mode="json")
 
 
+KEYS = pytest.mark.parametrize("key", ["teacher.checkpoint", "teacher.weights", "student.weights"])
+
+
+@KEYS
 @pytest.mark.parametrize("kind", ["pipe", "folder", "text"])
-def test_validate_refuses_what_cannot_be_a_checkpoint(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_validate_refuses_what_cannot_be_weights(
+    key: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IGKD_HPO_DATA", str(tmp_path))
-    path = tmp_path / "teacher.pt"
+    path = tmp_path / "net.pt"
     {"pipe": os.mkfifo, "folder": os.mkdir, "text": lambda path: path.write_text("root:x:0:0")}[kind](path)
-    with pytest.raises(StudyFileError, match=r"teacher\.checkpoint .*; "):
-        igkd_hpo.validate(document())
+    with pytest.raises(StudyFileError, match=rf"{re.escape(key)} .*; "):
+        igkd_hpo.validate(document(key))
 
 
-def test_validate_warns_of_a_checkpoint_that_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@KEYS
+def test_validate_warns_of_weights_that_may_be_elsewhere(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("IGKD_HPO_DATA", str(tmp_path))
     (tmp_path / "images").mkdir()
-    (warning,) = igkd_hpo.validate(document()).warnings
-    assert "is not there" in warning
-    torch.save({"a": torch.ones(1)}, tmp_path / "teacher.pt")
-    assert igkd_hpo.validate(document()).warnings == ()
+    (warning,) = (said for said in igkd_hpo.validate(document(key)).warnings if "is not there" in said)
+    assert warning.startswith(key)
+    torch.save({"a": torch.ones(1)}, tmp_path / "net.pt")
+    assert not any("is not there" in said for said in igkd_hpo.validate(document(key)).warnings)
 
 
 def test_the_doctor_names_the_choice_between_raw_and_averaged_weights(patient: Patient) -> None:
