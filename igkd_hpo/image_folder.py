@@ -145,8 +145,9 @@ def _list(root: Path, follow_links: bool) -> Listing:
     walk, shown = _Walk(root, follow_links), accept_name(str(root))
     if not root.is_dir():
         raise DataError(
-            f"dataset.root {shown} is no folder; name the one that holds train/<class>/*, or a list in CSV: a relative "
-            "path starts at the current folder, or at IGKD_HPO_DATA where that is set"
+            f"dataset.root {shown} is no folder; name the one that holds train/<class>/*, or a list in CSV, in the "
+            "study file, and launch the file (a study that exists goes on with it): a relative path starts at the "
+            "current folder, or at IGKD_HPO_DATA where that is set"
         )
     if not (root / "train").is_dir():
         raise _no_train(walk, shown)
@@ -235,16 +236,30 @@ def meant_split(name: str) -> str | None:
 
 
 def _no_train(walk: _Walk, shown: str) -> DataError:
-    """Say what to do with a folder that has no train/: mostly its classes lie one level too high."""
+    """Say what to do with a folder that has no train/: mostly its classes or the folder itself lie one level off."""
     advice = f"put the images into {shown}/train/<class>/"
-    classes = [name for name in walk.folders(walk.root) if name not in SPLITS]
-    if meant := [name for name in classes if meant_split(f"{name}/") == "train"]:
+    folders = walk.folders(walk.root)
+    classes = [name for name in folders if name not in SPLITS]
+    if (above := _holder_of_splits(walk.root, levels=1 if folders else 2)) is not None:
+        advice = f"if it is part of {accept_name(str(above))}, give that"
+    elif meant := [name for name in classes if meant_split(f"{name}/") == "train"]:
         advice = f"if {meant[0]} is meant, rename it to train"
+    elif below := [name for name in classes if any((path / "train").is_dir() for path in folders[name])]:
+        advice = f"if the images of {below[0]} are meant, give {shown}/{below[0]}, which has one"
     elif lists := sorted(path.name for path in walk.root.glob("*.csv")):
         advice = f"if {accept_name(lists[0])} lists its images, write root: {shown}/{accept_name(lists[0])}"
     elif len(classes) > 1:
         advice = f"if {name_some(classes)} are its classes, move these folders into {shown}/train/"
     return DataError(f"{shown} has no folder train; {advice}")
+
+
+def _holder_of_splits(root: Path, *, levels: int) -> Path | None:
+    """Return the folder with train/, so many levels up at most, of which a folder is a split or a class in one."""
+    path = Path(os.path.abspath(root))
+    for above in path.parents[:levels]:
+        if meant_split(f"{path.relative_to(above).parts[0]}/") is not None and (above / "train").is_dir():
+            return above
+    return None
 
 
 def _require_same_classes(

@@ -48,6 +48,8 @@ def study_to_run(given: StudyLike, settings: Settings) -> Study:
     if name in existing:
         return open_study(storage, name).config
     _check_no_file(name)
+    if os.path.isdir(name):
+        raise UsageError(f"{name} is a folder, and no study; `igkd-hpo init {name}` writes a study file for its images")
     near = near_or_all(name, [*builtin, *existing])
     raise UsageError(
         f"no study or folder named {name!r}{near}; give a study file, a study's name or a folder of images"
@@ -76,9 +78,10 @@ def existing_study(given: StudyLike | None, settings: Settings) -> SearchStudy:
 
 
 def _check_no_file(name: str) -> None:
-    """Raise UsageError where a name that no study has is that of a file."""
-    if os.path.isfile(name):
-        raise UsageError(f"no study named {name!r}, but a file; write ./{name} to read it")
+    """Raise UsageError where a name that no study has is that of a file, or of one with the ending of study files."""
+    for file in (f"./{name}", f"{name}.yaml", f"{name}.yml"):
+        if os.path.isfile(file):
+            raise UsageError(f"no study named {name!r}, but a file; write {file} to read it")
 
 
 def looks_like_path(text: str) -> bool:

@@ -20,12 +20,11 @@ def read_study(path: Path) -> Study:
     try:
         with path.open("rb") as file:
             return read_stream(file, source=str(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError) as error:
         beside = [str(other) for other in sorted([*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")])]
         near = did_you_mean(str(path), [*beside, *builtin_studies()])
-        raise StudyFileError(
-            f"no study file {path}{near}; give the path of a YAML file, or the name of a study"
-        ) from None
+        found = f"{path} is a folder" if isinstance(error, IsADirectoryError) else f"no study file {path}"
+        raise StudyFileError(f"{found}{near}; give the path of a YAML file, or the name of a study") from None
     except ValueError:  # a null byte
         raise StudyFileError(f"{path} is no path; give the path of a YAML file") from None
     except OSError as error:

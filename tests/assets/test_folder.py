@@ -310,6 +310,26 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("photos/train", "photos"),
+        ("photos/validation", "photos"),
+        ("photos/train/left", "photos"),
+        (".", "elsewhere"),
+        ("elsewhere/train/birds", None),
+    ],
+)
+def test_a_folder_a_level_off_names_the_one_that_is_meant(given, named, tmp_path):
+    for name in ("left", "right"):
+        for split in ("photos/train", "photos/validation", "elsewhere/train/birds"):
+            write_png(tmp_path / split / name / "0.png", coded_image(0, 0))
+    with pytest.raises(DataError) as caught:
+        list_folder(tmp_path / given)
+    advice = str(caught.value).partition(" has no folder train; ")[2]
+    assert f"give {tmp_path / named}" in advice if named else "classes" in advice
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_one_line_with_the_remedy(images, settings, store, progress, fault):
     spoil, message = FAULTS[fault]

@@ -74,6 +74,21 @@ def test_a_file_whose_name_is_none_of_a_study_file_is_pointed_to(bare: Workspace
     bare.here("validate", f"./{name}")
 
 
+def test_a_folder_beside_a_study_file_of_its_name_names_the_file(bare: Workspace) -> None:
+    (bare.folder / "study").mkdir()
+    assert "did you mean study.yaml?" in bare.refused_here("validate", "study/", code=2)
+
+
+@pytest.mark.parametrize("command", ["validate", "doctor", "train", "best"])
+def test_a_name_that_only_a_study_file_has_names_the_file(bare: Workspace, command: str) -> None:
+    (bare.folder / "study").mkdir()
+    open_storage(bare.url, create=True).engine.dispose()
+    assert "write study.yaml" in bare.refused_here(command, "study", code=2)
+    if command != "best":
+        (bare.folder / "study.yaml").unlink()
+        assert "igkd-hpo init study" in bare.refused_here(command, "study", code=2)
+
+
 def test_the_ending_of_a_study_file_may_be_large(bare: Workspace) -> None:
     bare.write(STUDY, "X.YAML")
     bare.here("validate", "X.YAML")

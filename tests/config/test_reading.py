@@ -390,7 +390,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(StudyFileError, match=f"{tmp_path}.* Is a directory"):
+    with pytest.raises(StudyFileError, match=f"{tmp_path} is a folder"):
         read_study(tmp_path)
 
 
