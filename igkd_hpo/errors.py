@@ -135,13 +135,16 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """Return the choice that differs from a name by a few letters or by case, or of which the name is cut short."""
+    """Return the choice that differs from a name by a few letters or by case, or of which the name is cut short.
+
+    Of several near ones, the first that the name is the beginning of: for `lcnet_05` that is `lcnet_050`.
+    """
     names = {other.lower(): other for other in reversed(list(choices))}
     given = name.lower()
-    close = difflib.get_close_matches(given, names, n=1)
+    close = difflib.get_close_matches(given, names, n=_MOST_NAMED)
     if not close and len(given) >= 3:
         close = [other for other in names if other.startswith(given)][-1:]
-    return names[close[0]] if close else None
+    return names[max(close, key=lambda other: other.startswith(given))] if close else None  # the first of equals
 
 
 def near_or_all(name: str, choices: Iterable[str]) -> str:
