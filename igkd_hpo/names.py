@@ -1,7 +1,10 @@
 """The one door for names from outside: of files, folders and classes."""
 
 import os
+import re
 import unicodedata
+
+LONGEST_NAME = 100  # of a study
 
 
 def accept_name(given: str) -> str:
@@ -15,3 +18,12 @@ def accept_name(given: str) -> str:
     except UnicodeEncodeError:  # a surrogate that no file name has: it comes from JSON or YAML
         name = given.encode("utf-8", "surrogatepass")
     return unicodedata.normalize("NFC", name.decode("utf-8", "backslashreplace"))
+
+
+def plain_name(given: str) -> str:
+    """Return a name as a study may have it: `my photos (2)` is `my-photos-2`; empty where no letter or digit can stay.
+
+    Those are the letters of ASCII, digits, '.', '_' and '-', a letter or digit first.
+    """
+    plain = unicodedata.normalize("NFKD", accept_name(given)).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:LONGEST_NAME].rstrip("-._")

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import unicodedata
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from igkd_hpo.distillation.architectures import find_architecture
 from igkd_hpo.distillation.device import check_device_name
 from igkd_hpo.errors import DataError, UsageError
 from igkd_hpo.files import check_output, user_path, write_output
-from igkd_hpo.names import accept_name
+from igkd_hpo.names import LONGEST_NAME, accept_name, plain_name
 from igkd_hpo.settings import Settings
 from igkd_hpo.starting.balance import choose_balance
 from igkd_hpo.starting.choice import Choice, batch_size, choose_study
@@ -34,8 +32,6 @@ from igkd_hpo.starting.teacher import TeacherPlan, Wanted, candidates, choose_te
 from igkd_hpo.starting.text import write_choice
 from igkd_hpo.terminal.progress import make_progress
 from igkd_hpo.words import duration
-
-_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,9 +257,8 @@ def study_name(path: Path) -> str:
     """Return a valid name for a study of these images, from the folder's or the list's: `my photos` is `my-photos`."""
     resolved = path.resolve()
     name = resolved.stem if path.is_file() else resolved.name
-    plain = unicodedata.normalize("NFKD", accept_name(name)).encode("ascii", "ignore").decode()
-    valid = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:_LONGEST_NAME].rstrip("-._") or "images"
-    return f"{valid[: _LONGEST_NAME - 7]}-images" if valid in builtin_studies() else valid
+    valid = plain_name(name) or "images"
+    return f"{valid[: LONGEST_NAME - 7]}-images" if valid in builtin_studies() else valid
 
 
 def refuse_existing(path: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.errors import did_you_mean, nearest
+from igkd_hpo.names import plain_name
 
 _EXPECTED = {
     "int_type": "must be a whole number",
@@ -70,7 +71,9 @@ def _line(fault: ErrorDetails, path: str, keys: list[str]) -> str:
             names = [tag for member in _members(Study.model_fields["pruner"].annotation) for tag in _tags(member)]
             return f"{path}.name: {_choice(given.get('name'), ', '.join(names))}"
         case "string_pattern_mismatch":
-            return f"{path}: {_shown(given)} must be 1 to 100 letters, digits, '.', '_' or '-', a letter or digit first"
+            advice = f"; write {plain}" if (plain := plain_name(given)) else ""
+            rule = "must be 1 to 100 letters, digits, '.', '_' or '-', a letter or digit first"
+            return f"{path}: {_shown(given)} {rule}{advice}"
         case "too_short" | "too_long":
             return f"{path}: {len(given)} values; it takes {_count(context)}"
         case "float_type" | "int_type" if isinstance(given, list):

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text, update
 
 from igkd_hpo.config.study import NAME
 from igkd_hpo.errors import UsageError, near_or_all
+from igkd_hpo.names import plain_name
 from igkd_hpo.search.identity import is_dead
 from igkd_hpo.search.lease_table import drop_leases_of_study, read_leases
 from igkd_hpo.search.lock import CREATION
@@ -99,7 +100,9 @@ def rename_study(storage: SharedStorage, old: str, new: str) -> None:
     Raises UsageError where it runs, is a confirmation or a ladder, or the name is taken or cannot be one.
     """
     if re.fullmatch(NAME, new) is None:
-        raise UsageError(f"{new!r} cannot be the name of a study: write letters, digits, dots, dashes and underscores")
+        such = f", such as {plain}" if (plain := plain_name(new)) else ""
+        rule = "write letters, digits, dots, dashes and underscores"
+        raise UsageError(f"{new!r} cannot be the name of a study: {rule}{such}")
     study = stored_study(storage, old)
     with storage.transaction(CREATION) as connection:
         check_idle(connection, study, "rename")

@@ -145,7 +145,8 @@ def faults_of(text: str) -> str:
         ("n_steps: 16", "n_steps: 1", "attribution.n_steps: 1 must be greater than or equal to 2"),
         ("version: 1", "version: 2", "version: 2 is not one of 1"),
         ("name: digits\ndataset", "name: my study\ndataset",
-         "name: \"my study\" must be 1 to 100 letters, digits, '.', '_' or '-', a letter or digit first"),
+         ("name: \"my study\" must be 1 to 100 letters, digits, '.', '_' or '-', a letter or digit first; "
+          "write my-study")),
         # keys that do not go together
         ("[student, kd, ig, kd_ig]", "[student, kd, student]",
          "controls: student, kd, student: one is there twice; write each once"),
