@@ -36,9 +36,10 @@ def best_candidates(study: SearchStudy, top: int) -> list[Arm]:
     """
     completed = [trial for trial in completed_trials(study) if "control" not in trial.user_attrs]
     if not completed:
+        counts = study.counts()
         raise NoCompletedTrial(
-            f"study {study.name} has no completed trial of its search ({study.counts().in_words()}, "
-            f"controls included); `igkd-hpo launch {study.name}` goes on"
+            f"study {study.name} has no completed trial of its search ({counts.in_words()}, controls included); "
+            f"{counts.how_to_complete(study.name)}"
         )
     distinct: dict[str, Arm] = {}
     for trial in sorted(completed, key=lambda trial: (-accuracy(trial), trial.number)):

@@ -109,9 +109,9 @@ def best_trial(
     """
     completed = completed_trials(study, trials)
     if not completed:
+        counts = study.counts()
         raise NoCompletedTrial(
-            f"study {study.name} has no completed trial ({study.counts().in_words()}); "
-            f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study.name}` goes on"
+            f"study {study.name} has no completed trial ({counts.in_words()}); {counts.how_to_complete(study.name)}"
         )
     within = select_under(completed, under).within
     if not within:

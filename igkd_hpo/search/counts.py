@@ -31,6 +31,12 @@ class Counts:
         """Count the trials of each state in words: 17 complete, 6 pruned, 1 failed."""
         return ", ".join(f"{number} {word}" for word, number in self.by_word().items() if number) or "none yet"
 
+    def how_to_complete(self, study: str) -> str:
+        """Say what to do about a study of this name in which nothing that is asked for has completed."""
+        if self.running:
+            return "wait for what runs; `igkd-hpo status` shows how far it is"
+        return f"`igkd-hpo status` names the reasons, `igkd-hpo launch {study}` goes on"
+
 
 def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by state."""

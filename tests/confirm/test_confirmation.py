@@ -33,6 +33,8 @@ from igkd_hpo.distillation.recipe import as_written
 from igkd_hpo.errors import NoCompletedTrial, StudyFileError, UsageError
 from igkd_hpo.search.confirmation_study import create_linked, extend, fresh_seeds
 from igkd_hpo.search.export import exported_study
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.status import status
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy
@@ -320,6 +322,13 @@ def test_only_the_search_has_candidates(study: SearchStudy, run) -> None:
         best_candidates(study, 3)
     run(0.5, 0.6, 0.60)
     assert [arm.name for arm in best_candidates(study, 3)] == ["trial 2"]
+
+
+def test_while_the_search_runs_its_first_trial_is_waited_for(study: SearchStudy, run) -> None:
+    run(0.5, 0.6, 0.70)
+    Leases(study).claim(Worker(name="worker-0", process=this_process()))
+    with pytest.raises(NoCompletedTrial, match=r"1 complete, 1 running.*wait"):
+        best_candidates(study, 3)
 
 
 def test_a_search_that_was_made_anew_is_noticed(searched: SearchStudy) -> None:

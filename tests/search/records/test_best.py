@@ -6,6 +6,8 @@ import pytest
 
 from igkd_hpo.errors import ExitCode, NoCompletedTrial
 from igkd_hpo.search.best import best_trial, summary
+from igkd_hpo.search.identity import this_process
+from igkd_hpo.search.lease import Leases, Worker
 from igkd_hpo.search.study import SearchStudy
 
 
@@ -25,6 +27,16 @@ def test_the_best_completed_trial_is_set_against_the_controls(study: SearchStudy
         ("student", 0, 0.70, 0.10),
         ("kd", 1, 0.75, 0.05),
     ]
+
+
+def test_while_trials_run_the_first_is_waited_for(study: SearchStudy, run) -> None:
+    run(0.5, end="prune")
+    with pytest.raises(NoCompletedTrial, match="`igkd-hpo launch digits`"):
+        best_trial(study)
+    Leases(study).claim(Worker(name="worker-0", process=this_process()))
+    with pytest.raises(NoCompletedTrial, match=r"1 running.*wait") as waiting:
+        best_trial(study)
+    assert "launch" not in str(waiting.value)
 
 
 def test_a_control_can_be_the_best_and_is_not_compared_with_itself(study: SearchStudy, run) -> None:
