@@ -40,6 +40,7 @@ from igkd_hpo.settings import Settings, sqlite_url
 
 _SQLITE_BUSY_SECONDS = 60  # 16 launches at once on 2 cores queue for their one writer
 _NO_RIGHTS = {"42501", "25006"}  # PostgreSQL's codes: not allowed to this role, or a server that is read-only
+_ELSEWHERE = "start in a folder that you may write in, or, if it was named, name another with --storage"
 _WHAT_READS = "only use what reads: status, best, export, report, show, dashboard"
 _OTHERS_MAKE_TABLES = 2  # tries that may fail: two were enough each time that this was tried with 4 processes
 _POSTGRESQL_CONNECT = {  # a database that is away is noticed in seconds, not after TCP's quarter of an hour
@@ -226,7 +227,8 @@ def open_storage_here(settings: Settings, *, create: bool) -> SharedStorage:
 def open_storage(url: str, *, create: bool) -> SharedStorage:
     """Open the database, and with `create` make its tables where they are missing.
 
-    Raises UsageError for a wrong URL, or without `create` a database without tables of ours, and StorageError.
+    Raises UsageError for a wrong URL, with `create` a file that may not be written, without it a database without
+    tables of ours; and StorageError.
     """
     checked = check_url(url)
     if checked.get_backend_name() == "sqlite":
@@ -291,11 +293,9 @@ def _check_sqlite_file(url: URL, *, create: bool) -> None:
     try:
         make_folder(path.parent)
     except OSError as error:
-        raise StorageError(
-            f"cannot make the folder {path.parent}: {error.strerror}; name another with --storage"
-        ) from error
+        raise UsageError(f"cannot make the folder {path.parent}: {error.strerror}; {_ELSEWHERE}") from error
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise StorageError(f"cannot write {path}: it or its folder is read-only; name another with --storage")
+        raise UsageError(f"cannot write {path}: it or its folder is read-only; {_ELSEWHERE}")
     create_file(path)
 
 

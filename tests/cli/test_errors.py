@@ -119,7 +119,7 @@ def test_output_that_cannot_be_written_is_one_line(bare: Workspace, flags: str) 
 
 def test_a_place_that_cannot_be_written_is_named(bare: Workspace) -> None:
     (bare.folder / "storage").write_text("a file where a folder must be")
-    line = bare.refused_here("launch", "study.yaml", code=4)
+    line = bare.refused_here("launch", "study.yaml", code=2)
     assert str(bare.folder / "storage") in line
 
 

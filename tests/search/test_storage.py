@@ -125,7 +125,7 @@ def test_files_and_folders_that_cannot_be_a_database(tmp_path: Path) -> None:
         open_storage(f"sqlite:///{wrong}", create=True)
     assert str(wrong) in str(error.value)
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot make the folder"):
+    with pytest.raises(UsageError, match="cannot make the folder"):
         open_storage(f"sqlite:///{tmp_path / 'file' / 'x.db'}", create=True)
 
 
@@ -169,7 +169,7 @@ def test_migrations_that_do_not_tell_are_left_to_optuna(sqlite_url: str, monkeyp
 def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Tests may run as root, for whom no folder is read-only.
     monkeypatch.setattr("igkd_hpo.search.storage.os.access", lambda *_: False)
-    with pytest.raises(StorageError, match="--storage"):
+    with pytest.raises(UsageError, match="--storage"):
         open_storage(f"sqlite:///{tmp_path / 'x.db'}", create=True)
 
 
