@@ -11,7 +11,6 @@ NETWORKS = ["lcnet_035", "lcnet_050", "lcnet_075", "lcnet_100", "resnet18", "res
     ("given", "meant"),
     [
         ("lcnet_05", "lcnet_050"),
-        ("lcnet_051", "lcnet_050"),
         ("LCNET_100", "lcnet_100"),
         ("res", "resnet18"),
         ("vit", None),

@@ -58,6 +58,13 @@ def split_rows(source: Images, dataset: DatasetConfig) -> Split:
     return Split(train=train, validation=validation, test=test)
 
 
+def split_sizes(n_images: int, *, test_fraction: float, validation_fraction: float) -> tuple[int, int, int]:
+    """Return how many of the images to train on `split_rows` leaves there, and puts into validation and into test."""
+    for_test = math.ceil(n_images * test_fraction)
+    for_validation = math.ceil((n_images - for_test) * validation_fraction)
+    return n_images - for_test - for_validation, for_validation, for_test
+
+
 def fewest_images(test_fraction: float, validation_fraction: float) -> int:
     """Return the fewest images of a class that leave one in every split, whichever way shares are rounded."""
     for count in range(1, 10**6):

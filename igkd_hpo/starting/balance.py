@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from igkd_hpo.assets.splits import fewest_images
+from igkd_hpo.assets.splits import fewest_images, split_sizes
 from igkd_hpo.distillation.metrics import COMMON_CLASS, P_VALUE, UNEVEN_CLASSES, Metric
 from igkd_hpo.errors import DataError
 from igkd_hpo.starting.images import ImageFacts
@@ -22,13 +22,14 @@ class Balance:
     """The splits and the metric, with reasons.
 
     Args:
-        n_train, n_validation: images.
+        n_train, n_validation, n_test: images of the study's splits.
         validation_fraction: None where the images bring a validation split.
         test_fraction: None where they bring a test split.
     """
 
     n_train: int
     n_validation: int
+    n_test: int
     validation_fraction: float | None
     validation_because: str
     test_fraction: float | None
@@ -44,9 +45,11 @@ def choose_balance(images: ImageFacts) -> Balance:
     if own_validation:
         _require(images, test_fraction or 0.0, 0.0)
         metric, because = _choose_metric(images, counts, list(images.validation))
+        n_train, n_validation, n_test = _sizes(images, test_fraction, None)
         return Balance(
-            n_train=sum(counts),
-            n_validation=sum(images.validation),
+            n_train=n_train,
+            n_validation=n_validation,
+            n_test=n_test,
             validation_fraction=None,
             validation_because="",
             test_fraction=test_fraction,
@@ -56,16 +59,26 @@ def choose_balance(images: ImageFacts) -> Balance:
     fraction = _choose_fraction(images, counts, test_fraction or 0.0)
     validation = [_share(count, fraction) for count in counts]
     metric, because = _choose_metric(images, counts, validation)
+    n_train, n_validation, n_test = _sizes(images, test_fraction, fraction)
     return Balance(
-        n_train=sum(counts) - sum(validation),
-        n_validation=sum(validation),
+        n_train=n_train,
+        n_validation=n_validation,
+        n_test=n_test,
         validation_fraction=fraction,
-        validation_because=f"{sum(validation):,} images decide between trials"
+        validation_because=f"{n_validation:,} images decide between trials"
         + (", a larger share since some classes have few images" if fraction > _FRACTIONS[0] else ""),
         test_fraction=test_fraction,
         metric=metric,
         metric_because=because,
     )
+
+
+def _sizes(images: ImageFacts, test_fraction: float | None, validation_fraction: float | None) -> tuple[int, int, int]:
+    """Return the images of the three splits, of which those without a fraction are there already."""
+    n_train, n_validation, n_test = split_sizes(
+        sum(images.train), test_fraction=test_fraction or 0.0, validation_fraction=validation_fraction or 0.0
+    )
+    return n_train, n_validation + sum(images.validation), n_test + sum(images.test)
 
 
 def _share(count: int, fraction: float) -> int:

@@ -189,12 +189,8 @@ def _choose_students(
 
 
 def _add_dataset(draft: _Draft, images: ImageFacts, sizing: Sizing, balance: Balance, budget: Budget) -> None:
-    splits = [f"{sum(images.train):,} to train on"]
-    splits += [f"{sum(images.validation):,} in val"] if any(images.validation) else []
-    splits += [f"{sum(images.test):,} in test"] if any(images.test) else []
-    draft.add(
-        "dataset", {}, f"{', '.join(splits)}; {len(images.class_names):,} classes; nothing in test is searched on"
-    )
+    splits = f"{balance.n_train:,} images to train on, {balance.n_validation:,} to validate, {balance.n_test:,} to test"
+    draft.add("dataset", {}, f"{splits}; {len(images.class_names):,} classes; nothing in test is searched on")
     draft.add("dataset.name", "folder", "your own images, in folders or in a list")
     draft.add("dataset.root", images.root, "from the current folder, or from IGKD_HPO_DATA")
     if images.follow_links:

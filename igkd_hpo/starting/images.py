@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,8 @@ class ImageFacts:
         root: the folder or the list, as a study file names it.
         follow_links: whether links that lead out of it were followed.
         class_names: in the order of their labels.
-        train, validation, test: images of each class; only zeros in a split that is not there.
+        train, validation, test: images of each class, without those that are known not to be readable; only zeros in a
+            split that is not there.
         looked_at: how many were read as a sample, by their headers at least; `unreadable` of them could not be.
         short, long: pixels of the shorter and the longer side, the median of the sample.
         smallest, largest: of all sides that were seen.
@@ -93,12 +94,13 @@ def look_at_images(path: Path, root: str, *, follow_links: bool = False) -> Imag
     with strict_about_bombs(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         headers = list(threads.map(size_of, some))
         readable = [image for image, size in zip(some, headers, strict=True) if not isinstance(size, str)]
-        begun, tones, bits = time.perf_counter(), [], []
+        begun, tones, bits, damaged = time.perf_counter(), [], [], set(some) - set(readable)
         for image in (chosen := _spread(readable, _DECODED)):
             try:
                 large = max(image_size(image)) > _LARGEST
                 read = examine_image(image, _LARGEST if large else None)
             except UnreadableImageError:
+                damaged.add(image)
                 continue
             tones.append(_tones(read.pixels))
             bits.append(read.bits)
@@ -109,7 +111,7 @@ def look_at_images(path: Path, root: str, *, follow_links: bool = False) -> Imag
         raise DataError(f"not one of {len(some)} images of {shown} can be read ({first}: {reason}); mend the files")
     sizes = [size for size in headers if not isinstance(size, str)]
     shorter, longer = sorted(map(min, sizes)), sorted(map(max, sizes))
-    counts = _count(listing)
+    counts = _count(listing, without=damaged)
     used = max(bits)
     return ImageFacts(
         root=root,
@@ -119,7 +121,7 @@ def look_at_images(path: Path, root: str, *, follow_links: bool = False) -> Imag
         validation=counts[1],
         test=counts[2],
         looked_at=len(some),
-        unreadable=len(some) - len(sizes) + len(chosen) - len(tones),
+        unreadable=len(damaged),
         short=shorter[len(shorter) // 2],
         long=longer[len(longer) // 2],
         smallest=shorter[0],
@@ -140,13 +142,13 @@ def _spread(paths: Sequence[Path], most: int) -> Sequence[Path]:
     return [paths[number * len(paths) // most] for number in range(most)]
 
 
-def _count(listing: Listing) -> tuple[tuple[int, ...], ...]:
-    """Count the images of each class, split by split."""
+def _count(listing: Listing, *, without: Collection[Path]) -> tuple[tuple[int, ...], ...]:
+    """Count the images of each class, split by split, without some."""
     counts, start = [], 0
     for size in listing.sizes:
-        of_class = [0] * len(listing.class_names)
-        for label in listing.labels[start : start + size]:
-            of_class[label] += 1
+        of_class, of_split = [0] * len(listing.class_names), slice(start, start + size)
+        for label, path in zip(listing.labels[of_split], listing.paths[of_split], strict=True):
+            of_class[label] += path not in without
         counts.append(tuple(of_class))
         start += size
     return tuple(counts)

@@ -1,11 +1,14 @@
 """The choice of a first study, in tables: from facts to a study file."""
 
 import itertools
+import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from igkd_hpo.assets.splits import split_rows
 from igkd_hpo.config.pruner import SuccessiveHalvingPruner
 from igkd_hpo.config.reading import parse_study
 from igkd_hpo.config.space import IntRange
@@ -13,6 +16,7 @@ from igkd_hpo.config.study import Limits, Study
 from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.errors import DataError, IgkdError, UsageError
+from igkd_hpo.sources import Images
 from igkd_hpo.starting.budget import SECONDS
 from igkd_hpo.starting.networks import Survey, students_of
 from igkd_hpo.starting.size import sizes_to_try
@@ -238,6 +242,34 @@ def test_photographs_are_mixed_where_there_are_epochs_for_it(
     places: dict[str, Place], seconds: float, mixed: float | None
 ) -> None:
     assert choose(photographs(), places=places, seconds=seconds).study.augmentation.mixed == mixed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": (61, 60, 59, 58)},
+        {"train": (61, 60, 59, 58), "validation": (7, 8, 9, 9)},
+        {"train": (61, 60, 59, 58), "test": (5, 4, 3, 3)},
+        {"train": (501, 33, 499, 47)},
+    ],
+)
+def test_the_numbers_told_are_those_of_the_splits(changes: dict[str, tuple[int, ...]]) -> None:
+    facts = photographs(**changes)
+    chosen, labels = (
+        choose(facts),
+        np.concatenate([np.repeat(range(4), of) for of in (facts.train, facts.validation, facts.test)]),
+    )
+    images = Images(
+        images=np.empty((len(labels), 3, 0, 0), np.uint8),
+        labels=labels,
+        n_train=sum(facts.train),
+        n_validation=sum(facts.validation),
+        class_names=facts.class_names,
+    )
+    split = split_rows(images, chosen.study.dataset)
+    numbers = [int(word) for word in re.findall(r"\d+", chosen.reasons["dataset"])]
+    assert numbers == [len(split.train), len(split.validation), len(split.test), 4]
+    assert f"{len(split.train)} images to train on" in chosen.reasons["hyperparameters.batch_size"]
 
 
 def test_a_teacher_of_few_images_is_trained_for_more_epochs() -> None:

@@ -71,7 +71,8 @@ def test_damaged_images_are_counted_and_refused_where_there_are_no_others(tmp_pa
     (root / "train" / "ash" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     whole = (root / "train" / "elm" / "0.png").read_bytes()
     (root / "train" / "elm" / "0.png").write_bytes(whole[: len(whole) // 2])
-    assert look_at_images(root, "trees").unreadable == 2
+    seen = look_at_images(root, "trees")
+    assert (seen.unreadable, seen.train) == (2, (1, 1))
     for name in ("ash", "elm"):
         (root / "train" / name / "1.png").write_bytes(b"nothing")
     (root / "train" / "elm" / "0.png").write_bytes(b"nothing")
