@@ -241,7 +241,7 @@ def _no_train(walk: _Walk, shown: str) -> DataError:
     folders = walk.folders(walk.root)
     classes = [name for name in folders if name not in SPLITS]
     if (above := _holder_of_splits(walk.root, levels=1 if folders else 2)) is not None:
-        advice = f"if it is part of {accept_name(str(above))}, give that"
+        advice = f"give {accept_name(str(above))}, if it is part of that"
     elif meant := [name for name in classes if meant_split(f"{name}/") == "train"]:
         advice = f"if {meant[0]} is meant, rename it to train"
     elif below := [name for name in classes if any((path / "train").is_dir() for path in folders[name])]:
