@@ -242,7 +242,7 @@ def keep(folder, count):
 
 
 FAULTS = {
-    "no root": (remove, "dataset.root .* is no folder; .* IGKD_HPO_DATA"),
+    "no root": (remove, "dataset.root .* is no folder; .* launch the file .* IGKD_HPO_DATA"),
     "no train": (lambda root: remove(root / "train"), "has no folder train; put the images into"),
     "train by another name": (
         lambda root: (root / "train").rename(root / "Training"),

@@ -255,10 +255,8 @@ def test_photographs_are_mixed_where_there_are_epochs_for_it(
 )
 def test_the_numbers_told_are_those_of_the_splits(changes: dict[str, tuple[int, ...]]) -> None:
     facts = photographs(**changes)
-    chosen, labels = (
-        choose(facts),
-        np.concatenate([np.repeat(range(4), of) for of in (facts.train, facts.validation, facts.test)]),
-    )
+    chosen, splits = choose(facts), (facts.train, facts.validation, facts.test)
+    labels = np.concatenate([np.repeat(range(4), of_split) for of_split in splits])
     images = Images(
         images=np.empty((len(labels), 3, 0, 0), np.uint8),
         labels=labels,
