@@ -68,7 +68,8 @@ def summary_under(study: SearchStudy, under: Mapping[str, float]) -> str:
         return summary(study, under=under)
     taken = describe_trial(*confirmed_trial(study, confirmation))
     lines = result(study, best).splitlines()
-    return "\n".join([f"take {taken}", *lines, f"`igkd-hpo export {study.name}{under_as_flags(under)}` writes it"])
+    take = "take" if not confirmation.inconclusive else "for now"
+    return "\n".join([f"{take} {taken}", *lines, f"`igkd-hpo export {study.name}{under_as_flags(under)}` writes it"])
 
 
 def confirmed_trial(study: SearchStudy, confirmation: Confirmation) -> tuple[SearchStudy, BestTrial]:
@@ -92,6 +93,7 @@ def confirmed_trial(study: SearchStudy, confirmation: Confirmation) -> tuple[Sea
         "validation_accuracies": list(arm.validation.accuracies),
         "metric": confirmation.metric,
         "named": confirmation.named,
+        "inconclusive": confirmation.inconclusive,
         "equal": [confirmation.arm(number).name for number in confirmation.tie_set if number != arm.number],
     }
     return linked, dataclasses.replace(trained_trial(linked, arm.trials[0]), control=None, confirmed=facts)
@@ -113,7 +115,9 @@ def confirmed_in_words(facts: Mapping[str, Any]) -> str:
     """Say how a configuration was confirmed, from the facts that a `BestTrial` and an exported file hold."""
     low, high = facts["test_interval"]
     reached = measured(facts["test_accuracy"], facts.get("metric", "accuracy"))
-    equal = f"; as good, as far as can be told: {', '.join(facts['equal'])}" if facts["equal"] else ""
+    equal = f"; it cannot be told from {', '.join(facts['equal'])}" if facts["equal"] else ""
+    if facts.get("inconclusive"):  # older files do not say it
+        equal += "; nothing can be told yet, more seeds or epochs are needed"
     return (
         f"{facts['arm']} of {facts['study']}, confirmed with {facts['n_seeds']} fresh seeds: "
         f"{reached} on {facts['test_images']:,} test images on average "

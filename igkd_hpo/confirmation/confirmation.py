@@ -17,11 +17,14 @@ from igkd_hpo.confirmation.statistics import Against, Contrast, Estimate, compar
 from igkd_hpo.confirmation.steps import StepUp, steps_up
 from igkd_hpo.distillation.class_table import ClassTable, class_table
 from igkd_hpo.distillation.metrics import Metric
-from igkd_hpo.distillation.tally import Tally
+from igkd_hpo.distillation.tally import Tally, of_guessing
 from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.confirmation_study import Arm, arm_trials, arms_of, open_confirmation, parent_of
 from igkd_hpo.search.counts import needs_another
 from igkd_hpo.search.study import SearchStudy
+
+MOST_UNSEEN = 0.05
+"""Difference between two arms of a tie, a fraction: where a larger one could go unseen, the tie says nothing yet."""
 
 _QUESTIONS = ("ig", "kd", "both")
 Compare = Callable[[Iterable[int]], Mapping[int, Contrast]]
@@ -136,12 +139,17 @@ class Confirmation:
         runner_up_p_value: one-sided.
         tie_set: numbers of the arms that cannot be told from the best, itself included, by mean.
         chosen: the smallest of the tie set by parameters; of equals, the one with the highest mean. What export takes.
+        detectable: the difference between the chosen and the best, or where it is the best, the next of the tie set,
+            that would be found in 80 of 100 repetitions; None where nothing is tied with the best.
+        guessing: value of always guessing the test split's most common class; None where the split was read before
+            that was recorded.
         subject, subject_name: the search's best by its value there, before any fresh seed: the arm that parts were
             taken out of, and that is compared with each control.
         answers: whether the subject's parts help, a family of their own; `controls`: whether it is better than each
             control, another.
         baseline: number of the arm that is plain training with the subject's settings; None when there is none.
-        gain: mean of the best minus the baseline's on the test split; `shrunken_gain` without the luck of the seeds.
+        gain: mean of the best minus the baseline's on the test split; `shrunken_gain` without the luck of the seeds;
+            None where the best is plain training itself.
         kept: the share of the differences between arms that is not noise.
         n_seeds: the least number of seeds that an arm has.
         n_test_images: in the test split; `opened` says when it was opened (ISO 8601, UTC).
@@ -161,6 +169,8 @@ class Confirmation:
     runner_up_p_value: float
     tie_set: tuple[int, ...]
     chosen: int
+    detectable: float | None
+    guessing: float | None
     subject: int
     subject_name: str
     answers: tuple[Answer, ...]
@@ -182,9 +192,21 @@ class Confirmation:
         """Return the arm of this number."""
         return next(arm for arm in self.arms if arm.number == number)
 
+    @property
+    def at_chance(self) -> bool:
+        """Tell whether the chosen arm may do no better than always guessing."""
+        return self.guessing is not None and self.arm(self.chosen).test.mean.low <= self.guessing
+
+    @property
+    def inconclusive(self) -> bool:
+        """Tell whether nothing can be told without more seeds or epochs: a tie that hides large differences."""
+        large = self.detectable is not None and self.detectable > MOST_UNSEEN
+        return not self.named and (large or self.at_chance)
+
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values; accuracies are fractions, in the metric that is named."""
-        return asdict(self) | {"classes": self.classes.as_json() if self.classes else None}
+        classes = self.classes.as_json() if self.classes else None
+        return asdict(self) | {"classes": classes, "inconclusive": self.inconclusive}
 
 
 def confirmation_of(study: SearchStudy) -> Confirmation | None:
@@ -225,7 +247,9 @@ def read_confirmation(
     tied = sorted((arm for arm in by_number.values() if arm.tied), key=lambda arm: (-arm.test.mean.value, arm.number))
     best, baseline, gain = compared[comparison.best].number, answers[-1].without, None
     chosen = min(tied, key=lambda arm: arm.parameters or 0)
-    if baseline is not None and baseline in by_number and baseline != best:
+    decisive = chosen if chosen.number != best else next(iter(tied[1:]), None)
+    plain = without(planned[best], "without_both").training_key == planned[best].training_key
+    if baseline is not None and baseline in by_number and not plain:
         gain = by_number[best].test.mean.value - by_number[baseline].test.mean.value
     return Confirmation(
         study=str(linked.confirms),
@@ -236,6 +260,8 @@ def read_confirmation(
         runner_up_p_value=comparison.runner_up_p_value,
         tie_set=tuple(arm.number for arm in tied),
         chosen=chosen.number,
+        detectable=None if decisive is None or decisive.against is None else decisive.against.detectable,
+        guessing=_guessing(record, metric),
         subject=subject,
         subject_name=planned[subject].name,
         answers=answers,
@@ -262,6 +288,11 @@ def sampling_error(arm: ConfirmedArm, record: SplitRecord, metric: Metric) -> fl
         share = arm.test.mean.value
         return float((share * (1 - share) / record.images) ** 0.5)
     return fmean(tally.sampling_error(metric) for tally in tallies)
+
+
+def _guessing(record: SplitRecord, metric: Metric) -> float | None:
+    tally = next(iter(record.tallies.values()), None)
+    return None if tally is None else of_guessing(tally.images, metric)
 
 
 def _classes(arm: ConfirmedArm, record: SplitRecord) -> ClassTable | None:

@@ -57,6 +57,22 @@ def verdict_on_reasons(confirmation: Confirmation) -> str:
     return f"{ig} loses {reasons} in {subject}: {basis}."
 
 
+def verdict_on_training(found: Explanations) -> str:
+    """Say in one sentence whether students agree with the teacher's maps more than untrained networks do."""
+    names: dict[str, list[str]] = {"above": [], "below": [], "unknown": []}
+    for arm in found.arms:
+        names[found.against_untrained(arm)].append(arm.name)
+    above, below, unknown = (", ".join(some) for some in names.values())
+    parts = [
+        f"those of {above} agree more" if above else "",
+        f"those of {below} agree less" if below else "",
+        f"those of {unknown} cannot be told from them" if unknown else "",
+    ]
+    floor = _interval(found.untrained.correlation)
+    said = "; ".join(filter(None, parts))
+    return f"Maps of networks with random weights agree with the teacher's to {floor} (rank correlation): {said}."
+
+
 def explanations_in_words(confirmation: Confirmation) -> Iterator[str]:
     """Say between which floor and ceiling the maps of the search's best and of export's choice lie, and what n is."""
     found = confirmation.explanations
@@ -74,7 +90,7 @@ def reasons_of_chosen(confirmation: Confirmation | None) -> tuple[str, ...]:
         return ()
     found = confirmation.explanations
     arm = found.arm(confirmation.chosen)
-    about = () if arm is None else (_place(found, arm), _basis(found))
+    about = () if arm is None else (verdict_on_training(found), _place(found, arm), _basis(found))
     return (verdict_on_reasons(confirmation), *about)
 
 

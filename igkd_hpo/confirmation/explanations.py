@@ -103,6 +103,16 @@ class Explanations:
         """Return the arm of this number, if it was explained."""
         return next((arm for arm in self.arms if arm.number == number), None)
 
+    def against_untrained(self, arm: ExplainedArm) -> str:
+        """Return whether an arm's maps agree with the teacher's more than those of random weights do.
+
+        above or below where the intervals do not meet, else unknown. That asks for more than a test of the difference.
+        """
+        own, floor = arm.agreement.correlation, self.untrained.correlation
+        if own.low > floor.high:
+            return "above"
+        return "below" if own.high < floor.low else "unknown"
+
     @property
     def floors(self) -> tuple[tuple[str, Agreement], ...]:
         """Return what needs no reasons of the teacher, each with a name for people."""

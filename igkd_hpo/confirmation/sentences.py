@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from igkd_hpo.confirmation.confirmation import Answer, Confirmation, ConfirmedArm, ControlAnswer
-from igkd_hpo.confirmation.explanation_sentences import verdict_on_reasons
+from igkd_hpo.confirmation.explanation_sentences import verdict_on_reasons, verdict_on_training
 from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.confirmation.steps import StepUp
 from igkd_hpo.distillation.metrics import METRICS, measured
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PARTS = {"ig": "IG", "kd": "KD", "both": "IG and KD together"}
 _CONTROLS = {"student": "plain training", "paper": "the paper's settings"}
+_NOTHING_YET = "Nothing can be told yet, more --seeds or epochs are needed"
 _ROUNDING = 0.0005  # less does not show in per cent with one digit
 _USES = {"ig": "IG", "kd": "distillation", "both": "IG and distillation"}
 
@@ -53,6 +54,7 @@ def sentences(confirmation: Confirmation) -> Iterator[str]:
         )
     if confirmation.explanations is not None:
         yield verdict_on_reasons(confirmation)
+        yield verdict_on_training(confirmation.explanations)
     for arm in confirmation.arms:
         if arm.diverged:
             yield f"The loss of {arm.name} was not finite with {arm.diverged} seeds, so it is compared with none."
@@ -71,13 +73,48 @@ def classes_in_words(confirmation: Confirmation) -> list[str]:
     return class_lines(confirmation.classes, f"test with {confirmation.arm(confirmation.chosen).name}")
 
 
+def headline(confirmation: Confirmation) -> str:
+    """Say in a line which arm export takes, or that nothing can be told yet; and how far to trust it."""
+    chosen, n_tied = confirmation.arm(confirmation.chosen), len(confirmation.tie_set)
+    if confirmation.inconclusive:
+        return f"{_NOTHING_YET}: {_what_is_open(confirmation)}. For now, export takes {chosen.name}."
+    if confirmation.named:
+        return f"Take {chosen.name}: it is the best, confirmed with fresh seeds."
+    if n_tied == 1:
+        return f"Take {chosen.name}: confirmed with fresh seeds."
+    which = "the highest mean" if confirmation.chosen == confirmation.best else "the smallest"
+    return (
+        f"Take {chosen.name}: {which} of {n_tied} that cannot be told apart with {confirmation.n_seeds} fresh seeds, "
+        f"though {_what_is_open(confirmation)}."
+    )
+
+
+def _what_is_open(confirmation: Confirmation) -> str:
+    """Say what the seeds leave open: the difference that would be found, and whether it may be all guesses."""
+    chosen, found = confirmation.arm(confirmation.chosen), confirmation.detectable
+    parts = [] if found is None else [only_found(found)]
+    if confirmation.at_chance:
+        assert confirmation.guessing is not None, "it is known, for the interval reaches it"
+        guessed = measured(confirmation.guessing, confirmation.metric)
+        parts.append(f"{chosen.name} may do no better than always guessing ({guessed})")
+    return ", and ".join(parts)
+
+
+def only_found(detectable: float) -> str:
+    """Say how large a difference must be to be found; a fraction."""
+    if detectable >= 1:
+        return "no difference would be found"
+    return f"only a difference of about {points(detectable, signed=False)} points would be found"
+
+
 def short_answer(confirmation: Confirmation) -> Iterator[str]:
     """Say in a few lines what export takes and why, and what of it helps; `sentences` has the rest."""
     chosen = confirmation.arm(confirmation.chosen)
     mean, n_images = chosen.test.mean, confirmation.n_test_images
     reached = measured(mean.value, confirmation.metric)
+    take = f"{_NOTHING_YET.lower()}; for now" if confirmation.inconclusive else "take"
     yield (
-        f"{confirmation.study}: take {chosen.name}, {reached} on {n_images:,} test images "
+        f"{confirmation.study}: {take} {chosen.name}, {reached} on {n_images:,} test images "
         f"({percent(mean.low)} to {percent(mean.high)}), the mean of {len(chosen.seeds)} fresh seeds"
     )
     yield f"  why: {_why_chosen(confirmation)}"
@@ -96,7 +133,9 @@ def _why_chosen(confirmation: Confirmation) -> str:
         return f"the best of {n_arms}; the next one is significantly worse (p = {p})"
     if n_tied == 1:
         return "there was nothing to compare it with"
-    equal = f"{n_tied} of {n_arms} are equal, as far as {confirmation.n_seeds} seeds can tell"
+    equal = (
+        f"{n_tied} of {n_arms} cannot be told apart with {confirmation.n_seeds} seeds: {_what_is_open(confirmation)}"
+    )
     if confirmation.chosen == confirmation.best:
         return f"{equal}; it has the highest mean, and none of them is smaller"
     return f"{equal}; it is the smallest of them"
@@ -179,9 +218,13 @@ def _name_best(confirmation: Confirmation, best: ConfirmedArm) -> str:
         )
     tied, chosen = [confirmation.arm(number) for number in confirmation.tie_set], confirmation.arm(confirmation.chosen)
     if len(tied) == 1:
-        return f"{best.name} has {mean}; there was nothing to compare it with."
+        alone = f"{best.name} has {mean}; there was nothing to compare it with."
+        return f"{headline(confirmation)} {alone}" if confirmation.inconclusive else alone
     names = ", ".join(arm.name for arm in tied)
-    equal = f"These {len(tied)} of {n_arms} are equal, as far as {confirmation.n_seeds} seeds can tell: {names}"
+    equal = (
+        f"{f'{_NOTHING_YET}. ' if confirmation.inconclusive else ''}These {len(tied)} of {n_arms} cannot be told apart "
+        f"with {confirmation.n_seeds} seeds: {names}. In this tie {_what_is_open(confirmation)}"
+    )
     if len({arm.parameters for arm in tied}) == 1:
         return f"{equal}. They are equally large; {best.name} has the highest mean, {mean}."
     return (
@@ -202,12 +245,9 @@ def _say_whether_it_helps(confirmation: Confirmation, answer: Answer) -> str:
         return f"{part} help{s} {subject} on this data: it gains {numbers}."
     if answer.verdict == "hurts":
         return f"{part} hurt{s} {subject} on this data: it changes by {numbers}."
-    found = f"only a difference of about {points(contrast.detectable, signed=False)} points would be found"
-    if contrast.detectable >= 1:
-        found = "no difference would be found"
     return (
         f"Whether {part} help{s} {subject} on this data cannot be told: {numbers}; "
-        f"with {confirmation.n_seeds} seeds {found}."
+        f"with {confirmation.n_seeds} seeds {only_found(contrast.detectable)}."
     )
 
 

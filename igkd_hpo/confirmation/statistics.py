@@ -46,11 +46,13 @@ class Against:
         difference: this arm's mean minus the best one's, with an interval that holds for all arms at once.
         p_value: that an arm as good as the best looks so much worse, over all arms; 1 for the best itself.
         tied: it cannot be told from the best.
+        detectable: the difference to the best that would be found in 80 of 100 repetitions; 0 for the best itself.
     """
 
     difference: Estimate
     p_value: float
     tied: bool
+    detectable: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +193,9 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComp
         p_values[i] = reached
     one_sided = max((float(scipy.stats.t.sf(t[i], shared[i])) for i in others), default=1.0)
     named = one_sided <= LEVEL
-    reach = scipy.stats.t.ppf(1 - LEVEL / 2 / max(1, math.comb(len(samples), 2)), shared) * errors
-    reach[best] = 0.0
+    errors[best] = 0.0
+    critical = scipy.stats.t.ppf(1 - LEVEL / 2 / max(1, math.comb(len(samples), 2)), shared)
+    reach, detectable = critical * errors, (critical + scipy.stats.t.ppf(0.8, shared)) * errors
     shrinkage = 1.0  # three arms or fewer cannot tell which share of the spread of the means is noise
     between = float(((means - means.mean()) ** 2).sum())
     if len(means) > 3 and between > 0:
@@ -206,8 +209,9 @@ def compare(samples: Sequence[Sequence[float]], *, resolution: float) -> ArmComp
                 difference=Estimate(value=float(d), low=float(d - r), high=float(d + r)).within(-1, 1),
                 p_value=float(p),
                 tied=i == best or (not named and float(p) > LEVEL),
+                detectable=float(found),
             )
-            for i, (d, r, p) in enumerate(zip(differences, reach, p_values, strict=True))
+            for i, (d, r, p, found) in enumerate(zip(differences, reach, p_values, detectable, strict=True))
         ),
         shrunken=tuple(float(m) for m in means.mean() + shrinkage * (means - means.mean())),
         shrinkage=shrinkage,

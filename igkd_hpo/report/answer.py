@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from igkd_hpo.config.space import shown
 from igkd_hpo.confirmation.choice import confirmed_trial
 from igkd_hpo.confirmation.confirmation import Confirmation
-from igkd_hpo.confirmation.sentences import ArmRow, arm_rows, sentences
+from igkd_hpo.confirmation.sentences import ArmRow, arm_rows, headline, sentences
 from igkd_hpo.distillation.class_table import MOST_CLASSES
 from igkd_hpo.distillation.metrics import METRICS, Metric, measured
 from igkd_hpo.errors import NoCompletedTrial
@@ -129,19 +129,16 @@ def _unconfirmed(study: SearchStudy, best: BestTrial) -> ReportAnswer:
 def _confirmed(study: SearchStudy, confirmation: Confirmation) -> ReportAnswer:
     which, *others = sentences(confirmation)
     arm = confirmation.arm(confirmation.chosen)
-    mean, headline = arm.test.mean, f"Take {arm.name}: confirmed with fresh seeds"
-    if confirmation.named:
-        headline = f"Take {arm.name}: it is the best, confirmed with fresh seeds"
-    elif len(confirmation.tie_set) > 1:
-        headline += f", and as good as any of the {len(confirmation.arms)} compared"
+    mean = arm.test.mean
     verdicts = tuple(
         PartVerdict(part=PARTS[answer.question], sign=sign, word=word, sentence=sentence)
         for answer, sentence in zip(confirmation.answers, others, strict=False)
         for sign, word in [_VERDICTS[answer.verdict]]
     )
     interval = f"95 % interval {percent(mean.low)} to {percent(mean.high)}"
+    more = f"igkd-hpo confirm {study.name} --seeds {max(5, 2 * confirmation.n_seeds)}"
     return ReportAnswer(
-        headline=f"{headline}.",
+        headline=headline(confirmation),
         figure=(
             percent(mean.value),
             f"{_named(confirmation.metric)}on the test split; {interval}, {len(arm.seeds)} seeds",
@@ -149,6 +146,7 @@ def _confirmed(study: SearchStudy, confirmation: Confirmation) -> ReportAnswer:
         lines=(which, *others[len(verdicts) :]),
         verdicts=verdicts,
         next_steps=(
+            *([(more, "trains more seeds of each, and tests them once")] if confirmation.inconclusive else []),
             (f"igkd-hpo export {study.name} -o best.yaml", "writes the configuration to a file that trains"),
             (f"igkd-hpo export {study.name} --bundle {study.name}-bundle", "makes the files for a device"),
         ),

@@ -25,6 +25,7 @@ from igkd_hpo.confirmation.sentences import (
     classes_in_words,
     confirmation_json,
     confirmation_table,
+    headline,
     sentences,
     short_answer,
 )
@@ -61,8 +62,14 @@ def confirm(study: SearchStudy, *, top: int = 2, seeds: int = 5) -> SearchStudy:
     return linked
 
 
-def train(linked: SearchStudy, accuracy: dict[str, float], *, parameters: dict[str, int] | None = None) -> None:
-    """End what is queued. An arm's accuracy goes up and down by half a point from seed to seed; nan diverges."""
+def train(
+    linked: SearchStudy,
+    accuracy: dict[str, float],
+    *,
+    parameters: dict[str, int] | None = None,
+    spread: float = 0.005,
+) -> None:
+    """End what is queued. An arm's accuracy goes up and down by `spread` from seed to seed; nan diverges."""
     storage = linked.storage
     with linked.transaction():  # one transaction for all, which is 30 times faster than a worker
         for trial in [trial for trial in linked.trials() if trial.state is TrialState.WAITING]:
@@ -74,7 +81,7 @@ def train(linked: SearchStudy, accuracy: dict[str, float], *, parameters: dict[s
             size = (parameters or {}).get(name, LARGE)
             for key, value in {"execution": EXECUTION, "parameters": size, "compression_factor": 4.1}.items():
                 storage.set_trial_user_attr(trial._trial_id, key, value)
-            value = accuracy[name] + 0.005 * (seed % 3 - 1)
+            value = accuracy[name] + spread * (seed % 3 - 1)
             storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [value])
 
 
@@ -122,8 +129,9 @@ def test_equals_are_called_equal(searched: SearchStudy) -> None:
     found = test(linked)
     text = said(found)
     assert not found.named
+    assert not found.inconclusive
     assert len(found.tie_set) == 7
-    assert "These 7 of 7 are equal, as far as 5 seeds can tell" in text
+    assert "These 7 of 7 cannot be told apart with 5 seeds" in text
     assert "Whether IG helps trial 4 on this data cannot be told" in text
     assert "Whether IG and KD together help trial 4 on this data cannot be told" in text
     # 0.81 in the search, and 0.8990 with seeds 40 + 1,000,000 to 4 more
@@ -218,6 +226,54 @@ def test_of_equals_the_smallest_is_chosen(searched: SearchStudy) -> None:
     assert found.arm(found.best).name == "trial 4"
     assert found.arm(found.chosen).name == "trial 2", "kd is smaller, and worse"
     assert "trial 2 is the smallest, with 100,000 parameters and 90.00 %" in said(found)
+
+
+@pytest.mark.parametrize(
+    ("spread", "inconclusive"), [(0.005, False), (0.05, True)], ids=["a small difference", "a large one"]
+)
+def test_a_tie_that_hides_large_differences_says_nothing(
+    searched: SearchStudy, spread: float, inconclusive: bool
+) -> None:
+    linked = confirm(searched, seeds=2)
+    train(linked, EVEN | {"trial 4": 0.902}, parameters={"kd": SMALL}, spread=spread)
+    found = test(linked)
+    assert [found.arm(number).name for number in (found.best, found.chosen)] == ["trial 4", "kd"]
+    against = found.arm(found.chosen).against
+    assert against is not None
+    assert found.detectable == against.detectable
+    assert (found.inconclusive, found.detectable > 0.05) == (inconclusive, inconclusive)
+    assert confirmation_json(found)["inconclusive"] is inconclusive
+    for line in (headline(found), *list(sentences(found))[:1], *list(short_answer(found))[:1]):
+        assert ("othing can be told yet" in line) == inconclusive
+    source, best = best_or_confirmed(searched)
+    assert ("othing can be told yet" in describe_trial(source, best)) == inconclusive
+    assert best.confirmed is not None
+    assert best.confirmed["inconclusive"] is inconclusive
+
+
+@pytest.mark.parametrize(("common", "at_chance"), [(500, False), (910, True)])
+def test_a_choice_that_may_only_guess_says_nothing(searched: SearchStudy, common: int, at_chance: bool) -> None:
+    linked = confirm(searched)
+    train(linked, EVEN)
+    counts = {"right": [450, 450], "answered": [500, 500], "mistaken_for": [1, 0], "mistaken": [50, 50]}
+    tallies = {str(trial.number): counts for trial in linked.trials()}
+    test(linked)
+    kept = dict(linked.read().attributes["test_split"])
+    kept["classes"] = {"names": ["a", "b"], "images": [common, IMAGES - common], "trials": tallies}
+    linked.storage.set_study_user_attr(linked.study_id, "test_split", kept)
+    found = read_confirmation(linked)
+    assert found is not None
+    assert found.guessing == common / IMAGES
+    assert (found.at_chance, found.inconclusive) == (at_chance, at_chance)
+
+
+def test_plain_training_gains_nothing_over_plain_training(searched: SearchStudy) -> None:
+    """Neither the control `student` nor the search's best with both parts taken out uses the teacher."""
+    linked = confirm(searched)
+    train(linked, EVEN | {"student": 0.99})
+    found = test(linked)
+    assert found.arm(found.best).name == "student"
+    assert (found.gain, found.shrunken_gain) == (None, None)
 
 
 def test_a_part_that_is_not_there_cannot_help(searched: SearchStudy, run) -> None:

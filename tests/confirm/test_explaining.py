@@ -26,6 +26,7 @@ from igkd_hpo.confirmation.explanation_sentences import (
     explanations_table,
     reasons_of_chosen,
     reasons_rows,
+    verdict_on_training,
 )
 from igkd_hpo.confirmation.explanations import ATTRIBUTE, Explanations
 from igkd_hpo.confirmation.scene import Scene, agree, another_look, choose_rows, examine, look_as_teacher
@@ -252,6 +253,15 @@ def test_the_verdict_is_whether_the_interval_holds_0(
         assert found.difference.value == pytest.approx(subject - other, abs=0.01)
 
 
+@pytest.mark.parametrize(("subject", "verdict"), [(0.6, "above"), (0.1, "unknown"), (-0.4, "below")])
+def test_students_are_set_against_untrained_networks(subject: float, verdict: str) -> None:
+    found = explained(subject, 0.6)
+    assert [found.against_untrained(one) for one in found.arms] == [verdict, "above"]
+    said = verdict_on_training(found)
+    assert "more" in said
+    assert ("less" in said, "cannot be told" in said) == (verdict == "below", verdict == "unknown")
+
+
 def test_examples_go_from_the_least_agreement_to_the_most() -> None:
     found = explained().examples
     assert len(found) == 6
@@ -288,11 +298,11 @@ def test_what_is_kept_is_read_and_said(confirmed: SearchStudy) -> None:
         assert found.explanations == kept
         (line,) = (line for line in sentences(found) if "reasons" in line)
         assert re.search(wanted, line), line
-        assert len(list(sentences(found))) == len(list(sentences(before))) + 1
+        assert len(list(sentences(found))) == len(list(sentences(before))) + 2
         assert confirmation_json(found)["explanations"]["verdict"] == kept.verdict
     assert reasons_of_chosen(before) == reasons_of_chosen(None) == ()
     assert kept.arm(found.chosen) is not None
-    verdict, about, _ = reasons_of_chosen(found)
+    verdict, _, about, _ = reasons_of_chosen(found)
     assert verdict == line
     assert f"maps of arm {found.chosen} " in about
     assert reasons_of_chosen(replace(found, chosen=5)) == (verdict,), "an arm that was not explained"

@@ -115,6 +115,8 @@ def test_two_arms_are_a_plain_t_test() -> None:
     assert (found.best, found.named) == (0, True)
     assert found.against[1].p_value == pytest.approx(expected.pvalue)
     assert found.runner_up_p_value == pytest.approx(expected.pvalue / 2)
+    found_of_80 = (stats.t.ppf(0.975, 8) + stats.t.ppf(0.8, 8)) * (np.var(a, ddof=1) / 5 + np.var(b, ddof=1) / 5) ** 0.5
+    assert [against.detectable for against in found.against] == pytest.approx([0, found_of_80])
     interval = stats.ttest_ind(b, a).confidence_interval()
     difference = found.against[1].difference
     assert (difference.low, difference.high) == pytest.approx((interval.low, interval.high))
