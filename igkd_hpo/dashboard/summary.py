@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.compression.sentences import sentences as ladder_in_words
 from igkd_hpo.confirmation.confirmation import read_confirmation
-from igkd_hpo.confirmation.sentences import sentences
+from igkd_hpo.confirmation.sentences import headline, sentences
 from igkd_hpo.dashboard.ladder import cached_ladder
 from igkd_hpo.distillation.metrics import METRICS, measured
 from igkd_hpo.errors import NoCompletedTrial
@@ -31,20 +31,34 @@ def live_summary(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
         progress = f"**{counts.finished} of {record.n_trials} trainings finished:** {counts.in_words()}."
         parts = [progress, *(_laddered(study) if study.purpose == "ladder" else _confirmed(study))]
     else:
-        next_steps = _next_steps(study.name, counts, record.n_trials)
-        parts = [_best(study, trials), _progress(study, trials, counts, record), next_steps]
+        linked = open_confirmation(study.storage, study.name)
+        confirmed = () if linked is None else _confirmed(linked)
+        next_steps = _next_steps(study.name, counts, record.n_trials, confirmed=bool(confirmed))
+        best = _best(study, trials, linked, confirmed)
+        parts = [best, _progress(study, trials, counts, record), next_steps]
     return "\n\n".join(part for part in parts if part) + "\n\n---\n\n"
 
 
-def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
+def _best(
+    study: SearchStudy, trials: Sequence[FrozenTrial], linked: SearchStudy | None, confirmed: Sequence[str]
+) -> str:
+    """Say what a study found: confirmed, what its confirmation says, and below that what the search alone saw.
+
+    Args:
+        linked: its confirmation; `confirmed` is its headline and its sentences, none before the test split was read.
+    """
     try:
         best = best_trial(study, trials)
     except NoCompletedTrial:
         return "## No trial has completed yet"
-    parts = [
-        f"## Best so far: {measured(best.validation_accuracy, best.metric)} on validation ({best.title})",
-        f"The student: {student_in_words(best)}.",
-    ]
+    found = f"{measured(best.validation_accuracy, best.metric)} on validation ({best.title})"
+    student = f"The student: {student_in_words(best)}."
+    if confirmed:
+        first, *others = confirmed
+        parts = [f"## {first}", "**With fresh seeds, on the test split:** " + " ".join(others)]
+        parts.append(f"**In the search, with one seed:** {found}. {student}")
+    else:
+        parts = [f"## Best so far: {found}", student]
     if best.compared:
         rows = "\n".join(
             f"| {one.control} | {one.trial} | {percent(one.validation_accuracy)} | "
@@ -55,13 +69,8 @@ def _best(study: SearchStudy, trials: Sequence[FrozenTrial]) -> str:
             "Against the controls, which nobody tuned, one seed each:\n\n"
             f"| control | trial | {METRICS[best.metric]} | the best has |\n| --- | --- | --- | --- |\n{rows}"
         )
-    linked = open_confirmation(study.storage, study.name)
-    if linked is None:
-        parts.append(caution(best))
-    elif confirmed := _confirmed(linked):
-        parts.append("**Confirmed with fresh seeds, on the test split:** " + " ".join(confirmed))
-    else:
-        parts.append(f"{caution(best)} {begun_in_words(linked)}")
+    if not confirmed:
+        parts.append(caution(best) if linked is None else f"{caution(best)} {begun_in_words(linked)}")
     if (ladder := open_linked(study.storage, study.name, "ladder")) is not None:
         said = _laddered(ladder)
         parts.append(
@@ -110,12 +119,13 @@ def _time(trials: Sequence[FrozenTrial], epochs: int, to_go: int) -> str:
     return text if left is None else f"{text} About {duration(left)} are left, as the last ones went."
 
 
-def _next_steps(name: str, counts: Counts, n_trials: int) -> str:
+def _next_steps(name: str, counts: Counts, n_trials: int, *, confirmed: bool) -> str:
     steps = []
     if counts.finished < n_trials:
         steps.append((f"igkd-hpo launch {name}", "goes on, if nothing runs"))
     if counts.complete:
-        steps.append((f"igkd-hpo confirm {name}", "trains the best few with fresh seeds, and tests them once"))
+        if not confirmed:
+            steps.append((f"igkd-hpo confirm {name}", "trains the best few with fresh seeds, and tests them once"))
         steps.append((f"igkd-hpo export {name} -o best.yaml", "writes the best configuration to a file that trains"))
         steps.append((f"igkd-hpo report {name}", "makes one page of all this"))
     width = max((len(command) for command, _ in steps), default=0)
@@ -129,12 +139,12 @@ def _laddered(linked: SearchStudy) -> tuple[str, ...]:
 
 
 def _confirmed(linked: SearchStudy) -> tuple[str, ...]:
-    """Return the sentences of a confirmation; none before the test split was read."""
+    """Return the headline and the sentences of a confirmation; none before the test split was read."""
     return _cached_sentences(linked.storage, linked.name, recorded_state(linked))
 
 
 @lru_cache(maxsize=32)
 def _cached_sentences(storage: SharedStorage, name: str, version: str) -> tuple[str, ...]:
-    """Cache sentences by what is recorded: tests and intervals take long for a page that asks every few seconds."""
+    """Cache them by what is recorded: tests and intervals take long for a page that asks every few seconds."""
     confirmation = read_confirmation(SearchStudy(storage, name))
-    return () if confirmation is None else tuple(sentences(confirmation))
+    return () if confirmation is None else (headline(confirmation), *sentences(confirmation))

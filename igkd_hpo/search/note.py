@@ -69,7 +69,7 @@ trial is its {METRICS[config.metric]} on the validation split. The test split is
     return f"""# {study.name}
 
 Which hyperparameters make the most accurate small student on **{config.dataset.name}**{root}? \
-{study.read().n_trials} trials of {config.training.epochs} epochs each, unless pruned ({config.pruner.name}). \
+A trial has {config.training.epochs} epochs, unless it is pruned ({config.pruner.name}). \
 The value of a trial is its {METRICS[config.metric]} on the validation split, a fraction of 1; the test split is \
 never read here.
 

@@ -6,7 +6,9 @@ import pytest
 from optuna.trial import TrialState
 
 from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.confirmation.confirmation import confirmation_of
 from igkd_hpo.confirmation.plan import best_candidates, planned_arms
+from igkd_hpo.confirmation.sentences import headline
 from igkd_hpo.dashboard.summary import live_summary
 from igkd_hpo.search.confirmation_study import create_linked, extend, fresh_seeds
 from igkd_hpo.search.study import SearchStudy
@@ -84,7 +86,12 @@ def test_a_confirmation_is_told_when_it_begins_and_when_it_is_tested(
     record = {"accuracies": {str(n): value for n, value in accuracies.items()}, "images": 360, "opened": ["2026-11-21"]}
     study.storage.set_study_user_attr(confirmation.study_id, "test_split", record)
     said = "The search saw 50.00 % on validation"
-    assert "**Confirmed with fresh seeds" in told(study)
+    found = confirmation_of(study)
+    assert found is not None
+    assert told(study).startswith(f"## {headline(found)}\n")
+    assert "Best so far" not in told(study)
+    assert "igkd-hpo confirm digits" not in told(study)
+    assert "igkd-hpo report digits" in told(study)
     assert "partly luck" not in told(study)
     assert said in told(study)
     assert said in told(confirmation)

@@ -43,8 +43,16 @@ def test_the_note_tells_what_is_searched_and_how_to_take_it_home(tmp_path: Path)
         "    igkd-hpo export leaves -o best.yaml",
     ):
         assert line in note.splitlines()
-    assert "**folder** from `photos/leaves`? 30 trials of 7 epochs each" in note
+    assert "**folder** from `photos/leaves`? A trial has 7 epochs" in note
     assert "Fixed: alpha 0.25, overlay_probability 0.1" in note
+
+
+def test_the_note_holds_nothing_that_a_later_launch_changes(tmp_path: Path) -> None:
+    study = make(tmp_path, SEARCH, n_trials=30)
+    before = study_note(study)
+    create_or_open(study.storage, study.config, n_trials=31, pins=None)
+    assert study.read().n_trials == 31
+    assert study_note(study) == before
 
 
 def test_a_study_of_seeds_says_so(tmp_path: Path) -> None:
