@@ -264,12 +264,13 @@ class Study:
         with make_progress(progress) as shown:
             return make_bundle(study, best, user_path(folder), settings, shown, opset=opset)
 
-    def report(self, output: str | PathLike[str] = "report.html") -> ReportFile:
+    def report(self, output: str | PathLike[str] = "report.html", *, progress: bool = True) -> ReportFile:
         """Write one HTML page with the answer, its pictures and their sources. Raises UsageError."""
         path = user_path(output)
         check_output(path, example="report.html")
         study = parent_of(self._study)
-        page = write_report(study, self._settings)
+        with make_progress(progress) as shown:
+            page = write_report(study, self._settings, shown)
         replaced = write_output(path, page.html.encode())
         return ReportFile(study=study.name, path=path, completed=page.completed, replaced=replaced)
 

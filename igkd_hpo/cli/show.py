@@ -48,7 +48,7 @@ def show(
         examples = overlay_examples(open_assets(opened.config, settings), strength=strength, mode=mode, count=maps)
         if examples is None:
             raise UsageError(f"study {opened.name} uses no overlays, so it has no maps; --curves shows its trials")
-        kind, figure = "maps", maps_figure(*examples)
+        kind, figure = "maps", maps_figure(*examples, f"strength {strength:.2g},\n{mode}")
     path = user_path(output or f"{opened.name}-{kind}.png")
     save_figure(figure, path)
     print_line(path)

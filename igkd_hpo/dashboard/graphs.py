@@ -115,11 +115,12 @@ def _compression(study: SearchStudy) -> Graph | None:
 
 
 def _draw_frontier(graph: Graph, found: Frontier, *, largest: float) -> None:
-    """Draw a step line over the points, hollow where a step is a tie, and the interval of one seed as a band below."""
+    """Draw a step line, hollow where a step is a tie, and the interval of one seed as a band, both below the points."""
     last = found.steps[-1]
     steps = [*found.steps, *([replace(last, cost=largest)] if largest > last.cost else [])]
     x = [step.cost for step in steps]
     line = {"shape": "hv", "width": 2, "color": _LINE_OF_FRONTIER}
+    band = []
     if found.source is not None:
         words = "by several seeds" if found.source == "repeats" else "by chance of the images"
         edge: dict[str, Any] = {"type": "scatter", "mode": "lines", "x": x, "hoverinfo": "skip"}
@@ -127,25 +128,24 @@ def _draw_frontier(graph: Graph, found: Frontier, *, largest: float) -> None:
         low = [_shorten(100 * (step.low or 0.0)) for step in steps]
         high = [_shorten(100 * (step.high or 0.0)) for step in steps]
         filled = {"fill": "tonexty", "fillcolor": "rgba(232,134,46,0.15)"}
-        graph["data"][:0] = [
+        band = [
             edge | {"name": "", "y": low, "showlegend": False},
             edge | {"name": f"where another seed ends, {words}", "y": high} | filled,
         ]
     symbols = ["circle" if step.told_apart else "circle-open" for step in found.steps]
     symbols += ["line-ew"] * (len(steps) - len(symbols))
-    graph["data"].append(
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": "frontier (hollow: a tie)",
-            "x": x,
-            "y": [_shorten(100 * step.validation_accuracy) for step in steps],
-            "text": [_describe_step(step) for step in steps],
-            "hovertemplate": "%{text}<extra></extra>",
-            "line": line,
-            "marker": {"symbol": symbols, "size": 12, "color": _LINE_OF_FRONTIER},
-        }
-    )
+    frontier_line = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "frontier (hollow: a tie)",
+        "x": x,
+        "y": [_shorten(100 * step.validation_accuracy) for step in steps],
+        "text": [_describe_step(step) for step in steps],
+        "hovertemplate": "%{text}<extra></extra>",
+        "line": line,
+        "marker": {"symbol": symbols, "size": 16, "color": _LINE_OF_FRONTIER},
+    }
+    graph["data"][:0] = [*band, frontier_line]
 
 
 def _describe_step(step: Step) -> str:

@@ -20,7 +20,7 @@ from igkd_hpo.search.best import accuracy
 from igkd_hpo.search.frontier import Frontier
 from igkd_hpo.search.study import SearchStudy
 from igkd_hpo.search.trial_cost import cost_of
-from igkd_hpo.words import short_count
+from igkd_hpo.words import counted, short_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,22 +117,24 @@ def history_figure(trials: Sequence[FrozenTrial], metric: Metric) -> "Figure | N
     figure = new_figure(width=WIDTH, height=3.6)
     axis = figure.subplots()
     completed = sorted(others + controls, key=lambda trial: trial.number)
-    floor = lowest_shown([accuracy(trial) for trial in completed or ended])
+    values = [accuracy(trial) for trial in ended]
+    floor = lowest_shown([accuracy(trial) for trial in completed] or values, values)
+    room = 0.06 * (max(values) - floor) or 0.01
     for kind, mark, size, colour, label in _looks(ended):
         if some := thin(kind, MOST_POINTS // 2):
-            heights = [max(floor, accuracy(trial)) for trial in some]
+            heights = [reached if (reached := accuracy(t)) >= floor else floor - room for t in some]
             axis.plot([t.number for t in some], heights, mark, color=colour, markersize=size, label=label)
     highest_before = accumulate([float("-inf"), *map(accuracy, completed)], max)
     records = [trial for trial, best in zip(completed, highest_before, strict=False) if accuracy(trial) > best]
     if records:
         numbers = [*(trial.number for trial in records), max(trial.number for trial in ended)]
-        values = [*map(accuracy, records), accuracy(records[-1])]
-        axis.plot(numbers, values, drawstyle="steps-post", color=INK, linewidth=1, label="best so far", zorder=1)
+        highest = [*map(accuracy, records), accuracy(records[-1])]
+        axis.plot(numbers, highest, drawstyle="steps-post", color=INK, linewidth=1, label="best so far", zorder=1)
     axis.set(xlabel="trial", ylabel=f"validation {METRICS[metric]}")
     in_percent(axis.yaxis)
     plain_axes(axis, grid="y")
-    if below := sum(accuracy(trial) < floor for trial in ended):
-        axis.set_title(f"{below} lower ones are drawn at the bottom", loc="right", fontsize=8, color=INK)
+    if below := sum(value < floor for value in values):
+        axis.set_title(f"at the bottom: {counted(below, 'trial')} below the scale", loc="right", fontsize=8, color=INK)
     figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=2)
     return figure
 
@@ -164,7 +166,9 @@ def frontier_figure(found: Frontier, trials: Sequence[FrozenTrial]) -> "Figure |
         if not (some := thin(kind, MOST_POINTS // 2)):
             continue
         heights = [max(floor, accuracy(trial)) for trial in some]
-        axis.plot([of_cost[t.number] for t in some], heights, mark, color=colour, markersize=size, label=label)
+        axis.plot(
+            [of_cost[t.number] for t in some], heights, mark, color=colour, markersize=size, label=label, zorder=3
+        )
     steps = found.steps
     x = [*(step.cost for step in steps), max(costs)]
     values = [step.validation_accuracy for step in steps]
@@ -178,10 +182,10 @@ def frontier_figure(found: Frontier, trials: Sequence[FrozenTrial]) -> "Figure |
         if some_steps := [step for step in steps if step.told_apart == told_apart]:
             filling = INK if told_apart else PAPER
             heights = [max(floor, step.validation_accuracy) for step in some_steps]
-            axis.plot([s.cost for s in some_steps], heights, "o", color=INK, mfc=filling, markersize=6, label=label)
+            # Larger than any trial's mark, and below it: on the frontier are trials.
+            axis.plot([s.cost for s in some_steps], heights, "o", color=INK, mfc=filling, markersize=10, label=label)
     _scale_costs(axis, min(costs), max(costs))
-    top = max(values)
-    room = 0.06 * (top - floor) or 0.01
+    room = 0.06 * (axis.get_ylim()[1] - floor)
     axis.set(xlabel=COSTS[found.cost].title, ylabel=f"validation {METRICS[found.metric]}", ylim=(floor - room, None))
     in_percent(axis.yaxis)
     plain_axes(axis, grid="both")

@@ -1,5 +1,6 @@
 """Picture of a ladder: accuracy over compression, of plain and of distilled students."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from igkd_hpo.compression.ladder import Ladder
@@ -8,6 +9,7 @@ from igkd_hpo.distillation.metrics import METRICS
 from igkd_hpo.report.figures import WIDTH
 from igkd_hpo.report.palette import BLUE, control_look
 from igkd_hpo.report.pictures import in_percent, new_figure, plain_axes
+from igkd_hpo.words import times
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,9 +18,19 @@ _LOOKS = ((PLAIN_KIND, control_look("student").colour, "s", 0.975), (DISTILLED, 
 """Kind, colour, mark, and how far it is moved aside, so that two intervals at one factor do not cover each other."""
 
 
+def apart(factors: Sequence[float]) -> list[float]:
+    """Choose factors that can be labelled on a log axis: of those whose labels would touch, the smallest."""
+    ordered = sorted(factors)
+    least, chosen = (ordered[-1] / ordered[0]) ** 0.08, ordered[:1]
+    for factor in ordered[1:]:
+        if factor >= least * chosen[-1]:
+            chosen.append(factor)
+    return chosen
+
+
 def ladder_figure(ladder: Ladder) -> "Figure":
     """Draw the mean and its 95 % interval on the test split over the factor that is reached, on a log axis."""
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import NullLocator
 
     figure = new_figure(width=WIDTH, height=3.6)
     axis = figure.subplots()
@@ -31,9 +43,9 @@ def ladder_figure(ladder: Ladder) -> "Figure":
             linewidth=0.8, label=kind,
         )  # fmt: skip
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    labelled = apart([step.reached for step in ladder.steps])
+    axis.set_xticks(labelled, [times(factor) for factor in labelled])
     axis.set(xlabel="times smaller than the teacher", ylabel=f"{METRICS[ladder.metric]} on the test split")
     in_percent(axis.yaxis)
     plain_axes(axis, grid="y")

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 from optuna.trial import FrozenTrial, TrialState
 
+from igkd_hpo.assets.progress import Progress, SilentProgress
 from igkd_hpo.compression.ladder import Ladder, ladder_of
 from igkd_hpo.compression.sentences import sentences as ladder_in_words
 from igkd_hpo.compression.sentences import step_rows
 from igkd_hpo.config.writing import to_yaml
 from igkd_hpo.confirmation.confirmation import Confirmation, confirmation_of
-from igkd_hpo.confirmation.explanation_sentences import explanations_in_words, reasons_rows, verdict_on_reasons
+from igkd_hpo.confirmation.explanation_sentences import (
+    explanations_in_words,
+    reasons_rows,
+    verdict_on_reasons,
+    verdict_on_training,
+)
 from igkd_hpo.confirmation.explanations import Explanations
 from igkd_hpo.distillation.metrics import METRICS, heading
 from igkd_hpo.errors import UsageError
@@ -61,8 +67,12 @@ class Report:
     completed: bool
 
 
-def write_report(study: SearchStudy, settings: Settings) -> Report:
-    """Write the page of a study as it is now. Raises StorageError when the database is away."""
+def write_report(study: SearchStudy, settings: Settings, progress: Progress | None = None) -> Report:
+    """Write the page of a study as it is now. Raises StorageError when the database is away.
+
+    Args:
+        progress: told what takes long; None tells nobody.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     confirmation, ladder = confirmation_of(study), ladder_of(study)
@@ -77,12 +87,17 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    with drawing():
+    said = SilentProgress() if progress is None else progress
+    with said.task(f"drawing the pictures of {study.name}", 1), drawing():
         confirmed = [] if confirmation is None else _confirmation_pictures(confirmation)
         explained = None if confirmation is None else confirmation.explanations
         reasons = [] if explained is None else [_reasons_picture(explained)]
         climbed = [] if ladder is None else [_ladder_picture(ladder)]
         searched, timelines = _search_pictures(study, trials), _timelines(study, trials)
+    with said.task(f"making attribution maps of students of {study.name}", 2) as advance:
+        examples = make_examples(study, confirmation, settings) if confirmation and explained else None
+        advance(1)
+        gallery = make_gallery(study, answer.trained, settings)
     html = environment.get_template("page.html").render(
         study=study.name,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -94,7 +109,7 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         reasons=reasons,
         reasons_rows=[] if explained is None else list(reasons_rows(explained)),
         reasons_lines=_reasons_lines(confirmation),
-        examples=make_examples(study, confirmation, settings) if confirmation and explained else None,
+        examples=examples,
         ladder=climbed,
         ladder_lines=[] if ladder is None else list(ladder_in_words(ladder)),
         ladder_rows=[] if ladder is None else step_rows(ladder),
@@ -103,7 +118,7 @@ def write_report(study: SearchStudy, settings: Settings) -> Report:
         timelines=timelines,
         failures=[(trial.number, _reason(trial)) for trial in failed[-_MOST_REASONS:]],
         n_failed=len(failed),
-        gallery=make_gallery(study, answer.trained, settings),
+        gallery=gallery,
         provenance=provenance_facts(study, answer.trained, confirmation),
         study_file=to_yaml(study.config),
     )
@@ -134,7 +149,8 @@ def _confirmation_pictures(confirmation: Confirmation) -> list[Picture]:
 def _reasons_lines(confirmation: Confirmation | None) -> list[str]:
     if confirmation is None or confirmation.explanations is None:
         return []
-    return [verdict_on_reasons(confirmation), *explanations_in_words(confirmation)]
+    verdicts = [verdict_on_reasons(confirmation), verdict_on_training(confirmation.explanations)]
+    return [*verdicts, *explanations_in_words(confirmation)]
 
 
 def _reasons_picture(found: Explanations) -> Picture:

@@ -29,7 +29,7 @@ _MANY = 20  # completed trials, below which importances change a lot with each f
 
 
 def maps_figure(
-    images: npt.NDArray[Any], maps: npt.NDArray[Any], overlays: npt.NDArray[Any], names: Sequence[str]
+    images: npt.NDArray[Any], maps: npt.NDArray[Any], overlays: npt.NDArray[Any], names: Sequence[str], about: str
 ) -> "Figure":
     """Draw training images, their attribution maps and overlays, in threes of rows, at most eight columns wide.
 
@@ -38,6 +38,7 @@ def maps_figure(
         maps: (N, H, W), floats in [0, 1].
         overlays: (N, 3, H, W), uint8 or floats in [0, 1].
         names: each image's class.
+        about: the overlays, such as their strength.
     """
     columns = min(len(images), _MAX_COLUMNS)
     bands = -(-len(images) // columns)
@@ -53,7 +54,7 @@ def maps_figure(
         map_axis.imshow(maps[n], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
         overlay_axis.imshow(overlays[n].transpose(1, 2, 0), interpolation="nearest")
     for row, axis in enumerate(axes[:, 0]):
-        label = ("image", "map", "overlay")[row % 3]
+        label = ("image", "map", f"overlay,\n{about}")[row % 3]
         axis.text(-0.12, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=10, color=INK)
     return figure
 

@@ -31,7 +31,11 @@ def learning_curve(trial: FrozenTrial) -> tuple[list[int], list[float]]:
     return epochs, [trial.intermediate_values[epoch] for epoch in epochs]
 
 
-def lowest_shown(accuracies: Sequence[float]) -> float:
-    """Return where an axis begins: what is much worse than half of the trials would flatten the rest."""
+def lowest_shown(accuracies: Sequence[float], others: Sequence[float] = ()) -> float:
+    """Return where an axis begins: what is much worse than half of the trials would flatten the rest.
+
+    Args:
+        others: drawn too, though half of the trials is counted without them: pruned ones, which ended early.
+    """
     best = max(accuracies)
-    return max(min(accuracies), best - max(4 * (best - median(accuracies)), 0.02))
+    return max(min([*accuracies, *others]), best - max(4 * (best - median(accuracies)), 0.02))

@@ -1,5 +1,6 @@
 """The page of a study: what it says, that nothing leaves it, and that nothing from outside becomes part of its code."""
 
+import io
 import re
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from igkd_hpo.config.study import Study
 from igkd_hpo.confirmation.explanations import ATTRIBUTE
+from igkd_hpo.confirmation.sentences import headline
 from igkd_hpo.report import figures, timeline
 from igkd_hpo.report.page import Report, write_report
 from igkd_hpo.report.palette import CONTROL_LOOKS
@@ -22,6 +24,8 @@ from igkd_hpo.search.lease import Claim, Leases, Worker
 from igkd_hpo.search.storage import SharedStorage
 from igkd_hpo.search.study import SearchStudy, create_or_open
 from igkd_hpo.settings import Paths, Settings
+from igkd_hpo.terminal.console import Console
+from igkd_hpo.terminal.progress import LineProgress
 from tests.confirm.test_confirmation import EVEN, confirm, test, train
 from tests.confirm.test_explaining import explained
 
@@ -83,11 +87,13 @@ def test_a_confirmed_study_says_what_to_take_and_what_helps(study: SearchStudy, 
     found = test(linked)
     study.storage.set_study_user_attr(study.study_id, "teacher_accuracy", 0.8714)
     assert "87.14 %" in summary(study)
-    report = write_report(study, settings)
+    shown = io.StringIO()
+    report = write_report(study, settings, LineProgress(Console(file=shown)))
+    assert {"drawing", "making"} <= {line.split()[0] for line in shown.getvalue().splitlines()}
     page = checked(report)
     assert report.completed
     assert re.search(r"teacher: 87\.14 % on ", page.text)
-    assert re.search(r"Take trial 4: [^.]* 7 ", page.text)
+    assert headline(found) in page.text
     mean = found.arm(found.chosen).test.mean
     assert f"95 % interval {100 * mean.low:.2f} % to {100 * mean.high:.2f} %, 5 seeds" in page.text
     assert re.search(r"IG helps trial 4 [^.]*\+3\.0 points", page.text)

@@ -20,12 +20,13 @@ def test_maps_stand_below_their_images(tmp_path: Path) -> None:
     images[9] = 200
     maps = np.zeros((10, 8, 8))
     maps[9] = 1.0
-    figure = maps_figure(images, maps, images, [f"class {n}" for n in range(10)])
+    figure = maps_figure(images, maps, images, [f"class {n}" for n in range(10)], "strength 0.5")
     axes = np.array(figure.axes).reshape(6, 8)  # two bands of three rows
     assert [axis.get_title() for axis in axes[3, :3]] == ["class 8", "class 9", ""]
     shown = [axes[row, 1].images[0].get_array() for row in (3, 4, 5)]
     assert [array.flat[0] for array in shown] == [200, 1.0, 200]
     assert not axes[3, 2].images
+    assert "strength 0.5" in axes[2, 0].texts[0].get_text()
     save_figure(figure, tmp_path / "maps.png")
     with Image.open(tmp_path / "maps.png") as picture:
         assert picture.width > 1000
@@ -33,7 +34,9 @@ def test_maps_stand_below_their_images(tmp_path: Path) -> None:
 
 def test_a_class_may_be_called_what_it_likes(tmp_path: Path) -> None:
     images, maps = np.zeros((2, 3, 8, 8), dtype=np.uint8), np.zeros((2, 8, 8))
-    figure = maps_figure(images, maps, images, ["$\\frac{$", "a\x1b[2J\n"])  # to matplotlib the first is a formula
+    figure = maps_figure(
+        images, maps, images, ["$\\frac{$", "a\x1b[2J\n"], "blend"
+    )  # to matplotlib the first is a formula
     assert [axis.get_title() for axis in figure.axes[:2]] == ["$\\frac{$", "a\\x1b[2J\\n"]
     save_figure(figure, tmp_path / "maps.png")
     assert (tmp_path / "maps.png").stat().st_size > 1000
@@ -102,14 +105,14 @@ def test_a_study_of_seeds_has_no_importance(storage: SharedStorage, study_file: 
 def test_a_name_without_a_format_is_refused(tmp_path: Path, name: str) -> None:
     one = np.zeros((1, 3, 8, 8), dtype=np.uint8)
     with pytest.raises(UsageError, match=rf"{name}: .*\.png, \.svg or \.pdf"):
-        save_figure(maps_figure(one, one[:, 0], one, ["a"]), tmp_path / name)
+        save_figure(maps_figure(one, one[:, 0], one, ["a"], "blend"), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     one = np.zeros((1, 3, 8, 8), dtype=np.uint8)
     with pytest.raises(UsageError, match=r"no/maps\.png: No such file.* -o\b"):
-        save_figure(maps_figure(one, one[:, 0], one, ["a"]), tmp_path / "no" / "maps.png")
+        save_figure(maps_figure(one, one[:, 0], one, ["a"], "blend"), tmp_path / "no" / "maps.png")
 
 
 def test_importing_results_stays_light() -> None:
