@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.cli.conftest import STUDY, Workspace, json_of
 
 # Maps of 4 steps miss their sum by 30 % or not, as the last bits of the teacher fall; those of 16 by far less.
@@ -16,7 +18,8 @@ def test_a_healthy_study_as_json(workspace: Workspace) -> None:
     assert {check["group"] for check in found["checks"]} == {"study", "data", "teacher", "assets", "storage", "devices"}
 
 
-def test_a_fault_in_a_table_that_fits_a_terminal(workspace: Workspace) -> None:
+def test_a_fault_in_a_table_that_fits_a_terminal(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     workspace.write(HEALTHY)
     (workspace.folder / "notes.db").write_text("no database " * 100)
     done = workspace.here("doctor", "study.yaml", "--storage", "sqlite:///notes.db", "--device", "cpu", code=5)
