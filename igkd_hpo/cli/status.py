@@ -53,7 +53,7 @@ def status(
     console = Console()
     if not watch:
         found = read_status(opened, names)
-        console.print(status_board(found, console.width, queued=queue.in_words(found)))
+        console.print(status_board(found, console.width, queued=queue.in_words(found), assets=opened.assets))
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)

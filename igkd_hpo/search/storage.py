@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from igkd_hpo.errors import IgkdError, StorageError, UsageError
 from igkd_hpo.files import create_file, make_folder
+from igkd_hpo.search.absence import no_studies
 from igkd_hpo.search.damage import searched_by, spoil_damaged
 from igkd_hpo.search.lease_table import LEASES, METADATA
 from igkd_hpo.search.lock import begin_snapshot, creation_lock, lock_study
@@ -64,6 +65,7 @@ class SharedStorage(CachedStorage):
         super().__init__(backend)
         self.url = url
         self.variable = ""  # the environment variable that the URL is from
+        self.assets: Path | None = None  # the folder where studies of this host have theirs
         self.engine: Engine = backend.engine  # Optuna's own: 2 connections at most
         self.get_trial_to_judge = backend.get_trial_to_judge  # these know nothing of the cache
         self.set_trial_user_attrs = backend.set_trial_user_attrs
@@ -207,11 +209,6 @@ class SharedStorage(CachedStorage):
                 spoil_damaged(trial, searched)
 
 
-def no_studies(url: URL) -> str:
-    """Say that a database holds no studies."""
-    return f"{mask(url)} holds no studies; igkd-hpo launch makes one, once teacher and maps are there"
-
-
 def open_storage_here(settings: Settings, *, create: bool) -> SharedStorage:
     """Open the database of these settings as `open_storage` does; an error names the variable that the URL is from."""
     try:
@@ -220,7 +217,7 @@ def open_storage_here(settings: Settings, *, create: bool) -> SharedStorage:
         if settings.storage_from:
             raise type(error)(f"{error} (the storage is that of {settings.storage_from})") from error
         raise
-    storage.variable = settings.storage_from
+    storage.variable, storage.assets = settings.storage_from, settings.paths.assets
     return storage
 
 
@@ -236,7 +233,7 @@ def open_storage(url: str, *, create: bool) -> SharedStorage:
     with storage_errors(checked):
         if not _holds_tables(checked):
             if not create:
-                raise UsageError(no_studies(checked))
+                raise UsageError(f"{mask(checked)} holds {no_studies(None)}")
             with bare_connection(checked) as connection, creation_lock(connection):
                 if not _holds_tables(checked):  # another process may have made them meanwhile
                     return SharedStorage(_make_tables(checked), checked)

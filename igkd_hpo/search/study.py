@@ -20,6 +20,7 @@ from igkd_hpo.config import study as config
 from igkd_hpo.config.fingerprint import difference, fingerprint
 from igkd_hpo.config.reading import study_from_json
 from igkd_hpo.errors import StudyFileError, UsageError, near_or_all
+from igkd_hpo.search.absence import no_studies, preparing
 from igkd_hpo.search.counts import Counts, count
 from igkd_hpo.search.damage import study_damage, unusable
 from igkd_hpo.search.deadline import database_time
@@ -28,7 +29,8 @@ from igkd_hpo.search.lease_table import drop_leases_of_study
 from igkd_hpo.search.lock import CREATION
 from igkd_hpo.search.optuna_internals import NOT_FOUND, id_of
 from igkd_hpo.search.pruner import make_pruner
-from igkd_hpo.search.storage import SharedStorage, no_studies, storage_errors
+from igkd_hpo.search.storage import SharedStorage, storage_errors
+from igkd_hpo.search.storage_url import mask
 from igkd_hpo.search.study_folder import free_folder, name_by_folder, own_folder
 
 Purpose = Literal["search", "confirm", "ladder"]
@@ -242,8 +244,8 @@ def open_study(storage: SharedStorage, name: str) -> SearchStudy:
     """Open the study of this name. Raises UsageError that names the near ones."""
     if (study := find_study(storage, name)) is not None:
         return study
-    near = near_or_all(name, _some_names(storage))
-    raise UsageError(f"no study {name!r} in {storage.place}{near}; `igkd-hpo status` shows what is there")
+    near, work = near_or_all(name, _some_names(storage)), preparing(storage.assets)
+    raise UsageError(f"no study {name!r} in {storage.place}{near}{work}; `igkd-hpo status` shows what is there")
 
 
 def latest_study(storage: SharedStorage) -> str:
@@ -260,7 +262,7 @@ def latest_study(storage: SharedStorage) -> str:
 def _some_names(storage: SharedStorage) -> list[str]:
     if names := study_names(storage):
         return names
-    raise UsageError(no_studies(storage.url))
+    raise UsageError(f"{mask(storage.url)} holds {no_studies(storage.assets)}")
 
 
 def study_names(storage: SharedStorage) -> list[str]:

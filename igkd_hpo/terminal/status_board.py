@@ -1,11 +1,13 @@
 """Draw what every study is doing: a board for each that runs, a line for each other."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from igkd_hpo.distillation.metrics import measured
+from igkd_hpo.search.absence import no_studies
 from igkd_hpo.search.status import RunningTrial, StudyStatus, state_in_words
 from igkd_hpo.search.strata import strata_in_words
 from igkd_hpo.terminal.board import Board, WorkerRow, compares, cut, name_best, render
@@ -32,11 +34,13 @@ def status_board(
     *,
     stale: StaleSeconds | None = None,
     queued: Mapping[str, str] | None = None,
+    assets: Path | None = None,
 ) -> RenderableType:
     """Draw all studies: what runs, then the others; with a height, cut every line, else show reasons whole.
 
     Args:
         queued: what of a study waits in a cluster's queue, in words, by name.
+        assets: the folder where studies of this host have theirs; without any study, what is at work there is told.
     """
     whole = height is None
     running = [study for study in studies if study.running]
@@ -51,7 +55,7 @@ def status_board(
         parts += [cut(line, width) for line in _overview(others, {study.name for study in studies})]
         parts += [line for study in others for line in _notes(study, queued or {}, width, whole=whole)]
     if not parts:
-        return Text("no studies yet; igkd-hpo launch makes one, once teacher and maps are there")
+        return Text(no_studies(assets))
     return Group(*parts)
 
 

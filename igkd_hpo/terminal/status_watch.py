@@ -69,7 +69,14 @@ class StatusWatch:
         }
         trouble = self._trouble()
         lines = [] if trouble is None else [cut(Text(trouble, style="red"), width)]
-        board = status_board(self._studies, width, height - len(lines), stale=stale, queued=self._queued)
+        board = status_board(
+            self._studies,
+            width,
+            height - len(lines),
+            stale=stale,
+            queued=self._queued,
+            assets=self._storage.assets,
+        )
         return Group(*lines, board)
 
     def lines(self) -> list[str]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from igkd_hpo.assets.pins import AssetPins
+from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.config.controls import make_control
 from igkd_hpo.config.fingerprint import fingerprint
 from igkd_hpo.config.study import Study
@@ -158,6 +161,21 @@ def test_a_study_that_minimises_is_refused(storage: SharedStorage, study_file: S
     theirs.set_user_attr("fingerprint", fingerprint(study_file))
     with pytest.raises(UsageError, match="does not maximise"):
         open_study(storage, "digits")
+
+
+def test_where_no_study_is_yet_it_is_told_what_is_made_for_one(
+    storage: SharedStorage, study_file: Study, tmp_path: Path
+) -> None:
+    storage.assets = tmp_path / "assets"
+    with AssetStore(storage.assets).build("teacher", {}, SilentProgress()):
+        with pytest.raises(UsageError, match="holds no studies, but a process here trains the teacher for one; "):
+            latest_study(storage)
+        create_or_open(storage, study_file, n_trials=None, pins=None)
+        with pytest.raises(UsageError, match=r"no study 'other' .*, but a process here trains the teacher for one; "):
+            open_study(storage, "other")
+    with pytest.raises(UsageError) as refused:
+        open_study(storage, "other")
+    assert "teacher" not in str(refused.value)
 
 
 def test_names(storage: SharedStorage, study_file: Study) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from igkd_hpo.assets.progress import SilentProgress
+from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.engines.slurm.queue import Queue
 from igkd_hpo.errors import StorageError
 from igkd_hpo.search.counts import Counts
@@ -118,6 +120,15 @@ def test_an_attempt_that_was_repeated_and_a_worker_that_is_gone() -> None:
 def test_no_study_at_all() -> None:
     (line,) = shown([], 80)
     assert "igkd-hpo launch" in line
+
+
+def test_no_study_yet_and_what_is_made_for_one(tmp_path: Path, storage: SharedStorage) -> None:
+    storage.assets = tmp_path / "assets"
+    with AssetStore(storage.assets).build("maps", {}, SilentProgress()):
+        watch = StatusWatch(storage)
+        watch.look()
+        assert "makes maps" in " ".join(watched(watch))
+    assert "makes maps" not in " ".join(watched(watch))
 
 
 class Clock:
