@@ -26,7 +26,15 @@ from igkd_hpo.search.note import save_study_note
 from igkd_hpo.search.status import study_status
 from igkd_hpo.search.stopping import stop_where_due
 from igkd_hpo.search.storage import open_storage_here
-from igkd_hpo.search.study import SearchStudy, StudyRecord, check_unchanged, create_or_open, next_version, open_study
+from igkd_hpo.search.study import (
+    SearchStudy,
+    StudyRecord,
+    check_unchanged,
+    create_or_open,
+    find_study,
+    next_version,
+    open_study,
+)
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
@@ -104,6 +112,7 @@ def launch(
             host = Host(settings=settings, device=device, stop=stop)
             with make_progress(progress) as shown:
                 pins = opened_engine.prepare(config, host, shown, existing.read().pins if existing else None)
+            meanwhile = not existed and find_study(opened, config.name) is not None
             search = create_or_open(opened, config, n_trials=trials, pins=pins, timeout=seconds)
             if not existed:
                 save_study_note(search)
@@ -118,8 +127,10 @@ def launch(
             if record.stopped is not None:
                 tell(console, f"{finished} of {n_trials} trials are finished: {record.stopped}")
                 return Study(search, settings)
-            if existed and (others := _other_workers(search)):
+            if others := _other_workers(search):
                 tell(console, f"{counted(len(others), 'worker')} of another launch on it already: {', '.join(others)}")
+            elif meanwhile:  # its workers have not claimed a trial yet
+                tell(console, "another launch made it meanwhile, and may run workers of its own beside these")
             enqueued = _tell_enqueued(search, console)
             if existed and finished >= n_trials and not enqueued:
                 tell(console, f"finished already: {counted(finished, 'trial')}; `--trials N` above that adds more")

@@ -123,6 +123,30 @@ def test_a_launch_beside_another_one_says_so(
     assert f"1 worker of another launch on it already: {storage_with_a_worker} on " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("holds", "said"), [(True, "1 worker of another launch on it already: there on "), (False, "made it meanwhile")]
+)
+def test_a_launch_that_waited_for_anothers_assets_says_so(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], holds: bool, said: str
+) -> None:
+    pins = AssetPins(dataset_sha256="d" * 64, teacher_sha256="e" * 64)
+
+    class Waited(InProcessEngine):
+        def prepare(self, *_: object) -> AssetPins:
+            storage = open_storage(workspace.url, create=True)
+            theirs = create_or_open(storage, parse_study(STUDY, source="test"), n_trials=None, pins=pins)
+            if holds:
+                Leases(theirs).claim(Worker(name="there", process=this_process()))
+            storage.engine.dispose()
+            return pins
+
+        def poll(self) -> list[SlotState]:
+            return [SlotState(number=0, phase="done")]
+
+    igkd_hpo.launch(parse_study(STUDY, source="test"), engine=Waited())
+    assert said in capsys.readouterr().err
+
+
 @pytest.fixture
 def storage_with_a_worker(workspace: Workspace) -> Iterator[str]:
     """A worker's name, which holds a trial of the tiny study."""
