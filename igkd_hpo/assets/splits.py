@@ -11,6 +11,9 @@ from igkd_hpo.errors import DataError
 from igkd_hpo.sources import Images
 from igkd_hpo.words import counted
 
+LARGEST_FRACTION = 0.25
+"""Share of the images for validation, beyond which those that are left teach less than finer comparisons tell."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:

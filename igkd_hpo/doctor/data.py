@@ -11,6 +11,7 @@ from igkd_hpo.assets.copies import Copies, digest_images, find_leaks, find_torn
 from igkd_hpo.assets.dataset import Dataset
 from igkd_hpo.assets.progress import Progress
 from igkd_hpo.assets.shown import prepare_images
+from igkd_hpo.assets.splits import LARGEST_FRACTION
 from igkd_hpo.assets.store import AssetStore
 from igkd_hpo.assets.teacher_check import enough_to_tell
 from igkd_hpo.assets.test_split import TestPurpose, open_test
@@ -139,4 +140,7 @@ def _check_validation(dataset: Dataset, metric: Metric) -> Check:
         rarest = int(counts.masked_fill(counts == 0, len(labels) + 1).argmin())
         images = f"{int(counts[rarest]):,} validation images of {dataset.class_names[rarest]!r}"
     found = f"one of {images} is {percent(step)} of {METRICS[metric]}"
+    share = len(labels) / (len(labels) + len(dataset.train_labels))
+    if share >= LARGEST_FRACTION and not dataset.own_validation:
+        advice = "add images"
     return grade(_GROUP, "validation", found, f"{advice}: trials differ by less", doubtful=step > _LARGEST_STEP)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from igkd_hpo.assets.splits import fewest_images, split_sizes
+from igkd_hpo.assets.splits import LARGEST_FRACTION, fewest_images, split_sizes
 from igkd_hpo.distillation.metrics import COMMON_CLASS, P_VALUE, UNEVEN_CLASSES, Metric
 from igkd_hpo.errors import DataError
 from igkd_hpo.starting.images import ImageFacts
@@ -11,7 +11,6 @@ from igkd_hpo.words import counted
 
 TEST_FRACTION = 0.2
 _FRACTIONS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
-_LARGEST_FRACTION = 0.25  # for precision; more is taken only where a teacher could not be told from guessing
 _FINEST_STEP = 0.01  # of the metric by one validation image; `doctor` warns beyond
 _GOOD = 0.9  # share of each class that a good teacher of few images is right on
 _MANY = 1000  # validation images, with which it is always told
@@ -95,8 +94,8 @@ def _choose_fraction(images: ImageFacts, counts: list[int], test_fraction: float
         even = metric == "accuracy"
         step = 1 / sum(validation) if even else 1 / (len(validation) * min(validation))
         told = _told_from_guessing(validation, metric)
-        if told and (step <= _FINEST_STEP or share >= _LARGEST_FRACTION):
-            return share
+        if told and (step <= _FINEST_STEP or share >= LARGEST_FRACTION):
+            return share  # a larger one only where a teacher could not be told from guessing
     return possible[-1]
 
 
