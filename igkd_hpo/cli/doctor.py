@@ -18,6 +18,7 @@ from igkd_hpo.cli.arguments import (
 )
 from igkd_hpo.errors import ExitCode, StudyFileError, UsageError
 from igkd_hpo.files import user_path
+from igkd_hpo.words import counted
 
 
 def doctor(
@@ -55,11 +56,12 @@ def doctor(
         checks = examine(config, settings, workers=workers, device=device, progress=progress)
     faults = sum(check.verdict is CheckVerdict.FAULT for check in checks)
     warnings = sum(check.verdict is CheckVerdict.WARNING for check in checks)
+    hidden = sum(check.verdict is CheckVerdict.NOT_CHECKED for check in checks)
     if as_json:
         print_json({"faults": faults, "warnings": warnings, "checks": [asdict(check) for check in checks]})
     else:
         Console().print(checks_table(checks))
-        counted = f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}"
-        print_line(f"{len(checks)} checks: {counted}")
+        told = f"{counted(len(checks) - hidden, 'check')}: {counted(faults, 'fault')}, {counted(warnings, 'warning')}"
+        print_line(told + (f"; {hidden} more could not be made" if hidden else ""))
     if faults:
         raise typer.Exit(ExitCode.DOCTOR)

@@ -11,6 +11,7 @@ class CheckVerdict(StrEnum):
     """How bad the outcome of a check is. Only a fault is worth an exit code."""
 
     OK = "ok"
+    NOT_CHECKED = "not checked"
     WARNING = "warning"
     FAULT = "fault"
 
@@ -69,4 +70,4 @@ def failed(group: str, name: str, error: IgkdError) -> Check:
 
 def not_checked(group: str, name: str, because: str) -> Check:
     """Return a check that an earlier fault, which has its own line, leaves nothing to look at."""
-    return Check(group=group, name=name, verdict=CheckVerdict.WARNING, found=f"not checked: {because}")
+    return Check(group=group, name=name, verdict=CheckVerdict.NOT_CHECKED, found=because)

@@ -101,16 +101,24 @@ def examine(
 
 
 def checks_table(checks: list[Check]) -> "RenderableType":
-    """Lay out checks for people: a row for each, with its advice below its outcome."""
+    """Lay out checks for people: a row for each, with its advice below its outcome; one for all that a fault hides."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table("", "check", "found", box=None, pad_edge=False)
-    for group, of_group in groupby(checks, key=lambda check: check.group):
+    made = [check for check in checks if check.verdict is not CheckVerdict.NOT_CHECKED]
+    for group, of_group in groupby(made, key=lambda check: check.group):
         table.add_row("", Text(group, style="bold"), "")
         for check in of_group:
             outcome = Text(check.found)  # no markup: names of files and classes may well hold brackets
             if check.advice:
                 outcome.append(f"\n→ {check.advice}", style="bold")
             table.add_row(Text(check.verdict.value, style=_STYLES[check.verdict]), Text(f"  {check.name}"), outcome)
+    hidden: dict[str, dict[str, list[str]]] = {}  # by the reason, names by group
+    for check in checks:
+        if check.verdict is CheckVerdict.NOT_CHECKED:
+            hidden.setdefault(check.found, {}).setdefault(check.group, []).append(check.name)
+    for reason, groups in hidden.items():
+        names = [group if names == ["all"] else f"{group} ({', '.join(names)})" for group, names in groups.items()]
+        table.add_row(Text("not checked", style="yellow"), "", Text(f"{reason}: {', '.join(names)}"))
     return table

@@ -121,11 +121,7 @@ class Found:
     checks: list[Check]
 
     def of(self, verdict: CheckVerdict) -> set[str]:
-        return {
-            f"{check.group}: {check.name}"
-            for check in self.checks
-            if check.verdict is verdict and not check.found.startswith("not checked")
-        }
+        return {f"{check.group}: {check.name}" for check in self.checks if check.verdict is verdict}
 
     @property
     def faults(self) -> set[str]:

@@ -1,5 +1,6 @@
 """Faults planted in the images and in the teacher, one at a time; nothing else may be found beside them."""
 
+import io
 import shutil
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import prepare_assets
 from igkd_hpo.doctor.check import CheckVerdict
+from igkd_hpo.doctor.doctor import checks_table
 from tests.assets.conftest import write_png
 
 from .conftest import CLASSES, OWN_TEACHER, Patient, quarter_image
@@ -207,9 +210,11 @@ def test_too_few_validation_images_to_judge_a_teacher_are_a_fault(patient: Patie
     assert "validation images are too few" in found["data: validation"].found
 
 
-def test_few_validation_images_are_a_warning(patient: Patient) -> None:
-    found = patient.examine(dataset={"validation_fraction": 0.2})
+@pytest.mark.parametrize(("fraction", "may_grow"), [(0.2, True), (0.25, False)])  # init goes no further
+def test_few_validation_images_are_a_warning(patient: Patient, fraction: float, may_grow: bool) -> None:
+    found = patient.examine(dataset={"validation_fraction": fraction})
     assert (found.faults, found.warnings) == (set(), {"data: validation"})
+    assert ("validation_fraction" in found["data: validation"].advice) is may_grow
 
 
 def test_without_images_the_rest_is_told_as_not_checked(patient: Patient) -> None:
@@ -217,8 +222,12 @@ def test_without_images_the_rest_is_told_as_not_checked(patient: Patient) -> Non
     found = patient.examine()
     assert found.faults == {"data: images"}
     assert str(patient.images) in found["data: images"].found
-    assert found["teacher: all"].found == "not checked: the images cannot be used"
+    hidden = {check.group for check in found.checks if check.verdict is CheckVerdict.NOT_CHECKED}
+    assert hidden == {"data", "teacher", "assets", "devices"}
     assert found["storage: reachable"].verdict is CheckVerdict.OK
+    shown = io.StringIO()
+    Console(file=shown, width=400).print(checks_table(found.checks))
+    assert sum("the images cannot be used" in line for line in shown.getvalue().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

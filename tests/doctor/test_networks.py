@@ -13,7 +13,7 @@ from igkd_hpo.errors import StudyFileError
 from tests.assets.conftest import make_study
 from tests.doctor.conftest import Patient
 
-OK, WARNING, _ = CheckVerdict
+OK, WARNING = CheckVerdict.OK, CheckVerdict.WARNING
 
 
 def of(*names: str, **hyperparameters: Any) -> dict[str, Any]:
