@@ -127,10 +127,7 @@ def launch(
             if record.stopped is not None:
                 tell(console, f"{finished} of {n_trials} trials are finished: {record.stopped}")
                 return Study(search, settings)
-            if others := _other_workers(search):
-                tell(console, f"{counted(len(others), 'worker')} of another launch on it already: {', '.join(others)}")
-            elif meanwhile:  # its workers have not claimed a trial yet
-                tell(console, "another launch made it meanwhile, and may run workers of its own beside these")
+            _tell_others(search, console, made_meanwhile=meanwhile)
             enqueued = _tell_enqueued(search, console)
             if existed and finished >= n_trials and not enqueued:
                 tell(console, f"finished already: {counted(finished, 'trial')}; `--trials N` above that adds more")
@@ -259,9 +256,13 @@ def _seconds(timeout: str | None) -> int | None:
         raise UsageError(f"--timeout: {error}") from None
 
 
-def _other_workers(study: SearchStudy) -> list[str]:
-    """Name the workers that hold trials of the study, dead ones left out."""
-    return sorted({f"{trial.worker} on {trial.host}" for trial in study_status(study).running if not trial.lost})
+def _tell_others(study: SearchStudy, console: Console, *, made_meanwhile: bool) -> None:
+    """Tell of workers that hold trials of the study, dead ones left out, or of a launch whose workers only begin."""
+    others = sorted({f"{trial.worker} on {trial.host}" for trial in study_status(study).running if not trial.lost})
+    if others:
+        tell(console, f"{counted(len(others), 'worker')} of another launch on it already: {', '.join(others)}")
+    elif made_meanwhile:
+        tell(console, "another launch made it meanwhile, and may run workers of its own beside these")
 
 
 def _run(engine: Engine, study: SearchStudy, host: Host, *, workers: WorkerCount, console: Console) -> None:
