@@ -28,31 +28,9 @@ def prepare_images(study: Study, settings: Settings, store: AssetStore, progress
 
     Raises AssetError where the rows of the two do not show the same images.
     """
-    once = _Once(progress)
-    dataset = prepare_dataset(study.dataset, settings, store, once)
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
     larger = _at_teachers_size(study)
-    return dataset if larger is None else _together(dataset, prepare_dataset(larger, settings, store, once))
-
-
-class _Once:
-    """A `Progress` that tells each line once: two sizes of the same files have the same remarks."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.task = progress.task
-        self._progress = progress
-        self._told: set[str] = set()
-
-    def note(self, text: str) -> None:
-        """Tell one line that is good to know, unless it was told."""
-        if text not in self._told:
-            self._progress.note(text)
-        self._told.add(text)
-
-    def warn(self, text: str) -> None:
-        """Tell one line that asks for attention, unless it was told."""
-        if text not in self._told:
-            self._progress.warn(text)
-        self._told.add(text)
+    return dataset if larger is None else _together(dataset, prepare_dataset(larger, settings, store, progress))
 
 
 def open_images(study: Study, store: AssetStore) -> Dataset:

@@ -47,10 +47,23 @@ def make_progress(shown: bool = True) -> Iterator[AnyProgress]:
             yield BarProgress(bars)
 
 
-class BarProgress:
-    """A progress of one bar for each piece of work."""
+class _Once:
+    """Memory of what was told: who looks at the same images again, or at another size of them, has the same remarks."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def _is_new(self, text: str) -> bool:
+        is_new = text not in self._told
+        self._told.add(text)
+        return is_new
+
+
+class BarProgress(_Once):
+    """A progress of one bar for each piece of work; each note and warning is told once."""
 
     def __init__(self, bars: rich_progress.Progress) -> None:
+        super().__init__()
         self._bars = bars
 
     @contextmanager
@@ -60,23 +73,31 @@ class BarProgress:
         self._bars.update(task, completed=total)
 
     def note(self, text: str) -> None:
-        self._bars.console.print(one_line(text), highlight=False, markup=False)
+        self._tell(text)
 
     def warn(self, text: str) -> None:
-        self._bars.console.print(f"warning: {one_line(text)}", style="yellow", highlight=False, markup=False)
+        self._tell(f"warning: {text}", style="yellow")
+
+    def _tell(self, text: str, style: str | None = None) -> None:
+        if self._is_new(text):
+            self._bars.console.print(one_line(text), style=style, highlight=False, markup=False)
 
 
-class LineProgress:
-    """A progress of lines: one when a piece of work begins, one every 15 seconds, and one when it ends."""
+class LineProgress(_Once):
+    """A progress of lines: one when a piece of work begins, one every 15 seconds, and one when it ends.
+
+    Each note and warning is told once.
+    """
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
         begun = said = time.monotonic()
         done = 0
-        self.note(f"{description} …")
+        tell(self._console, f"{description} …")
 
         def advance(count: int) -> None:
             nonlocal done, said
@@ -85,13 +106,14 @@ class LineProgress:
             if now - said >= _LINE_SECONDS and done < total:
                 said = now
                 left = (now - begun) / max(done, 1) * (total - done)
-                self.note(f"{description}: {done} of {total}, about {duration(left)} left")
+                tell(self._console, f"{description}: {done} of {total}, about {duration(left)} left")
 
         yield advance
-        self.note(f"{description}: done in {duration(time.monotonic() - begun)}")
+        tell(self._console, f"{description}: done in {duration(time.monotonic() - begun)}")
 
     def note(self, text: str) -> None:
-        tell(self._console, text)
+        if self._is_new(text):
+            tell(self._console, text)
 
     def warn(self, text: str) -> None:
         self.note(f"warning: {text}")
