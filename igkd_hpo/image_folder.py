@@ -162,18 +162,20 @@ def _list(root: Path, follow_links: bool) -> Listing:
         raise DataError(f"{shown}/train holds {classes}; {needed}")
     for name in tuple(splits)[1:]:
         _require_same_classes(shown, name, in_train=splits["train"], in_split=splits[name])
-    paths, labels, sizes = [], [], dict.fromkeys(SPLITS, 0)
+    paths, labels, sizes, empty = [], [], dict.fromkeys(SPLITS, 0), {}
     for split, folders_of in splits.items():
         for label, name in enumerate(class_names):
             walk.images, n_skipped = [], len(walk.skipped)
             for folder in folders_of[name]:
                 walk.collect(folder, image_suffixes())
-            walk.refuse_links()
             if not walk.images:
-                raise _no_images(f"{shown}/{split}/{name}", walk, walk.skipped[n_skipped:])
+                empty[f"{shown}/{split}/{name}"] = walk.skipped[n_skipped:]
             paths += sorted(walk.images, key=lambda path: path.parts)
             labels += [label] * len(walk.images)
             sizes[split] += len(walk.images)
+    walk.refuse_links()
+    if empty:
+        raise _no_images(walk, empty)
     relative = [str(path.relative_to(root)) for path in paths]
     skipped, heic, misnamed = _sorted_out(walk, walk.skipped)
     twice = [f"{split}/{name}" for split, of in splits.items() for name, folders in of.items() if len(folders) > 1]
@@ -210,18 +212,22 @@ def _sorted_out(walk: _Walk, paths: list[Path]) -> tuple[tuple[str, ...], tuple[
     return tuple(sorted(others)), tuple(sorted(heic)), tuple(sorted(misnamed))
 
 
-def _no_images(folder: str, walk: _Walk, skipped: list[Path]) -> DataError:
+def _no_images(walk: _Walk, empty: dict[str, list[Path]]) -> DataError:
+    """Name all class folders that hold no images, and what the first of them holds instead."""
+    (folder, skipped), *others = empty.items()
     _, heic, misnamed = _sorted_out(walk, skipped)
+    more = f", nor do{'es' * (len(others) == 1)} {name_some([name for name, _ in others])}" if others else ""
     if heic:
         return DataError(
-            f"{folder} holds no images but {len(heic)} of HEIC, which Pillow cannot read here; {HEIC_ADVICE}"
+            f"{folder} holds no images but {len(heic)} of HEIC, which Pillow cannot read here{more}; {HEIC_ADVICE}"
         )
     if misnamed:
         return DataError(
-            f"{folder} holds images by their content alone: {name_some(misnamed)}; rename them to what they are"
+            f"{folder} holds no images but by their content alone, {name_some(misnamed)}{more}; "
+            "rename them to what they are"
         )
     kinds = ".jpg, .png, .webp and what else Pillow reads"
-    return DataError(f"{folder} holds no images ({kinds}); add some, or remove the folder")
+    return DataError(f"{folder} holds no images ({kinds}){more}; add some, or remove the folder{'s' * bool(others)}")
 
 
 def name_some(names: tuple[str, ...] | list[str]) -> str:

@@ -193,6 +193,13 @@ def test_a_class_of_heic_alone_says_so(images):
         image_file.read_image(images / "train" / "left" / "1.jpg", None)
 
 
+def test_all_classes_without_images_are_named_at_once(images):
+    for name in ("new", "other"):
+        (images / "train" / name).mkdir()
+    with pytest.raises(DataError, match=r"train/new holds no images .*, nor does .*train/other; add some"):
+        list_folder(images)
+
+
 def test_images_of_any_size_are_resized(images, settings, store, progress):
     Image.new("RGB", (30, 20)).save(images / "train" / "left" / "000.jpg")
     config = CONFIG.model_copy(update={"image_size": 12})
