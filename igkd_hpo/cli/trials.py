@@ -11,11 +11,15 @@ from igkd_hpo.errors import UsageError
 
 def trials(
     study: ExistingStudy = None,
-    as_csv: Annotated[bool, Option("--csv", help="Print CSV, which it does too where no terminal shows it.")] = False,
+    as_csv: Annotated[
+        bool, Option("--csv", help="Print CSV with every column, as it also does without --csv into a pipe or a file.")
+    ] = False,
     as_json: Annotated[bool, Option("--json", help="Print a JSON array, with the learning curves.")] = False,
     storage: Storage = None,
 ) -> None:
     """List all trials by number; in CSV and JSON with time, the student's cost and every hyperparameter.
+
+    A terminal shows the settings that were searched. Into a pipe or a file it is CSV, with --csv and without.
 
     Examples:
         igkd-hpo trials digits
