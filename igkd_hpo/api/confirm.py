@@ -36,9 +36,10 @@ from igkd_hpo.search.study import CALLED, Purpose, SearchStudy
 from igkd_hpo.settings import Settings
 from igkd_hpo.terminal.console import Console
 from igkd_hpo.terminal.progress import make_console, make_progress, tell
-from igkd_hpo.words import duration
+from igkd_hpo.words import counted, duration
 
 _USUAL_SEEDS = 5
+_EXPLAINED_ARMS = 4  # the best, without IG, without both, and what export takes, at most
 
 
 def confirm(
@@ -90,6 +91,9 @@ def confirm(
         linked = create_trials(database, config, arms, seeds, pins, console, frontier=steps, purpose="confirm")
         if searched is not None:
             _tell_time(searched, linked, console)
+        if explanations:
+            students = counted(min(_EXPLAINED_ARMS, len(arms)) * seeds, "student")
+            tell(console, f"then the maps of up to {students} are compared; how long that takes is told when it begins")
         train(linked, opened, host, console, workers=workers, progress=progress, assets_needed=explanations)
     check_complete(linked)
     with make_progress(progress) as shown:
@@ -176,8 +180,8 @@ def create_trials(
     if is_new:
         save_study_note(linked)
     added, n_trials = extend(linked, arms, fresh_seeds(config, seeds), frontier), linked.read().n_trials
-    counted = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
-    tell(console, f"study {linked.name}, {counted}, in {storage.place}")
+    told = f"{added} of {n_trials} trials are new" if added else f"{n_trials} trials"
+    tell(console, f"study {linked.name}, {told}, in {storage.place}")
     if added:
         names = ", ".join(arm.name for arm in arms)
         epochs = config.training.epochs

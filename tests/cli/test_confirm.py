@@ -55,6 +55,7 @@ def test_from_confirm_to_export(
     assert "4 arms with 2 seeds each, 8 trainings of " in told.err
     assert "--seeds 5" in told.err
     assert "one after the other" in told.err
+    assert "then the maps of up to 8 students are compared" in told.err
 
     # Four arms, two seeds each.
     trials = workspace.checked_to_end(8, "tiny-confirm")
