@@ -1,6 +1,7 @@
 """Steps, points and precision of the maps: chosen by what is measured, and kept with the asset."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from igkd_hpo.assets import attribution_maps, map_plan
 from igkd_hpo.assets.dataset import prepare_dataset
 from igkd_hpo.assets.map_plan import choose_points, choose_precision, choose_steps, points_at_once, probe_rows
+from igkd_hpo.assets.progress import SilentProgress
 from igkd_hpo.assets.study_assets import open_assets, prepare_assets
 from igkd_hpo.assets.teachers import prepare_teachers
 
@@ -98,6 +100,29 @@ def test_the_number_of_steps_is_found_told_and_kept(settings, progress):
     assert maps.inputs["attribution"]["n_steps"] == "auto"
     assert not (maps.folder / "plan.json").exists()
     assert any(note.startswith("maps of 8 steps (attribution.n_steps), which order") for note in progress.notes)
+
+
+@pytest.mark.usefixtures("images", "own_teacher")
+def test_the_bar_moves_while_the_first_steps_are_tried(settings, store, progress, monkeypatch):
+    study = make_study(attribution=AUTO)
+    dataset = prepare_dataset(study.dataset, settings, store, progress)
+    done, first = [], []
+
+    class Bar(SilentProgress):
+        @contextmanager
+        def task(self, description, total):
+            yield done.append
+            assert sum(done) <= total
+
+    def explain(*given, plan, **named):
+        if plan.n_steps == 64:
+            first.append(sum(done))
+        return torch.ones(len(given[3]), 8, 8), torch.zeros(len(given[3]))
+
+    monkeypatch.setattr(map_plan, "explain", explain)
+    assert map_plan.make_plan(study, dataset, None, device=CPU, progress=Bar()).n_steps == 8
+    assert first == [0, 8 * 64, 16 * 64, 24 * 64]
+    assert sum(done) == 32 * (64 + 8)
 
 
 @pytest.mark.usefixtures("images", "own_teacher")
