@@ -64,6 +64,17 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def rough_duration(seconds: float) -> str:
+    """Write a time that is only an estimate: 40 s, 3 minutes, 45 minutes, 2.5 hours."""
+    minutes = seconds / 60
+    if minutes < 1.5:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    if minutes < 90:
+        return f"{round(minutes) if minutes < 15 else 5 * round(minutes / 5)} minutes"
+    halves = round(minutes / 30) / 2
+    return f"{halves:g} hours"
+
+
 def byte_size(n_bytes: float) -> str:
     """Write a number of bytes: 603 KiB, 1.2 MiB, 393 MiB or 1.3 GiB."""
     for unit, exponent in (("KiB", 10), ("MiB", 20)):

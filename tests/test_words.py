@@ -3,7 +3,15 @@
 import pytest
 
 from igkd_hpo.config.cost_limit import parse_under
-from igkd_hpo.words import byte_size, duration, percent, points_between, short_count, times_smaller
+from igkd_hpo.words import (
+    byte_size,
+    duration,
+    percent,
+    points_between,
+    rough_duration,
+    short_count,
+    times_smaller,
+)
 
 
 def test_the_difference_is_that_of_the_figures_shown() -> None:
@@ -37,3 +45,22 @@ def test_short_counts_are_those_that_limits_are_given_in() -> None:
     counts = {800: "800", 20_000: "20k", 1_500_000: "1.5M", 2e9: "2G", 151_882: "151.9k", 0.25: "0.25"}
     assert {count: short_count(count) for count in counts} == counts
     assert parse_under([f"macs={short_count(1_500_000)}"]) == {"macs": 1.5e6}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (2, "10 s"),
+        (44, "40 s"),
+        (164, "3 minutes"),
+        (1700, "30 minutes"),
+        (5399, "90 minutes"),
+        (5485, "1.5 hours"),
+        (6055, "1.5 hours"),
+        (7148, "2 hours"),
+        (7199, "2 hours"),
+        (9000, "2.5 hours"),
+    ],
+)
+def test_an_estimate_claims_no_more_than_it_knows(seconds: float, text: str) -> None:
+    assert rough_duration(seconds) == text

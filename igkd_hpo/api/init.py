@@ -31,7 +31,7 @@ from igkd_hpo.starting.students import fitting_students
 from igkd_hpo.starting.teacher import TeacherPlan, Wanted, candidates, choose_teacher
 from igkd_hpo.starting.text import write_choice
 from igkd_hpo.terminal.progress import make_progress
-from igkd_hpo.words import duration
+from igkd_hpo.words import rough_duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +96,12 @@ def init(
             if wanted is not None:
                 measuring.look_up(wanted.architecture)
             choice = _choose(study_name(path), images, machine, limits, wanted, measuring, device, shown)
-    total = duration(choice.budget.total)
+    total = rough_duration(choice.budget.total)
+    busy = f"others use this machine ({machine.load:.1f} processes for each core)"
     warning = (
         () if choice.budget.fits else ("more than two hours: fewer images, a GPU, or a lower n_trials shorten it",)
     )
-    damaged = (
-        (f"{images.unreadable} of {images.looked_at} images that were looked at cannot be read; doctor names them",)
-        if images.unreadable
-        else ()
-    )
+    damaged = (f"{images.not_read}; doctor looks at all, and names them",) if images.not_read else ()
     return FirstStudy(
         study_file=choice.study,
         text=write_choice(choice, images, machine),
@@ -112,7 +109,8 @@ def init(
             *damaged,
             f"students: {choice.students}",
             f"teacher: {choice.teacher}",
-            f"about {total} on {machine.shown}, one trial at a time",
+            f"about {total} on {machine.shown}, as measured just now, one trial at a time",
+            *((f"{busy}: idle it trains faster, and init chooses more for the same time",) if machine.is_busy else ()),
             *warning,
         ),
     )
@@ -184,7 +182,7 @@ def _choose(
         if choice.budget.fits:
             break
         if sizing is not sizings[-1]:
-            progress.note(f"images of {sizing.side} pixels would take about {duration(choice.budget.total)}")
+            progress.note(f"images of {sizing.side} pixels would take about {rough_duration(choice.budget.total)}")
     return choice
 
 

@@ -15,6 +15,7 @@ _SEEN = {True: 8000, False: 20_000}  # images, over all epochs: of few images th
 _MOST_EPOCHS = 200
 _VIEWS = (16, 8, 4)
 _MAP_STEPS = 16  # points on a path, as is usual where `auto` chooses them; each costs a training step
+_TRIED_IMAGES, _TRIED_STEPS = 32, 64 + 8 + 12 + 16  # of which `auto` makes maps until it has chosen so many
 _LADDER = (  # epochs and trials, the richest first
     (200, 60), (100, 60), (100, 40), (60, 40), (60, 30), (40, 40), (40, 30), (40, 24), (30, 24), (30, 20), (30, 16),
     (20, 20), (20, 16), (20, 12), (15, 12), (10, 12),
@@ -93,12 +94,14 @@ def plan_budget(
     table = views
     if views is not None:
         table = next((n for n in _VIEWS if n <= views and n * answer <= _ANSWERS_SHARE * SECONDS), _VIEWS[-1])
+    trying = min(_TRIED_IMAGES, n_train) * _TRIED_STEPS * teacher.training
     mapping = n_train * _MAP_STEPS * teacher.training
-    maps = mapping <= _MAPS_SHARE * SECONDS
+    maps = trying + mapping <= _MAPS_SHARE * SECONDS
     before = {
         "images": decoding,
         "teacher": teacher_epochs * epoch,
         "its answers": (table or _VIEWS[0]) * answer,
+        "trying how many steps its maps need": trying if maps else 0.0,
         "its maps": mapping if maps else 0.0,
     }
     left = SECONDS - sum(before.values())

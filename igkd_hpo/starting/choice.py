@@ -16,7 +16,7 @@ from igkd_hpo.starting.networks import BUILT_IN, MOST_STAGES_REMOVED, Machine, N
 from igkd_hpo.starting.size import Sizing
 from igkd_hpo.starting.students import MOST
 from igkd_hpo.starting.teacher import TeacherPlan
-from igkd_hpo.words import counted, duration, parameters
+from igkd_hpo.words import counted, parameters, rough_duration
 
 _BATCHES = ((500, 16), (2000, 32), (20_000, 64))  # images to train on, up to which batches have so many
 _LARGEST_BATCH = {"cpu": 64, "cuda": 128}
@@ -120,7 +120,7 @@ def choose_study(
         draft.add("augmentation.crop_padding", sizing.padding, sizing.views_because)
     draft.add("augmentation.horizontal_flip", sizing.flip, sizing.flip_because)
     draft.add("training", {}, "of each student")
-    draft.add("training.epochs", budget.epochs, f"about {duration(budget.trial_seconds)} a trial on this machine")
+    draft.add("training.epochs", budget.epochs, f"about {rough_duration(budget.trial_seconds)} a trial on this machine")
     if balance.metric != "accuracy":
         draft.add("metric", balance.metric, balance.metric_because)
     _add_hyperparameters(draft, machine, balance, survey, chosen, budget, pretrained=pretrained)
@@ -195,7 +195,11 @@ def _add_dataset(draft: _Draft, images: ImageFacts, sizing: Sizing, balance: Bal
     draft.add("dataset.root", images.root, "from the current folder, or from IGKD_HPO_DATA")
     if images.follow_links:
         draft.add("dataset.follow_links", True, "links that lead out of the folder are followed, as asked for")
-    trial = f"; {sizing.side} keeps a trial at {duration(budget.trial_seconds)} on this machine" if sizing.less else ""
+    trial = (
+        f"; {sizing.side} keeps a trial at {rough_duration(budget.trial_seconds)} on this machine"
+        if sizing.less
+        else ""
+    )
     draft.add("dataset.image_size", sizing.side, f"{sizing.side_because}{trial}")
     draft.add("dataset.fit", sizing.fit, sizing.fit_because)
     if images.bits is not None:
@@ -218,7 +222,7 @@ def _add_teacher(draft: _Draft, sizing: Sizing, balance: Balance, teacher: Teach
     if network.side != sizing.side:
         why = "the files at their own size, up to what there is time for" if given else "smaller, to save time"
         draft.add("teacher.input_size", network.side, f"{why}; a student sees {sizing.side}")
-    spent = duration(budget.seconds["teacher"])
+    spent = rough_duration(budget.seconds["teacher"])
     draft.add("teacher.epochs", budget.teacher_epochs, f"about {spent} on this machine")
     if balance.metric != "accuracy":
         draft.add("teacher.class_weights", "balanced", "without it a teacher may never answer the rare class")

@@ -15,6 +15,7 @@ from igkd_hpo.image_folder import Listing, list_folder
 from igkd_hpo.image_list import read_list
 from igkd_hpo.names import accept_name
 from igkd_hpo.sources.folder import LONG, NEARLY_BLACK, usual_depth
+from igkd_hpo.words import counted
 
 _HEADERS = 2000  # of so many images the size is read: half a second
 _DECODED = 128  # of so many the pixels
@@ -34,7 +35,9 @@ class ImageFacts:
         class_names: in the order of their labels.
         train, validation, test: images of each class, without those that are known not to be readable; only zeros in a
             split that is not there.
-        looked_at: how many were read as a sample, by their headers at least; `unreadable` of them could not be.
+        looked_at: how many were read as a sample, by their headers, and `decoded` of them by their pixels; `unreadable`
+            of them could not be.
+        left_out: files beside them that are not read, `heic` of them of phones.
         short, long: pixels of the shorter and the longer side, the median of the sample.
         smallest, largest: of all sides that were seen.
         same_square: pixels a side where all are squares of one size; else None.
@@ -52,7 +55,10 @@ class ImageFacts:
     validation: tuple[int, ...]
     test: tuple[int, ...]
     looked_at: int
+    decoded: int = 0
     unreadable: int = 0
+    left_out: int = 0
+    heic: int = 0
     short: int
     long: int
     smallest: int
@@ -68,6 +74,18 @@ class ImageFacts:
     def n_images(self) -> int:
         """The number of images in all splits."""
         return sum(self.train) + sum(self.validation) + sum(self.test)
+
+    @property
+    def not_read(self) -> str:
+        """Say what cannot be read, as far as this look tells; nothing where there is no such file."""
+        parts = []
+        if self.unreadable:
+            of = f"the headers of {self.looked_at:,} and the pixels of {self.decoded:,}"
+            parts.append(f"{counted(self.unreadable, 'image')} cannot be read, by {of}")
+        if self.left_out:
+            heic = f", {self.heic:,} of them HEIC" if self.heic else ""
+            parts.append(f"{counted(self.left_out, 'file')} left out{heic}")
+        return "; ".join(parts)
 
 
 def look_at_images(path: Path, root: str, *, follow_links: bool = False) -> ImageFacts:
@@ -121,7 +139,10 @@ def look_at_images(path: Path, root: str, *, follow_links: bool = False) -> Imag
         validation=counts[1],
         test=counts[2],
         looked_at=len(some),
+        decoded=len(chosen),
         unreadable=len(damaged),
+        left_out=sum(map(len, (listing.skipped, listing.heic, listing.misnamed, listing.special))),
+        heic=len(listing.heic),
         short=shorter[len(shorter) // 2],
         long=longer[len(longer) // 2],
         smallest=shorter[0],

@@ -121,11 +121,11 @@ def describe_machine(device: str) -> Machine:
     from igkd_hpo.distillation.device import choose_device
 
     chosen, cores = choose_device(device), len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0] / (os.cpu_count() or cores)
     if chosen.type == "cpu":
-        return Machine(device="cpu", cores=cores, free_bytes=free_memory())
-    return Machine(
-        device=torch.cuda.get_device_name(chosen), cores=cores, free_bytes=torch.cuda.mem_get_info(chosen)[0]
-    )
+        return Machine(device="cpu", cores=cores, free_bytes=free_memory(), load=load)
+    free = torch.cuda.mem_get_info(chosen)[0]
+    return Machine(device=torch.cuda.get_device_name(chosen), cores=cores, free_bytes=free, load=load)
 
 
 def find_network(architecture: str) -> bool:

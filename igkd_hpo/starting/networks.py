@@ -59,16 +59,23 @@ class Machine:
         device: cpu, or the name of the GPU.
         cores: that this process may use.
         free_bytes: of its memory.
+        load: processes that wanted a core in the last minute, for each core that the machine has.
     """
 
     device: str
     cores: int
     free_bytes: int
+    load: float = 0.0
 
     @property
     def is_cpu(self) -> bool:
         """Whether there is no GPU to train on."""
         return self.device == "cpu"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether others use so much of it that what is measured is slower than it could be."""
+        return self.load > 1
 
     @property
     def kind(self) -> str:

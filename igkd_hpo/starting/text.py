@@ -10,7 +10,7 @@ from igkd_hpo.escaping import one_line
 from igkd_hpo.starting.choice import Choice
 from igkd_hpo.starting.images import ImageFacts
 from igkd_hpo.starting.networks import Machine
-from igkd_hpo.words import counted, duration
+from igkd_hpo.words import counted, rough_duration
 
 _WIDE = 1_000_000  # columns, so that nothing is folded
 
@@ -19,13 +19,14 @@ def write_choice(choice: Choice, images: ImageFacts, machine: Machine) -> str:
     """Write a study as a file that `read_study` reads to the same study, a comment at the end of each line."""
     seen = f"{counted(images.n_images, 'image')}, sides from {images.smallest} to {images.largest} pixels"
     seen += ", grey" if images.grey == 1 else f", {images.grey:.0%} of them grey" if images.grey else ", in colour"
-    if images.unreadable:
-        seen += f"; {images.unreadable} of {images.looked_at} that were looked at cannot be read"
-    parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in choice.budget.seconds.items() if seconds)
+    seen += f"; {images.not_read}" if images.not_read else ""
+    parts = ", ".join(f"{name} {rough_duration(seconds)}" for name, seconds in choice.budget.seconds.items() if seconds)
+    measured = "as measured then, with others on it" if machine.is_busy else "as measured then"
+    about = f"About {rough_duration(choice.budget.total)} on {machine.shown}, {measured}, one trial at a time"
     header = [
         "Written by igkd-hpo init, from a look at the images and timed steps of networks. Change what you know better.",
         seen,
-        f"About {duration(choice.budget.total)} on {machine.shown}, one trial at a time, some stopped early: {parts}.",
+        f"{about}, some stopped early: {parts}.",
     ]
     lines = [f"# {one_line(text)}" for text in header]
     return "\n".join([*lines, *_lines(choice.document, choice.reasons, "", "")]) + "\n"

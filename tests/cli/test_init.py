@@ -1,5 +1,6 @@
 """A folder and nothing else: `init` and `launch FOLDER`."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_init_writes_a_valid_file_once(bare: Workspace) -> None:
     assert (bare.folder / "trees.yaml").read_text() == written
     other = bare.here("init", "trees", "-o", "-").stdout
     assert parse_study(other, source="standard output").limits.parameters is None
+
+
+def test_a_machine_that_others_use_is_told_of(bare: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bare.folder)
+    told = []
+    for load in (0.0, 3.0):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load * (os.cpu_count() or 1), 0.0, 0.0))
+        told.append([line for line in api.init("trees", progress=False).about if "others use this machine" in line])
+    assert [len(lines) for lines in told] == [0, 1]
+    assert "3.0 processes for each core" in told[1][0]
 
 
 def refused(workspace: Workspace, *arguments: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from igkd_hpo.assets import map_plan
 from igkd_hpo.assets.splits import split_rows
 from igkd_hpo.config.pruner import SuccessiveHalvingPruner
 from igkd_hpo.config.reading import parse_study
@@ -17,6 +18,7 @@ from igkd_hpo.doctor.check import CheckVerdict
 from igkd_hpo.doctor.study_file import check_study_file
 from igkd_hpo.errors import DataError, IgkdError, UsageError
 from igkd_hpo.sources import Images
+from igkd_hpo.starting import budget
 from igkd_hpo.starting.budget import SECONDS
 from igkd_hpo.starting.networks import Survey, students_of
 from igkd_hpo.starting.size import sizes_to_try
@@ -24,6 +26,7 @@ from igkd_hpo.starting.students import fitting_students
 from igkd_hpo.starting.teacher import Wanted
 from igkd_hpo.starting.text import write_choice
 from igkd_hpo.starting.weights import Place
+from igkd_hpo.words import rough_duration
 from tests.starting.conftest import CPU, GPU, LITE0, PRETRAINED, choose, cost_of, photographs
 
 SMALL = {"short": 28, "long": 28, "smallest": 28, "largest": 28, "same_square": 28, "elongated": 0.0}
@@ -227,6 +230,23 @@ def test_a_slower_machine_does_less_and_says_when_it_is_too_slow() -> None:
     assert not plans[2].budget.maps
     assert plans[2].study.controls == ("student", "kd")
     assert not plans[3].budget.fits
+
+
+def test_the_plan_counts_the_maps_that_are_made_to_choose_their_steps() -> None:
+    few, many = (choose(photographs(train=(count,) * 4)).budget.seconds for count in (50, 500))
+    trying = "trying how many steps its maps need"
+    assert few[trying] == many[trying] > few["its maps"] / 2
+    tried = [steps for steps in map_plan._STEPS if steps <= budget._MAP_STEPS]
+    assert budget._TRIED_STEPS == map_plan._MANY_STEPS + sum(tried)
+    assert budget._TRIED_IMAGES == map_plan._PROBED
+
+
+def test_a_busy_machine_is_told_of_in_the_file() -> None:
+    choice = choose(photographs())
+    idle, busy = (write_choice(choice, photographs(), replace(CPU, load=load)) for load in (0.9, 3.5))
+    assert "with others on it" in busy
+    assert "with others on it" not in idle
+    assert f"About {rough_duration(choice.budget.total)} on" in idle
 
 
 def test_beside_a_teacher_with_published_weights_trials_are_long_before_they_are_many() -> None:

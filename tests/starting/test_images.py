@@ -71,8 +71,13 @@ def test_damaged_images_are_counted_and_refused_where_there_are_no_others(tmp_pa
     (root / "train" / "ash" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     whole = (root / "train" / "elm" / "0.png").read_bytes()
     (root / "train" / "elm" / "0.png").write_bytes(whole[: len(whole) // 2])
+    (root / "train" / "ash" / "2.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (root / "train" / "ash" / "notes.txt").write_text("no image")
     seen = look_at_images(root, "trees")
-    assert (seen.unreadable, seen.train) == (2, (1, 1))
+    assert (seen.looked_at, seen.decoded, seen.unreadable, seen.left_out, seen.heic) == (4, 3, 2, 2, 1)
+    assert seen.train == (1, 1)
+    assert seen.not_read.startswith("2 images cannot be read")
+    assert "1 of them HEIC" in seen.not_read
     for name in ("ash", "elm"):
         (root / "train" / name / "1.png").write_bytes(b"nothing")
     (root / "train" / "elm" / "0.png").write_bytes(b"nothing")
