@@ -237,7 +237,7 @@ def test_the_plan_counts_the_maps_that_are_made_to_choose_their_steps() -> None:
     trying = "trying how many steps its maps need"
     assert few[trying] == many[trying] > few["its maps"] / 2
     tried = [steps for steps in map_plan._STEPS if steps <= budget._MAP_STEPS]
-    assert budget._TRIED_STEPS == map_plan._MANY_STEPS + sum(tried)
+    assert map_plan._MANY_STEPS + sum(tried) == budget._TRIED_STEPS
     assert budget._TRIED_IMAGES == map_plan._PROBED
 
 
