@@ -11,9 +11,7 @@ from igkd_hpo.errors import UsageError
 
 def trials(
     study: ExistingStudy = None,
-    as_csv: Annotated[
-        bool, Option("--csv", help="Print CSV with every column, as it also does without --csv into a pipe or a file.")
-    ] = False,
+    as_csv: Annotated[bool, Option("--csv", help="Print CSV with every column, as into a pipe or a file.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print a JSON array, with the learning curves.")] = False,
     storage: Storage = None,
 ) -> None:
