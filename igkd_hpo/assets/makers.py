@@ -14,8 +14,6 @@ _WORK: Mapping[Kind, str] = {  # the last steps of a study first: teachers are a
     "teachers": "asks the teacher",
     "teacher": "trains the teacher",
     "weights": "reads weights",
-    "step": "tries training steps",
-    "layout": "tries training steps",
     "dataset": "reads images",
 }
 

@@ -83,7 +83,7 @@ class ImageFacts:
             of = f"the headers of {self.looked_at:,} and the pixels of {self.decoded:,}"
             parts.append(f"{counted(self.unreadable, 'image')} cannot be read, by {of}")
         if self.left_out:
-            heic = f", {self.heic:,} of them HEIC" if self.heic else ""
+            heic = f" ({self.heic:,} HEIC)" if self.heic else ""
             parts.append(f"{counted(self.left_out, 'file')} left out{heic}")
         return "; ".join(parts)
 

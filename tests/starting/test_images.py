@@ -77,7 +77,7 @@ def test_damaged_images_are_counted_and_refused_where_there_are_no_others(tmp_pa
     assert (seen.looked_at, seen.decoded, seen.unreadable, seen.left_out, seen.heic) == (4, 3, 2, 2, 1)
     assert seen.train == (1, 1)
     assert seen.not_read.startswith("2 images cannot be read")
-    assert "1 of them HEIC" in seen.not_read
+    assert "2 files left out (1 HEIC)" in seen.not_read
     for name in ("ash", "elm"):
         (root / "train" / name / "1.png").write_bytes(b"nothing")
     (root / "train" / "elm" / "0.png").write_bytes(b"nothing")
