@@ -79,7 +79,7 @@ def _is_plain(module: nn.Module) -> bool:
     return not (is_parametrized(module) or module._forward_hooks or module._forward_pre_hooks)
 
 
-def _folded_class(module: nn.Module) -> type[nn.Module] | None:
+def _folded_class(module: nn.Module) -> type[nn.BatchNorm2d] | None:
     """Return what a normalisation becomes when it is folded; None where it is none that can be."""
     if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None or module.running_var is None:
         return None
