@@ -23,7 +23,7 @@ def fold_batch_norm(network: _Module, pixels: Tensor) -> _Module:
     by asking about `pixels`. The copy gives the same answers and gradients but for rounding; where it does not, for
     something else reads what a convolution returns, or where nothing can be folded, the network itself is returned.
 
-    Of MobileNet-V2 at 32 pixels and EfficientNet-Lite0 at 96, on an AMD EPYC with one thread, an answer took 0.55 to
+    Of MobileNet-V2 at 32 pixels and EfficientNet-Lite0 at 96, on an AMD EPYC with one thread, an answer took 0.6 to
     0.9 of the time and a gradient by the pixels 0.75 to 0.82; of ResNet-18 at 96 both took 0.96 (medians of 12).
 
     Args:
