@@ -97,7 +97,7 @@ def init(
                 measuring.look_up(wanted.architecture)
             choice = _choose(study_name(path), images, machine, limits, wanted, measuring, device, shown)
     total = rough_duration(choice.budget.total)
-    busy = f"others use this machine ({machine.load:.1f} processes for each core)"
+    busy = f"this machine is busy ({machine.load:.1f} processes for each core)"
     warning = (
         () if choice.budget.fits else ("more than two hours: fewer images, a GPU, or a lower n_trials shorten it",)
     )

@@ -90,7 +90,7 @@ def prepare_attention(
 
 def _sizes(dataset: Dataset, teachers: Teachers) -> dict[int, tuple[int, int]]:
     """Return height and width of the teacher's maps by stride."""
-    (teacher,) = teachers.networks(torch.device("cpu"))
+    teacher = teachers.members[0].network
     taps = ByStride(teacher, dataset.image_size)
     pixels = dataset.shown.train_images[:1] / 255
     features, _ = ask_featured(teacher, taps, pixels, tuple(taps.taps), logits=False)
@@ -98,7 +98,7 @@ def _sizes(dataset: Dataset, teachers: Teachers) -> dict[int, tuple[int, int]]:
 
 
 def _prepare_chunks(study: Study, dataset: Dataset, teachers: Teachers, device: torch.device) -> Compute:
-    (teacher,) = teachers.networks(device)
+    teacher = teachers.members[0].network.to(device)
     taps = ByStride(teacher, dataset.image_size)
     shown = view_pixels(study, dataset, device)
 

@@ -70,7 +70,7 @@ def put_parcel(parcel: Parcel, key: str, store: AssetStore, remote: Remote) -> N
 
 
 def find_parcel(key: str, remote: Remote) -> Parcel | None:
-    """Return what `put_parcel` wrote under a key; None where there is nothing. Raises AssetError."""
+    """Return what `put_parcel` wrote under a key; None where that is not there, or not whole. Raises AssetError."""
     content = b"".join(remote.read(f"parcels/{key}.json"))
     if not content:
         return None
@@ -82,7 +82,8 @@ def find_parcel(key: str, remote: Remote) -> Parcel | None:
         inner = [name.removeprefix("references/") for name in references]
         if not all(re.fullmatch(_NAME, name) for name in (*manifests, *chain.from_iterable(files), *inner)):
             raise ValueError("a name that leads out of the store")
-        return Parcel(manifests=manifests, references=references)
+        parcel = Parcel(manifests=manifests, references=references)
+        return parcel if set(_contents(parcel).values()) <= set(remote.names("files")) else None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AssetError(f"parcels/{key}.json at {remote.shown} is damaged; delete it and launch again") from None
 

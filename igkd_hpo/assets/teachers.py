@@ -45,7 +45,10 @@ class Teachers:
     image_size: tuple[int, int]
 
     def networks(self, device: torch.device) -> list[Network]:
-        """Return networks that answer as the members do, moved to the device; their weights are other ones."""
+        """Return networks that answer as the members do, on the device, for logits and maps.
+
+        Their layers may give other features: a tap can stand between a convolution and its normalisation.
+        """
         return [network.to(device) for network in self._folded]
 
     @cached_property

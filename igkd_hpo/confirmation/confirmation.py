@@ -206,7 +206,7 @@ class Confirmation:
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values; accuracies are fractions, in the metric that is named."""
         classes = self.classes.as_json() if self.classes else None
-        return asdict(self) | {"classes": classes, "inconclusive": self.inconclusive}
+        return asdict(self) | {"classes": classes, "at_chance": self.at_chance, "inconclusive": self.inconclusive}
 
 
 def confirmation_of(study: SearchStudy) -> Confirmation | None:

@@ -132,7 +132,7 @@ def _why_chosen(confirmation: Confirmation) -> str:
         p = p_value(confirmation.runner_up_p_value)
         return f"the best of {n_arms}; the next one is significantly worse (p = {p})"
     if n_tied == 1:
-        return "there was nothing to compare it with"
+        return _what_is_open(confirmation) if confirmation.inconclusive else "there was nothing to compare it with"
     equal = (
         f"{n_tied} of {n_arms} cannot be told apart with {confirmation.n_seeds} seeds: {_what_is_open(confirmation)}"
     )

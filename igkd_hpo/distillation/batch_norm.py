@@ -22,6 +22,7 @@ def fold_batch_norm(network: _Module, pixels: Tensor) -> _Module:
     A normalisation is folded where its input is what a convolution has just returned, and both are called once; found
     by asking about `pixels`. The copy gives the same answers and gradients but for rounding; where it does not, for
     something else reads what a convolution returns, or where nothing can be folded, the network itself is returned.
+    What is found for these pixels is taken to hold for all.
 
     Of MobileNet-V2 at 32 pixels and EfficientNet-Lite0 at 96, on an AMD EPYC with one thread, an answer took 0.6 to
     0.9 of the time and a gradient by the pixels 0.75 to 0.82; of ResNet-18 at 96 both took 0.96 (medians of 12).
@@ -32,13 +33,18 @@ def fold_batch_norm(network: _Module, pixels: Tensor) -> _Module:
     """
     if network.training:
         raise ValueError("the network is in training mode, in which each batch has its own normalisation")
-    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):  # which take no hooks
+    modules = list(network.modules())
+    # Scripts take no hooks; what stays in training mode has another normalisation for each batch.
+    if any(isinstance(module, torch.jit.ScriptModule) or module.training for module in modules):
         return network
     with torch.no_grad():
         pairs, answers = _find_pairs(network, pixels)
         if not pairs:
             return network
-        folded = copy.deepcopy(network)
+        try:
+            folded = copy.deepcopy(network)
+        except Exception:  # people's own code may hold what cannot be copied
+            return network
         for convolution, normalisation in pairs:
             _fold(folded.get_submodule(convolution), folded.get_submodule(normalisation))
         same = torch.allclose(folded(pixels), answers, rtol=0, atol=_SAME * float(answers.abs().max()))
@@ -53,13 +59,15 @@ def _find_pairs(network: nn.Module, pixels: Tensor) -> tuple[list[tuple[str, str
 
     def note(name: str, module: nn.Module, given: Any, output: Tensor) -> None:
         calls[name] += 1
-        returned[id(output)] = name, output, output._version
+        if not output.is_inference():  # which counts no changes in place
+            returned[id(output)] = name, output, output._version
 
     def look(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
         calls[name] += 1
-        convolution, _, version = returned.get(id(given[0]), (None, None, -1))
-        if convolution is not None and given[0]._version == version:
-            pairs.append((convolution, name))
+        if given and id(given[0]) in returned:
+            convolution, output, version = returned[id(given[0])]
+            if output._version == version:
+                pairs.append((convolution, name))
 
     hooks = []
     for name, module in network.named_modules():

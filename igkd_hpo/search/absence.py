@@ -13,4 +13,4 @@ def no_studies(assets: Path | None) -> str:
 def preparing(assets: Path | None) -> str:
     """Say after a comma what a process does for a study that may come; nothing where none does anything."""
     work = None if assets is None else work_in(assets)
-    return "" if work is None else f", but a process here {work} for one"
+    return "" if work is None else f", but a process here {work} for a study"

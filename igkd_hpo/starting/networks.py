@@ -74,7 +74,7 @@ class Machine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether others use so much of it that what is measured is slower than it could be."""
+        """Whether so much runs on it that what is measured is slower than it could be."""
         return self.load > 1
 
     @property

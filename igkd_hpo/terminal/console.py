@@ -22,7 +22,8 @@ class Console(rich.console.Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         given = "width" in options or os.environ.get("COLUMNS", "").isdigit()
-        if not (given or self.is_jupyter or self.file.isatty()):
+        is_terminal = getattr(self.file, "isatty", bool)  # which a stream of somebody's own may lack
+        if not (given or self.is_jupyter or is_terminal()):
             self.width = _WHOLE
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

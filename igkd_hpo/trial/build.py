@@ -117,7 +117,7 @@ def make_trial(
     student, pretrained = make_student(study, hyperparameters, assets, seed=seed)
     recipe = recipe_of(study, hyperparameters, execution, seed=seed)
     # The study file refuses terms on features where there are several teachers.
-    teacher = assets.teachers.networks(device)[0] if recipe.uses(Role.FEATURES) else None
+    teacher = assets.teachers.members[0].network if recipe.uses(Role.FEATURES) else None
     # Where logits are not in a table, a teacher that runs for its features gives them in the same run.
     in_table = assets.logits is not None and not recipe.mixes
     apart = recipe.uses(Role.LOGITS) and (in_table or teacher is None or recipe.alignment != "aligned")

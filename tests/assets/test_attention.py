@@ -27,9 +27,10 @@ class Striding(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(6)
 
     def forward(self, x):
-        self.second(self.first(x).relu())
+        self.norm(self.second(self.first(x).relu()))
         half = x.shape[3] // 2
         left, right = x[..., :half].mean(dim=(1, 2, 3)), x[..., half:].mean(dim=(1, 2, 3))
         return 4 * torch.stack([left - right, right - left], dim=1)
@@ -57,6 +58,17 @@ def attending(augmentation: dict[str, object], **sections: object) -> Study:
         hyperparameters={**TRAINED, **sections.pop("hyperparameters", {})},
         **sections,
     )
+
+
+def test_features_are_those_of_the_teacher_as_it_was_trained(settings: Settings, progress: RecordingProgress) -> None:
+    """Folded layers answer the same with other features where a tap stands before a normalisation."""
+    study = attending(SHIFTED)
+    prepare_assets(study, settings, device="cpu", progress=progress)
+    assets = open_assets(study, settings)
+    trial = make_trial(study, dict(study.hyperparameters.fixed()), assets, seed=3, device=CPU)
+    assert trial.training.features is not None
+    assert trial.training.features._network is assets.teachers.members[0].network
+    assert assets.teachers.networks(CPU)[0] is not assets.teachers.members[0].network
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,7 @@ def test_what_is_damaged_in_a_remote_folder_is_refused(
     with pytest.raises(AssetError, match="damaged"):
         receive(parcel, there, chunks_at(remote, parcel), SILENT)
     assert [path.name for path in there.root.iterdir()] == ["locks"]
+    assert find_parcel("key", remote) is None, "which is not whole is as one that is not there"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_machine_that_others_use_is_told_of(bare: Workspace, monkeypatch: pyte
     told = []
     for load in (0.0, 3.0):
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load * (os.cpu_count() or 1), 0.0, 0.0))
-        told.append([line for line in api.init("trees", progress=False).about if "others use this machine" in line])
+        told.append([line for line in api.init("trees", progress=False).about if "this machine is busy" in line])
     assert [len(lines) for lines in told] == [0, 1]
     assert "3.0 processes for each core" in told[1][0]
 

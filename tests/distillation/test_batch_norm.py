@@ -1,6 +1,7 @@
 """Tests of folded batch normalisation: the same answers and gradients, and nothing folded that something else reads."""
 
 import copy
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -115,6 +116,34 @@ def test_a_script_stays_as_it_is() -> None:
         script = torch.jit.script(trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))))
     network = Network(script, (0.5,) * 3, (0.2,) * 3).eval()
     assert fold_batch_norm(network, PIXELS) is network
+
+
+class Watched(nn.Sequential):
+    """A network whose code is somebody's own."""
+
+    def __init__(self, asked: Callable[[nn.Sequential, Tensor], Tensor]) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.asked = asked
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.asked(self, x)
+
+
+def test_own_code_may_ask_its_layers_as_it_likes() -> None:
+    def in_inference(net: nn.Sequential, x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return net[1](net[0](x))
+
+    by_name = Watched(lambda net, x: net[1](input=net[0](x)))
+    locked = Watched(lambda net, x: net[1](net[0](x)))
+    locked.lock = threading.Lock()
+    partly = Watched(lambda net, x: net[1](net[0](x)))
+    for network in (by_name, Watched(in_inference), locked):
+        assert fold_batch_norm(trained(network), PIXELS) is network
+    trained(partly)[1].train()
+    mean = partly[1].running_mean.clone()
+    assert fold_batch_norm(partly, PIXELS) is partly
+    assert torch.equal(partly[1].running_mean, mean), "nothing was asked that changes it"
 
 
 def test_a_network_that_trains_is_refused() -> None:

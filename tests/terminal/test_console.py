@@ -28,6 +28,17 @@ def test_a_pipe_gets_whole_lines() -> None:
     assert row.split() == [*LONG.split(), "smallest"]
 
 
+def test_a_stream_that_knows_no_terminals_is_written_to() -> None:
+    class Stream:
+        def write(self, text: str) -> int:
+            return len(text)
+
+        def flush(self) -> None:
+            pass
+
+    assert Console(file=Stream()).width > 80
+
+
 def test_columns_and_a_given_width_hold_for_a_pipe_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, printed(width=60))) <= 60
     monkeypatch.setenv("COLUMNS", "70")
