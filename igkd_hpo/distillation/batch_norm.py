@@ -37,17 +37,23 @@ def fold_batch_norm(network: _Module, pixels: Tensor) -> _Module:
     # Scripts take no hooks; what stays in training mode has another normalisation for each batch.
     if any(isinstance(module, torch.jit.ScriptModule) or module.training for module in modules):
         return network
-    with torch.no_grad():
-        pairs, answers = _find_pairs(network, pixels)
-        if not pairs:
-            return network
-        try:
-            folded = copy.deepcopy(network)
-        except Exception:  # people's own code may hold what cannot be copied
-            return network
-        for convolution, normalisation in pairs:
-            _fold(folded.get_submodule(convolution), folded.get_submodule(normalisation))
-        same = torch.allclose(folded(pixels), answers, rtol=0, atol=_SAME * float(answers.abs().max()))
+    if not any(_folded_class(module) for module in modules):
+        return network
+    try:
+        with torch.no_grad():
+            return _fold_pairs(network, pixels)
+    except Exception:  # of somebody's own code, or for want of memory: what is wrong is told where it is asked
+        return network
+
+
+def _fold_pairs(network: _Module, pixels: Tensor) -> _Module:
+    pairs, answers = _find_pairs(network, pixels)
+    if not pairs:
+        return network
+    folded = copy.deepcopy(network)
+    for convolution, normalisation in pairs:
+        _fold(folded.get_submodule(convolution), folded.get_submodule(normalisation))
+    same = torch.allclose(folded(pixels), answers, rtol=0, atol=_SAME * float(answers.abs().max()))
     return folded if same else network
 
 
