@@ -55,16 +55,15 @@ class Branched(nn.Module):
         partial(mobilenet_v2, num_classes=5, width=0.25),
         partial(timm.create_model, "lcnet_050", num_classes=5),
         partial(timm.create_model, "resnet10t", num_classes=5),
-        partial(timm.create_model, "tf_efficientnet_lite0", num_classes=5),
     ],
-    ids=["mobilenet_v2", "lcnet", "resnet", "efficientnet"],
+    ids=["mobilenet_v2", "lcnet", "resnet"],
 )
 @pytest.mark.parametrize("multiplied", [False, True])
 def test_a_folded_network_gives_the_same_answers_and_gradients(make: Callable[[], nn.Module], multiplied: bool) -> None:
     torch.manual_seed(0)
-    # In float64 no ReLU's kink lies between the two.
+    # In float64, slow as it is, no ReLU's kink lies between the two.
     network = Network(trained(make()), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2)).eval().double()
-    pixels = PIXELS.double()
+    pixels = PIXELS[:2, :, :16, :16].double()
     if multiplied:
         multiply_pointwise(network.to(memory_format=torch.channels_last), torch.channels_last)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
