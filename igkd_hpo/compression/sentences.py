@@ -8,7 +8,7 @@ from igkd_hpo.compression.ladder import Ladder, Rise, Step
 from igkd_hpo.compression.plan import DISTILLED, PLAIN_KIND
 from igkd_hpo.compression.rung import student_in_words
 from igkd_hpo.config.space import Value, shown
-from igkd_hpo.confirmation.sentences import p_value
+from igkd_hpo.confirmation.sentences import name_p_value
 from igkd_hpo.confirmation.statistics import Estimate
 from igkd_hpo.words import counted, points, times
 
@@ -59,14 +59,14 @@ def _at(steps: list[Step]) -> str:
 def _with_gain(step: Step) -> str:
     if step.gain is None or step.verdict == "unknown":
         return times(step.reached)
-    found, p = step.gain.difference, p_value(step.gain.p_value)
+    found, significance = step.gain.difference, name_p_value(step.gain.p_value)
     interval = f"{points(found.low)} to {points(found.high)}"
-    return f"{times(step.reached)} times ({points(found.value)} points, {interval}, p = {p})"
+    return f"{times(step.reached)} times ({points(found.value)} points, {interval}, {significance})"
 
 
 def _say_rise(rise: Rise) -> str:
-    found, p = rise.contrast.difference, p_value(rise.contrast.p_value)
-    difference = f"{points(found.value)} points ({points(found.low)} to {points(found.high)}, p = {p})"
+    found, significance = rise.contrast.difference, name_p_value(rise.contrast.p_value)
+    difference = f"{points(found.value)} points ({points(found.low)} to {points(found.high)}, {significance})"
     return (
         f"Of the {rise.kind} students a smaller one is better than a larger one: {times(rise.smaller)} times "
         f"has {difference} over {times(rise.larger)} times."

@@ -129,8 +129,8 @@ def short_answer(confirmation: Confirmation) -> Iterator[str]:
 def _why_chosen(confirmation: Confirmation) -> str:
     n_arms, n_tied = len(confirmation.arms), len(confirmation.tie_set)
     if confirmation.named:
-        p = p_value(confirmation.runner_up_p_value)
-        return f"the best of {n_arms}; the next one is significantly worse (p = {p})"
+        significance = name_p_value(confirmation.runner_up_p_value)
+        return f"the best of {n_arms}; the next one is significantly worse ({significance})"
     if n_tied == 1:
         return _what_is_open(confirmation) if confirmation.inconclusive else "there was nothing to compare it with"
     equal = (
@@ -207,6 +207,11 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+def name_p_value(p: float) -> str:
+    """Write a p-value in a sentence: p = 0.03, p < 0.001."""
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
 def _name_best(confirmation: Confirmation, best: ConfirmedArm) -> str:
     found = best.test.mean
     mean = f"{measured(found.value, confirmation.metric)} on test ({percent(found.low)} to {percent(found.high)})"
@@ -214,7 +219,7 @@ def _name_best(confirmation: Confirmation, best: ConfirmedArm) -> str:
     if confirmation.named:
         return (
             f"{best.name} is the best of {n_arms}: {mean}, and the next one is significantly worse "
-            f"(p = {p_value(confirmation.runner_up_p_value)})."
+            f"({name_p_value(confirmation.runner_up_p_value)})."
         )
     tied, chosen = [confirmation.arm(number) for number in confirmation.tie_set], confirmation.arm(confirmation.chosen)
     if len(tied) == 1:
@@ -239,7 +244,7 @@ def _say_whether_it_helps(confirmation: Confirmation, answer: Answer) -> str:
         return f"{part}: nothing can be said, because an arm diverged or was not trained."
     if contrast is None:
         return f"{part}: nothing can be said, because {subject} does without {_USES[answer.question]}."
-    numbers = f"{_in_points(contrast.difference)}, p = {p_value(contrast.p_value)}"
+    numbers = f"{_in_points(contrast.difference)}, {name_p_value(contrast.p_value)}"
     s = "" if answer.question == "both" else "s"
     if answer.verdict == "helps":
         return f"{part} help{s} {subject} on this data: it gains {numbers}."
@@ -278,7 +283,7 @@ def _say_what_it_buys(confirmation: Confirmation, step: StepUp) -> str:
     sizes = f"from {smaller.name} ({parameters(smaller.parameters or 0)}) to {larger.name}"
     if smaller.parameters and larger.parameters:
         sizes += f" ({larger.parameters / smaller.parameters:.1f} times as many)"
-    numbers = f"{_in_points(step.contrast.difference)}, p = {p_value(step.contrast.p_value)}"
+    numbers = f"{_in_points(step.contrast.difference)}, {name_p_value(step.contrast.p_value)}"
     if step.contrast.significant:
         return f"The step {sizes} {'buys' if step.contrast.difference.value > 0 else 'costs'} {numbers}."
     return f"What the step {sizes} buys cannot be told: {numbers}."
@@ -291,7 +296,7 @@ def _with_difference(answer: ControlAnswer) -> str:
     if answer.contrast is not None:
         found = answer.contrast.difference
         interval = f"{points(found.low)} to {points(found.high)}"
-        notes.append(f"{points(found.value)} points on test, {interval}, p = {p_value(answer.contrast.p_value)}")
+        notes.append(f"{points(found.value)} points on test, {interval}, {name_p_value(answer.contrast.p_value)}")
     return f"{word} ({', '.join(notes)})" if notes else word
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from igkd_hpo.confirmation.sentences import name_p_value
 from igkd_hpo.confirmation.statistics import (
     LEVEL,
     Estimate,
@@ -215,3 +216,8 @@ def test_among_equals_hardly_anything_is_claimed() -> None:
 def test_an_interval_reaches_as_far_as_its_farther_end() -> None:
     assert Estimate(value=0.99, low=0.96, high=1.02).within(0, 1).reach == pytest.approx(0.03)
     assert Estimate(value=0.01, low=-0.02, high=0.04).within(0, 1).reach == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.0004, "p < 0.001"), (0.03, "p = 0.030"), (0.5, "p = 0.50")])
+def test_a_small_p_value_is_told_as_less(p: float, said: str) -> None:
+    assert name_p_value(p) == said
