@@ -94,7 +94,7 @@ def write_report(study: SearchStudy, settings: Settings, progress: Progress | No
         reasons = [] if explained is None else [_reasons_picture(explained)]
         climbed = [] if ladder is None else [_ladder_picture(ladder)]
         searched, timelines = _search_pictures(study, trials), _timelines(study, trials)
-    with said.task(f"drawing images and maps of {study.name}", 2) as advance:
+    with said.task(f"making images and maps of {study.name}", 2) as advance:
         examples = make_examples(study, confirmation, settings) if confirmation and explained else None
         advance(1)
         gallery = make_gallery(study, answer.trained, settings)
