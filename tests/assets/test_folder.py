@@ -196,7 +196,7 @@ def test_a_class_of_heic_alone_says_so(images):
 def test_all_classes_without_images_are_named_at_once(images):
     for name in ("new", "other"):
         (images / "train" / name).mkdir()
-    with pytest.raises(DataError, match=r"train/new holds no images .*, nor does .*train/other; add some"):
+    with pytest.raises(DataError, match=r"train/new holds no images .*train/other\b"):
         list_folder(images)
 
 

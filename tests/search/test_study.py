@@ -168,10 +168,10 @@ def test_where_no_study_is_yet_it_is_told_what_is_made_for_one(
 ) -> None:
     storage.assets = tmp_path / "assets"
     with AssetStore(storage.assets).build("teacher", {}, SilentProgress()):
-        with pytest.raises(UsageError, match="holds no studies, but a process here trains the teacher for a study; "):
+        with pytest.raises(UsageError, match=r"no studies, .*\btrains the teacher\b"):
             latest_study(storage)
         create_or_open(storage, study_file, n_trials=None, pins=None)
-        with pytest.raises(UsageError, match=r"no study 'other' .*, but a process here trains the teacher for a"):
+        with pytest.raises(UsageError, match=r"'other' .*, .*\btrains the teacher\b"):
             open_study(storage, "other")
     with pytest.raises(UsageError) as refused:
         open_study(storage, "other")
